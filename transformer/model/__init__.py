@@ -1,0 +1,1 @@
+"""§3 of the paper: the model, from the two masks to the three variants."""

@@ -1,0 +1,162 @@
+"""Scaled dot-product and multi-head attention (§3.2).
+
+Shapes: B batch, T queries, S keys, H heads, D width; d_k and d_v are the widths of one head.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+def attention_weights(
+    q: Float[Tensor, "batch heads queries d_k"],
+    k: Float[Tensor, "batch heads keys d_k"],
+    *,
+    mask: Bool[Tensor, "#batch #heads #queries #keys"] | None = None,
+    is_causal: bool = False,
+) -> Float[Tensor, "batch heads queries keys"]:
+    """softmax(Q Kᵀ / √d_k), the weights of equation 1; each row sums to 1.
+
+    `mask` is True where a query may attend. `is_causal` hides key s from query t where s > t; it lines up
+    the first query with the first key.
+    """
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    if is_causal:
+        order = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+        scores = scores.masked_fill(~order, -math.inf)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return scores.softmax(dim=-1)
+
+
+def attention(
+    q: Float[Tensor, "batch heads queries d_k"],
+    k: Float[Tensor, "batch heads keys d_k"],
+    v: Float[Tensor, "batch heads keys d_v"],
+    *,
+    mask: Bool[Tensor, "#batch #heads #queries #keys"] | None = None,
+    is_causal: bool = False,
+) -> Float[Tensor, "batch heads queries d_v"]:
+    """Equation 1 written out: softmax(Q Kᵀ / √d_k) V.
+
+    It documents `F.scaled_dot_product_attention`, which the modules call and the tests hold equal to it.
+    """
+    return attention_weights(q, k, mask=mask, is_causal=is_causal) @ v
+
+
+class KeyValue(NamedTuple):
+    """What queries attend to, split into heads."""
+
+    keys: Float[Tensor, "batch heads keys d_k"]
+    values: Float[Tensor, "batch heads keys d_v"]
+
+
+class MultiHeadAttention(nn.Module):
+    """Concat(head_1 … head_h) W^O with head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V) (§3.2.2).
+
+    It attends from `x` to the keys and values it is given and does not ask where they come from. `d_k` and
+    `d_v` are free, as in Table 3; by default both are d_model / num_heads.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        *,
+        d_k: int | None = None,
+        d_v: int | None = None,
+        bias: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.d_k = d_k or d_model // num_heads
+        self.d_v = d_v or d_model // num_heads
+        self.attention_dropout = dropout
+        self.w_q = nn.Linear(d_model, num_heads * self.d_k, bias=bias)
+        self.w_k = nn.Linear(d_model, num_heads * self.d_k, bias=bias)
+        self.w_v = nn.Linear(d_model, num_heads * self.d_v, bias=bias)
+        self.w_o = nn.Linear(num_heads * self.d_v, d_model, bias=bias)
+
+    def split_heads(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch heads length _"]:
+        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
+
+    def merge_heads(self, x: Float[Tensor, "batch heads length d_v"]) -> Float[Tensor, "batch length _"]:
+        return x.transpose(1, 2).flatten(-2)
+
+    def project_q(
+        self,
+        x: Float[Tensor, "batch queries d_model"],
+        positions: Int[Tensor, "#batch queries"] | None = None,  # noqa: ARG002  (for subclasses: rotary)
+    ) -> Float[Tensor, "batch heads queries d_k"]:
+        """Queries of `x`; a subclass may turn them by their `positions`."""
+        return self.split_heads(self.w_q(x))
+
+    def project_kv(
+        self,
+        x: Float[Tensor, "batch keys d_model"],
+        positions: Int[Tensor, "#batch keys"] | None = None,  # noqa: ARG002  (for subclasses: rotary)
+    ) -> KeyValue:
+        """Keys and values of `x`; a subclass may turn them by their `positions`."""
+        return KeyValue(self.split_heads(self.w_k(x)), self.split_heads(self.w_v(x)))
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch queries d_model"],
+        kv: KeyValue,
+        *,
+        positions: Int[Tensor, "#batch queries"] | None = None,
+        mask: Bool[Tensor, "#batch #heads #queries keys"] | None = None,
+        is_causal: bool = False,
+    ) -> Float[Tensor, "batch queries d_model"]:
+        q = self.project_q(x, positions)  # (B, H, T, d_k)
+        dropout = self.attention_dropout if self.training else 0.0  # the fused call does not look at the mode
+        y = F.scaled_dot_product_attention(
+            q, kv.keys, kv.values, attn_mask=mask, is_causal=is_causal, dropout_p=dropout
+        )
+        return self.w_o(self.merge_heads(y))
+
+    def weights(
+        self,
+        x: Float[Tensor, "batch queries d_model"],
+        kv: KeyValue,
+        *,
+        positions: Int[Tensor, "#batch queries"] | None = None,
+        mask: Bool[Tensor, "#batch #heads #queries keys"] | None = None,
+        is_causal: bool = False,
+    ) -> Float[Tensor, "batch heads queries keys"]:
+        """The weights that `forward` gives its values, before attention dropout."""
+        return attention_weights(self.project_q(x, positions), kv.keys, mask=mask, is_causal=is_causal)
+
+
+@contextmanager
+def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Collect the attention weights of every layer that runs inside the `with`.
+
+    Yields a dictionary from module name to (B, H, T, S) weights of that module's latest call.
+    """
+    recorded: dict[str, Tensor] = {}
+
+    def recorder(name: str) -> Any:
+        def record(module: MultiHeadAttention, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            with torch.no_grad():
+                recorded[name] = module.weights(*arguments, **keywords)
+
+        return record
+
+    handles = [
+        module.register_forward_pre_hook(recorder(name), with_kwargs=True)
+        for name, module in model.named_modules()
+        if isinstance(module, MultiHeadAttention)
+    ]
+    try:
+        yield recorded
+    finally:
+        for handle in handles:
+            handle.remove()

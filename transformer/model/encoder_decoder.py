@@ -1,0 +1,123 @@
+"""The Transformer of the paper (§3, figure 1): an encoder, and a decoder that attends to its output."""
+
+from collections.abc import Iterable, Sequence
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from transformer.model.attention import KeyValue
+from transformer.model.blocks import DecoderBlock
+from transformer.model.cache import DecodeState, causal_past
+from transformer.model.encoder_only import EncoderOnly
+from transformer.model.layers import TokenEmbedding
+from transformer.model.masks import padding_mask
+from transformer.model.positions import require_positions
+
+
+class EncoderDecoder(nn.Module):
+    """Source and target tokens to logits.
+
+    Both sides are right-padded with `pad_id`. `tgt_tokens` starts with BOS, and `logits[:, t]` predicts
+    token t + 1 of it. The decoder needs no padding mask: the causal order keeps pads from real tokens.
+    """
+
+    blocks: Sequence[DecoderBlock]  # an nn.ModuleList, which cannot say so itself
+
+    def __init__(
+        self,
+        encoder: EncoderOnly,
+        target_embedding: TokenEmbedding,
+        blocks: Iterable[DecoderBlock],
+        final_norm: nn.Module,
+        output: nn.Module,
+        *,
+        pad_id: int = 0,
+        bos_id: int = 1,
+        eos_id: int = 2,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.target_embedding = target_embedding
+        self.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]
+        self.final_norm = final_norm
+        self.output = output
+        self.pad_id = pad_id
+        self.bos_id = bos_id
+        self.eos_id = eos_id
+
+    def forward(
+        self, src_tokens: Int[Tensor, "batch source"], tgt_tokens: Int[Tensor, "batch target"]
+    ) -> Float[Tensor, "batch target vocabulary"]:
+        return self.decode(tgt_tokens, *self.encode(src_tokens))
+
+    def encode(
+        self, src_tokens: Int[Tensor, "batch source"]
+    ) -> tuple[Float[Tensor, "batch source d_model"], Bool[Tensor, "batch 1 1 source"]]:
+        """The memory that the decoder attends to, and its mask, True at real tokens."""
+        return self.encoder(src_tokens), padding_mask(src_tokens, self.pad_id)
+
+    def decode(
+        self,
+        tgt_tokens: Int[Tensor, "batch target"],
+        memory: Float[Tensor, "batch source d_model"],
+        memory_mask: Bool[Tensor, "batch 1 1 source"],
+        *,
+        state: DecodeState | None = None,
+    ) -> Float[Tensor, "batch target vocabulary"]:
+        """With a `state` of `new_state`, `tgt_tokens` go on where each row of the state stands."""
+        if state is None:
+            return self.output(self.hidden(tgt_tokens, self.project(memory), memory_mask, None))
+        logits = self.output(self.hidden(tgt_tokens, state.memory, memory_mask, state))
+        state.advance((tgt_tokens != self.pad_id).sum(dim=1))
+        return logits
+
+    def project(self, memory: Float[Tensor, "batch source d_model"]) -> list[KeyValue]:
+        """Keys and values of the memory for every layer's cross-attention."""
+        return [block.cross_attention.project_kv(memory) for block in self.blocks]
+
+    def hidden(
+        self,
+        tgt_tokens: Int[Tensor, "batch target"],
+        memory: Sequence[KeyValue],
+        memory_mask: Bool[Tensor, "batch 1 1 source"],
+        state: DecodeState | None,
+    ) -> Float[Tensor, "batch target d_model"]:
+        past = causal_past(tgt_tokens, state, len(self.blocks))
+        x = self.target_embedding(tgt_tokens, past.positions)
+        for block, kv, cache in zip(self.blocks, memory, past.caches, strict=True):
+            x = block(
+                x,
+                kv,
+                memory_mask,
+                positions=past.positions,
+                mask=past.mask,
+                is_causal=past.is_causal,
+                cache=cache,
+            )
+        return self.final_norm(x)
+
+    def new_state(
+        self,
+        memory: Float[Tensor, "batch source d_model"],
+        memory_mask: Bool[Tensor, "batch 1 1 source"],
+        room: int,
+    ) -> DecodeState:
+        """A state with the memory projected once and room for `room` target tokens."""
+        require_positions(self.target_embedding.positions, room)
+        attentions = [block.self_attention for block in self.blocks]
+        return DecodeState.empty(attentions, len(memory), room, self.project(memory), memory_mask)
+
+    def prefill(
+        self, src_tokens: Int[Tensor, "batch source"], *, max_length: int
+    ) -> tuple[Float[Tensor, "batch vocabulary"], DecodeState]:
+        """Encode the sources and read BOS; logits of each row's first token, and room for `max_length`."""
+        state = self.new_state(*self.encode(src_tokens), max_length)
+        bos = src_tokens.new_full((len(src_tokens),), self.bos_id)
+        return self.step(bos, state), state
+
+    def step(self, tokens: Int[Tensor, " batch"], state: DecodeState) -> Float[Tensor, "batch vocabulary"]:
+        """Read one more token per row, whatever it is; logits of the next."""
+        assert state.memory_mask is not None  # new_state sets it
+        x = self.hidden(tokens[:, None], state.memory, state.memory_mask, state)
+        state.advance(1)
+        return self.output(x[:, -1])

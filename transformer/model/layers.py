@@ -1,0 +1,77 @@
+"""Embedding, feed-forward network and the wiring around each sub-layer (§3.1, §3.3, §3.4)."""
+
+import math
+from collections.abc import Callable
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+LAYER_NORM_EPSILON = 1e-6
+
+
+class TokenEmbedding(nn.Module):
+    """Embedding × √d_model, plus the positional encoding, then dropout (§3.4, §3.5, §5.4).
+
+    `embedding` may be shared with other modules; `positions` is any module from positions to vectors.
+    """
+
+    def __init__(self, embedding: nn.Embedding, positions: nn.Module, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.positions = positions
+        self.dropout = nn.Dropout(dropout)
+        self.scale = math.sqrt(embedding.embedding_dim)
+
+    def forward(
+        self, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "#batch length"]
+    ) -> Float[Tensor, "batch length d_model"]:
+        return self.dropout(self.embedding(tokens) * self.scale + self.positions(positions))
+
+
+class FeedForward(nn.Module):
+    """max(0, x W1 + b1) W2 + b2, at each position alike (equation 2); any `activation`."""
+
+    def __init__(
+        self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor], dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.w_1 = nn.Linear(d_model, d_ff)
+        self.w_2 = nn.Linear(d_ff, d_model)
+        self.activation = activation
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "batch length d_model"]) -> Float[Tensor, "batch length d_model"]:
+        return self.w_2(self.dropout(self.activation(self.w_1(x))))
+
+
+class PostNorm(nn.Module):
+    """LayerNorm(x + Dropout(Sublayer(x))), the paper's wiring (§3.1, §5.4)."""
+
+    def __init__(self, d_model: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPSILON)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "batch length d_model"], sublayer: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "batch length d_model"]:
+        return self.norm(x + self.dropout(sublayer(x)))
+
+    @staticmethod
+    def final_norm(d_model: int) -> nn.Module:  # noqa: ARG004  (PreNorm's needs the width)
+        """What a stack of layers wired this way ends in: nothing, its last sum is normalised already."""
+        return nn.Identity()
+
+
+class PreNorm(PostNorm):
+    """x + Dropout(Sublayer(LayerNorm(x))): deep stacks train without warm-up."""
+
+    def forward(
+        self, x: Float[Tensor, "batch length d_model"], sublayer: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "batch length d_model"]:
+        return x + self.dropout(sublayer(self.norm(x)))
+
+    @staticmethod
+    def final_norm(d_model: int) -> nn.Module:
+        """A LayerNorm: the sum that leaves the last layer has not been normalised."""
+        return nn.LayerNorm(d_model, eps=LAYER_NORM_EPSILON)

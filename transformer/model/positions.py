@@ -1,0 +1,46 @@
+"""Positional encodings (§3.5): modules from positions to vectors that are added to the embeddings."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class SinusoidalEncoding(nn.Module):
+    """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos(the same); any position, no parameter."""
+
+    frequencies: Tensor
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        if d_model % 2:
+            raise ValueError(f"d_model is {d_model}; sinusoidal positions need an even width")
+        # float64: in float32 the angle of position 1,000 is already wrong in the fifth decimal.
+        exponents = torch.arange(0, d_model, 2, dtype=torch.float64) / d_model
+        self.frequencies = 10_000**-exponents
+
+    def forward(self, positions: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape d_model"]:
+        angles = positions[..., None] * self.frequencies.to(positions.device)
+        # (…, d/2, 2) -> (…, d): each sine beside its cosine
+        return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).to(torch.get_default_dtype())
+
+
+class LearnedEncoding(nn.Embedding):
+    """A learned vector for each of `max_positions` positions (row E of Table 3)."""
+
+    def __init__(self, max_positions: int, d_model: int) -> None:
+        super().__init__(max_positions, d_model)
+        self.max_positions = max_positions
+
+    def forward(self, positions: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape d_model"]:
+        require_positions(self, positions.shape[-1])
+        return super().forward(positions)
+
+
+def require_positions(encoding: nn.Module, length: int) -> None:
+    """`ValueError` if a sequence of `length` tokens is longer than the encoding reaches."""
+    limit = getattr(encoding, "max_positions", None)
+    if limit is not None and length > limit:
+        raise ValueError(
+            f"a sequence of {length} tokens is longer than the {limit} learned positions "
+            "(model.max_positions); shorten it, or use sinusoidal positions"
+        )
