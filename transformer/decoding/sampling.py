@@ -1,0 +1,43 @@
+"""Choosing a token by chance: temperature, top-k and nucleus sampling, for `generate`."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws from softmax(logits / temperature), cut to the `top_k` best tokens and then to the fewest that
+    hold `top_p` of the probability."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    generator: torch.Generator | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"temperature is {self.temperature}; it must be greater than 0")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}; it must be at least 1")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}; it must be greater than 0 and at most 1")
+
+    def __call__(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
+        probabilities = self.probabilities(logits)
+        return torch.multinomial(probabilities, 1, generator=self.generator)[:, 0]
+
+    def probabilities(self, logits: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, "rows vocabulary"]:
+        """What the tokens are drawn from."""
+        probabilities = (logits.float() / self.temperature).softmax(dim=-1)
+        best, tokens = probabilities.sort(dim=-1, descending=True)
+        if self.top_k is not None:
+            best[:, self.top_k :] = 0
+        if self.top_p is not None:
+            best = best / best.sum(dim=-1, keepdim=True)
+            before = best.cumsum(dim=-1) - best  # a token stays while those before it hold less than top_p
+            best = best.masked_fill(before >= self.top_p, 0)
+        kept = torch.zeros_like(probabilities).scatter(1, tokens, best)
+        return kept / kept.sum(dim=-1, keepdim=True)
