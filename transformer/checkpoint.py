@@ -1,0 +1,231 @@
+"""Reading and writing checkpoints and the rest of a run's folder.
+
+A checkpoint is complete or absent: it is written to a temporary folder, flushed, then renamed. Tensors are
+safetensors and everything else is JSON, so reading one never runs code. `manifest.json` holds the format
+version and the hash of every file, which are checked before anything is loaded.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+FORMAT_VERSION = 1
+MODEL, OPTIMIZER, RANDOM, STATE = (
+    "model.safetensors",
+    "optimizer.safetensors",
+    "random.safetensors",
+    "state.json",
+)
+MANIFEST = "manifest.json"
+UNFINISHED = ".unfinished-"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint or a run's folder that cannot be used: one line that says where, what and why."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one run and what stands where in it."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer.model"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"step-{step:08d}"
+
+    def steps(self) -> list[int]:
+        """The updates whose checkpoints stand here, oldest first."""
+        return sorted(int(folder.name.removeprefix("step-")) for folder in self.checkpoints.glob("step-*"))
+
+    def marked(self, name: str) -> Path | None:
+        """The checkpoint that the file `best` or `last` names, if there is one."""
+        marker = self.path / name
+        if not marker.is_file():
+            return None
+        folder = self.checkpoints / marker.read_text(encoding="utf-8").strip()
+        return folder if folder.is_dir() else None
+
+    def mark(self, name: str, checkpoint: Path) -> None:
+        write_atomically(self.path / name, checkpoint.name + "\n")
+
+    def keep_newest(self, count: int) -> None:
+        """Delete all checkpoints of updates but the `count` newest and the best."""
+        best = self.marked("best")
+        for step in self.steps()[:-count]:
+            if self.checkpoint(step) != best:
+                shutil.rmtree(self.checkpoint(step))
+
+
+def find_run(path: str | Path) -> tuple[Run, Path]:
+    """The run and the checkpoint that `--run PATH` means.
+
+    A run's folder means its best checkpoint, or its last where none was validated; a checkpoint's folder
+    means that one.
+    """
+    path = Path(path)
+    if (path / MANIFEST).is_file():
+        return Run(path.resolve().parent.parent), path
+    run = Run(path)
+    checkpoint = run.marked("best") or run.marked("last")
+    if checkpoint is None:
+        raise CheckpointError(
+            f"{path}: neither a run's folder with a checkpoint nor a checkpoint; "
+            "name a folder that `transformer train` wrote, or one in its checkpoints/"
+        )
+    return run, checkpoint
+
+
+# Writing
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small text file so that a reader sees the old text or the new."""
+    unfinished = path.with_name(UNFINISHED + path.name)
+    unfinished.write_text(text, encoding="utf-8")
+    flush(unfinished)
+    unfinished.replace(path)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file or a folder's entries are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_checkpoint(
+    folder: Path,
+    *,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    tokenizer_hash: str,
+) -> None:
+    """Write `tensors`, by file name, and `state` as the checkpoint `folder`, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.parent.glob(UNFINISHED + "*"):
+        shutil.rmtree(leftover)
+    unfinished = folder.with_name(UNFINISHED + folder.name)
+    unfinished.mkdir()
+    for name, content in tensors.items():
+        save_file({key: tensor.detach().contiguous() for key, tensor in content.items()}, unfinished / name)
+    (unfinished / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+    names = [*tensors, STATE]
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "tokenizer": tokenizer_hash,
+        "files": {name: file_hash(unfinished / name) for name in names},
+    }
+    (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    for name in (*names, MANIFEST):
+        flush(unfinished / name)
+    flush(unfinished)
+    if folder.exists():
+        shutil.rmtree(folder)
+    unfinished.rename(folder)
+    flush(folder.parent)
+
+
+def file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Reading
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint whose every file has the hash that it records."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        version, files = manifest["format_version"], manifest["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: no readable {MANIFEST}; the checkpoint is damaged") from error
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder}: format version {version}, but this version of the program reads {FORMAT_VERSION}"
+        )
+    for name, expected in files.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file() or file_hash(path) != expected:
+            raise CheckpointError(f"{path}: missing or damaged, its hash is not the one in {MANIFEST}")
+    return manifest
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / STATE).read_text(encoding="utf-8"))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from error
+
+
+def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The state of a model by name, a tied tensor once, under the first of its names."""
+    return dict(first_names(model.state_dict(keep_vars=True)))
+
+
+def first_names(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    seen: set[int] = set()
+    for name, tensor in state.items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield name, tensor
+
+
+def load_model(model: nn.Module, folder: Path) -> None:
+    """Copy a checkpoint's weights into `model`, after comparing names and shapes."""
+    path = folder / MODEL
+    expected = unique_tensors(model)
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from error
+    for problem, names in (
+        ("lacks", expected.keys() - shapes.keys()),
+        ("has the unknown", shapes.keys() - expected.keys()),
+    ):
+        if names:
+            raise CheckpointError(
+                f"{path}: {problem} {min(names)} ({len(names)} such); the model was built another way"
+            )
+    for name, tensor in expected.items():
+        if shapes[name] != tuple(tensor.shape):
+            raise CheckpointError(
+                f"{path}: {name} has shape {shapes[name]}, but the model's is {tuple(tensor.shape)}"
+            )
+    weights = read_tensors(path)
+    with torch.no_grad():
+        for name, tensor in expected.items():
+            tensor.copy_(weights[name])

@@ -1,0 +1,33 @@
+"""Where and how precisely to compute: from the settings `device` and `precision` to torch's own terms."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from transformer.config import Precision
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is a CUDA GPU if there is one; `ValueError` for a GPU that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device is {name!r}, but torch sees {torch.cuda.device_count()} CUDA GPUs here")
+    return device
+
+
+def choose_precision(precision: Precision, device: torch.device) -> Precision:
+    """`auto` is bfloat16 where the hardware has instructions for it; elsewhere it would be emulated."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        is_fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        is_fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if is_fast else "float32"
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Matrix products in `precision`; sums, norms and losses stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

@@ -1,0 +1,1 @@
+"""The settings from YAML files and the command line, and back."""

@@ -1,0 +1,20 @@
+"""What a user did wrong, and the nearest thing that would have been right."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(ValueError):
+    """A command line or a settings file that cannot be understood; the message is one line for the user."""
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """`; did you mean NEAREST?`, or nothing where no valid name is near.
+
+    A setting of the same name in another section is nearer than any other spelling.
+    """
+    names = list(valid)
+    elsewhere = [other for other in names if other.rpartition(".")[2] == name.rpartition(".")[2]]
+    nearest = difflib.get_close_matches(name, elsewhere, n=1, cutoff=0.0)
+    nearest = nearest or difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""
