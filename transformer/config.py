@@ -1,6 +1,6 @@
 """The settings: one tree of frozen dataclasses whose defaults are the paper's base model.
 
-YAML files and the command line fill this tree (`cli/settings.py`); a run's folder keeps it, resolved, as
+YAML files and the command line fill this tree (`settings/files.py`); a run's folder keeps it, resolved, as
 `config.yaml`. The text under a field is its `--help`.
 """
 

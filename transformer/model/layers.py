@@ -25,7 +25,8 @@ class TokenEmbedding(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, "#batch length"]
     ) -> Float[Tensor, "batch length d_model"]:
-        return self.dropout(self.embedding(tokens) * self.scale + self.positions(positions))
+        embedded = self.embedding(tokens) * self.scale
+        return self.dropout(embedded + self.positions(positions).to(embedded.dtype))
 
 
 class FeedForward(nn.Module):

@@ -8,18 +8,16 @@ from torch import Tensor, nn
 class SinusoidalEncoding(nn.Module):
     """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos(the same); any position, no parameter."""
 
-    frequencies: Tensor
-
     def __init__(self, d_model: int) -> None:
         super().__init__()
         if d_model % 2:
             raise ValueError(f"d_model is {d_model}; sinusoidal positions need an even width")
-        # float64: in float32 the angle of position 1,000 is already wrong in the fifth decimal.
-        exponents = torch.arange(0, d_model, 2, dtype=torch.float64) / d_model
-        self.frequencies = 10_000**-exponents
+        self.d_model = d_model
 
     def forward(self, positions: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape d_model"]:
-        angles = positions[..., None] * self.frequencies.to(positions.device)
+        # float64: in float32 the angle of position 1,000 is already wrong in the fifth decimal.
+        even = torch.arange(0, self.d_model, 2, dtype=torch.float64, device=positions.device)
+        angles = positions[..., None] / 10_000 ** (even / self.d_model)
         # (…, d/2, 2) -> (…, d): each sine beside its cosine
         return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).to(torch.get_default_dtype())
 

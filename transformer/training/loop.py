@@ -49,6 +49,7 @@ def fit(
     settings: TrainingConfig,
     *,
     run: Run,
+    log: Log,
     d_model: int,
     device: torch.device,
     precision: Precision,
@@ -56,13 +57,13 @@ def fit(
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None,
     objective: Callable[..., Loss] = translation_loss,
 ) -> None:
-    """Train `state` up to `settings.max_steps` updates, with checkpoints and a log in `run`.
+    """Train `state` up to `settings.max_steps` updates, with checkpoints in `run`.
 
     `evaluate` maps the model to metrics; the checkpoint with the lowest `loss` among them is the best.
     """
     model, optimizer = state.model, state.optimizer
     forward = torch.compile(model, dynamic=True) if settings.compile else model
-    log, meter = Log(run), Meter()
+    meter = Meter()
     if state.step:
         log("resume", state.step)
     with tqdm(total=settings.max_steps, initial=state.step, unit="update") as bar:

@@ -1,0 +1,19 @@
+"""`transformer average`: the mean of the last checkpoints, as a checkpoint."""
+
+from pathlib import Path
+
+from transformer.settings.parser import command_parser
+
+DESCRIPTION = """Average the weights of a run's newest checkpoints (section 6.1 of the paper) into a new one
+and print its folder, which every --run option accepts."""
+
+
+def run(arguments: list[str], prog: str) -> None:
+    parser = command_parser(prog, DESCRIPTION)
+    parser.add_argument("--run", required=True, metavar="RUN", help="a run's folder")
+    parser.add_argument("--last", type=int, default=5, help="how many of the newest checkpoints")
+    options = parser.parse_args(arguments)
+    from transformer.checkpoint import Run
+    from transformer.training.averaging import average_checkpoints
+
+    print(average_checkpoints(Run(Path(options.run)), options.last))

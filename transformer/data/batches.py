@@ -1,0 +1,229 @@
+"""Batches of pairs of similar length with a bound on their tokens, in an order that can be resumed (§5.1)."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transformer.data.corpus import quiet_datasets
+from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, SentencePieceTokenizer
+
+if TYPE_CHECKING:
+    import datasets  # slow to import: the functions below do it when they are called
+    import pyarrow
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Pairs that are kept, and those that are dropped and why."""
+
+    kept: int
+    empty: int
+    """A side is blank, or nothing is left of it after normalisation."""
+    too_long: int
+    """A side has more than `data.max_tokens` tokens, EOS included."""
+
+
+def tokenize_pairs(
+    table: "datasets.Dataset", tokenizer: SentencePieceTokenizer, *, max_tokens: int
+) -> tuple["datasets.Dataset", Counts]:
+    """The pairs of a parallel table as ids: `src` and `tgt`, each ending in EOS, and `line`, counted from 1.
+
+    Of a table on disk the result is on disk too, and the next call with the same tokenizer finds it there.
+    """
+    import datasets
+
+    ids = datasets.Sequence(datasets.Value("int32"))
+    with quiet_datasets():
+        tokenized = table.map(
+            partial(keep_pairs, tokenizer=tokenizer, max_tokens=max_tokens),
+            input_columns=["source", "target"],
+            with_indices=True,
+            batched=True,
+            batch_size=10_000,
+            remove_columns=table.column_names,
+            features=datasets.Features(src=ids, tgt=ids, line=datasets.Value("int64")),
+        )
+    # Counted afterwards, because a result that comes from the cache is not computed again.
+    dropped = np.setdiff1d(np.arange(len(table)), tokenized.data.column("line").to_numpy() - 1)
+    reasons: Counter[str] = Counter()
+    for pairs in table.select(dropped).iter(batch_size=10_000):
+        reasons.update(encode_pairs(pairs["source"], pairs["target"], tokenizer, max_tokens)[2])
+    return tokenized, Counts(len(tokenized), reasons["empty"], reasons["too long"])
+
+
+def keep_pairs(
+    sources: list[str],
+    targets: list[str],
+    rows: list[int],
+    *,
+    tokenizer: SentencePieceTokenizer,
+    max_tokens: int,
+) -> dict[str, list[Any]]:
+    src, tgt, reasons = encode_pairs(sources, targets, tokenizer, max_tokens)
+    kept = [pair for pair, reason in enumerate(reasons) if not reason]
+    return {
+        "src": [src[pair] for pair in kept],
+        "tgt": [tgt[pair] for pair in kept],
+        "line": [rows[pair] + 1 for pair in kept],
+    }
+
+
+def encode_pairs(
+    sources: list[str], targets: list[str], tokenizer: SentencePieceTokenizer, max_tokens: int
+) -> tuple[list[list[int]], list[list[int]], list[str]]:
+    """The ids of both sides, and per pair why it is dropped: "empty", "too long" or "" for not at all."""
+    src = [[*ids, EOS_ID] for ids in tokenizer.encode(sources)]
+    tgt = [[*ids, EOS_ID] for ids in tokenizer.encode(targets)]
+    reasons = []
+    for source, target, src_ids, tgt_ids in zip(sources, targets, src, tgt, strict=True):
+        if not source.strip() or not target.strip() or len(src_ids) == 1 or len(tgt_ids) == 1:
+            reasons.append("empty")
+        else:
+            reasons.append("too long" if max(len(src_ids), len(tgt_ids)) > max_tokens else "")
+    return src, tgt, reasons
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs side by side, right-padded; `src_tokens` end in EOS, `tgt_tokens` start with BOS and end in EOS.
+
+    The decoder reads `tgt_tokens[:, :-1]` and predicts `tgt_tokens[:, 1:]`.
+    """
+
+    src_tokens: Int[Tensor, "batch source"]
+    tgt_tokens: Int[Tensor, "batch target"]
+    lines: NDArray[np.int64]
+    """Where the pairs stand in their corpus, counted from 1."""
+    target_tokens: int
+    """Tokens to predict: every target and its EOS, without padding."""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        return replace(self, src_tokens=self.src_tokens.to(device), tgt_tokens=self.tgt_tokens.to(device))
+
+
+class TokenBatches:
+    """Batches of a tokenized table, epoch after epoch without end; the position can be saved.
+
+    Pairs × longest source and pairs × longest target (EOS included) are at most `tokens_per_batch`. The order
+    is a function of seed and epoch. 16 bytes a pair stay in memory; the tokens stay in the table.
+    """
+
+    def __init__(
+        self, table: "datasets.Dataset", *, tokens_per_batch: int, seed: int, shuffle: bool = True
+    ) -> None:
+        self.table = table.with_format("arrow")
+        self.tokens_per_batch = tokens_per_batch
+        self.seed = seed
+        self.shuffle = shuffle
+        src_lengths, tgt_lengths = side_lengths(self.table)
+        self.longer_side = np.maximum(src_lengths, tgt_lengths)
+        self.difference = src_lengths - tgt_lengths
+        self.require_room()
+        self.epoch_number = 0
+        self.next_batch = 0
+        self.plan = self.epoch(0)
+
+    def require_room(self) -> None:
+        """Refuse a table without pairs and a pair that fits into no batch."""
+        if not len(self.table):
+            raise ValueError("no pairs are left to make batches of; data.max_tokens may be too low")
+        row = int(self.longer_side.argmax())
+        if self.longer_side[row] > self.tokens_per_batch:
+            line = self.table[[row]]["line"][0].as_py()
+            raise ValueError(
+                f"training.tokens_per_batch is {self.tokens_per_batch}, but the pair on line {line} has "
+                f"{self.longer_side[row]} tokens; raise it or lower data.max_tokens"
+            )
+
+    def epoch(self, number: int) -> list[NDArray[np.int64]]:
+        """The rows of each batch of an epoch; every row of the table is in exactly one batch."""
+        generator = np.random.default_rng((self.seed, number))
+        rows = len(self.table)
+        ties = generator.permutation(rows) if self.shuffle else np.arange(rows)
+        batches = self.cut(self.by_length(ties))
+        if self.shuffle:
+            batches = [batches[place] for place in generator.permutation(len(batches))]
+        return batches
+
+    def by_length(self, ties: NDArray[np.int64]) -> NDArray[np.int64]:
+        """All rows, those with the same longer side together, and `ties` deciding between equals.
+
+        Among these, the other side rises and falls in turn, so that neighbours are alike in both sides even
+        where a new longer side begins; it halves the padding of an order by target and source length.
+        """
+        in_turn = np.where(self.longer_side % 2, self.difference, -self.difference)
+        return np.lexsort((ties, in_turn, self.longer_side))
+
+    def cut(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """The rows, ordered by length, in batches as large as the budget allows."""
+        batches = []
+        start = 0
+        while start < len(order):
+            most = self.tokens_per_batch // self.longer_side[order[start]]
+            window = order[start : start + most]
+            tokens = self.longer_side[window] * np.arange(1, len(window) + 1)  # of a batch that ends here
+            end = start + int(tokens.searchsorted(self.tokens_per_batch, side="right"))
+            batches.append(order[start:end])
+            start = end
+        return batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if self.next_batch >= len(self.plan):
+            self.load_state_dict({"epoch": self.epoch_number + 1, "next_batch": 0})
+        self.next_batch += 1
+        return self.fetch(self.plan[self.next_batch - 1])
+
+    def one_pass(self) -> Iterator[Batch]:
+        """Every pair once, for validation; the position stays where it is."""
+        return map(self.fetch, self.epoch(0))
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch_number, "next_batch": self.next_batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.epoch_number, self.next_batch = state["epoch"], state["next_batch"]
+        self.plan = self.epoch(self.epoch_number)
+
+    def fetch(self, rows: NDArray[np.int64]) -> Batch:
+        part = self.table[rows]
+        targets = part["tgt"].combine_chunks()
+        return Batch(
+            src_tokens=padded(part["src"].combine_chunks()),
+            tgt_tokens=F.pad(padded(targets), (1, 0), value=BOS_ID),
+            lines=part["line"].to_numpy(),
+            target_tokens=len(targets.flatten()),
+        )
+
+
+def side_lengths(table: "datasets.Dataset") -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Tokens of each row's source and target, EOS included."""
+    import pyarrow.compute as pc
+
+    lengths = np.zeros((2, len(table)), dtype=np.int32)
+    start = 0
+    for part in table.iter(batch_size=100_000):
+        for side, column in enumerate(("src", "tgt")):
+            lengths[side, start : start + len(part)] = pc.list_value_length(part[column])
+        start += len(part)
+    return lengths[0], lengths[1]
+
+
+def padded(rows: "pyarrow.ListArray") -> Int[Tensor, "batch length"]:
+    """Rows of ids as one tensor, filled up with PAD on the right."""
+    lengths = np.diff(rows.offsets.to_numpy())
+    tokens = np.full((len(rows), lengths.max()), PAD_ID, dtype=np.int64)
+    is_token = np.arange(tokens.shape[1]) < lengths[:, None]
+    tokens[is_token] = rows.flatten().to_numpy()
+    return torch.from_numpy(tokens)

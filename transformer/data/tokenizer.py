@@ -1,0 +1,131 @@
+"""SentencePiece: text to token ids and back (§5.1)."""
+
+import hashlib
+import io
+import random
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from transformer.config import ModelConfig
+
+PAD_ID = ModelConfig.pad_id
+BOS_ID = ModelConfig.bos_id
+EOS_ID = ModelConfig.eos_id
+UNK_ID = ModelConfig.unk_id
+SPECIAL_IDS = frozenset((PAD_ID, BOS_ID, EOS_ID, UNK_ID))
+
+TRAINING_LINES = 1_000_000
+"""Lines that BPE is trained on; of a larger text, a sample of that many."""
+LONGEST_TRAINING_LINE = 65_536
+"""Bytes; SentencePiece trains on no line longer than that."""
+
+
+class SentencePieceTokenizer:
+    """A trained model of SentencePiece, with the special ids of `ModelConfig`."""
+
+    def __init__(self, model: bytes) -> None:
+        self.processor = sentencepiece.SentencePieceProcessor()
+        self.processor.LoadFromSerializedProto(model)  # raises RuntimeError on any bytes that are no model
+        self.digest: str = hashlib.sha256(model).hexdigest()
+        """Names the model: checkpoints record it, and the cache of tokenized text is keyed by it."""
+        processor = self.processor
+        found = (processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id())
+        wanted = (PAD_ID, BOS_ID, EOS_ID, UNK_ID)
+        if found != wanted:
+            raise ValueError(f"pad, bos, eos and unk have the ids {found}; this project needs {wanted}")
+
+    @property
+    def vocab_size(self) -> int:
+        return self.processor.vocab_size()
+
+    def encode(self, lines: Sequence[str]) -> list[list[int]]:
+        """The ids of each line, without BOS and EOS; characters that the vocabulary lacks become bytes.
+
+        With the normalisation `identity`, `decode` gives every line back, except that U+2581 (▁), the sign
+        by which SentencePiece writes a space, comes back as a space. The other rules rewrite characters.
+        """
+        return self.processor.encode(list(lines))
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """The text of each row, without its special ids; bytes that are not UTF-8 become U+FFFD."""
+        decode = self.processor.decode
+        return [decode([number for number in row if number not in SPECIAL_IDS]) for row in ids]
+
+    def save(self, path: str | Path) -> None:
+        Path(path).write_bytes(self.processor.serialized_model_proto())
+
+
+def load_tokenizer(path: str | Path) -> SentencePieceTokenizer:
+    """The tokenizer that `save` wrote; `ValueError` if the file is none."""
+    try:
+        model = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}; the tokenizer cannot be read") from None
+    try:
+        return SentencePieceTokenizer(model)
+    except RuntimeError:
+        raise ValueError(f"{path}: not a SentencePiece model, or a damaged one") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def train_tokenizer(lines: Iterable[str], *, vocab_size: int, normalization: str) -> SentencePieceTokenizer:
+    """BPE with byte fallback and every character of the lines; the same lines give the same model."""
+    model = io.BytesIO()
+    identity = normalization == "identity"
+    sample = sample_lines(lines, TRAINING_LINES)
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sample),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            byte_fallback=True,
+            character_coverage=1.0,
+            normalization_rule_name=normalization,
+            remove_extra_whitespaces=not identity,
+            max_sentence_length=LONGEST_TRAINING_LINE,
+            pad_id=PAD_ID,
+            bos_id=BOS_ID,
+            eos_id=EOS_ID,
+            unk_id=UNK_ID,
+            minloglevel=2,  # errors only; they are raised as well
+        )
+    except RuntimeError as error:
+        raise ValueError(explain(str(error), vocab_size)) from None
+    return SentencePieceTokenizer(model.getvalue())
+
+
+def sample_lines(lines: Iterable[str], size: int) -> list[str]:
+    """Up to `size` of the lines, each with the same chance (reservoir sampling).
+
+    SentencePiece can draw a sample too, but a different one in every process.
+    """
+    generator = random.Random(0)
+    kept: list[str] = []
+    for number, line in enumerate(lines):
+        if number < size:
+            kept.append(line)
+        elif (slot := int(generator.random() * (number + 1))) < size:
+            kept[slot] = line
+    return kept
+
+
+def explain(message: str, vocab_size: int) -> str:
+    """An error of SentencePiece's trainer in the words of our settings."""
+    if found := re.search(r"set it to a value <= (\d+)", message):
+        return (
+            f"data.vocab_size is {vocab_size}, too large for this text: it fills {found[1]} at most; "
+            "lower data.vocab_size or train on more text"
+        )
+    if found := re.search(r"smaller than required_chars. \d+ vs (\d+)", message):
+        return (
+            f"data.vocab_size is {vocab_size}, too small for this text: its characters, 256 bytes and "
+            f"{len(SPECIAL_IDS)} special tokens need {found[1]}"
+        )
+    if "sentences_.empty()" in message or "all_chars_count" in message:
+        return "there is no text to train a tokenizer on: every line is empty"
+    return f"SentencePiece cannot train a tokenizer: {' '.join(message.split())}"

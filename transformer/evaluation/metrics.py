@@ -1,0 +1,40 @@
+"""BLEU and chrF by sacreBLEU, with their signatures, and exact match."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Corpus scores in per cent, and how sacreBLEU computed them."""
+
+    sentences: int
+    bleu: float
+    bleu_signature: str
+    chrf: float
+    chrf_signature: str
+    exact_match: float
+
+
+def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
+    """Cased, detokenised BLEU (13a), chrF2, and the share of lines that equal their reference."""
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    bleu, chrf = BLEU(), CHRF()
+    bleu_score = bleu.corpus_score(hypotheses, [references]).score
+    chrf_score = chrf.corpus_score(hypotheses, [references]).score
+    return Scores(
+        len(references),
+        bleu_score,
+        str(bleu.get_signature()),
+        chrf_score,
+        str(chrf.get_signature()),
+        exact_match(hypotheses, references),
+    )
+
+
+def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Per cent of the lines that equal their reference to the letter; 0 of no lines."""
+    pairs = list(zip(hypotheses, references, strict=True))
+    return 100 * sum(hypothesis == reference for hypothesis, reference in pairs) / max(1, len(pairs))

@@ -1,0 +1,69 @@
+"""What `transformer evaluate` prints: scores, exact match by phenomenon beside a baseline, examples."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from transformer.data.toyland import PHENOMENA, dictionary_translation
+from transformer.evaluation.metrics import Scores, exact_match
+
+
+class Row(NamedTuple):
+    """One line of the table by phenomenon; figures in per cent."""
+
+    phenomenon: str
+    sentences: int
+    exact_match: float
+    dictionary: float
+    """Exact match of the word-for-word translation."""
+
+
+def phenomenon_rows(
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    phenomena: Sequence[Sequence[str]],
+) -> Iterator[Row]:
+    """Exact match of the sentences that show each phenomenon of toyland, then of all."""
+    baseline = [dictionary_translation(source) for source in sources]
+    for phenomenon in (*PHENOMENA, "all"):
+        rows = [row for row, tags in enumerate(phenomena) if phenomenon in (*tags, "all")]
+        chosen = [references[row] for row in rows]
+        yield Row(
+            phenomenon,
+            len(rows),
+            exact_match([hypotheses[row] for row in rows], chosen),
+            exact_match([baseline[row] for row in rows], chosen),
+        )
+
+
+def phenomenon_table(rows: Sequence[Row]) -> str:
+    lines = [f"{'phenomenon':<14}{'sentences':>10}{'exact match':>13}{'word for word':>15}"]
+    for row in rows:
+        lines.append(
+            f"{row.phenomenon:<14}{row.sentences:>10,}{row.exact_match:>11.1f} %{row.dictionary:>13.1f} %"
+        )
+    return "\n".join(lines)
+
+
+def score_table(scores: Scores) -> str:
+    return "\n".join(
+        (
+            f"sentences    {scores.sentences:,}",
+            f"exact match  {scores.exact_match:.1f} %",
+            f"BLEU         {scores.bleu:.1f}   {scores.bleu_signature}",
+            f"chrF2        {scores.chrf:.1f}   {scores.chrf_signature}",
+        )
+    )
+
+
+def examples(
+    sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], count: int
+) -> Iterator[str]:
+    """The first `count` right translations, then the first `count` wrong ones beside the right answer."""
+    triples = list(zip(sources, hypotheses, references, strict=True))
+    right = [triple for triple in triples if triple[1] == triple[2]]
+    wrong = [triple for triple in triples if triple[1] != triple[2]]
+    for source, hypothesis, _ in right[:count]:
+        yield f"source     {source}\nright      {hypothesis}\n"
+    for source, hypothesis, reference in wrong[:count]:
+        yield f"source     {source}\nwrong      {hypothesis}\nreference  {reference}\n"
