@@ -87,10 +87,9 @@ def load_toyland(split: str, limit: int | None, source: str, target: str) -> "da
     if split not in TOYLAND_SIZES:
         raise CorpusError(f"toyland has no split {split!r}; choose one of {', '.join(TOYLAND_SIZES)}")
     examples = toyland.generate(split, TOYLAND_SIZES[split] if limit is None else limit)
-    pairs = [
-        (example.source, example.target, list(example.phenomena)) for example in examples
-    ]  # not the trees
-    sources, targets, phenomena = zip(*pairs, strict=True)
+    # Only what the table keeps: the trees of all examples would fill the memory.
+    rows = ((example.source, example.target, list(example.phenomena)) for example in examples)
+    sources, targets, phenomena = zip(*rows, strict=True)
     text = datasets.Value("string")
     return datasets.Dataset.from_dict(
         {"source": sources, "target": targets, "phenomena": phenomena},

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformer.checkpoint import Run
 from transformer.config import Precision, TrainingConfig
 from transformer.data.batches import Batch
-from transformer.hardware import autocast
+from transformer.hardware import autocast, training_attention
 from transformer.training.objectives import Loss, translation_loss
 from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState
@@ -72,7 +72,7 @@ def fit(
             model.train()
             rate = set_learning_rate(optimizer, learning_rate(step, d_model, settings))
             update = [next(state.batches).to(device) for _ in range(settings.accumulate)]
-            with autocast(device, precision):
+            with autocast(device, precision), training_attention(device):
                 meter.add(accumulate_gradients(objective, forward, update, settings.label_smoothing))
             norm = clip_gradients(model, settings.max_norm)
             optimizer.step()

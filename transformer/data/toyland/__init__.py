@@ -1,5 +1,6 @@
 """Toyland: English and German from one grammar, so that the reference is the only right translation."""
 
+from transformer.data.toyland.baseline import dictionary_translation
 from transformer.data.toyland.corpus import SPLITS, Example, generate, split_of
 from transformer.data.toyland.draft import PHENOMENA
 from transformer.data.toyland.tree import Branch, Leaf, Node, english_text, german_text
@@ -11,6 +12,7 @@ __all__ = [
     "Example",
     "Leaf",
     "Node",
+    "dictionary_translation",
     "english_text",
     "generate",
     "german_text",

@@ -11,8 +11,8 @@ PRESENT, PERFECT, MODAL = 0, 1, 2
 # Shapes: statement, statement with something before the verb, question, subordinate clause
 PLAIN, FRONTED, ASKED, FINAL = 0, 1, 2, 3
 
-# Roles. OPENING and CLOSING are the commas of a relative clause, GOAL is whatever completes the verb: `into the
-# house`, `old`. IT_OBJECT is a pronoun, which German draws to the front.
+# Roles. OPENING and CLOSING are the commas of a relative clause; GOAL is whatever completes the verb (`old`,
+# `into the house`); IT_OBJECT is a pronoun, which German draws to the front.
 OPENING, LINK, FRONT, SUBJECT, SUPPORT, FINITE, NOT, REST, PREFIX = 0, 1, 2, 3, 4, 5, 6, 7, 8
 IT_OBJECT, RECEIVER, OBJECT, TO_RECEIVER, GOAL, TIME, CLOSING = 9, 10, 11, 12, 13, 14, 15
 

@@ -1,4 +1,4 @@
-"""Times of day on a twelve-hour clock in steps of five minutes; German `halb` counts towards the next hour."""
+"""Times of day on a twelve-hour clock in steps of five minutes; `halb` counts towards the coming hour."""
 
 from transformer.data.toyland.numbers import ENGLISH_SMALL, GERMAN_SMALL
 from transformer.data.toyland.tree import Branch, Leaf

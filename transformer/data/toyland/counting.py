@@ -56,6 +56,8 @@ def _price(draft: Draft) -> Clause:
     dear = draft.random() < 0.6
     noun = draft.pick(_FORTUNES if dear else _WARES)
     number = large_number(draft) if dear else small_number(draft)
+    if dear and number < 1000:
+        number *= 1000
     clause = Clause(draft, PLAIN)
     clause.roles[SUBJECT] = subject(draft, (noun,), singular=True).node
     clause.roles[FINITE] = _COSTS
@@ -80,7 +82,9 @@ def _stock(draft: Draft) -> Clause:
 def _possession(draft: Draft) -> Clause:
     event = draft.pick(_TRADE)
     phrase = subject(draft, event.subjects)
-    clause = start(draft, event._replace(complement=_large_object), phrase, PLAIN)
+    countable = tuple(noun for noun in event.objects if noun.has_plural)
+    large = event._replace(complement=_large_object, objects=countable)
+    clause = start(draft, large, phrase, PLAIN)
     add_circumstances(draft, clause, event, 0.15)
     return clause
 

@@ -179,10 +179,9 @@ def add_circumstances(draft: Draft, clause: Clause, event: Event, share: float =
             clause.roles[GOAL] = place(draft)
     if event.verb.state or draft.random() >= share:
         return
-    # After a definite object and `nicht` a time would sound wrong in one place or the other, so it goes first.
-    may_follow = (
-        clause.roles[RECEIVER] is None and clause.roles[TO_RECEIVER] is None and not (clause.negated and busy)
-    )
+    # Among two objects, or an object and `nicht`, a German time has no one right place, so it goes first.
+    gift = clause.roles[RECEIVER] is not None or clause.roles[TO_RECEIVER] is not None
+    may_follow = not gift and not (clause.negated and busy)
     if clause.shape == PLAIN and (draft.random() < 0.5 or not may_follow):
         put_first(draft, clause, time(draft, clause.tense))
     elif may_follow:

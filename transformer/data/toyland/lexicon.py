@@ -22,9 +22,9 @@ king kings König m Könige person adult
 queen queens Königin f Königinnen person adult
 guest guests Gast m Gäste person adult own
 baker bakers Bäcker m Bäcker person adult
-dog dogs Hund m Hunde animal own
+dog dogs Hund m Hunde animal racer own
 cat cats Katze f Katzen animal own
-horse horses Pferd n Pferde animal own
+horse horses Pferd n Pferde animal racer own
 bird birds Vogel m Vögel animal own
 cow cows Kuh f Kühe animal own
 pig pigs Schwein n Schweine animal own
@@ -123,15 +123,15 @@ empty leer hollow
 long lang written long
 short kurz written long
 exciting spannend tale
-fast schnell vehicle
+fast schnell vehicle racer
 dirty schmutzig solid vehicle clothes hollow room
 clean sauber solid vehicle clothes hollow room
 quiet ruhig green place
 """
 
-# English base, third person, participle; German infinitive, third person, participle, auxiliary, separable prefix;
-# kinds of subject; kinds of object or _. `place`: may happen somewhere. `state`: only present, without a time.
-# `sense`: no modal verb but `can`.
+# English base, third person, participle; German infinitive, third person, participle, auxiliary, prefix that
+# separates; kinds of subject; kinds of object or _. `place`: may happen somewhere. `state`: only present, and
+# without a time. `sense`: no modal verb but `can`.
 VERBS = """
 sleep sleeps slept | schlafen schläft geschlafen haben _ | person animal | _ | place
 work works worked | arbeiten arbeitet gearbeitet haben _ | adult | _ | place

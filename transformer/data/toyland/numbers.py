@@ -5,9 +5,9 @@ English is written the British way (`one hundred and one`). German uses the long
 """
 
 _SMALL = """
-zero null one eins two zwei three drei four vier five fünf six sechs seven sieben eight acht nine neun ten zehn
-eleven elf twelve zwölf thirteen dreizehn fourteen vierzehn fifteen fünfzehn sixteen sechzehn seventeen siebzehn
-eighteen achtzehn nineteen neunzehn
+zero null one eins two zwei three drei four vier five fünf six sechs seven sieben eight acht nine neun
+ten zehn eleven elf twelve zwölf thirteen dreizehn fourteen vierzehn fifteen fünfzehn sixteen sechzehn
+seventeen siebzehn eighteen achtzehn nineteen neunzehn
 """
 _TENS = """
 twenty zwanzig thirty dreißig forty vierzig fifty fünfzig sixty sechzig seventy siebzig eighty achtzig

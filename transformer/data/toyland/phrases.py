@@ -42,7 +42,7 @@ class Phrase(NamedTuple):
 
 
 _PRONOUNS = (
-    Phrase(Leaf("PRP", "I", "ich"), FIRST),
+    *[Phrase(Leaf("PRP", "I", "ich"), FIRST)] * 2,  # twice, since it needs verb forms of its own
     Phrase(Leaf("PRP", "we", "wir"), MANY),
     Phrase(Leaf("PRP", "he", "er"), THIRD),
     Phrase(Leaf("PRP", "she", "sie"), THIRD),
@@ -123,9 +123,9 @@ def subject(
     noun = draft.pick(nouns)
     choice = draft.random()
     if "person" in noun.kinds and not nouns_only:
-        if choice < 0.16:
+        if choice < 0.2:
             return draft.pick(_PRONOUNS)
-        if choice < 0.32:
+        if choice < 0.36:
             return Phrase(name_leaf(draft), THIRD)
     plural = noun.has_plural and not singular and draft.random() < 0.25
     choice = draft.random()
@@ -152,9 +152,8 @@ def thing(
     if plural and not negated and draft.random() < 0.25:
         return Phrase(counted(draft, small_number(draft), noun, case, adjectives), MANY, noun, True)
     # Whom one visits, one knows: people are definite.
-    determiner = _determiner(
-        draft, noun, plural, indefinite=0.0 if person and plural else 0.1 if person else 0.45
-    )
+    indefinite = 0.45 if not person else 0.0 if plural else 0.1
+    determiner: Determiner | None = _determiner(draft, noun, plural, indefinite)
     negates = False
     if determiner is A:
         mass = "mass" in noun.kinds

@@ -39,6 +39,11 @@ _KEEPING = {
     english: tuple(event for event in events if event.verb.english not in _CONSUMING)
     for english, events in _HANDLING.items()
 }
+# For a reason that somebody else gives: they can hardly have it too.
+_WANTING = {
+    english: tuple(event for event in events if event.verb.english not in ("have", "find"))
+    for english, events in _HANDLING.items()
+}
 _STATES = tuple(
     adjective
     for adjective in _ANIMALS[0].adjectives
@@ -53,7 +58,7 @@ def referring(draft: Draft) -> Branch:
         return _animal_acts(draft)
     noun = draft.pick(_HANDLED)
     keeping = _KEEPING[noun.english]
-    wanted = bool(keeping) and draft.random() < 0.4
+    wanted = bool(keeping and _WANTING[noun.english]) and draft.random() < 0.4
     event = draft.pick(keeping if wanted else _HANDLING[noun.english])
     one_object = event._replace(complement=_single_object, objects=(noun,))
     main = start(draft, one_object, subject(draft, event.subjects), PLAIN)
@@ -93,7 +98,7 @@ def _it_is(draft: Draft, noun: Noun, shape: int, link: Leaf | None) -> Branch:
 
 def _somebody_does_it(draft: Draft, noun: Noun, shape: int, link: Leaf | None) -> Branch:
     """`the man wants to sell it`; a reason is a wish or a state rather than a deed."""
-    event = draft.pick(_HANDLING[noun.english])
+    event = draft.pick(_WANTING[noun.english])
     handling = event._replace(complement=_pronoun_object, objects=(noun,))
     tense = MODAL if shape == FINAL and not event.verb.state else None
     clause = start(draft, handling, subject(draft, event.subjects), shape, tense=tense)

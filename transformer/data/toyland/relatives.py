@@ -50,7 +50,7 @@ def relating(draft: Draft) -> Branch:
 def _about_subject(draft: Draft) -> Clause:
     event = draft.pick(EVENTS)
     negated = draft.random() < 0.1
-    phrase = _with_relative(draft, subject(draft, event.subjects, negated, nouns_only=True))
+    phrase = _with_relative(draft, subject(draft, event.subjects, negated, nouns_only=True), event)
     clause = start(draft, event, phrase, PLAIN, negated)
     if draft.random() < 0.3 and not event.verb.state:
         put_first(draft, clause, time(draft, clause.tense))
@@ -70,28 +70,25 @@ def _about_object(draft: Draft) -> Clause:
 def _related_object(draft: Draft, clause: Clause, event: Event) -> None:
     # Without adjectives, so that no old book is new. A name needs no clause to tell it from others.
     phrase = thing(draft, draft.pick(event.objects), ACCUSATIVE, adjectives=0.0)
-    clause.roles[OBJECT] = _with_relative(draft, phrase).node if phrase.noun else phrase.node
+    clause.roles[OBJECT] = _with_relative(draft, phrase, event).node if phrase.noun else phrase.node
 
 
-def _with_relative(draft: Draft, phrase: Phrase) -> Phrase:
+def _with_relative(draft: Draft, phrase: Phrase, main: Event) -> Phrase:
     assert phrase.noun is not None
-    relative = relative_clause(draft, phrase.noun, phrase.plural)
+    relative = _relative_clause(draft, phrase.noun, phrase.plural, main)
     return phrase._replace(node=Branch("NP", (phrase.node, relative)))
 
 
-def relative_clause(draft: Draft, noun: Noun, plural: bool) -> Branch:
-    """`who sings`, `that is old`, `whom the child visits` about the noun."""
+def _relative_clause(draft: Draft, noun: Noun, plural: bool, main: Event) -> Branch:
+    """`who sings`, `that is old`, `whom the child visits` about the noun of a clause with `main`."""
     draft.mark("relative")
     person = "person" in noun.kinds
     active = DEEDS[noun.english]
     choice = draft.random()
     if active and (choice < 0.55 or not person):
-        event = draft.pick(active)
-        gap = Phrase(
-            _relative_pronoun("who" if person else "that", noun, plural, NOMINATIVE),
-            MANY if plural else THIRD,
-            noun,
-        )
+        event = _another(draft, active, main)
+        pronoun = _relative_pronoun("who" if person else "that", noun, plural, NOMINATIVE)
+        gap = Phrase(pronoun, MANY if plural else THIRD, noun)
         clause = start(draft, event, gap, FINAL, draft.random() < 0.1)
     elif noun.adjectives and choice < 0.3:
         clause = Clause(draft, FINAL, PRESENT, draft.random() < 0.15)
@@ -99,13 +96,21 @@ def relative_clause(draft: Draft, noun: Noun, plural: bool) -> Branch:
         clause.roles[SUBJECT] = _relative_pronoun("that", noun, plural, NOMINATIVE)
         clause.add_copula(draft.pick(noun.adjectives).predicative)
     else:
-        clause = _object_relative(draft, noun, plural)
+        clause = _object_relative(draft, noun, plural, main)
     clause.roles[OPENING] = clause.roles[CLOSING] = GERMAN_COMMA
     return clause.finish()
 
 
-def _object_relative(draft: Draft, noun: Noun, plural: bool) -> Clause:
-    event = draft.pick(FATES[noun.english])
+def _another(draft: Draft, events: tuple[Event, ...], main: Event) -> Event:
+    """Not again what the main clause says."""
+    event = draft.pick(events)
+    while event.verb is main.verb:
+        event = draft.pick(events)
+    return event
+
+
+def _object_relative(draft: Draft, noun: Noun, plural: bool, main: Event) -> Clause:
+    event = _another(draft, FATES[noun.english], main)
     phrase = subject(draft, event.subjects)
     tense = choose_tense(draft, event.verb, FINAL, phrase.person, False)
     clause = Clause(draft, FINAL, tense)

@@ -8,8 +8,8 @@ from typing import TypeAlias
 class Leaf:
     """A word (sometimes a few) and its translation; either side may be empty.
 
-    Leaves of one clause that share a `link` translate each other as one unit, wherever they stand: `opens` with
-    `macht` and `auf`, `not` and `a` with `keinen`. Leaves are shared between sentences, so they must not change.
+    Leaves of one clause that share a `link` translate each other as one unit, wherever they stand: `opens`
+    with `macht` and `auf`, `not` and `a` with `keinen`. Sentences share their leaves, which must not change.
     """
 
     __slots__ = ("english", "german", "label", "link")

@@ -1,0 +1,219 @@
+"""Batches hold every pair once, within their budget, in an order that can be resumed."""
+
+from itertools import islice, pairwise
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transformer.data.batches import Counts, TokenBatches, tokenize_pairs
+from transformer.data.corpus import load_parallel
+from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, train_tokenizer
+
+LINES = ["the clock strikes seven", "die Uhr schlägt sieben"] * 4
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(LINES, vocab_size=300, normalization="nmt_nfkc")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+
+def parallel(pairs):
+    return datasets.Dataset.from_dict({"source": [s for s, _ in pairs], "target": [t for _, t in pairs]})
+
+
+def tokenized(lengths):
+    """A table as `tokenize_pairs` makes it, of sides with these lengths; tokens tell row, side and place."""
+    rows = enumerate(lengths)
+    sides = [
+        ([4 + row, *range(100, 98 + src), EOS_ID][-src:], [4 + row] * (tgt - 1) + [EOS_ID])
+        for row, (src, tgt) in rows
+    ]
+    ids = datasets.Sequence(datasets.Value("int32"))
+    return datasets.Dataset.from_dict(
+        {
+            "src": [src for src, _ in sides],
+            "tgt": [tgt for _, tgt in sides],
+            "line": [2 * row + 1 for row in range(len(sides))],
+        },
+        features=datasets.Features(src=ids, tgt=ids, line=datasets.Value("int64")),
+    )
+
+
+def random_lengths(count):
+    generator = np.random.default_rng(0)
+    src = generator.integers(2, 30, count)
+    return list(
+        zip(src.tolist(), np.maximum(2, src + generator.integers(-3, 4, count)).tolist(), strict=True)
+    )
+
+
+LENGTHS = st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=60)
+
+
+def test_pairs_become_ids_that_end_in_eos(tokenizer):
+    pairs = [("the clock", "die Uhr"), ("seven", "sieben")]
+    table, counts = tokenize_pairs(parallel(pairs), tokenizer, max_tokens=20)
+    assert counts == Counts(kept=2, empty=0, too_long=0)
+    for row, pair in zip(table, pairs, strict=True):
+        assert [row["src"], row["tgt"]] == [[*ids, EOS_ID] for ids in tokenizer.encode(pair)]
+    assert table["line"][:] == [1, 2]
+    assert table.features["src"].feature.dtype == "int32"
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_empty_and_long_pairs_are_dropped_and_counted(tokenizer, tmp_path, on_disk):
+    pairs = [
+        ("a", "b"),
+        ("", "b"),
+        ("a", " \t"),
+        ("\u200b", "b"),
+        ("a", "b" * 99),
+        ("a " * 99, ""),
+        ("a", "c"),
+    ]
+    table = parallel(pairs)
+    if on_disk:
+        for side, column in (("en", "source"), ("de", "target")):
+            (tmp_path / f"text.{side}").write_text("".join(f"{line}\n" for line in table[column]))
+        table = load_parallel(str(tmp_path / "text"), "en", "de")
+    for _ in range(2):  # the second time from the cache
+        kept, counts = tokenize_pairs(table, tokenizer, max_tokens=20)
+        assert counts == Counts(kept=2, empty=4, too_long=1)
+        assert kept["line"][:] == [1, 7]
+
+
+def test_the_longest_side_that_is_kept_has_max_tokens(tokenizer):
+    table = parallel([("seven", "sieben")])
+    longest = max(len(ids) + 1 for ids in tokenizer.encode(["seven", "sieben"]))
+    assert tokenize_pairs(table, tokenizer, max_tokens=longest)[1] == Counts(1, 0, 0)
+    assert tokenize_pairs(table, tokenizer, max_tokens=longest - 1)[1] == Counts(0, 0, 1)
+
+
+def test_the_cache_on_disk_belongs_to_one_tokenizer_and_one_limit(tokenizer, tmp_path):
+    for language in ("en", "de"):
+        (tmp_path / f"text.{language}").write_text("".join(f"{line}\n" for line in LINES))
+    table = load_parallel(str(tmp_path / "text"), "en", "de")
+    other = train_tokenizer(LINES, vocab_size=290, normalization="nmt_nfkc")
+
+    def cached(tokenizer, max_tokens):
+        return tokenize_pairs(table, tokenizer, max_tokens=max_tokens)[0].cache_files[0]["filename"]
+
+    first = cached(tokenizer, 20)
+    assert cached(train_tokenizer(LINES, vocab_size=300, normalization="nmt_nfkc"), 20) == first
+    assert len({first, cached(other, 20), cached(tokenizer, 21)}) == 3
+
+
+@given(LENGTHS, st.integers(20, 100), st.integers(0, 3), st.booleans())
+def test_an_epoch_has_every_row_once_within_the_budget(lengths, budget, number, shuffle):
+    batches = TokenBatches(tokenized(lengths), tokens_per_batch=budget, seed=1, shuffle=shuffle)
+    plan = batches.epoch(number)
+    assert sorted(np.concatenate(plan).tolist()) == list(range(len(lengths)))
+    for rows in plan:
+        assert len(rows) * max(max(lengths[row]) for row in rows) <= budget
+
+
+@given(LENGTHS)
+def test_a_batch_is_as_large_as_the_budget_allows(lengths):
+    """No two neighbours in the order of length would fit into one batch."""
+    plan = TokenBatches(tokenized(lengths), tokens_per_batch=60, seed=1, shuffle=False).epoch(0)
+    for rows, following in pairwise(plan):
+        assert (len(rows) + 1) * min(max(lengths[row]) for row in following) > 60
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    table = tokenized(random_lengths(200))
+
+    def order(seed, number, shuffle=True):
+        batches = TokenBatches(table, tokens_per_batch=100, seed=seed, shuffle=shuffle)
+        return [rows.tolist() for rows in batches.epoch(number)]
+
+    assert order(1, 0) == order(1, 0)
+    assert len({str(order(seed, number)) for seed in (1, 2) for number in (0, 1)}) == 4
+    assert order(1, 0, shuffle=False) == order(2, 5, shuffle=False)
+    as_sets = [{frozenset(rows) for rows in order(1, number)} for number in (0, 1)]
+    assert as_sets[0] != as_sets[1]  # pairs of one length meet others in the next epoch
+
+
+def test_a_batch_is_padded_on_the_right():
+    batch = TokenBatches(tokenized([(3, 2), (2, 4)]), tokens_per_batch=8, seed=1, shuffle=False).fetch(
+        np.arange(2)
+    )
+    assert batch.src_tokens.tolist() == [[4, 100, EOS_ID], [5, EOS_ID, PAD_ID]]
+    assert batch.tgt_tokens.tolist() == [[BOS_ID, 4, EOS_ID, PAD_ID, PAD_ID], [BOS_ID, 5, 5, 5, EOS_ID]]
+    assert batch.src_tokens.dtype == batch.tgt_tokens.dtype == torch.int64
+    assert batch.lines.tolist() == [1, 3]
+    assert batch.target_tokens == 6
+    assert batch.to("meta").src_tokens.device.type == "meta"
+
+
+@given(LENGTHS)
+def test_a_pass_gives_back_the_table(lengths):
+    table = tokenized(lengths)
+    batches = TokenBatches(table, tokens_per_batch=40, seed=3)
+    seen = {}
+    for batch in batches.one_pass():
+        assert batch.target_tokens == int((batch.tgt_tokens[:, 1:] != PAD_ID).sum())
+        for src, tgt, line in zip(batch.src_tokens, batch.tgt_tokens, batch.lines, strict=True):
+            assert tgt[0] == BOS_ID
+            seen[int(line)] = (src[src != PAD_ID].tolist(), tgt[1:][tgt[1:] != PAD_ID].tolist())
+    assert seen == {row["line"]: (row["src"], row["tgt"]) for row in table}
+    assert batches.state_dict() == {"epoch": 0, "next_batch": 0}
+
+
+def test_a_restored_position_continues_identically_from_every_batch():
+    table = tokenized(random_lengths(40))
+
+    def new():
+        return TokenBatches(table, tokens_per_batch=100, seed=1)
+
+    going = new()
+    states, expected = [], []
+    for _ in range(3 * len(going.epoch(0))):
+        states.append(going.state_dict())
+        expected.append(next(going).lines.tolist())
+    for position, state in enumerate(states):
+        for resumed in (new(), going):  # a fresh one, and one that stands elsewhere
+            resumed.load_state_dict(state)
+            following = expected[position : position + 4]
+            assert [batch.lines.tolist() for batch in islice(resumed, len(following))] == following
+
+
+def test_the_iterator_follows_the_epochs():
+    batches = TokenBatches(tokenized(random_lengths(40)), tokens_per_batch=100, seed=1)
+    planned = [rows for number in range(3) for rows in batches.epoch(number)]
+    for rows, batch in zip(planned, batches, strict=False):
+        assert batch.lines.tolist() == (2 * rows + 1).tolist()
+
+
+def test_a_pair_that_fits_into_no_batch_is_named():
+    table = tokenized([(2, 2), (2, 30), (3, 3)])
+    with pytest.raises(
+        ValueError, match=r"tokens_per_batch is 20, but the pair on line 3 has 30 tokens; raise it"
+    ):
+        TokenBatches(table, tokens_per_batch=20, seed=1)
+    TokenBatches(table, tokens_per_batch=30, seed=1)
+
+
+def test_a_table_without_pairs_is_refused(tokenizer):
+    table, counts = tokenize_pairs(parallel([("a", ""), (" ", "b")]), tokenizer, max_tokens=20)
+    assert counts == Counts(kept=0, empty=2, too_long=0)
+    with pytest.raises(ValueError, match="no pairs are left"):
+        TokenBatches(table, tokens_per_batch=20, seed=1)
+
+
+def test_little_of_a_batch_is_padding():
+    lengths = random_lengths(5_000)
+    batches = TokenBatches(tokenized(lengths), tokens_per_batch=2_000, seed=1)
+    for side in (0, 1):
+        padded = sum(len(rows) * max(lengths[row][side] for row in rows) for rows in batches.epoch(0))
+        assert sum(length[side] for length in lengths) / padded > 0.92

@@ -1,0 +1,251 @@
+"""Whatever names a text, the pairs are the same; what is wrong with it is said in one line."""
+
+import csv
+import gzip
+import json
+import lzma
+import os
+import re
+
+import datasets
+import pytest
+
+from transformer.data import corpus
+from transformer.data.corpus import load_parallel
+from transformer.data.text import CorpusError
+
+PAIRS = [("a", "b"), (" NA ", "null"), ('1.50 "x", y', "ä\u2028ö\r"), ("", "leer")]
+WRITERS = {"": lambda data: data, ".gz": gzip.compress, ".xz": lzma.compress}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """An own cache for each test, and no network."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "cache"
+
+
+def write_plain(path, pairs, archives=("", "")):
+    for side, (language, archive) in enumerate(zip(("en", "de"), archives, strict=True)):
+        text = "".join(pair[side] + "\n" for pair in pairs)
+        path.with_name(f"{path.name}.{language}{archive}").write_bytes(WRITERS[archive](text.encode()))
+    return str(path)
+
+
+def write_table(path, rows):
+    """Rows of columns, in the format that the name ends in."""
+    if ".csv" in path.name:
+        with path.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    elif ".parquet" in path.name:
+        datasets.Dataset.from_list(rows).to_parquet(path)
+    elif ".jsonl" in path.name:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        path.write_text(json.dumps(rows))
+    archive = path.suffix if path.suffix in (".gz", ".xz") else ""
+    path.write_bytes(WRITERS[archive](path.read_bytes()))
+    return str(path)
+
+
+def pairs_of(table):
+    assert table.column_names == ["source", "target"]
+    return list(zip(table["source"], table["target"], strict=True))
+
+
+@pytest.mark.parametrize("archives", [("", ""), (".gz", ".xz"), ("", ".gz")])
+def test_plain_files_are_read_faithfully(tmp_path, archives):
+    name = write_plain(tmp_path / "train", PAIRS, archives)
+    assert pairs_of(load_parallel(name, "en", "de")) == PAIRS
+    assert pairs_of(load_parallel(name, "de", "en")) == [(target, source) for source, target in PAIRS]
+
+
+def test_a_relative_path_and_a_dot_in_the_name_are_fine(tmp_path):
+    (tmp_path / "folder").mkdir()
+    write_plain(tmp_path / "folder" / "europarl.v7", PAIRS)
+    assert pairs_of(load_parallel("folder/europarl.v7", "en", "de")) == PAIRS
+
+
+@pytest.mark.parametrize("ending", [".json", ".jsonl", ".parquet", ".jsonl.gz", ".json.xz"])
+def test_a_translation_column_is_read_faithfully(tmp_path, ending):
+    rows = [{"id": 1, "translation": {"de": target, "en": source}} for source, target in PAIRS]
+    name = write_table(tmp_path / f"train{ending}", rows)
+    assert pairs_of(load_parallel(name, "en", "de")) == PAIRS
+
+
+@pytest.mark.parametrize("ending", [".json", ".jsonl", ".csv", ".parquet", ".csv.gz", ".csv.xz"])
+@pytest.mark.parametrize("columns", [("en", "de"), ("source", "target")])
+def test_two_columns_are_read_faithfully(tmp_path, ending, columns):
+    rows = [{"other": "-", columns[1]: target, columns[0]: source} for source, target in PAIRS]
+    name = write_table(tmp_path / f"train{ending}", rows)
+    assert pairs_of(load_parallel(name, "en", "de")) == PAIRS
+
+
+@pytest.mark.parametrize("count", [1, 3, 99])
+def test_the_first_pairs_of_any_text(tmp_path, count):
+    names = [
+        write_plain(tmp_path / "plain", PAIRS),
+        write_table(tmp_path / "table.jsonl", [{"en": source, "de": target} for source, target in PAIRS]),
+    ]
+    for name in names:
+        assert pairs_of(load_parallel(f"{name}[:{count}]", "en", "de")) == PAIRS[:count]
+
+
+def test_an_unchanged_file_comes_from_the_cache_and_an_edited_one_is_read_anew(tmp_path):
+    plain = write_plain(tmp_path / "plain", PAIRS)
+    table = write_table(tmp_path / "table.jsonl", [{"en": "a", "de": "b"}])
+    first = load_parallel(plain, "en", "de").cache_files
+    assert load_parallel(plain, "en", "de").cache_files == first
+    load_parallel(table, "en", "de")
+    edited = [("x", "y"), *PAIRS[1:]]  # of the same size
+    write_plain(tmp_path / "plain", edited)
+    write_table(tmp_path / "table.jsonl", [{"en": "x", "de": "y"}])
+    for path in tmp_path.glob("*.*"):
+        os.utime(path, ns=(1, 1))
+    assert pairs_of(load_parallel(plain, "en", "de")) == edited
+    assert pairs_of(load_parallel(table, "en", "de")) == [("x", "y")]
+
+
+def test_loading_is_silent(tmp_path, capfd):
+    name = write_plain(tmp_path / "train", PAIRS)
+    load_parallel(name, "en", "de")
+    (tmp_path / "bad.jsonl").write_text('{"en": ')
+    with pytest.raises(CorpusError):
+        load_parallel("bad.jsonl", "en", "de")
+    assert capfd.readouterr() == ("", "")
+    assert not datasets.are_progress_bars_disabled()
+
+
+def test_toyland_has_its_sizes_and_phenomena(monkeypatch):
+    monkeypatch.setattr(corpus, "TOYLAND_SIZES", {"train": 30, "valid": 10, "test": 10})
+    table = load_parallel("toyland:train", "en", "de")
+    assert table.column_names == ["source", "target", "phenomena"]
+    assert len(table) == 30
+    assert all(isinstance(name, str) for names in table["phenomena"] for name in names)
+    assert load_parallel("toyland:train[:7]", "en", "de")[:] == table[:7]
+
+
+def refused(name, source="en", target="de"):
+    with pytest.raises(CorpusError) as caught:
+        load_parallel(name, source, target)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_toyland_knows_one_direction_and_its_splits():
+    assert re.match("toyland has no split 'dev'; choose one of train, valid, test", refused("toyland:dev"))
+    assert re.match("toyland goes from en to de, not from de to en", refused("toyland:train", "de", "en"))
+
+
+@pytest.mark.parametrize("extra", [1, 3])
+def test_sides_of_different_length_are_refused(tmp_path, extra):
+    write_plain(tmp_path / "train", PAIRS)
+    with (tmp_path / "train.en").open("a") as stream:
+        stream.write("more\n" * extra)
+    total = len(PAIRS) + extra
+    assert re.search(
+        rf"train\.en has {total} lines, \S*train\.de has 4: line 5 has no translation$", refused("train")
+    )
+    assert re.search(
+        rf"train\.en has {total} lines, \S*train\.de has 4: line 5", refused("train", "de", "en")
+    )
+
+
+def test_a_missing_side_and_an_empty_corpus_are_refused(tmp_path):
+    (tmp_path / "train.en").touch()
+    expected = r"train\.en has no other side: train\.de \(also \.gz, \.xz\) is missing$"
+    assert re.match(expected, refused("train"))
+    (tmp_path / "train.de").touch()
+    assert re.match(r"train\.en and train\.de are empty$", refused("train"))
+
+
+def test_invalid_utf8_is_named_by_line(tmp_path):
+    write_plain(tmp_path / "train", PAIRS)
+    (tmp_path / "train.de").write_bytes(b"a\nb\nc\xffd\ne\n")
+    assert re.match(r"train\.de, line 3: invalid UTF-8 at byte 2 \(0xff\)", refused("train"))
+    (tmp_path / "bad.csv").write_bytes(b"en,de\na,\xff\n")
+    assert re.match(r"bad\.csv, line 2: invalid UTF-8 at byte 3", refused("bad.csv"))
+    (tmp_path / "bad.jsonl").write_bytes(b'{"en": "a", "de": "b"}\n{"en": "a", "de": "\xff"}\n')
+    assert re.match(r"bad\.jsonl, row 2: invalid UTF-8 in column de", refused("bad.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("bad.jsonl", '{"en": "a", "de": "b"}\n{"en":\n', r"bad\.jsonl: JSON parse error: .* row 1$"),
+        ("bad.csv", 'en,de\na,b\n"open\n', r"bad\.csv: Error tokenizing data\. .* row 2$"),
+        ("bad.parquet", "x", r"bad\.parquet: Parquet file size is 1 bytes"),
+        ("empty.jsonl", "", r"empty\.jsonl: the file is empty$"),
+        ("empty.csv", "", r"empty\.csv: No columns to parse from file$"),
+        ("header.csv", "en,de\n", r"header\.csv: the file is empty$"),
+        (
+            "x.csv",
+            "en,fr\na,b\n",
+            r"x\.csv has the columns en, fr; it needs en and de, source and target, or",
+        ),
+        (
+            "x.json",
+            '[{"translation": {"en": "a", "fr": "b"}}]',
+            r"x\.json has the columns translation\.en, tr",
+        ),
+        ("x.jsonl", '{"en": "a", "de": "b"}\n{"en": "a"}\n', r"x\.jsonl, row 2: nothing in column de$"),
+        ("x.jsonl", '{"en": "a", "de": 1}\n', r"x\.jsonl: column de holds int64, not text$"),
+        (
+            "x.en.txt",
+            "a\n",
+            r"'x\.en\.txt' is one file of no known format, or one side of a corpus; name a path",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    assert re.match(message, refused(name))
+
+
+def test_a_damaged_archive_is_refused(tmp_path):
+    for name in ("train.en.gz", "train.de.gz", "x.jsonl.gz"):
+        (tmp_path / name).write_bytes(b"not an archive")
+    assert re.match(r"train\.en\.gz: the archive is damaged", refused("train"))
+    assert re.match(r"x\.jsonl\.gz: ", refused("x.jsonl.gz"))
+
+
+@pytest.mark.parametrize("name", ["nothing", "no/thing", "no.csv", "train[:0]", "toylnd:train"])
+def test_a_name_without_a_text_says_what_was_looked_for(name):
+    message = refused(name)
+    assert message.startswith(
+        f"no corpus at {name!r}: looked for {name}.en and {name}.de (also .gz, .xz); name"
+    )
+    assert message.endswith("HUB/ID:SPLIT, HUB/ID:SUBSET:SPLIT or toyland:SPLIT")
+
+
+@pytest.mark.parametrize("name", ["owner/name:train", "owner/name:de-en:train"])
+def test_an_unreachable_hub_is_one_line(name):
+    assert re.match(
+        f"there is no file {name!r}, and it cannot be loaded from the Hub: .*owner/name", refused(name)
+    )
+
+
+def test_a_hub_name_has_an_id_a_subset_and_a_split(monkeypatch):
+    """A local path of the same name wins; otherwise all three parts reach `datasets`."""
+    asked = []
+
+    def load_dataset(name, subset, *, split):
+        asked.append((name, subset, split))
+        languages = datasets.Features(translation=datasets.Translation(["de", "en"]))
+        return datasets.Dataset.from_list([{"translation": {"de": "b", "en": "a"}}] * 3, features=languages)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert pairs_of(load_parallel("wmt/wmt14:de-en:train[:2]", "en", "de")) == [("a", "b")] * 2
+    assert pairs_of(load_parallel("owner/na-me.x:test", "de", "en")) == [("b", "a")] * 3
+    assert asked == [("wmt/wmt14", "de-en", "train"), ("owner/na-me.x", None, "test")]
+
+
+def test_a_local_path_wins_over_the_hub(tmp_path):
+    (tmp_path / "owner").mkdir()
+    name = write_plain(tmp_path / "owner" / "name:train", PAIRS)
+    assert pairs_of(load_parallel(name.removeprefix(f"{tmp_path}/"), "en", "de")) == PAIRS

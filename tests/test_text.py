@@ -1,0 +1,88 @@
+"""Lines come in as they stand in the file, and errors say where."""
+
+import gzip
+import io
+import lzma
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transformer.data.text import CorpusError, decode_lines, one_line, read_lines
+
+LINES = st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"])))
+WRITERS = {"": lambda data: data, ".gz": gzip.compress, ".xz": lzma.compress}
+
+
+@given(LINES)
+def test_lines_come_back_as_they_were_written(lines):
+    stream = io.BytesIO("".join(line + "\n" for line in lines).encode())
+    assert list(decode_lines(stream, "text", "error")) == lines
+
+
+def test_only_a_newline_ends_a_line():
+    text = "a\rb\r\nc\x0bd\x0ce\x1cf\x85g\u2028h\u2029i\n\n j\ufeff"
+    expected = ["a\rb\r", "c\x0bd\x0ce\x1cf\x85g\u2028h\u2029i", "", " j\ufeff"]
+    assert list(decode_lines(io.BytesIO(text.encode()), "text", "error")) == expected
+
+
+@pytest.mark.parametrize("archive", WRITERS)
+@pytest.mark.parametrize("text", ["", "\n", "one\ntwo\n", "one\ntwo", "ä\r\n\nö\n"])
+def test_a_file_reads_the_same_plain_and_compressed(tmp_path, archive, text):
+    path = tmp_path / f"text.en{archive}"
+    path.write_bytes(WRITERS[archive](text.encode()))
+    assert list(read_lines(path)) == text.removesuffix("\n").split("\n")[: None if text else 0]
+
+
+def test_a_line_is_there_before_the_next_one_is_written():
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as stream, os.fdopen(writer, "wb", buffering=0) as typed:
+        lines = decode_lines(stream, "standard input", "error")
+        for text in ("first", "second"):
+            typed.write(f"{text}\n".encode())
+            assert next(lines) == text
+
+
+def test_invalid_utf8_is_named_by_line_and_byte(tmp_path):
+    path = tmp_path / "train.de"
+    path.write_bytes(b"gut\nauch\xff\nnie\n")
+    with pytest.raises(CorpusError, match=r"train\.de, line 2: invalid UTF-8 at byte 5 \(0xff\); convert"):
+        list(read_lines(path))
+
+
+@pytest.mark.parametrize(("on_error", "second"), [("skip", ""), ("replace", "b\ufffd")])
+def test_an_invalid_line_still_counts_as_one_line(on_error, second):
+    assert list(decode_lines(io.BytesIO(b"a\nb\xff\nc\n"), "text", on_error)) == ["a", second, "c"]
+
+
+def test_a_missing_file_and_a_folder_are_refused_in_one_line(tmp_path):
+    with pytest.raises(CorpusError, match=r"no\.en: No such file or directory$"):
+        list(read_lines(tmp_path / "no.en"))
+    with pytest.raises(CorpusError, match=r"Is a directory$"):
+        list(read_lines(tmp_path))
+
+
+@pytest.mark.parametrize("archive", [".gz", ".xz"])
+def test_a_damaged_archive_is_refused_in_one_line(tmp_path: Path, archive):
+    path = tmp_path / f"text{archive}"
+    whole = WRITERS[archive](os.urandom(10_000).hex().encode())
+    for data in (b"plain text\n", whole[: len(whole) // 2], b"\n" * 100):
+        path.write_bytes(data)
+        with pytest.raises(
+            CorpusError, match=r"^.*: the archive is damaged, cut short or of another kind .*$"
+        ):
+            list(read_lines(path))
+
+
+@given(st.text())
+def test_one_line_fills_one_line(text):
+    line = one_line(text)
+    assert "\n" not in line
+    assert "\r" not in line
+    assert len(line) == len(text)
+
+
+def test_one_line_keeps_everything_else():
+    assert one_line("a\nb\r\nc\u2028d\te") == "a b  c\u2028d\te"
