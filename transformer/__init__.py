@@ -1,1 +1,86 @@
-"""The PyTorch reference implementation of "Attention Is All You Need" (Vaswani et al., 2017)."""
+"""The PyTorch reference implementation of "Attention Is All You Need" (Vaswani et al., 2017).
+
+The public names below are loaded when they are first used, so that `transformer --help` does not wait for
+torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformer.config import DataConfig as DataConfig
+    from transformer.config import DecodingConfig as DecodingConfig
+    from transformer.config import ModelConfig as ModelConfig
+    from transformer.config import Settings as Settings
+    from transformer.config import TrainingConfig as TrainingConfig
+    from transformer.decoding.sampling import Sampler as Sampler
+    from transformer.decoding.search import Hypotheses as Hypotheses
+    from transformer.decoding.search import beam_search as beam_search
+    from transformer.decoding.search import generate as generate
+    from transformer.decoding.search import greedy as greedy
+    from transformer.decoding.search import greedy_search as greedy_search
+    from transformer.decoding.search import length_penalty as length_penalty
+    from transformer.decoding.translator import Translation as Translation
+    from transformer.decoding.translator import Translator as Translator
+    from transformer.model.attention import KeyValue as KeyValue
+    from transformer.model.attention import MultiHeadAttention as MultiHeadAttention
+    from transformer.model.attention import attention as attention
+    from transformer.model.attention import attention_weights as attention_weights
+    from transformer.model.attention import record_attention as record_attention
+    from transformer.model.blocks import DecoderBlock as DecoderBlock
+    from transformer.model.blocks import TransformerBlock as TransformerBlock
+    from transformer.model.build import ModelBuilder as ModelBuilder
+    from transformer.model.build import build_model as build_model
+    from transformer.model.decoder_only import DecoderOnly as DecoderOnly
+    from transformer.model.encoder_decoder import EncoderDecoder as EncoderDecoder
+    from transformer.model.encoder_only import EncoderOnly as EncoderOnly
+    from transformer.model.layers import FeedForward as FeedForward
+    from transformer.model.layers import PostNorm as PostNorm
+    from transformer.model.layers import PreNorm as PreNorm
+    from transformer.model.layers import TokenEmbedding as TokenEmbedding
+    from transformer.model.masks import causal_mask as causal_mask
+    from transformer.model.masks import padding_mask as padding_mask
+    from transformer.model.positions import LearnedEncoding as LearnedEncoding
+    from transformer.model.positions import SinusoidalEncoding as SinusoidalEncoding
+    from transformer.recipe import train as train
+    from transformer.settings.files import load_settings as load_settings
+    from transformer.training.schedule import inverse_sqrt_rate as inverse_sqrt_rate
+
+PUBLIC_NAMES = {
+    "config": ("DataConfig", "DecodingConfig", "ModelConfig", "Settings", "TrainingConfig"),
+    "decoding.sampling": ("Sampler",),
+    "decoding.search": (
+        *("Hypotheses", "beam_search", "generate", "greedy", "greedy_search", "length_penalty"),
+    ),
+    "decoding.translator": ("Translation", "Translator"),
+    "model.attention": (
+        *("KeyValue", "MultiHeadAttention", "attention", "attention_weights", "record_attention"),
+    ),
+    "model.blocks": ("DecoderBlock", "TransformerBlock"),
+    "model.build": ("ModelBuilder", "build_model"),
+    "model.decoder_only": ("DecoderOnly",),
+    "model.encoder_decoder": ("EncoderDecoder",),
+    "model.encoder_only": ("EncoderOnly",),
+    "model.layers": ("FeedForward", "PostNorm", "PreNorm", "TokenEmbedding"),
+    "model.masks": ("causal_mask", "padding_mask"),
+    "model.positions": ("LearnedEncoding", "SinusoidalEncoding"),
+    "recipe": ("train",),
+    "settings.files": ("load_settings",),
+    "training.schedule": ("inverse_sqrt_rate",),
+}
+"""By module; a test holds this table and the imports for type checkers above equal."""
+
+MODULE_OF = {name: module for module, names in PUBLIC_NAMES.items() for name in names}
+__all__ = sorted(MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in MODULE_OF:
+        raise AttributeError(f"module 'transformer' has no attribute {name!r}")
+    value = getattr(import_module(f"transformer.{MODULE_OF[name]}"), name)
+    globals()[name] = value  # the next use finds it without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

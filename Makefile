@@ -1,0 +1,55 @@
+# make demo: from nothing to a trained translation model.   make test: every test.   make help: the rest.
+
+# The first Python of at least 3.11; `make PYTHON=… demo` takes another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+IN_VENV := .venv/bin/python -m
+
+# glibc gives freed memory back to the system and a CPU training asks for the same pages again in the next
+# update; with these two it keeps them (docs/performance.md).
+export MALLOC_MMAP_THRESHOLD_ = 1000000000
+export MALLOC_TRIM_THRESHOLD_ = 1000000000
+export TOKENIZERS_PARALLELISM = false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 14
+
+setup: .venv/core  ## make .venv and install the package
+
+demo: .venv/core  ## train on the built-in corpus, evaluate, translate: about 6 minutes on two CPU cores
+	$(IN_VENV) transformer train --config configs/toyland.yaml --resume
+	$(IN_VENV) transformer evaluate --run runs/toyland --show 5
+	@printf '%s\n' \
+	  '' 'Now try it yourself, with words of toyland:' \
+	  '  echo "The old man gives the child a red apple." | .venv/bin/transformer translate --run runs/toyland' \
+	  '  .venv/bin/transformer translate --run runs/toyland          (type a sentence; Ctrl-D ends)' \
+	  '  .venv/bin/python examples/minimal.py                        (the same in 60 lines of Python)' \
+	  'Train on your own text: README.md, "Your own data".'
+
+test: .venv/dev  ## run all tests but the slow ones: under 8 minutes on two cores
+	$(IN_VENV) pytest -n 2 -m "not slow"
+
+check: .venv/dev  ## format, lint, types, and the fast tests that keep the house in order
+	$(IN_VENV) ruff format --check .
+	$(IN_VENV) ruff check .
+	$(IN_VENV) mypy
+	$(IN_VENV) pytest -q tests/test_imports.py tests/test_config.py tests/test_configs.py tests/test_public_names.py
+
+clean:  ## remove .venv and what the tools left; runs/ stays
+	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "no Python of at least 3.11 was found; name one: make PYTHON=/path/to/python3 ..." >&2; exit 2; }
+	"$(PYTHON)" -m venv .venv
+
+.venv/core: pyproject.toml constraints.txt | .venv/bin/python
+	$(IN_VENV) pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/dev: pyproject.toml constraints.txt | .venv/core
+	$(IN_VENV) pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
