@@ -1,0 +1,98 @@
+"""How long an update takes with each kernel of fused attention, on this machine's CPU.
+
+python benchmarks/attention_kernels.py [--seconds 5]
+
+Prints milliseconds an update and target tokens per second for the sizes of configs/toyland.yaml and
+configs/multi30k_en_de.yaml and for longer sentences, interleaved, in the precision that `auto` picks.
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import transformer
+from transformer.data.batches import Batch
+from transformer.hardware import autocast, choose_precision
+from transformer.training.loop import accumulate_gradients, make_optimizer
+from transformer.training.objectives import translation_loss
+
+SIZES = {
+    "toyland, 110 x 13": (
+        transformer.ModelConfig(
+            vocab_size=1200, d_model=128, num_heads=4, d_ff=512, num_layers=3, dropout=0.0
+        ),
+        110,
+        13,
+    ),
+    "multi30k, 200 x 20": (
+        transformer.ModelConfig(
+            vocab_size=8000, d_model=128, num_heads=4, d_ff=256, num_layers=4, dropout=0.3
+        ),
+        200,
+        20,
+    ),
+    "long, 16 x 256": (
+        transformer.ModelConfig(
+            vocab_size=8000, d_model=128, num_heads=4, d_ff=256, num_layers=4, dropout=0.3
+        ),
+        16,
+        256,
+    ),
+}
+KERNELS = {"flash": SDPBackend.FLASH_ATTENTION, "plain": SDPBackend.MATH}
+
+
+def make_update(config: transformer.ModelConfig, rows: int, length: int) -> Callable[[SDPBackend], None]:
+    torch.manual_seed(0)
+    model = transformer.build_model(config).train()
+    optimizer = make_optimizer(model, transformer.TrainingConfig())
+    src_tokens = torch.randint(4, config.vocab_size, (rows, length))
+    tgt_tokens = torch.randint(4, config.vocab_size, (rows, length + 1))
+    batch = Batch(src_tokens, tgt_tokens, np.arange(rows), rows * length)
+    device = torch.device("cpu")
+    precision = choose_precision("auto", device)
+
+    def update(kernel: SDPBackend) -> None:
+        with autocast(device, precision), sdpa_kernel(kernel):
+            accumulate_gradients(translation_loss, model, [batch], 0.1)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return update
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=5.0, help="time for each size and kernel")
+    seconds = parser.parse_args().seconds
+    precision = choose_precision("auto", torch.device("cpu"))
+    print(
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {precision}"
+    )
+    print(f"{'size':<22}{'kernel':<8}{'ms an update':>14}{'tokens/s':>12}")
+    for name, (config, rows, length) in SIZES.items():
+        update = make_update(config, rows, length)
+        spent = dict.fromkeys(KERNELS, 0.0)
+        counts = dict.fromkeys(KERNELS, 0)
+        for kernel in KERNELS.values():
+            update(kernel)
+        while min(spent.values()) < seconds:
+            for label, kernel in KERNELS.items():
+                start = time.perf_counter()
+                update(kernel)
+                spent[label] += time.perf_counter() - start
+                counts[label] += 1
+        for label in KERNELS:
+            mean = spent[label] / counts[label]
+            print(f"{name:<22}{label:<8}{1000 * mean:>14.1f}{rows * length / mean:>12,.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What README and docs say can be done and found."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from transformer.cli import COMMANDS, main
+from transformer.data.toyland import generate
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_to_files(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (document.parent / target).exists(), target
+
+
+def test_paper_to_code_names_symbols_and_tests_that_exist() -> None:
+    text = (ROOT / "docs/paper_to_code.md").read_text(encoding="utf-8")
+    places = re.findall(r"`([\w/.]+\.(?:py|yaml))(?:: (\w+))?`", text)
+    assert len(places) > 30
+    for path, symbol in places:
+        source = (ROOT / path).read_text(encoding="utf-8")
+        assert not symbol or re.search(rf"^(?:def|class) {symbol}\b", source, flags=re.MULTILINE), symbol
+
+
+@pytest.mark.parametrize("number", range(len(blocks("python"))))
+def test_programs_run(number: int, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        [sys.executable, "-c", blocks("python")[number]], cwd=tmp_path, env=environment, check=True
+    )
+
+
+def test_the_minimal_example_fits_a_page_and_runs(tmp_path: Path) -> None:
+    example = ROOT / "examples/minimal.py"
+    assert len(example.read_text(encoding="utf-8").splitlines()) <= 60
+    done = subprocess.run(
+        [sys.executable, str(example), "8"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "The old man buys a red apple." in done.stdout
+
+
+def test_the_commands_for_own_data_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    folder = tmp_path / "data/mine"
+    folder.mkdir(parents=True)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for split, size in (("train", 300), ("valid", 20), ("test", 10)):
+        pairs = list(generate("train" if split == "train" else split, size))
+        (folder / f"{split}.en").write_text("".join(f"{pair.source}\n" for pair in pairs), encoding="utf-8")
+        (folder / f"{split}.de").write_text("".join(f"{pair.target}\n" for pair in pairs), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    [block] = [block for block in blocks("sh") if "data/mine" in block]
+    lines = block.replace("\\\n", " ").splitlines()
+    assert [shlex.split(line)[:2] for line in lines] == [
+        ["transformer", name] for name in ("train", "evaluate", "translate")
+    ]
+    smaller = "--training.max_steps 3 --data.vocab_size 420 --training.tokens_per_batch 500"
+    assert main(shlex.split(lines[0])[1:] + smaller.split()) == 0
+    assert main(shlex.split(lines[1])[1:]) == 0
+    with (folder / "test.en").open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        capsysbinary.readouterr()
+        assert main(shlex.split(lines[2].split("<")[0])[1:]) == 0
+    assert len(capsysbinary.readouterr().out.splitlines()) == 10
+
+
+def test_every_command_in_the_documents_exists() -> None:
+    for document in (*DOCUMENTS, *sorted((ROOT / "configs").rglob("*.yaml")), ROOT / "Makefile"):
+        for name in re.findall(
+            r"(?:^|[(/ ])transformer ([a-z][\w-]+) --", document.read_text(encoding="utf-8")
+        ):
+            assert name in COMMANDS, (document.name, name)
