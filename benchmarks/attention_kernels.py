@@ -73,9 +73,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="time for each size and kernel")
     seconds = parser.parse_args().seconds
     precision = choose_precision("auto", torch.device("cpu"))
-    print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {precision}"
-    )
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {precision}")
     print(f"{'size':<22}{'kernel':<8}{'ms an update':>14}{'tokens/s':>12}")
     for name, (config, rows, length) in SIZES.items():
         update = make_update(config, rows, length)

@@ -23,7 +23,7 @@ _FURTHER = {
 
 
 def dictionary_translation(sentence: str) -> str:
-    """Each English word by its commonest German form, in English order; unknown words and names are copied."""
+    """Each English word by its commonest German form, in English order; what is unknown is copied."""
     words = (_translated(word) for word in sentence.split())
     text = " ".join(word for word in words if word).replace(" .", ".").replace(" ?", "?").replace(" ,", ",")
     return text[:1].upper() + text[1:]

@@ -30,8 +30,6 @@ _HANDLING = {
     for noun in nouns_of("animal", "food", "drink", "readable", "thing", "clothes", "vehicle")
 }
 _HANDLED = tuple(NOUN[english] for english, events in _HANDLING.items() if events)
-
-
 _ANIMALS = nouns_of("animal")
 # Nobody can want what has been eaten.
 _CONSUMING = ("eat", "drink", "cook")
@@ -58,15 +56,21 @@ def referring(draft: Draft) -> Branch:
         return _animal_acts(draft)
     noun = draft.pick(_HANDLED)
     keeping = _KEEPING[noun.english]
-    wanted = bool(keeping and _WANTING[noun.english]) and draft.random() < 0.4
+    wanted = bool(keeping) and draft.random() < 0.4
     event = draft.pick(keeping if wanted else _HANDLING[noun.english])
+    # Nobody sells what another must sell.
+    reasons = [reason for reason in _WANTING[noun.english] if wanted and reason.verb is not event.verb]
     one_object = event._replace(complement=_single_object, objects=(noun,))
     main = start(draft, one_object, subject(draft, event.subjects), PLAIN)
-    after = _somebody_does_it if wanted else _it_is
-    if draft.random() < 0.3:
-        return sentence(main.finish(), STOP, after(draft, noun, PLAIN, None))
-    draft.mark("subordinate")
-    return sentence(main.finish(), GERMAN_COMMA, after(draft, noun, FINAL, BECAUSE))
+    joined = draft.random() < 0.7
+    shape, link, mark = (FINAL, BECAUSE, GERMAN_COMMA) if joined else (PLAIN, None, STOP)
+    if joined:
+        draft.mark("subordinate")
+    if reasons:
+        after = _somebody_does_it(draft, noun, draft.pick(reasons), shape, link)
+    else:
+        after = _it_is(draft, noun, shape, link)
+    return sentence(main.finish(), mark, after)
 
 
 def _animal_acts(draft: Draft) -> Branch:
@@ -96,9 +100,8 @@ def _it_is(draft: Draft, noun: Noun, shape: int, link: Leaf | None) -> Branch:
     return about(draft, shape, pronoun, draft.pick(noun.adjectives).predicative, link)
 
 
-def _somebody_does_it(draft: Draft, noun: Noun, shape: int, link: Leaf | None) -> Branch:
+def _somebody_does_it(draft: Draft, noun: Noun, event: Event, shape: int, link: Leaf | None) -> Branch:
     """`the man wants to sell it`; a reason is a wish or a state rather than a deed."""
-    event = draft.pick(_WANTING[noun.english])
     handling = event._replace(complement=_pronoun_object, objects=(noun,))
     tense = MODAL if shape == FINAL and not event.verb.state else None
     clause = start(draft, handling, subject(draft, event.subjects), shape, tense=tense)
