@@ -61,7 +61,8 @@ class Run:
 
     def steps(self) -> list[int]:
         """The updates whose checkpoints stand here, oldest first."""
-        return sorted(int(folder.name.removeprefix("step-")) for folder in self.checkpoints.glob("step-*"))
+        numbers = (folder.name.removeprefix("step-") for folder in self.checkpoints.glob("step-*"))
+        return sorted(int(number) for number in numbers if number.isdecimal())  # not a user's `step-1-copy`
 
     def marked(self, name: str) -> Path | None:
         """The checkpoint that the file `best` or `last` names, if there is one."""
@@ -130,7 +131,8 @@ def write_checkpoint(
 ) -> None:
     """Write `tensors`, by file name, and `state` as the checkpoint `folder`, whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.parent.glob(UNFINISHED + "*"):
+    kind = folder.name.partition("-")[0]  # what stands unfinished beside it may be another program's
+    for leftover in folder.parent.glob(f"{UNFINISHED}{kind}-*"):
         shutil.rmtree(leftover)
     unfinished = folder.with_name(UNFINISHED + folder.name)
     unfinished.mkdir()
@@ -147,10 +149,13 @@ def write_checkpoint(
     for name in (*names, MANIFEST):
         flush(unfinished / name)
     flush(unfinished)
+    replaced = folder.with_name(f"{UNFINISHED}{folder.name}-replaced")
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.rename(replaced)
     unfinished.rename(folder)
     flush(folder.parent)
+    if replaced.exists():
+        shutil.rmtree(replaced)
 
 
 def file_hash(path: Path) -> str:
@@ -165,7 +170,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a checkpoint whose every file has the hash that it records."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        version, files = manifest["format_version"], manifest["files"]
+        version = manifest["format_version"]
+        if version == FORMAT_VERSION:  # another one may look otherwise
+            files, _ = dict(manifest["files"]), manifest["tokenizer"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}: no readable {MANIFEST}; the checkpoint is damaged") from error
     if version != FORMAT_VERSION:

@@ -4,6 +4,7 @@ YAML files and the command line fill this tree (`settings/files.py`); a run's fo
 `config.yaml`. The text under a field is its `--help`.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -32,6 +33,11 @@ def require_share(settings: Any, section: str, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
         require(0 <= value < 1, f"{section}.{name} is {value}; it must be at least 0 and less than 1")
+
+
+def require_device(name: str) -> None:
+    valid = re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]?))?", name)
+    require(valid is not None, f"device is {name!r}; choose auto, cpu, cuda or cuda:N")
 
 
 @dataclass(frozen=True)
@@ -257,8 +263,7 @@ class Settings:
     def __post_init__(self) -> None:
         require_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         require(self.seed >= 0, f"seed is {self.seed}; it must be 0 or more")
-        valid_device = self.device in ("auto", "cpu", "cuda") or self.device.removeprefix("cuda:").isdecimal()
-        require(valid_device, f"device is {self.device!r}; choose auto, cpu, cuda or cuda:N")
+        require_device(self.device)
         require(
             self.data.max_tokens <= self.model.max_positions,
             f"data.max_tokens {self.data.max_tokens} is more than model.max_positions "

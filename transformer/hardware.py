@@ -5,11 +5,12 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from transformer.config import Precision
+from transformer.config import Precision, require_device
 
 
 def choose_device(name: str) -> torch.device:
     """`auto` is a CUDA GPU if there is one; `ValueError` for a GPU that is not there."""
+    require_device(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)

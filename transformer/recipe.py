@@ -9,10 +9,18 @@ import torch
 from torch import nn
 
 from transformer.checkpoint import CheckpointError, Run, read_manifest
-from transformer.config import ModelConfig, Settings
+from transformer.config import ModelConfig, Settings, require
 from transformer.data.batches import TokenBatches, tokenize_pairs
 from transformer.data.corpus import load_parallel
-from transformer.data.tokenizer import SentencePieceTokenizer, load_tokenizer, train_tokenizer
+from transformer.data.tokenizer import (
+    BOS_ID,
+    EOS_ID,
+    PAD_ID,
+    UNK_ID,
+    SentencePieceTokenizer,
+    load_tokenizer,
+    train_tokenizer,
+)
 from transformer.decoding.translator import Translator
 from transformer.evaluation.validation import Validation
 from transformer.hardware import choose_device, choose_precision
@@ -38,6 +46,7 @@ def train(
     its last checkpoint, to the bit on a CPU, and a run that does not exist yet starts. `say` is told in a
     line what is being done. `ValueError` if the folder holds a run and `resume` is not set, or another one.
     """
+    require_trainable(settings.model)
     run = Run(Path(settings.output))
     last = run.marked("last")
     if last is not None and not resume:
@@ -66,7 +75,8 @@ def train(
     model = build(settings.model).to(device)
     state = TrainingState(model, make_optimizer(model, settings.training), batches)
     if last is not None:
-        read_manifest(last)
+        if read_manifest(last)["tokenizer"] != tokenizer.digest:
+            raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {last} was trained with")
         state.load(last)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(
@@ -124,6 +134,18 @@ def make_validation(tokenizer: SentencePieceTokenizer, settings: Settings) -> Va
         lambda model: Translator(
             model, tokenizer, model_config=settings.model, decoding=settings.decoding, warn=lambda _: None
         ),
+    )
+
+
+def require_trainable(model: ModelConfig) -> None:
+    """Refuse what this recipe cannot train before anything is read or written."""
+    require(
+        model.kind == "encoder_decoder", f"model.kind is {model.kind!r}; only encoder_decoder can be trained"
+    )
+    ids = (model.pad_id, model.bos_id, model.eos_id, model.unk_id)
+    wanted = (PAD_ID, BOS_ID, EOS_ID, UNK_ID)
+    require(
+        ids == wanted, f"model.pad_id, bos_id, eos_id, unk_id are {ids}; the tokenizer's ids are {wanted}"
     )
 
 

@@ -1,7 +1,5 @@
 """`transformer average`: the mean of the last checkpoints, as a checkpoint."""
 
-from pathlib import Path
-
 from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Average the weights of a run's newest checkpoints (section 6.1 of the paper) into a new one
@@ -13,7 +11,8 @@ def run(arguments: list[str], prog: str) -> None:
     parser.add_argument("--run", required=True, metavar="RUN", help="a run's folder")
     parser.add_argument("--last", type=int, default=5, help="how many of the newest checkpoints")
     options = parser.parse_args(arguments)
-    from transformer.checkpoint import Run
+
+    from transformer.checkpoint import find_run
     from transformer.training.averaging import average_checkpoints
 
-    print(average_checkpoints(Run(Path(options.run)), options.last))
+    print(average_checkpoints(find_run(options.run)[0], options.last))

@@ -6,7 +6,7 @@ Hypotheses of different sentences never meet, and a sentence whose search has cl
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,6 +17,7 @@ PAD_ID, EOS_ID = 0, 2
 """For a model that does not say its own `pad_id` and `eos_id`."""
 
 
+@runtime_checkable
 class StepModel(Protocol):
     """What a search needs to know of a model: `EncoderDecoder`, `DecoderOnly`, or a researcher's own.
 
@@ -171,14 +172,20 @@ class Alive:
 
 
 def expand(alive: Alive, logits: Float[Tensor, "hypotheses vocabulary"], beam_size: int) -> Candidates:
-    """The best 2 × `beam_size` continuations: enough to go on with even if half of them have ended."""
-    vocabulary = logits.shape[-1]
-    log_probs = logits.float().log_softmax(dim=-1).view(*alive.scores.shape, vocabulary)
-    scores = (alive.scores[:, :, None] + log_probs).flatten(1)  # (S, W, V) -> (S, W × V)
-    scores, places = scores.topk(min(2 * beam_size, scores.shape[1]), dim=1)
-    parents, tokens = places // vocabulary, places % vocabulary
+    """The best 2 × `beam_size` continuations: enough to go on with even if half of them have ended.
+
+    Of equally probable tokens `greedy`'s comes first: `topk` promises no order, and bfloat16 is often equal.
+    """
+    count = min(2 * beam_size, logits.shape[-1])
+    tokens = logits.scatter(1, greedy(logits)[:, None], torch.inf).topk(count, dim=1).indices
+    log_probs = logits.float().log_softmax(dim=-1).gather(1, tokens)
+    scores = (alive.scores[:, :, None] + log_probs.view(*alive.scores.shape, count)).flatten(1)
+    scores, order = scores.sort(dim=1, descending=True, stable=True)  # (S, W × n)
+    order = order[:, : 2 * beam_size]
+    parents = order // count
+    tokens = tokens.view(scores.shape).gather(1, order)
     history = take(alive.tokens, parents)
-    return Candidates(torch.cat((history, tokens[:, :, None]), dim=2), scores, parents)
+    return Candidates(torch.cat((history, tokens[:, :, None]), dim=2), scores[:, : 2 * beam_size], parents)
 
 
 def keep_ended(candidates: Candidates, beam_size: int, eos_id: int) -> Candidates:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,9 +97,14 @@ class Translator:
 
         `first_line` is the number of the first one, for warnings.
         """
+        if isinstance(lines, str):
+            raise TypeError("translate takes lines, not one text; for one line pass [text]")
         lines = list(lines)
         beam_size = self.decoding.beam_size if beam_size is None else beam_size
         alpha = self.decoding.alpha if alpha is None else alpha
+        replace(self.decoding, beam_size=beam_size, alpha=alpha)  # refuses what cannot be
+        if not 1 <= n_best <= beam_size:
+            raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
         sources = self.encode(lines, first_line)
         results: list[list[Translation]] = [[Translation("", 0.0, [])] * n_best for _ in lines]
         for rows in self.batches(sources, beam_size):

@@ -33,15 +33,15 @@ def make_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Op
 
 
 class Log:
-    """A run's `log.jsonl`: one JSON object per event, flushed at once."""
+    """A run's `log.jsonl`: one JSON object per event, written at once."""
 
     def __init__(self, run: Run) -> None:
-        self.file = run.log.open("a", encoding="utf-8")
+        self.path = run.log
 
     def __call__(self, event: str, step: int, **values: Any) -> None:
         entry = {"event": event, "step": step, "time": round(time.time(), 3), **values}
-        self.file.write(json.dumps(entry) + "\n")
-        self.file.flush()
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
 
 
 def fit(

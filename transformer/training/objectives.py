@@ -1,12 +1,16 @@
 """What training minimises: a sum over tokens, and the number of tokens that it runs over."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch.nn.functional as F
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from transformer.data.batches import Batch
+
+CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
+"""Logits of which the loss is computed at once: what a core's cache holds, and what keeps a GPU busy."""
 
 
 class Loss(NamedTuple):
@@ -23,14 +27,51 @@ def smoothed_cross_entropy(
     label_smoothing: float,
     pad_id: int,
 ) -> Float[Tensor, ""]:
-    """Summed over real tokens; the gold token keeps 1 - ε and every token gets ε/V (§5.4)."""
-    return F.cross_entropy(
-        logits.flatten(0, 1),
-        labels.flatten(),
-        ignore_index=pad_id,
-        reduction="sum",
-        label_smoothing=label_smoothing,
-    )
+    """Cross-entropy with label smoothing (§5.4), summed over real tokens.
+
+    The gold token keeps 1 - ε, and ε/V falls on every token of the vocabulary. Equal to torch's
+    `cross_entropy` but for memory: where a gradient is needed it overwrites `logits`, the only tensor of
+    batch × vocabulary that is ever alive.
+    """
+    return SmoothedCrossEntropy.apply(logits.flatten(0, 1), labels.flatten(), label_smoothing, pad_id)  # type: ignore[no-untyped-call]
+
+
+class SmoothedCrossEntropy(torch.autograd.Function):
+    """Loss and gradient together, a few rows at a time: the softmax is computed once and stays in cache."""
+
+    @staticmethod
+    def forward(
+        context: Any,
+        logits: Float[Tensor, "tokens vocabulary"],
+        labels: Int[Tensor, " tokens"],
+        epsilon: float,
+        pad_id: int,
+    ) -> Float[Tensor, ""]:
+        vocabulary = logits.shape[1]
+        is_real = labels != pad_id
+        total = torch.zeros((), device=logits.device)
+        elements = CHUNK_ELEMENTS.get(logits.device.type, CHUNK_ELEMENTS["cuda"])
+        rows = max(1, elements // vocabulary)
+        for part, gold, real in zip(*(torch.split(x, rows) for x in (logits, labels, is_real)), strict=True):
+            scores = part.to(torch.float32, copy=True)
+            highest = scores.amax(dim=1, keepdim=True)
+            expected = (1 - epsilon) * scores.gather(1, gold[:, None])[:, 0] + epsilon * scores.mean(dim=1)
+            exponentials = scores.sub_(highest).exp_()
+            sums = exponentials.sum(dim=1, keepdim=True)
+            total += (((highest + sums.log())[:, 0] - expected) * real).sum()
+            if context.needs_input_grad[0]:
+                # The gradient is the model's distribution minus the smoothed one.
+                gradient = exponentials.div_(sums).sub_(epsilon / vocabulary)
+                gradient.scatter_add_(1, gold[:, None], (epsilon - 1) * torch.ones_like(sums))
+                part.copy_(gradient.mul_(real[:, None]))
+        if context.needs_input_grad[0]:
+            context.gradient = logits
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, scale: Float[Tensor, ""]) -> tuple[Tensor, None, None, None]:
+        return context.gradient.mul_(scale), None, None, None
 
 
 def translation_loss(model: nn.Module, batch: Batch, *, label_smoothing: float, pad_id: int = 0) -> Loss:

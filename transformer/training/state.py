@@ -45,9 +45,9 @@ class TrainingState:
             state={"step": self.step, "best_loss": self.best_loss, "batches": self.batches.state_dict()},
             tokenizer_hash=tokenizer_hash,
         )
-        run.mark("last", folder)
         if is_best:
             run.mark("best", folder)
+        run.mark("last", folder)  # at the end: what `last` names knows of the same best as `best`
         run.keep_newest(keep)
         return folder
 

@@ -1,0 +1,56 @@
+"""Tiny models and batches, whose laws are those of the large ones."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transformer.config import ModelConfig
+from transformer.model.build import build_model
+
+PAD, BOS, EOS = 0, 1, 2
+CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
+"""How far two float32 computations of the same number may lie apart."""
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "pre-norm": {"norm": "pre"},
+    "learned": {"positions": "learned", "max_positions": 16},
+    "free widths": {"d_k": 5, "d_v": 3},
+    "biases": {"attention_bias": True, "output_bias": True, "tie_embeddings": False, "activation": "gelu"},
+}
+"""Settings that a law must not depend on."""
+
+
+def tiny_config(**changes: Any) -> ModelConfig:
+    sizes = {"vocab_size": 13, "d_model": 16, "num_heads": 2, "d_ff": 24, "num_layers": 2, "dropout": 0.0}
+    return ModelConfig(**{**sizes, **changes})
+
+
+def tiny_model(**changes: Any) -> Any:
+    """A tiny model in which no parameter has a special value, as a trained one."""
+    model = build_model(tiny_config(**changes)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def random_rows(*lengths: int, first: int | None = None, vocab_size: int = 13) -> list[list[int]]:
+    """Rows of random tokens, without pads; `first` replaces each row's first token."""
+    rows = [torch.randint(3, vocab_size, (length,)).tolist() for length in lengths]
+    return rows if first is None else [[first, *row[1:]] for row in rows]
+
+
+def right_padded(rows: Sequence[Sequence[int]], length: int = 0) -> Tensor:
+    length = max(length, *(len(row) for row in rows))
+    return torch.tensor([[*row, *[PAD] * (length - len(row))] for row in rows])
+
+
+def assert_close(actual: Any, expected: Any, **tolerances: float) -> None:
+    torch.testing.assert_close(actual, expected, **{**CLOSE, **tolerances})
+
+
+def count_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

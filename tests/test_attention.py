@@ -1,0 +1,197 @@
+"""Equation 1, multi-head attention, and the recording of its weights."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import assert_close, random_rows, right_padded, tiny_model
+
+from transformer.model.attention import (
+    KeyValue,
+    MultiHeadAttention,
+    attention,
+    attention_weights,
+    record_attention,
+)
+from transformer.model.masks import causal_mask, padding_mask
+
+B, H, T, S, D_K, D_V = 2, 3, 5, 7, 4, 6
+KEYS = torch.tensor([[5] * 7, [5] * 4 + [0] * 3])  # the second row ends in three pads
+OFFSETS = torch.tensor([[2, 3, 4, 5, 6], [0, 1, 2, 3, 4]])  # where each row's queries stand in a cache
+ORDER = torch.ones(T, S, dtype=torch.bool).tril()
+MASKS = {
+    "none": {},
+    "padding": {"mask": padding_mask(KEYS, 0)},
+    "causal": {"is_causal": True},
+    "cache": {"mask": causal_mask(OFFSETS, S)},
+    "padding and causal": {"mask": padding_mask(KEYS, 0) & ORDER},
+}
+
+
+def random_qkv():
+    return torch.randn(B, H, T, D_K), torch.randn(B, H, S, D_K), torch.randn(B, H, S, D_V)
+
+
+def visible(mask=None, is_causal=False):
+    """Which weights may differ from 0, for the arguments of `attention`."""
+    if is_causal:
+        return ORDER.expand(B, H, T, S)
+    return torch.ones(B, H, T, S, dtype=torch.bool) if mask is None else mask.expand(B, H, T, S)
+
+
+@pytest.mark.parametrize("arguments", MASKS.values(), ids=MASKS)
+def test_written_out_attention_equals_the_fused_call(arguments):
+    q, k, v = random_qkv()
+    fused = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=arguments.get("mask"), is_causal=arguments.get("is_causal", False)
+    )
+    assert_close(attention(q, k, v, **arguments), fused)
+
+
+@pytest.mark.parametrize("arguments", MASKS.values(), ids=MASKS)
+def test_weights_are_a_distribution_over_the_visible_keys(arguments):
+    q, k, _ = random_qkv()
+    weights = attention_weights(q, k, **arguments)
+    assert_close(weights.sum(dim=-1), torch.ones(B, H, T))
+    assert torch.equal(weights > 0, visible(**arguments))
+
+
+def test_a_mask_and_the_causal_flag_combine():
+    q, k, _ = random_qkv()
+    mask = padding_mask(KEYS, 0)
+    both = attention_weights(q, k, mask=mask, is_causal=True)
+    assert torch.equal(both, attention_weights(q, k, mask=mask & ORDER))
+
+
+def test_an_example_by_hand():
+    """«Cat eats fish» with d_k = 2: scores 0.74, 0.38, 0.50, scaled by 1/√2."""
+    q = torch.tensor([[[[1.0, 0.0]]]])
+    k = torch.tensor([[[[0.74, 0.3], [0.38, -0.2], [0.50, 0.9]]]])
+    v = torch.tensor([[[[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]]])
+    hand = torch.tensor([[[[0.38, 0.30, 0.32]]]])
+    assert_close(attention_weights(q, k), hand, atol=0.005)
+    assert_close(attention(q, k, v), torch.tensor([[[[0.54, 0.46]]]]), atol=0.005)
+
+
+def test_a_uniform_query_averages_the_values():
+    _, k, v = random_qkv()
+    mean = v.mean(dim=2, keepdim=True).expand(B, H, T, D_V)
+    assert_close(attention(torch.zeros(B, H, T, D_K), k, v), mean)
+
+
+def test_scores_are_scaled_by_the_width_of_a_key():
+    """With the wrong width under the root, weights of wide keys would be sharper or flatter."""
+    q, k, _ = random_qkv()
+    scores = torch.einsum("bhtd,bhsd->bhts", q, k)
+    expected = (scores / math.sqrt(D_K)).exp()
+    assert_close(attention_weights(q, k), expected / expected.sum(dim=-1, keepdim=True))
+
+
+@pytest.mark.parametrize("arguments", MASKS.values(), ids=MASKS)
+def test_heads_attend_each_in_its_own_subspace(arguments):
+    """Concat(head_1 … head_h) W^O, with every head computed from its own slices of the matrices."""
+    module = MultiHeadAttention(8, H, d_k=D_K, d_v=D_V)
+    x, memory = torch.randn(B, T, 8), torch.randn(B, S, 8)
+    heads = []
+    for head in range(H):
+        mask = visible(**arguments)[:, head]
+        q = x @ module.w_q.weight[head * D_K : (head + 1) * D_K].T
+        k = memory @ module.w_k.weight[head * D_K : (head + 1) * D_K].T
+        v = memory @ module.w_v.weight[head * D_V : (head + 1) * D_V].T
+        scores = (q @ k.mT / math.sqrt(D_K)).masked_fill(~mask, -math.inf)
+        heads.append(scores.softmax(dim=-1) @ v)
+    expected = torch.cat(heads, dim=-1) @ module.w_o.weight.T
+    assert_close(module(x, module.project_kv(memory), **arguments), expected)
+
+
+def test_attention_dropout_acts_in_training_only():
+    module = MultiHeadAttention(8, 2, dropout=0.5)
+    x = torch.randn(B, T, 8)
+    kv = module.project_kv(x)
+    assert not torch.equal(module(x, kv), module(x, kv))
+    module.eval()
+    assert torch.equal(module(x, kv), module(x, kv))
+
+
+# Recording
+
+NAMES = {
+    "encoder_decoder": [
+        *(f"encoder.blocks.{i}.self_attention" for i in range(2)),
+        *(f"blocks.{i}.{which}_attention" for i in range(2) for which in ("self", "cross")),
+    ],
+    "decoder_only": ["blocks.0.self_attention", "blocks.1.self_attention"],
+    "encoder_only": ["blocks.0.self_attention", "blocks.1.self_attention"],
+}
+
+
+def some_inputs(kind):
+    source, target = right_padded(random_rows(6, 4)), right_padded(random_rows(5, 3))
+    return (source, target) if kind == "encoder_decoder" else (source,)
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_recording_names_every_layer_and_changes_nothing(kind):
+    model, inputs = tiny_model(kind=kind), some_inputs(kind)
+    before = model(*inputs)
+    with record_attention(model) as weights:
+        assert torch.equal(model(*inputs), before)
+    assert sorted(weights) == sorted(NAMES[kind])
+    for recorded in weights.values():
+        assert_close(recorded.sum(dim=-1), torch.ones(recorded.shape[:3]))
+        assert not recorded.requires_grad
+
+
+def test_recorded_weights_have_the_shape_of_queries_by_keys():
+    model = tiny_model()
+    with record_attention(model) as weights:
+        model(*some_inputs("encoder_decoder"))
+    assert weights["encoder.blocks.0.self_attention"].shape == (2, 2, 6, 6)
+    assert weights["blocks.1.self_attention"].shape == (2, 2, 5, 5)
+    assert weights["blocks.1.cross_attention"].shape == (2, 2, 5, 6)
+    assert (weights["blocks.1.cross_attention"][1, :, :, 4:] == 0).all()  # the second source's pads
+    assert (weights["blocks.1.self_attention"].triu(diagonal=1) == 0).all()
+
+
+@pytest.mark.parametrize("arguments", MASKS.values(), ids=MASKS)
+def test_recorded_weights_are_those_of_the_fused_path(arguments):
+    module = MultiHeadAttention(8, H, d_k=D_K, d_v=D_V).eval()
+    x, memory = torch.randn(B, T, 8), torch.randn(B, S, 8)
+    kv = module.project_kv(memory)
+    with record_attention(module) as weights:
+        output = module(x, kv, **arguments)
+    assert_close(module.w_o(module.merge_heads(weights[""] @ kv.values)), output)
+
+
+def test_recording_ends_with_its_block():
+    model, inputs = tiny_model(), some_inputs("encoder_decoder")
+    with record_attention(model) as weights:
+        pass
+    model(*inputs)
+    assert weights == {}
+    with pytest.raises(RuntimeError, match="from inside"), record_attention(model):
+        raise RuntimeError("from inside")
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_recording_follows_a_cached_decode():
+    """A step's weights are the last row of a whole pass's."""
+    model = tiny_model()
+    source, target = right_padded(random_rows(6, 4)), torch.tensor(random_rows(4, 4, first=1))
+    with record_attention(model) as whole:
+        model(source, target)
+    _, state = model.prefill(source, max_length=4)
+    with record_attention(model) as last:
+        for t in range(1, 4):
+            model.step(target[:, t], state)
+    for name in last:
+        assert_close(last[name], whole[name][:, :, -1:])
+
+
+def test_key_value_is_two_tensors_split_into_heads():
+    module = MultiHeadAttention(8, H, d_k=D_K, d_v=D_V)
+    kv = module.project_kv(torch.randn(B, S, 8))
+    assert isinstance(kv, KeyValue)
+    assert kv.keys.shape == (B, H, S, D_K)
+    assert kv.values.shape == (B, H, S, D_V)

@@ -1,0 +1,144 @@
+"""The settings: the paper's defaults, and what is refused and why."""
+
+import dataclasses
+
+import pytest
+
+from transformer.config import (
+    DataConfig,
+    DecodingConfig,
+    ModelConfig,
+    Settings,
+    TrainingConfig,
+    setting_names,
+)
+
+
+def fields_of(settings, *names):
+    return tuple(getattr(settings, name) for name in names)
+
+
+def test_the_default_model_is_the_papers_base():
+    model = ModelConfig()
+    assert fields_of(model, "d_model", "num_heads", "d_ff", "num_layers") == (512, 8, 2048, 6)
+    assert fields_of(model, "key_width", "value_width", "vocab_size") == (64, 64, 37_000)
+    assert fields_of(model, "dropout", "attention_dropout", "activation_dropout") == (0.1, 0.0, 0.0)
+    assert fields_of(model, "norm", "activation", "positions") == ("post", "relu", "sinusoidal")
+    assert fields_of(model, "attention_bias", "output_bias", "tie_embeddings") == (False, False, True)
+    assert fields_of(model, "pad_id", "bos_id", "eos_id", "unk_id") == (0, 1, 2, 3)
+    assert fields_of(model, "kind", "max_positions") == ("encoder_decoder", 1024)
+
+
+def test_the_default_training_is_the_papers():
+    training = TrainingConfig()
+    assert fields_of(training, "max_steps", "warmup_steps", "rate_scale") == (100_000, 4000, 1.0)
+    assert fields_of(training, "adam_beta1", "adam_beta2", "adam_epsilon") == (0.9, 0.98, 1e-9)
+    assert fields_of(training, "label_smoothing", "tokens_per_batch") == (0.1, 25_000)
+    assert fields_of(training, "weight_decay", "max_norm", "cooldown") == (0.0, None, 0.0)
+
+
+def test_the_default_search_is_the_papers():
+    assert fields_of(DecodingConfig(), "beam_size", "alpha", "max_extra") == (4, 0.6, 50)
+
+
+def test_head_widths_follow_the_model_unless_they_are_set():
+    assert fields_of(ModelConfig(d_model=64, num_heads=4), "key_width", "value_width") == (16, 16)
+    assert fields_of(ModelConfig(d_k=16), "key_width", "value_width") == (16, 64)
+    assert fields_of(ModelConfig(d_v=32), "key_width", "value_width") == (64, 32)
+    ModelConfig(num_heads=7, d_k=3, d_v=4)  # no need to divide d_model then
+
+
+REFUSED = [
+    (ModelConfig, {"kind": "rnn"}, "model.kind is 'rnn'; choose one of encoder_decoder, decoder_only, encod"),
+    (ModelConfig, {"norm": "rms"}, "model.norm is 'rms'; choose one of post, pre"),
+    (ModelConfig, {"activation": "tanh"}, "model.activation is 'tanh'; choose one of relu, gelu, silu"),
+    (ModelConfig, {"positions": "rotary"}, "model.positions is 'rotary'; choose one of sinusoidal, learned"),
+    *(
+        (ModelConfig, {name: 0}, f"model.{name} is 0; it must be greater than 0")
+        for name in ("vocab_size", "d_model", "num_heads", "d_ff", "num_layers", "max_positions")
+    ),
+    *(
+        (ModelConfig, {name: 1.0}, f"model.{name} is 1.0; it must be at least 0 and less than 1")
+        for name in ("dropout", "attention_dropout", "activation_dropout")
+    ),
+    (ModelConfig, {"dropout": -0.1}, "model.dropout is -0.1; it must be at least 0 and less than 1"),
+    (ModelConfig, {"dropout": float("nan")}, "model.dropout is nan"),
+    (ModelConfig, {"num_heads": 7}, "model.d_model 512 is not a multiple of model.num_heads 7"),
+    (ModelConfig, {"num_heads": 7, "d_k": 3}, "model.d_model 512 is not a multiple of model.num_heads 7"),
+    (ModelConfig, {"d_k": 0}, "model.d_k is 0; it must be null or greater than 0"),
+    (ModelConfig, {"d_v": -1}, "model.d_v is -1; it must be null or greater than 0"),
+    (
+        ModelConfig,
+        {"d_model": 511, "num_heads": 7},
+        "model.d_model is 511; sinusoidal positions need an even",
+    ),
+    (ModelConfig, {"bos_id": 0}, r"pad_id, bos_id, eos_id, unk_id are \(0, 0, 2, 3\); they must differ"),
+    (ModelConfig, {"vocab_size": 3}, r"lie in 0 … 2 \(model.vocab_size 3\)"),
+    (ModelConfig, {"pad_id": -1}, r"are \(-1, 1, 2, 3\); they must differ and lie in 0"),
+    (DataConfig, {"tokenizer": "words"}, "data.tokenizer is 'words'; choose one of sentencepiece"),
+    (DataConfig, {"normalization": "nfd"}, "data.normalization is 'nfd'; choose one of nmt_nfkc"),
+    (DataConfig, {"vocab_size": 0}, "data.vocab_size is 0; it must be greater than 0"),
+    (DataConfig, {"max_tokens": 0}, "data.max_tokens is 0; it must be greater than 0"),
+    *(
+        (TrainingConfig, {name: 0}, f"training.{name} is 0; it must be greater than 0")
+        for name in (
+            *("max_steps", "warmup_steps", "rate_scale", "tokens_per_batch", "accumulate", "adam_epsilon"),
+            *("log_every", "valid_every", "save_every", "keep"),
+        )
+    ),
+    *(
+        (TrainingConfig, {name: 1}, f"training.{name} is 1; it must be at least 0 and less than 1")
+        for name in ("label_smoothing", "adam_beta1", "adam_beta2")
+    ),
+    (TrainingConfig, {"cooldown": 1.5}, "training.cooldown is 1.5; it is a share between 0 and 1"),
+    (TrainingConfig, {"weight_decay": -1}, "training.weight_decay is -1; it must be 0 or more"),
+    (TrainingConfig, {"valid_sample": -1}, "training.valid_sample is -1; it must be 0 or more"),
+    (TrainingConfig, {"max_norm": 0}, "training.max_norm is 0; it must be null or greater than 0"),
+    *(
+        (DecodingConfig, {name: 0}, f"decoding.{name} is 0; it must be greater than 0")
+        for name in ("beam_size", "max_extra", "batch_tokens")
+    ),
+    (DecodingConfig, {"alpha": -1}, "decoding.alpha is -1; it must be 0 or more"),
+    (Settings, {"precision": "float16"}, "precision is 'float16'; choose one of auto, float32, bfloat16"),
+    (Settings, {"seed": -1}, "seed is -1; it must be 0 or more"),
+    (Settings, {"device": "gpu"}, "device is 'gpu'; choose auto, cpu, cuda or cuda:N"),
+    (Settings, {"device": "cuda:"}, "device is 'cuda:'; choose auto"),
+    (Settings, {"device": "0"}, "device is '0'; choose auto"),
+    (
+        Settings,
+        {"model": ModelConfig(max_positions=100)},
+        "data.max_tokens 256 is more than model.max_positions 100; lower the first or raise the second",
+    ),
+]
+
+
+@pytest.mark.parametrize(("section", "values", "reason"), REFUSED, ids=str)
+def test_what_cannot_be_is_refused_with_its_reason(section, values, reason):
+    with pytest.raises(ValueError, match=reason):
+        section(**values)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
+def test_devices_are_named_as_in_torch(device):
+    assert Settings(device=device).device == device
+
+
+def test_a_replaced_value_is_checked_too():
+    with pytest.raises(ValueError, match=r"model.num_layers is -1"):
+        dataclasses.replace(ModelConfig(), num_layers=-1)
+
+
+def test_settings_cannot_change_under_a_run():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().seed = 3  # type: ignore[misc]
+
+
+def test_setting_names_are_the_leaves_of_the_tree():
+    names = list(setting_names())
+    assert len(set(names)) == len(names)
+    assert names[:4] == ["output", "seed", "device", "precision"]
+    for section in (ModelConfig, DataConfig, TrainingConfig, DecodingConfig):
+        prefix = section.__name__.removesuffix("Config").lower()
+        ours = [name for name in names if name.startswith(f"{prefix}.")]
+        assert ours == [f"{prefix}.{field.name}" for field in dataclasses.fields(section)]
+    assert len(names) == 4 + sum(1 for name in names if "." in name)

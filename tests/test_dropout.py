@@ -1,0 +1,47 @@
+"""Dropout keeps what it should, independently, and scales it so that means stay."""
+
+import pytest
+import torch
+
+from transformer.model.dropout import Dropout
+
+
+@pytest.mark.parametrize("p", [0.1, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_share_and_scale(p: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    n = 200_001  # not a multiple of four
+    y = Dropout(p)(torch.ones(n, dtype=dtype))
+    kept = y != 0
+    assert abs(float(kept.float().mean()) - (1 - p)) < 4 * (p * (1 - p) / n) ** 0.5 + 2**-16
+    torch.testing.assert_close(y[kept].unique(), torch.tensor([1 / (1 - p)]).to(dtype), rtol=1e-2, atol=0)
+
+
+def test_neighbours_are_independent() -> None:
+    torch.manual_seed(0)
+    kept = (Dropout(0.5)(torch.ones(400_000)) != 0).float() - 0.5
+    for distance in (1, 2, 3, 4, 8, 16):
+        correlation = 4 * float((kept[distance:] * kept[:-distance]).mean())
+        assert abs(correlation) < 4 / 400_000**0.5
+
+
+def test_gradient_is_the_mask() -> None:
+    x = torch.randn(64, 33, requires_grad=True)
+    y = Dropout(0.4)(x)
+    y.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad * x, y)
+
+
+def test_nothing_happens_in_evaluation_or_without_probability() -> None:
+    x = torch.randn(8)
+    assert Dropout(0.4).eval()(x) is x
+    assert torch.equal(Dropout(0.0)(x), x)
+
+
+def test_the_seed_repeats() -> None:
+    x = torch.ones(1000)
+    torch.manual_seed(3)
+    first = Dropout(0.4)(x)
+    torch.manual_seed(3)
+    assert torch.equal(Dropout(0.4)(x), first)

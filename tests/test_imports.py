@@ -1,0 +1,70 @@
+"""Imports point down, and no file needs scrolling for long."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "transformer"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# What each part may import, from the ground up; a part may always import itself. Search knows models by
+# protocol only, so it stands on nothing.
+BELOW = {
+    "config": [],
+    "settings": ["config"],
+    "hardware": ["config"],
+    "model": ["config"],
+    "data": ["config"],
+    "checkpoint": ["config"],
+    "training": ["config", "hardware", "model", "data", "checkpoint"],
+    "decoding.search": [],
+    "decoding.sampling": [],
+    "decoding": ["config", "settings", "hardware", "model", "data", "checkpoint"],
+}
+BELOW["evaluation"] = [*BELOW["decoding"], "training", "decoding"]
+BELOW["recipe"] = list(BELOW)
+BELOW["cli"] = list(BELOW)
+BELOW["__main__"] = ["cli"]
+BELOW["__init__"] = [part for part in BELOW if part not in ("cli", "__main__")]
+
+
+def part_of(module: str) -> str:
+    """The longest name in `BELOW` that `module`, without its leading «transformer.», lies in."""
+    parts = [part for part in BELOW if f"{module}.".startswith(f"{part}.")]
+    assert parts, f"transformer.{module} has no place among the parts; add it to BELOW"
+    return max(parts, key=len)
+
+
+def module_of(path: Path) -> str:
+    names = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(names[:-1] if len(names) > 1 and names[-1] == "__init__" else names)
+
+
+def imported_modules(tree: ast.AST) -> list[str]:
+    """Modules of this package that are imported anywhere in the file, functions included."""
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name their module in full"
+            # `from transformer import model` imports transformer.model
+            inside = [f"transformer.{alias.name}" for alias in node.names]
+            names += inside if node.module == "transformer" else [str(node.module)]
+    return [name.removeprefix("transformer.") for name in names if name.startswith("transformer.")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_point_down(path):
+    part = part_of(module_of(path))
+    for module in imported_modules(ast.parse(path.read_text(encoding="utf-8"))):
+        target = part_of(module)
+        allowed = any(f"{target}.".startswith(f"{below}.") for below in (part, *BELOW[part]))
+        assert allowed, f"{part} may not import transformer.{module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_files_stay_short(path):
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= 300, f"{lines} lines: look for the second responsibility"

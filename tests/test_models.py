@@ -1,0 +1,170 @@
+"""The three variants: who sees whom, and that padding and batching change nothing."""
+
+import pytest
+import torch
+from helpers import (
+    VARIANTS,
+    assert_close,
+    random_rows,
+    right_padded,
+    tiny_config,
+    tiny_model,
+)
+from torch import Tensor, nn
+
+from transformer.model.build import build_model
+
+KINDS = ["encoder_decoder", "decoder_only", "encoder_only"]
+variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+
+
+def embeddings_of(embedding: nn.Module) -> list[Tensor]:
+    """What this embedding will give out, with its gradient."""
+    seen: list[Tensor] = []
+
+    def keep(*call):
+        call[-1].retain_grad()
+        seen.append(call[-1])
+
+    embedding.register_forward_hook(keep)
+    return seen
+
+
+def random_sum(x: Tensor) -> Tensor:
+    """A number that depends on every entry; a plain sum of a LayerNorm's output depends on none."""
+    return (x * torch.randn_like(x)).sum()
+
+
+def is_zero(gradient: Tensor) -> Tensor:
+    return (gradient == 0).all(dim=-1)
+
+
+@variants
+@pytest.mark.parametrize("t", range(5))
+def test_the_future_cannot_change_the_past(t, variant):
+    model = tiny_model(**variant)
+    seen = embeddings_of(model.target_embedding)
+    random_sum(model(right_padded(random_rows(4)), right_padded(random_rows(5)))[:, t]).backward()
+    assert is_zero(seen[0].grad[0]).tolist() == [position > t for position in range(5)]
+
+
+@variants
+@pytest.mark.parametrize("t", range(5))
+def test_the_future_cannot_change_the_past_without_an_encoder(t, variant):
+    model = tiny_model(kind="decoder_only", **variant)
+    seen = embeddings_of(model.embedding)
+    random_sum(model(right_padded(random_rows(5)))[:, t]).backward()
+    assert is_zero(seen[0].grad[0]).tolist() == [position > t for position in range(5)]
+
+
+@variants
+def test_every_position_of_an_encoder_sees_every_other(variant):
+    model = tiny_model(kind="encoder_only", **variant)
+    for t in range(4):
+        seen = embeddings_of(model.embedding)
+        random_sum(model(right_padded(random_rows(4)))[:, t]).backward()
+        assert not is_zero(seen[0].grad).any()
+
+
+@variants
+def test_pads_of_a_source_reach_no_logit(variant):
+    model = tiny_model(**variant)
+    seen = embeddings_of(model.encoder.embedding)
+    source = right_padded(random_rows(6, 3))
+    random_sum(model(source, right_padded(random_rows(5, 5)))).backward()
+    assert torch.equal(is_zero(seen[0].grad), source == 0)
+
+
+@variants
+def test_pads_reach_no_real_position_of_an_encoder(variant):
+    model = tiny_model(kind="encoder_only", **variant)
+    seen = embeddings_of(model.embedding)
+    tokens = right_padded(random_rows(6, 3))
+    random_sum(model(tokens)[tokens != 0]).backward()
+    assert torch.equal(is_zero(seen[0].grad), tokens == 0)
+
+
+def call(model, source, target):
+    return model(source, target) if hasattr(model, "encoder") else model(target)
+
+
+@variants
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_equals_its_rows_and_padding_changes_nothing(kind, variant):
+    model = tiny_model(kind=kind, **variant)
+    sources, targets = random_rows(6, 1, 4), random_rows(3, 5, 1)
+    batch = call(model, right_padded(sources, 9), right_padded(targets, 8))
+    for source, target, output in zip(sources, targets, batch, strict=True):
+        alone = call(model, right_padded([source]), right_padded([target]))
+        assert_close(output[: len(target)], alone[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_order_of_rows_does_not_matter(kind):
+    model = tiny_model(kind=kind)
+    source, target = right_padded(random_rows(6, 1, 4)), right_padded(random_rows(3, 5, 1))
+    order = torch.tensor([2, 0, 1])
+    assert_close(call(model, source[order], target[order]), call(model, source, target)[order])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_pad_id_is_as_good(kind):
+    """Exchanging two tokens' numbers, and their embeddings, exchanges their logits and nothing else."""
+    model = tiny_model(kind=kind, tie_embeddings=False)
+    other = tiny_model(kind=kind, tie_embeddings=False, pad_id=9, unk_id=0)
+    other.load_state_dict(model.state_dict())
+    source, target = right_padded(random_rows(6, 2)) % 9, right_padded(random_rows(3, 5)) % 9
+    real = target != 0
+    exchanged = [tokens.masked_fill(tokens == 0, 9) for tokens in (source, target)]
+    assert_close(call(other, *exchanged)[real], call(model, source, target)[real])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_gives_the_promised_shape(kind):
+    width = 16 if kind == "encoder_only" else 13
+    output = call(tiny_model(kind=kind), right_padded(random_rows(6, 2)), right_padded(random_rows(3, 5)))
+    assert output.shape == (2, 5, width)
+    assert output.dtype == torch.float32
+
+
+@variants
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_parameter_gets_a_gradient(kind, variant):
+    model = build_model(tiny_config(kind=kind, **variant))
+    source, target = right_padded(random_rows(6, 4)), right_padded(random_rows(5, 3))
+    random_sum(call(model, source, target)).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        # One bias for every key shifts a row's scores alike, which its softmax does not see.
+        assert parameter.grad.any() or name.endswith("w_k.bias"), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("where", ["dropout", "attention_dropout", "activation_dropout"])
+def test_dropout_acts_in_training_only(where, kind):
+    model = tiny_model(kind=kind, **{where: 0.3})
+    source, target = right_padded(random_rows(6, 4)), right_padded(random_rows(5, 3))
+    assert torch.equal(call(model, source, target), call(model, source, target))
+    model.train()
+    assert not torch.equal(call(model, source, target), call(model, source, target))
+
+
+def test_encode_gives_the_memory_and_its_mask():
+    model = tiny_model()
+    source, target = right_padded(random_rows(6, 4)), right_padded(random_rows(5, 3))
+    memory, mask = model.encode(source)
+    assert torch.equal(memory, model.encoder(source))
+    assert torch.equal(mask, (source != 0)[:, None, None])
+    assert torch.equal(model.decode(target, memory, mask), model(source, target))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_model_runs_in_the_type_it_is_turned_into(dtype, kind):
+    model = tiny_model(kind=kind)
+    source, target = right_padded(random_rows(6, 4)), right_padded(random_rows(5, 3))
+    expected = call(model, source, target)
+    output = call(model.to(dtype), source, target)
+    assert output.dtype == dtype
+    torch.testing.assert_close(output.float(), expected, rtol=0.1, atol=0.2)

@@ -1,0 +1,86 @@
+"""Positional encodings (§3.5)."""
+
+import math
+
+import pytest
+import torch
+from helpers import assert_close, tiny_config
+
+from transformer.model.build import build_model
+from transformer.model.positions import LearnedEncoding, SinusoidalEncoding
+
+
+@pytest.mark.parametrize("d_model", [2, 6, 512])
+@pytest.mark.parametrize("position", [0, 1, 77, 1023, 10_000])
+def test_sinusoids_equal_the_closed_form(position, d_model):
+    encoding = SinusoidalEncoding(d_model)(torch.tensor([position]))[0]
+    angles = [position / 10_000 ** (2 * i / d_model) for i in range(d_model // 2)]
+    expected = [wave(angle) for angle in angles for wave in (math.sin, math.cos)]  # interleaved
+    torch.testing.assert_close(encoding, torch.tensor(expected), rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 1, 3)])
+def test_positions_of_any_shape_get_one_more_axis(shape):
+    positions = torch.randint(0, 100, shape)
+    encoded = SinusoidalEncoding(8)(positions)
+    assert encoded.shape == (*shape, 8)
+    assert torch.equal(encoded.flatten(0, -2), SinusoidalEncoding(8)(positions.flatten()))
+
+
+@pytest.mark.parametrize("offset", [1, 5, 100])
+def test_a_shift_is_a_rotation(offset):
+    """PE(pos + k) = R_k PE(pos), one R_k for every position: why the paper chose sinusoids."""
+    d_model = 8
+    encoding = SinusoidalEncoding(d_model)
+    rotation = torch.zeros(d_model, d_model)
+    for i in range(0, d_model, 2):
+        angle = offset / 10_000 ** (i / d_model)
+        sin, cos = math.sin(angle), math.cos(angle)
+        rotation[i : i + 2, i : i + 2] = torch.tensor([[cos, sin], [-sin, cos]])
+    positions = torch.arange(500)
+    torch.testing.assert_close(
+        encoding(positions + offset), encoding(positions) @ rotation.T, rtol=0, atol=1e-6
+    )
+
+
+def test_an_odd_width_has_no_pairs():
+    with pytest.raises(ValueError, match="d_model is 7; sinusoidal positions need an even width"):
+        SinusoidalEncoding(7)
+
+
+def test_sinusoids_have_no_parameters_and_nothing_to_save():
+    encoding = SinusoidalEncoding(8)
+    assert not list(encoding.parameters())
+    assert not encoding.state_dict()
+
+
+def test_learned_positions_are_rows_of_a_table():
+    encoding = LearnedEncoding(10, 4)
+    assert_close(encoding(torch.tensor([[3, 9]])), encoding.weight[None, [3, 9]])
+
+
+def test_learned_positions_say_how_far_they_reach():
+    model = build_model(tiny_config(kind="decoder_only", positions="learned", max_positions=5))
+    model(torch.full((1, 5), 4))
+    message = r"a sequence of 6 tokens is longer than the 5 learned positions \(model.max_positions\)"
+    with pytest.raises(ValueError, match=message):
+        model(torch.full((1, 6), 4))
+    with pytest.raises(ValueError, match=message):
+        model.prefill(torch.full((1, 4), 4), max_length=2)
+
+
+def test_learned_positions_limit_a_translation():
+    model = build_model(tiny_config(positions="learned", max_positions=5))
+    with pytest.raises(ValueError, match="a sequence of 6 tokens"):
+        model.prefill(torch.full((1, 4), 4), max_length=6)
+
+
+def test_a_model_made_without_memory_can_be_filled():
+    """Built on the meta device, then given memory and weights: no encoding stays behind."""
+    config = tiny_config(kind="decoder_only")
+    with torch.device("meta"):
+        model = build_model(config)
+    filled, tokens = model.to_empty(device="cpu").eval(), torch.tensor([[4, 5]])
+    original = build_model(config).eval()
+    filled.load_state_dict(original.state_dict())
+    assert_close(filled(tokens), original(tokens))
