@@ -79,6 +79,7 @@ REFUSED = [
     (DataConfig, {"normalization": "nfd"}, "data.normalization is 'nfd'; choose one of nmt_nfkc"),
     (DataConfig, {"vocab_size": 0}, "data.vocab_size is 0; it must be greater than 0"),
     (DataConfig, {"max_tokens": 0}, "data.max_tokens is 0; it must be greater than 0"),
+    (DataConfig, {"context": 0}, "data.context is 0; it must be greater than 0"),
     *(
         (TrainingConfig, {name: 0}, f"training.{name} is 0; it must be greater than 0")
         for name in (

@@ -23,6 +23,7 @@ BELOW = {
     "decoding": ["config", "settings", "hardware", "model", "data", "checkpoint"],
 }
 BELOW["evaluation"] = [*BELOW["decoding"], "training", "decoding"]
+BELOW["tasks"] = [*BELOW["evaluation"], "evaluation"]
 BELOW["recipe"] = list(BELOW)
 BELOW["cli"] = list(BELOW)
 BELOW["__main__"] = ["cli"]

@@ -180,7 +180,7 @@ def test_resume_refuses_another_tokenizer(tiny_run, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "decoder_only"}, "model.kind is 'decoder_only'; only encoder_decoder can be trained"),
+        ({"kind": "encoder_only"}, "model.kind is 'encoder_only'; only encoder_decoder or decoder_only can"),
         ({"pad_id": 7}, r"unk_id are \(7, 1, 2, 3\); the tokenizer's ids are \(0, 1, 2, 3\)"),
     ],
 )

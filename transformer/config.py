@@ -68,6 +68,8 @@ class ModelConfig:
     """Dropout inside the feed-forward network; the paper mentions none."""
     norm: Literal["post", "pre"] = "post"
     """LayerNorm after each residual sum (the paper) or before each sub-layer."""
+    norm_epsilon: float = 1e-6
+    """What LayerNorm adds to the variance, so that it never divides by 0."""
     activation: Literal["relu", "gelu", "silu"] = "relu"
     """Non-linearity of the feed-forward network."""
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
@@ -95,7 +97,9 @@ class ModelConfig:
         require_choice("model.activation", self.activation, ("relu", "gelu", "silu"))
         require_choice("model.positions", self.positions, ("sinusoidal", "learned"))
         require_positive(
-            self, "model", "vocab_size", "d_model", "num_heads", "d_ff", "num_layers", "max_positions"
+            self,
+            "model",
+            *("vocab_size", "d_model", "num_heads", "d_ff", "num_layers", "norm_epsilon", "max_positions"),
         )
         require_share(self, "model", "dropout", "attention_dropout", "activation_dropout")
         if self.d_k is None or self.d_v is None:
@@ -133,9 +137,10 @@ class ModelConfig:
 class DataConfig:
     """Where the text comes from and how it becomes tokens (§5.1).
 
-    A text is named by a path without its language ending (`corpus/train` for `corpus/train.en` and
+    A parallel text is named by a path without its language ending (`corpus/train` for `corpus/train.en` and
     `corpus/train.de`, also `.gz` and `.xz`), a json, jsonl, csv or parquet file, a Hub id with its split
-    (`wmt/wmt14:de-en:train`), or `toyland:SPLIT`. Any of them may end in `[:N]`: its first N pairs.
+    (`wmt/wmt14:de-en:train`), or `toyland:SPLIT`. Any of them may end in `[:N]`: its first N pairs. The text
+    of a language model is a plain file, and may end in a slice of its characters, `[:90%]` or `[90%:]`.
     """
 
     train: str = "toyland:train"
@@ -148,20 +153,23 @@ class DataConfig:
     """Language, or column, to translate from."""
     target: str = "de"
     """Language, or column, to translate into."""
-    tokenizer: Literal["sentencepiece"] = "sentencepiece"
-    """SentencePiece BPE with byte fallback, shared by both languages, trained on the training text."""
+    tokenizer: Literal["sentencepiece", "characters"] = "sentencepiece"
+    """SentencePiece BPE with byte fallback, shared by both languages, or, for language models, single
+    characters; made from the training text."""
     vocab_size: int = 37_000
-    """Entries of the vocabulary that the tokenizer is trained to."""
+    """Entries of the vocabulary that SentencePiece is trained to."""
     normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
     """SentencePiece's normalisation rule; identity leaves every character as it is."""
     max_tokens: int = 256
     """Longest side of a training pair, EOS included; longer pairs are dropped and counted."""
+    context: int = 256
+    """Tokens of a block of a language model's text."""
 
     def __post_init__(self) -> None:
-        require_choice("data.tokenizer", self.tokenizer, ("sentencepiece",))
+        require_choice("data.tokenizer", self.tokenizer, ("sentencepiece", "characters"))
         rules = ("nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity")
         require_choice("data.normalization", self.normalization, rules)
-        require_positive(self, "data", "vocab_size", "max_tokens")
+        require_positive(self, "data", "vocab_size", "max_tokens", "context")
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,28 @@
-"""From settings to a trained model: text, tokenizer, batches, model and loop, put together."""
+"""From settings to a trained model: task, tokenizer, batches, model and loop, put together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from transformer.checkpoint import CheckpointError, Run, read_manifest
 from transformer.config import ModelConfig, Settings, require
-from transformer.data.batches import TokenBatches, tokenize_pairs
-from transformer.data.corpus import load_parallel
-from transformer.data.tokenizer import (
-    BOS_ID,
-    EOS_ID,
-    PAD_ID,
-    UNK_ID,
-    SentencePieceTokenizer,
-    load_tokenizer,
-    train_tokenizer,
-)
-from transformer.decoding.translator import Translator
-from transformer.evaluation.validation import Validation
+from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, load_tokenizer
 from transformer.hardware import choose_device, choose_precision
 from transformer.model.build import build_model
 from transformer.settings.files import load_settings, save_settings
+from transformer.tasks.language_model import LanguageModel
+from transformer.tasks.task import Task
+from transformer.tasks.translation import Translation
 from transformer.training.loop import Log, fit, make_optimizer
 from transformer.training.state import TrainingState
 
-if TYPE_CHECKING:
-    import datasets
+TASKS: dict[str, Callable[[Settings], Task]] = {
+    "encoder_decoder": Translation,
+    "decoder_only": LanguageModel,
+}
 
 
 def train(
@@ -56,11 +48,11 @@ def train(
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
     say(f"reading {settings.data.train}")
-    table = read_table(settings, settings.data.train)
+    task = TASKS[settings.model.kind](settings)
     run.path.mkdir(parents=True, exist_ok=True)
     if last is None:
-        say("training the tokenizer")
-        make_tokenizer(table, settings).save(run.tokenizer)
+        say("making the tokenizer")
+        task.train_tokenizer().save(run.tokenizer)
     tokenizer = load_tokenizer(run.tokenizer)
     settings = replace(settings, model=replace(settings.model, vocab_size=tokenizer.vocab_size))
     if last is not None:
@@ -68,23 +60,21 @@ def train(
     save_settings(settings, run.config)
 
     say("tokenizing")
-    tokenized, counts = tokenize_pairs(table, tokenizer, max_tokens=settings.data.max_tokens)
-    tokens_per_batch = settings.training.tokens_per_batch
-    batches = TokenBatches(tokenized, tokens_per_batch=tokens_per_batch, seed=settings.seed)
+    prepared = task.prepare(tokenizer, settings)
     torch.manual_seed(settings.seed)
     model = build(settings.model).to(device)
-    state = TrainingState(model, make_optimizer(model, settings.training), batches)
+    state = TrainingState(model, make_optimizer(model, settings.training), prepared.batches)
     if last is not None:
         if read_manifest(last)["tokenizer"] != tokenizer.digest:
             raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {last} was trained with")
         state.load(last)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(
-        f"{counts.kept:,} pairs ({counts.empty:,} empty and {counts.too_long:,} too long ones dropped), "
-        f"vocabulary {tokenizer.vocab_size:,}, {parameters:,} parameters, {precision} on {device}"
+        f"{prepared.summary}, vocabulary {tokenizer.vocab_size:,}, {parameters:,} parameters, "
+        f"{precision} on {device}"
     )
     log = Log(run)
-    log("data", state.step, **asdict(counts), parameters=parameters, precision=precision, device=str(device))
+    log("data", state.step, **prepared.counts, parameters=parameters, precision=precision, device=str(device))
     fit(
         state,
         settings.training,
@@ -94,54 +84,16 @@ def train(
         device=device,
         precision=precision,
         tokenizer_hash=tokenizer.digest,
-        evaluate=make_validation(tokenizer, settings),
+        evaluate=prepared.evaluate,
+        objective=prepared.objective,
     )
     return run.path
 
 
-def read_table(settings: Settings, name: str) -> "datasets.Dataset":
-    return load_parallel(name, settings.data.source, settings.data.target)
-
-
-def make_tokenizer(table: "datasets.Dataset", settings: Settings) -> SentencePieceTokenizer:
-    """One vocabulary for both languages, trained on both sides of the training text (§5.1)."""
-
-    def lines() -> Iterator[str]:
-        for part in table.iter(batch_size=10_000):
-            yield from part["source"]
-            yield from part["target"]
-
-    return train_tokenizer(
-        lines(), vocab_size=settings.data.vocab_size, normalization=settings.data.normalization
-    )
-
-
-def make_validation(tokenizer: SentencePieceTokenizer, settings: Settings) -> Validation | None:
-    """Loss on the validation text, and a sample of it, evenly spread, to translate."""
-    if settings.data.valid is None:
-        return None
-    table = read_table(settings, settings.data.valid)
-    tokenized, _ = tokenize_pairs(table, tokenizer, max_tokens=settings.data.max_tokens)
-    batches = TokenBatches(
-        tokenized, tokens_per_batch=settings.training.tokens_per_batch, seed=settings.seed, shuffle=False
-    )
-    size = min(settings.training.valid_sample, len(table))
-    sample = table.select([number * len(table) // size for number in range(size)])
-    return Validation(
-        batches,
-        list(sample["source"]),
-        list(sample["target"]),
-        lambda model: Translator(
-            model, tokenizer, model_config=settings.model, decoding=settings.decoding, warn=lambda _: None
-        ),
-    )
-
-
 def require_trainable(model: ModelConfig) -> None:
     """Refuse what this recipe cannot train before anything is read or written."""
-    require(
-        model.kind == "encoder_decoder", f"model.kind is {model.kind!r}; only encoder_decoder can be trained"
-    )
+    kinds = " or ".join(TASKS)
+    require(model.kind in TASKS, f"model.kind is {model.kind!r}; only {kinds} can be trained")
     ids = (model.pad_id, model.bos_id, model.eos_id, model.unk_id)
     wanted = (PAD_ID, BOS_ID, EOS_ID, UNK_ID)
     require(

@@ -14,6 +14,7 @@ COMMANDS = {
     "translate": "translate standard input, line by line",
     "evaluate": "score a trained model on a test text",
     "average": "average the last checkpoints of a run",
+    "table3": "print the paper's table of variations beside the size of our models",
 }
 
 OVERVIEW = """\

@@ -1,7 +1,6 @@
 """Batches of pairs of similar length with a bound on their tokens, in an order that can be resumed (§5.1)."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transformer.data.corpus import quiet_datasets
-from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, SentencePieceTokenizer
+from transformer.data.epochs import EpochBatches
+from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer
 
 if TYPE_CHECKING:
     import datasets  # slow to import: the functions below do it when they are called
@@ -33,7 +33,7 @@ class Counts:
 
 
 def tokenize_pairs(
-    table: "datasets.Dataset", tokenizer: SentencePieceTokenizer, *, max_tokens: int
+    table: "datasets.Dataset", tokenizer: Tokenizer, *, max_tokens: int
 ) -> tuple["datasets.Dataset", Counts]:
     """The pairs of a parallel table as ids: `src` and `tgt`, each ending in EOS, and `line`, counted from 1.
 
@@ -65,7 +65,7 @@ def keep_pairs(
     targets: list[str],
     rows: list[int],
     *,
-    tokenizer: SentencePieceTokenizer,
+    tokenizer: Tokenizer,
     max_tokens: int,
 ) -> dict[str, list[Any]]:
     src, tgt, reasons = encode_pairs(sources, targets, tokenizer, max_tokens)
@@ -78,7 +78,7 @@ def keep_pairs(
 
 
 def encode_pairs(
-    sources: list[str], targets: list[str], tokenizer: SentencePieceTokenizer, max_tokens: int
+    sources: list[str], targets: list[str], tokenizer: Tokenizer, max_tokens: int
 ) -> tuple[list[list[int]], list[list[int]], list[str]]:
     """The ids of both sides, and per pair why it is dropped: "empty", "too long" or "" for not at all."""
     src = [[*ids, EOS_ID] for ids in tokenizer.encode(sources)]
@@ -110,7 +110,7 @@ class Batch:
         return replace(self, src_tokens=self.src_tokens.to(device), tgt_tokens=self.tgt_tokens.to(device))
 
 
-class TokenBatches:
+class TokenBatches(EpochBatches[Batch]):
     """Batches of a tokenized table, epoch after epoch without end; the position can be saved.
 
     Pairs × longest source and pairs × longest target (EOS included) are at most `tokens_per_batch`. The order
@@ -128,9 +128,7 @@ class TokenBatches:
         self.longer_side = np.maximum(src_lengths, tgt_lengths)
         self.difference = src_lengths - tgt_lengths
         self.require_room()
-        self.epoch_number = 0
-        self.next_batch = 0
-        self.plan = self.epoch(0)
+        super().__init__()
 
     def require_room(self) -> None:
         """Refuse a table without pairs and a pair that fits into no batch."""
@@ -175,26 +173,6 @@ class TokenBatches:
             batches.append(np.sort(order[start:end]))  # neighbours in the table are read faster
             start = end
         return batches
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        if self.next_batch >= len(self.plan):
-            self.load_state_dict({"epoch": self.epoch_number + 1, "next_batch": 0})
-        self.next_batch += 1
-        return self.fetch(self.plan[self.next_batch - 1])
-
-    def one_pass(self) -> Iterator[Batch]:
-        """Every pair once, for validation; the position stays where it is."""
-        return map(self.fetch, self.epoch(0))
-
-    def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.epoch_number, "next_batch": self.next_batch}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.epoch_number, self.next_batch = state["epoch"], state["next_batch"]
-        self.plan = self.epoch(self.epoch_number)
 
     def fetch(self, rows: NDArray[np.int64]) -> Batch:
         part = self.table[rows]

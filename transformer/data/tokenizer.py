@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import sentencepiece
 
@@ -23,8 +24,25 @@ LONGEST_TRAINING_LINE = 65_536
 """Bytes; SentencePiece trains on no line longer than that."""
 
 
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Text to ids and back; a run's folder keeps one, and its checkpoints its `digest`."""
+
+    digest: str
+    keeps_lines: bool
+    """Whether line breaks are tokens."""
+
+    @property
+    def vocab_size(self) -> int: ...
+    def encode(self, lines: Sequence[str]) -> list[list[int]]: ...
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]: ...
+    def save(self, path: str | Path) -> None: ...
+
+
 class SentencePieceTokenizer:
     """A trained model of SentencePiece, with the special ids of `ModelConfig`."""
+
+    keeps_lines = False
 
     def __init__(self, model: bytes) -> None:
         self.processor = sentencepiece.SentencePieceProcessor()
@@ -58,13 +76,17 @@ class SentencePieceTokenizer:
         Path(path).write_bytes(self.processor.serialized_model_proto())
 
 
-def load_tokenizer(path: str | Path) -> SentencePieceTokenizer:
-    """The tokenizer that `save` wrote; `ValueError` if the file is none."""
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer that `save` wrote, of any kind; `ValueError` if the file is none."""
     try:
         model = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}; the tokenizer cannot be read") from None
     try:
+        if model.startswith(b"{"):
+            from transformer.data.characters import load_character_tokenizer  # it needs this module
+
+            return load_character_tokenizer(model)
         return SentencePieceTokenizer(model)
     except RuntimeError:
         raise ValueError(f"{path}: not a SentencePiece model, or a damaged one") from None

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformer.checkpoint import CheckpointError, find_run, load_model, read_manifest
 from transformer.config import DecodingConfig, ModelConfig
 from transformer.data.text import one_line
-from transformer.data.tokenizer import SentencePieceTokenizer, load_tokenizer
+from transformer.data.tokenizer import Tokenizer, load_tokenizer
 from transformer.decoding.search import Hypotheses, beam_search
 from transformer.hardware import choose_device
 from transformer.model.build import build_model
@@ -38,7 +38,7 @@ class Translator:
     def __init__(
         self,
         model: nn.Module,
-        tokenizer: SentencePieceTokenizer,
+        tokenizer: Tokenizer,
         *,
         model_config: ModelConfig,
         decoding: DecodingConfig | None = None,

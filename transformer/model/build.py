@@ -58,7 +58,8 @@ class ModelBuilder:
         return FeedForward(config.d_model, config.d_ff, activation, config.activation_dropout)
 
     def wiring(self) -> PostNorm:
-        return WIRINGS[self.config.norm](self.config.d_model, self.config.dropout)
+        config = self.config
+        return WIRINGS[config.norm](config.d_model, config.dropout, config.norm_epsilon)
 
     def positions(self) -> nn.Module:
         if self.config.positions == "learned":
@@ -75,7 +76,7 @@ class ModelBuilder:
         return DecoderBlock(self.attention(), self.attention(), self.feed_forward(), self.wiring)
 
     def final_norm(self) -> nn.Module:
-        return WIRINGS[self.config.norm].final_norm(self.config.d_model)
+        return WIRINGS[self.config.norm].final_norm(self.config.d_model, self.config.norm_epsilon)
 
     def vocabulary(self) -> nn.Embedding:
         return nn.Embedding(self.config.vocab_size, self.config.d_model)

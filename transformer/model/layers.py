@@ -6,9 +6,10 @@ from collections.abc import Callable
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from transformer.config import ModelConfig
 from transformer.model.dropout import Dropout
 
-LAYER_NORM_EPSILON = 1e-6
+LAYER_NORM_EPSILON = ModelConfig.norm_epsilon
 
 
 class TokenEmbedding(nn.Module):
@@ -50,9 +51,9 @@ class FeedForward(nn.Module):
 class PostNorm(nn.Module):
     """LayerNorm(x + Dropout(Sublayer(x))), the paper's wiring (§3.1, §5.4)."""
 
-    def __init__(self, d_model: int, dropout: float = 0.0) -> None:
+    def __init__(self, d_model: int, dropout: float = 0.0, epsilon: float = LAYER_NORM_EPSILON) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPSILON)
+        self.norm = nn.LayerNorm(d_model, eps=epsilon)
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -61,7 +62,7 @@ class PostNorm(nn.Module):
         return self.norm(x + self.dropout(sublayer(x)))
 
     @staticmethod
-    def final_norm(d_model: int) -> nn.Module:  # noqa: ARG004  (PreNorm's needs the width)
+    def final_norm(d_model: int, epsilon: float = LAYER_NORM_EPSILON) -> nn.Module:  # noqa: ARG004  (for PreNorm's)
         """What a stack of layers wired this way ends in: nothing, its last sum is normalised already."""
         return nn.Identity()
 
@@ -75,6 +76,6 @@ class PreNorm(PostNorm):
         return x + self.dropout(sublayer(self.norm(x)))
 
     @staticmethod
-    def final_norm(d_model: int) -> nn.Module:
+    def final_norm(d_model: int, epsilon: float = LAYER_NORM_EPSILON) -> nn.Module:
         """A LayerNorm: the sum that leaves the last layer has not been normalised."""
-        return nn.LayerNorm(d_model, eps=LAYER_NORM_EPSILON)
+        return nn.LayerNorm(d_model, eps=epsilon)

@@ -13,9 +13,8 @@ from tqdm import tqdm
 
 from transformer.checkpoint import Run
 from transformer.config import Precision, TrainingConfig
-from transformer.data.batches import Batch
 from transformer.hardware import autocast, training_attention
-from transformer.training.objectives import Loss, translation_loss
+from transformer.training.objectives import Loss, Objective
 from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState
 
@@ -55,7 +54,7 @@ def fit(
     precision: Precision,
     tokenizer_hash: str,
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None,
-    objective: Callable[..., Loss] = translation_loss,
+    objective: Objective,
 ) -> None:
     """Train `state` up to `settings.max_steps` updates, with checkpoints in `run`.
 
@@ -102,16 +101,16 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> float:
 
 
 def accumulate_gradients(
-    objective: Callable[..., Loss], model: Any, update: Sequence[Batch], label_smoothing: float
+    objective: Objective, model: Any, update: Sequence[Any], label_smoothing: float
 ) -> Loss:
     """Gradients of the sum over the update's tokens / their number, however it is cut into batches."""
     tokens = sum(batch.target_tokens for batch in update)
-    total = torch.zeros((), device=update[0].src_tokens.device)
+    totals = []
     for batch in update:
         loss = objective(model, batch, label_smoothing=label_smoothing)
         torch.autograd.backward(loss.total / tokens)
-        total += loss.total.detach()
-    return Loss(total, tokens)
+        totals.append(loss.total.detach())
+    return Loss(torch.stack(totals).sum(), tokens)
 
 
 def clip_gradients(model: nn.Module, max_norm: float | None) -> Tensor:

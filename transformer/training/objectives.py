@@ -1,6 +1,6 @@
 """What training minimises: a sum over tokens, and the number of tokens that it runs over."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from transformer.data.batches import Batch
+from transformer.data.running_text import TextBatch
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
 """Logits of which the loss is computed at once: what a core's cache holds, and what keeps a GPU busy."""
@@ -74,9 +75,26 @@ class SmoothedCrossEntropy(torch.autograd.Function):
         return context.gradient.mul_(scale), None, None, None
 
 
+@runtime_checkable
+class Objective(Protocol):
+    """A task's loss of a batch; `label_smoothing` is ε, and 0 in validation."""
+
+    def __call__(self, model: nn.Module, batch: Any, *, label_smoothing: float) -> Loss: ...
+
+
 def translation_loss(model: nn.Module, batch: Batch, *, label_smoothing: float, pad_id: int = 0) -> Loss:
     """Predict each target token, EOS included, from the source and the target tokens before it."""
     logits = model(batch.src_tokens, batch.tgt_tokens[:, :-1])
     labels = batch.tgt_tokens[:, 1:]
+    total = smoothed_cross_entropy(logits, labels, label_smoothing=label_smoothing, pad_id=pad_id)
+    return Loss(total, batch.target_tokens)
+
+
+def language_model_loss(
+    model: nn.Module, batch: TextBatch, *, label_smoothing: float, pad_id: int = 0
+) -> Loss:
+    """Predict each token of a block from those before it."""
+    logits = model(batch.tokens[:, :-1])
+    labels = batch.tokens[:, 1:]
     total = smoothed_cross_entropy(logits, labels, label_smoothing=label_smoothing, pad_id=pad_id)
     return Loss(total, batch.target_tokens)

@@ -19,14 +19,14 @@ from transformer.checkpoint import (
     unique_tensors,
     write_checkpoint,
 )
-from transformer.data.batches import TokenBatches
+from transformer.data.epochs import EpochBatches
 
 
 @dataclass
 class TrainingState:
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    batches: TokenBatches
+    batches: EpochBatches[Any]
     step: int = 0
     """Updates done."""
     best_loss: float | None = None

@@ -1,0 +1,51 @@
+"""Batches epoch after epoch, in an order that can be resumed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+BatchType = TypeVar("BatchType")
+
+
+class EpochBatches(ABC, Generic[BatchType]):
+    """An endless iterator; what it yields next is a function of the epoch and the place in it.
+
+    A subclass says which rows make up the batches of an epoch, and fetches them; it calls `__init__` when
+    `epoch` is ready to be asked.
+    """
+
+    def __init__(self) -> None:
+        self.epoch_number = 0
+        self.next_batch = 0
+        self.plan = self.epoch(0)
+
+    @abstractmethod
+    def epoch(self, number: int) -> list[NDArray[np.int64]]:
+        """The rows of each batch of an epoch; every row is in exactly one batch."""
+
+    @abstractmethod
+    def fetch(self, rows: NDArray[np.int64]) -> BatchType:
+        """The batch of these rows."""
+
+    def __iter__(self) -> Iterator[BatchType]:
+        return self
+
+    def __next__(self) -> BatchType:
+        if self.next_batch >= len(self.plan):
+            self.load_state_dict({"epoch": self.epoch_number + 1, "next_batch": 0})
+        self.next_batch += 1
+        return self.fetch(self.plan[self.next_batch - 1])
+
+    def one_pass(self) -> Iterator[BatchType]:
+        """Every row once, for validation; the position stays where it is."""
+        return map(self.fetch, self.epoch(0))
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch_number, "next_batch": self.next_batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.epoch_number, self.next_batch = state["epoch"], state["next_batch"]
+        self.plan = self.epoch(self.epoch_number)

@@ -1,0 +1,108 @@
+"""Running text for language models: read by name, turned into one long row of ids, cut into blocks."""
+
+import re
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transformer.data.epochs import EpochBatches
+from transformer.data.text import CorpusError, read_lines
+from transformer.data.tokenizer import EOS_ID, PAD_ID, Tokenizer
+
+SLICE = re.compile(r"(?P<path>.+)\[(?P<start>[0-9]+%?)?:(?P<end>[0-9]+%?)?\]")
+
+
+def read_text(name: str) -> str:
+    """The text of a plain file (`.gz` and `.xz` too), held in memory.
+
+    A name may end in a slice of its characters, `[:90%]` or `[1000:2000]`. `CorpusError` if the file cannot
+    be read or nothing is left of it.
+    """
+    match = SLICE.fullmatch(name)
+    path = match["path"] if match else name
+    text = "\n".join(read_lines(Path(path)))
+    if match:
+        start, end = (
+            place(match[side], len(text), default) for side, default in (("start", "0"), ("end", "100%"))
+        )
+        text = text[start:end]
+    if not text:
+        raise CorpusError(f"{name}: there is no text in it")
+    return text
+
+
+def place(written: str | None, length: int, default: str) -> int:
+    """The character that `10` or `90%` of a text of `length` characters means."""
+    written = written or default
+    return int(length * int(written[:-1]) / 100) if written.endswith("%") else int(written)
+
+
+def token_ids(text: str, tokenizer: Tokenizer) -> NDArray[np.int32]:
+    """The ids of a text in one row; where the tokenizer knows no line break, EOS stands for it."""
+    if tokenizer.keeps_lines:
+        return np.array(tokenizer.encode([text])[0], dtype=np.int32)
+    lines = tokenizer.encode(text.split("\n"))
+    return np.fromiter(chain.from_iterable([*ids, EOS_ID] for ids in lines), dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Blocks of running text: the model reads `tokens[:, :-1]` and predicts `tokens[:, 1:]`."""
+
+    tokens: Int[Tensor, "batch length"]
+    target_tokens: int
+    """Tokens to predict, without padding."""
+
+    def to(self, device: torch.device | str) -> "TextBatch":
+        return TextBatch(self.tokens.to(device, non_blocking=True), self.target_tokens)
+
+
+class BlockBatches(EpochBatches[TextBatch]):
+    """Contiguous blocks that predict each token of the text once an epoch, in a seeded order.
+
+    A block predicts at most `context` tokens. Each epoch cuts the text at other places; without `shuffle`
+    the blocks begin at the first token and come in order.
+    """
+
+    def __init__(
+        self, ids: NDArray[np.int32], *, context: int, tokens_per_batch: int, seed: int, shuffle: bool
+    ) -> None:
+        if len(ids) < 2:
+            raise CorpusError(f"the text has {len(ids)} tokens; a language model needs at least 2")
+        if tokens_per_batch < context:
+            raise ValueError(
+                f"training.tokens_per_batch is {tokens_per_batch}, but a block has {context} tokens "
+                "(data.context); raise the first or lower the second"
+            )
+        self.ids = ids
+        self.context = context
+        self.blocks_per_batch = tokens_per_batch // context
+        self.seed = seed
+        self.shuffle = shuffle
+        super().__init__()
+
+    def epoch(self, number: int) -> list[NDArray[np.int64]]:
+        """The first token of each block of each batch; below 0 where a block begins before the text."""
+        generator = np.random.default_rng((self.seed, number))
+        offset = int(generator.integers(self.context)) if self.shuffle else 0
+        starts = np.arange(-offset, len(self.ids) - 1, self.context)
+        if self.shuffle:
+            starts = generator.permutation(starts)
+        return [
+            starts[first : first + self.blocks_per_batch]
+            for first in range(0, len(starts), self.blocks_per_batch)
+        ]
+
+    def fetch(self, rows: NDArray[np.int64]) -> TextBatch:
+        blocks = [self.ids[max(0, start) : start + self.context + 1] for start in rows]
+        longest = max(map(len, blocks))
+        tokens = np.full((len(blocks), longest), PAD_ID, dtype=np.int64)
+        for row, block in zip(tokens, blocks, strict=True):
+            row[: len(block)] = block
+        return TextBatch(torch.from_numpy(tokens), sum(map(len, blocks)) - len(blocks))

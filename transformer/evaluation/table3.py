@@ -1,0 +1,113 @@
+"""Table 3 of the paper: its rows as changes of settings, its figures, and the size of our models."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+
+from transformer.config import ModelConfig, TrainingConfig
+from transformer.model.build import build_model
+
+MODEL_COLUMNS = {
+    "N": "num_layers",
+    "d_model": "d_model",
+    "d_ff": "d_ff",
+    "h": "num_heads",
+    "d_k": "d_k",
+    "d_v": "d_v",
+    "P_drop": "dropout",
+}
+TRAINING_COLUMNS = {"ε_ls": "label_smoothing", "steps": "max_steps"}
+
+
+class Row(NamedTuple):
+    """What a row changes of the base model, and what the paper reports: English-German newstest2013, without
+    averaging, perplexity per word piece. `millions` of parameters are None where the paper leaves them out.
+    """
+
+    name: str
+    perplexity: float
+    bleu: float
+    millions: int | None = None
+    model: dict[str, Any] = {}  # noqa: RUF012: a tuple's default, never written to
+    training: dict[str, Any] = {}  # noqa: RUF012
+
+    def config(self) -> ModelConfig:
+        return replace(ModelConfig(), **self.model)
+
+    def settings(self) -> dict[str, Any]:
+        """The changes by dotted name, as in `configs/table3`."""
+        changes = {f"model.{name}": value for name, value in self.model.items()}
+        return changes | {f"training.{name}": value for name, value in self.training.items()}
+
+
+BIG = {"d_model": 1024, "d_ff": 4096, "num_heads": 16, "dropout": 0.3}
+ROWS = (
+    Row("base", 4.92, 25.8, 65),
+    Row("A1", 5.29, 24.9, None, {"num_heads": 1, "d_k": 512, "d_v": 512}),
+    Row("A2", 5.00, 25.5, None, {"num_heads": 4, "d_k": 128, "d_v": 128}),
+    Row("A3", 4.91, 25.8, None, {"num_heads": 16, "d_k": 32, "d_v": 32}),
+    Row("A4", 5.01, 25.4, None, {"num_heads": 32, "d_k": 16, "d_v": 16}),
+    Row("B1", 5.16, 25.1, 58, {"d_k": 16}),
+    Row("B2", 5.01, 25.4, 60, {"d_k": 32}),
+    Row("C1", 6.11, 23.7, 36, {"num_layers": 2}),
+    Row("C2", 5.19, 25.3, 50, {"num_layers": 4}),
+    Row("C3", 4.88, 25.5, 80, {"num_layers": 8}),
+    Row("C4", 5.75, 24.5, 28, {"d_model": 256, "d_k": 32, "d_v": 32}),
+    Row("C5", 4.66, 26.0, 168, {"d_model": 1024, "d_k": 128, "d_v": 128}),
+    Row("C6", 5.12, 25.4, 53, {"d_ff": 1024}),
+    Row("C7", 4.75, 26.2, 90, {"d_ff": 4096}),
+    Row("D1", 5.77, 24.6, None, {"dropout": 0.0}),
+    Row("D2", 4.95, 25.5, None, {"dropout": 0.2}),
+    Row("D3", 4.67, 25.3, None, {}, {"label_smoothing": 0.0}),
+    Row("D4", 5.47, 25.7, None, {}, {"label_smoothing": 0.2}),
+    Row("E", 4.92, 25.7, None, {"positions": "learned"}),
+    Row("big", 4.33, 26.4, 213, BIG, {"max_steps": 300_000}),
+)
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Parameters of a model that is never given memory; a tied matrix counts once."""
+    with torch.device("meta"):
+        model = build_model(config)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def records() -> Iterator[dict[str, Any]]:
+    """Every row with our exact count, for programs."""
+    for row in ROWS:
+        yield {
+            "row": row.name,
+            "settings": row.settings(),
+            "perplexity": row.perplexity,
+            "bleu": row.bleu,
+            "paper_millions": row.millions,
+            "parameters": count_parameters(row.config()),
+        }
+
+
+def table() -> str:
+    """The paper's table, blank where a row is as the base model, with our exact count beside its figure."""
+    columns = [*MODEL_COLUMNS, *TRAINING_COLUMNS]
+    lines = [["", *columns, "PPL", "BLEU", "params ×10⁶", "ours"]]
+    for row in ROWS:
+        figures = [f"{row.perplexity:.2f}", f"{row.bleu:.1f}", str(row.millions or "")]
+        lines.append([row.name, *_changes(row), *figures, f"{count_parameters(row.config()):,}"])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    texts = (
+        "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip()
+        for cells in lines
+    )
+    return "\n".join((*texts, "E: learned positions in place of sinusoids"))
+
+
+def _changes(row: Row) -> Iterator[str]:
+    base_model, base_training = ModelConfig(), TrainingConfig()
+    widths = {"d_k": base_model.key_width, "d_v": base_model.value_width}
+    for name in MODEL_COLUMNS.values():
+        value = widths.get(name, getattr(base_model, name)) if row.name == "base" else row.model.get(name)
+        yield "" if value is None else str(value)
+    for name in TRAINING_COLUMNS.values():
+        value = getattr(base_training, name) if row.name == "base" else row.training.get(name)
+        yield "" if value is None else f"{value:,}"

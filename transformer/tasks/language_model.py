@@ -1,0 +1,48 @@
+"""Language modelling: running text in contiguous blocks, and the loss of each token given those before it."""
+
+from transformer.config import Settings
+from transformer.data.running_text import BlockBatches, read_text, token_ids
+from transformer.data.tokenizer import Tokenizer
+from transformer.evaluation.validation import LanguageModelValidation
+from transformer.tasks.task import Prepared, make_tokenizer
+from transformer.training.objectives import language_model_loss
+
+
+class LanguageModel:
+    """A decoder-only model on running text."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.text = read_text(settings.data.train)
+        self.data = settings.data
+
+    def train_tokenizer(self) -> Tokenizer:
+        has_lines = self.data.tokenizer == "characters"
+        return make_tokenizer([self.text] if has_lines else self.text.split("\n"), self.data)
+
+    def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
+        ids = token_ids(self.text, tokenizer)
+        batches = make_batches(self.text, tokenizer, settings, shuffle=True)
+        valid = settings.data.valid
+        return Prepared(
+            batches,
+            language_model_loss,
+            None if valid is None else make_validation(valid, tokenizer, settings),
+            {"characters": len(self.text), "tokens": len(ids)},
+            f"{len(self.text):,} characters, {len(ids):,} tokens in blocks of {settings.data.context}",
+        )
+
+
+def make_batches(text: str, tokenizer: Tokenizer, settings: Settings, *, shuffle: bool) -> BlockBatches:
+    return BlockBatches(
+        token_ids(text, tokenizer),
+        context=settings.data.context,
+        tokens_per_batch=settings.training.tokens_per_batch,
+        seed=settings.seed,
+        shuffle=shuffle,
+    )
+
+
+def make_validation(name: str, tokenizer: Tokenizer, settings: Settings) -> LanguageModelValidation:
+    """The loss on all of a text, in the blocks that training uses."""
+    text = read_text(name)
+    return LanguageModelValidation(make_batches(text, tokenizer, settings, shuffle=False), len(text.encode()))

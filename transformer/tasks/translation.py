@@ -1,0 +1,69 @@
+"""Translation: pairs of sentences, and the loss of the target given the source."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from transformer.config import Settings
+from transformer.data.batches import TokenBatches, tokenize_pairs
+from transformer.data.corpus import load_parallel
+from transformer.data.tokenizer import Tokenizer
+from transformer.decoding.translator import Translator
+from transformer.evaluation.validation import TranslationValidation
+from transformer.tasks.task import Prepared, make_tokenizer
+from transformer.training.objectives import translation_loss
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class Translation:
+    """An encoder-decoder on parallel text (§5.1)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.table = read_table(settings, settings.data.train)
+        self.data = settings.data
+
+    def train_tokenizer(self) -> Tokenizer:
+        """One vocabulary for both languages, from both sides of the training text."""
+        return make_tokenizer(self.lines(), self.data)
+
+    def lines(self) -> Iterator[str]:
+        for part in self.table.iter(batch_size=10_000):
+            yield from part["source"]
+            yield from part["target"]
+
+    def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
+        tokenized, counts = tokenize_pairs(self.table, tokenizer, max_tokens=settings.data.max_tokens)
+        return Prepared(
+            TokenBatches(tokenized, tokens_per_batch=settings.training.tokens_per_batch, seed=settings.seed),
+            translation_loss,
+            make_validation(tokenizer, settings),
+            asdict(counts),
+            f"{counts.kept:,} pairs ({counts.empty:,} empty and {counts.too_long:,} too long ones dropped)",
+        )
+
+
+def read_table(settings: Settings, name: str) -> "datasets.Dataset":
+    return load_parallel(name, settings.data.source, settings.data.target)
+
+
+def make_validation(tokenizer: Tokenizer, settings: Settings) -> TranslationValidation | None:
+    """Loss on the validation text, and a sample of it, evenly spread, to translate."""
+    if settings.data.valid is None:
+        return None
+    table = read_table(settings, settings.data.valid)
+    tokenized, _ = tokenize_pairs(table, tokenizer, max_tokens=settings.data.max_tokens)
+    batches = TokenBatches(
+        tokenized, tokens_per_batch=settings.training.tokens_per_batch, seed=settings.seed, shuffle=False
+    )
+    size = min(settings.training.valid_sample, len(table))
+    sample = table.select([number * len(table) // size for number in range(size)])
+    return TranslationValidation(
+        batches,
+        list(sample["source"]),
+        list(sample["target"]),
+        lambda model: Translator(
+            model, tokenizer, model_config=settings.model, decoding=settings.decoding, warn=lambda _: None
+        ),
+    )

@@ -1,0 +1,208 @@
+"""The laws of the contract: generators of comparisons that must hold, and of remarks for the report.
+
+Rows and steps are few and sequences short, 9 tokens at most: a law that holds there holds for more.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from transformer.decoding.search import beam_search, greedy_search
+from transformer.testing.comparison import Comparison
+from transformer.testing.subject import Batch, Embeddings, Subject, offers
+
+LENGTHS, SOURCE_LENGTHS = (3, 5, 1), (6, 1, 4)
+PROMPT_LENGTHS, STEPS = (2, 5, 1), 4
+CHUNKINGS = ((1,) * 9, (4, 1, 1, 3), (2, 7), (9,))
+
+Check = Callable[[Subject], Iterator[Comparison | str]]
+
+
+class DoesNotApply(Exception):  # noqa: N818  (not an error)
+    """The law is about something that this kind of model does not have; the message says what."""
+
+
+class Broken(Exception):  # noqa: N818
+    """A law that is broken in a way that no two tensors show."""
+
+
+def same_again(subject: Subject) -> Iterator[Comparison | str]:
+    batch = subject.batch(LENGTHS, SOURCE_LENGTHS)
+    yield Comparison("a second call", subject.run(batch), subject.run(batch), is_exact=True)
+
+
+def no_future_leak(subject: Subject) -> Iterator[Comparison | str]:
+    """By gradients, exactly 0, and by exchanging tokens, which sees what gradients do not: a count, say."""
+    if subject.kind == "encoder_only":
+        raise DoesNotApply("an encoder may look ahead")
+    length = 7
+    batch = subject.batch([length] * 2, SOURCE_LENGTHS[:2])
+    gradients = gradients_of_outputs(subject, batch)
+    if not gradients:
+        yield "by exchanged tokens alone: no nn.Embedding of the tokens was seen"
+    for t, gradient in gradients:
+        future = gradient[:, t + 1 :]
+        where = f"gradient of output {t} by the tokens from {t + 1} on"
+        yield Comparison(where, future, torch.zeros_like(future), is_exact=True)
+    outputs = subject.run(batch)
+    for t in range(length - 1):
+        others = subject.random_rows([length - t - 1] * 2)
+        exchanged = batch._replace(tokens=torch.cat((batch.tokens[:, : t + 1], others), dim=1))
+        where = f"outputs up to {t} with other tokens from {t + 1} on"
+        yield Comparison(where, subject.run(exchanged)[:, : t + 1], outputs[:, : t + 1])
+
+
+def gradients_of_outputs(subject: Subject, batch: Batch) -> list[tuple[int, Tensor]]:
+    """Of each output position by each embedding of the tokens, (B, T, D)."""
+    # cuDNN's recurrent layers cannot go back through a model in eval mode
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+        with Embeddings(batch.tokens) as embeddings:
+            outputs = subject.run(batch)
+        gradients = []
+        for t in range(outputs.shape[1]):
+            # a plain sum would not do: that of a LayerNorm's output is constant
+            loss = (outputs[:, t] * torch.randn_like(outputs[:, t])).sum()
+            for vectors in embeddings.vectors:
+                [gradient] = torch.autograd.grad(loss, vectors, retain_graph=True, materialize_grads=True)
+                gradients.append((t, gradient))
+    return gradients
+
+
+def padding_invariance(subject: Subject) -> Iterator[Comparison | str]:
+    for length, source_length in zip(LENGTHS, SOURCE_LENGTHS, strict=True):
+        batch = subject.batch([length], [source_length])
+        padded = subject.run(subject.with_pads(batch, 3))
+        yield Comparison(f"a row of {length} tokens and 3 pads", first(padded, length), subject.run(batch))
+
+
+def batch_invariance(subject: Subject) -> Iterator[Comparison | str]:
+    """A ragged batch; its rows keep their pads when alone, so that padding is a law of its own."""
+    batch = subject.batch(LENGTHS, SOURCE_LENGTHS)
+    together = subject.run(batch)
+    for row, length in enumerate(LENGTHS):
+        alone = subject.run(batch.row(row))
+        yield Comparison(f"row {row}", first(together[row : row + 1], length), first(alone, length))
+
+
+def first(output: Tensor, length: int) -> Tensor:
+    """The output of real tokens; all of a pooled one, (B, D)."""
+    return output[:, :length] if output.dim() > 2 else output
+
+
+def encode_and_decode(subject: Subject) -> Iterator[Comparison | str]:
+    if subject.kind != "encoder_decoder" or not offers(subject.model, "encode", "decode"):
+        raise DoesNotApply("the model has no encode and decode")
+    batch = subject.batch(LENGTHS, SOURCE_LENGTHS)
+    decoded = subject.model.decode(batch.tokens, *subject.model.encode(batch.source))
+    yield Comparison("decode(target, *encode(source))", decoded, subject.run(batch))
+
+
+def any_chunking(subject: Subject) -> Iterator[Comparison | str]:
+    model = subject.model
+    reader = getattr(model, "decode", None) if subject.kind == "encoder_decoder" else model.forward
+    takes_state = reader is not None and "state" in inspect.signature(reader).parameters
+    if subject.kind == "encoder_only" or not (takes_state and offers(model, "new_state")):
+        raise DoesNotApply("the model has no new_state and no argument `state`")
+    batch = subject.batch([9, 9, 9], SOURCE_LENGTHS)
+    expected = subject.run(batch)
+    for chunking in CHUNKINGS:
+        encoded = () if batch.source is None else model.encode(batch.source)
+        state = model.new_state(*(encoded or (3,)), 9)
+        read = model if batch.source is None else model.decode
+        chunks = [read(chunk, *encoded, state=state) for chunk in batch.tokens.split(chunking, dim=1)]
+        yield Comparison(f"in chunks of {list(chunking)}", torch.cat(chunks, dim=1), expected)
+
+
+def prefill_and_step(subject: Subject) -> Iterator[Comparison | str]:
+    prompts, batch, lengths = decoding_batch(subject)
+    expected, rows = subject.run(batch), torch.arange(len(lengths))
+    logits, state = subject.model.prefill(prompts, max_length=STEPS)
+    for step in range(STEPS):
+        where = f"step {step}" if step else "prefill"
+        yield Comparison(where, logits, expected[rows, lengths - 1 + step])
+        if step < STEPS - 1:
+            logits = subject.model.step(batch.tokens[rows, lengths + step], state)
+
+
+def select_rows(subject: Subject) -> Iterator[Comparison | str]:
+    """Rows in another order, one of them twice; they and those they came from go on on their own."""
+    prompts, batch, _ = decoding_batch(subject)
+    model, rows = subject.model, torch.tensor([2, 0, 0, 1], device=subject.device)
+    states = [model.prefill(prompts, max_length=STEPS)[1] for _ in range(2)]
+    tokens = batch.tokens[:, :1].repeat(1, STEPS)
+    tokens[:, 1:] = subject.random_rows([STEPS - 1] * len(tokens))
+    for state in states:
+        model.step(tokens[:, 0], state)
+    chosen = states[0].select(rows)
+    for t in range(1, STEPS - 1):
+        expected = model.step(tokens[:, t], states[1])
+        yield Comparison("the selected rows", model.step(tokens[rows, t], chosen), expected[rows])
+        yield Comparison("the state they come from", model.step(tokens[:, t], states[0]), expected)
+
+
+def beam_of_one(subject: Subject) -> Iterator[Comparison | str]:
+    prompts, _, _ = decoding_batch(subject)
+    greedy = greedy_search(subject.model, prompts, max_length=STEPS)
+    beam = beam_search(subject.model, prompts, beam_size=1, alpha=0.0, max_length=STEPS)
+    yield Comparison("tokens", beam.tokens, greedy.tokens, is_exact=True)
+    yield Comparison("scores", beam.scores, greedy.scores)
+
+
+def decoding_batch(subject: Subject) -> tuple[Tensor, Batch, Tensor]:
+    """Ragged inputs for `prefill`, whole rows that go on behind them, and how much of each is read at first.
+
+    An encoder-decoder reads its source and, of the row, BOS alone.
+    """
+    if subject.kind == "encoder_only" or not offers(subject.model, "prefill", "step"):
+        raise DoesNotApply("the model has no prefill and step")
+    if subject.kind == "encoder_decoder":
+        batch = subject.batch([STEPS] * 3, SOURCE_LENGTHS)
+        assert batch.source is not None  # an encoder-decoder's batch has one
+        return batch.source, batch, torch.ones(3, dtype=torch.int64)
+    batch = subject.batch([length + STEPS - 1 for length in PROMPT_LENGTHS], ())
+    lengths = torch.tensor(PROMPT_LENGTHS)
+    longest = max(PROMPT_LENGTHS)
+    behind = torch.arange(longest) >= lengths[:, None]
+    prompts = batch.tokens[:, :longest].masked_fill(behind.to(subject.device), subject.pad_id)
+    return prompts, batch, lengths
+
+
+def finite_gradients(subject: Subject) -> Iterator[Comparison | str]:
+    """In training mode, of a random sum over the outputs of real tokens."""
+    named = {name: p for name, p in subject.model.named_parameters() if p.requires_grad}
+    if not named:
+        raise DoesNotApply("no parameter requires a gradient")
+    batch = subject.batch(LENGTHS, SOURCE_LENGTHS)
+    subject.model.train()
+    with torch.enable_grad():
+        outputs = subject.run(batch)
+        rows = [first(outputs[row : row + 1], length) for row, length in enumerate(LENGTHS)]
+        loss = torch.stack([(row * torch.randn_like(row)).sum() for row in rows]).sum()
+        gradients = dict(
+            zip(named, torch.autograd.grad(loss, list(named.values()), allow_unused=True), strict=True)
+        )
+    missing = [name for name, gradient in gradients.items() if gradient is None]
+    found = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+    not_finite = [name for name, gradient in found.items() if not gradient.isfinite().all()]
+    faults = {"no gradient reaches": missing, "not finite:": not_finite}
+    if missing or not_finite:
+        raise Broken("; ".join(f"{fault} {', '.join(names)}" for fault, names in faults.items() if names))
+    if zero := [name for name, gradient in found.items() if not gradient.any()]:
+        yield f"exactly 0: {', '.join(zero)}"
+
+
+CHECKS: dict[str, Check] = {
+    "deterministic in eval": same_again,
+    "no future leak": no_future_leak,
+    "padding invariance": padding_invariance,
+    "batch invariance": batch_invariance,
+    "encode and decode = forward": encode_and_decode,
+    "any chunking of the cache = forward": any_chunking,
+    "prefill and step = forward": prefill_and_step,
+    "state.select": select_rows,
+    "beam 1 = greedy": beam_of_one,
+    "finite gradients for every parameter": finite_gradients,
+}
+"""In the order of the report."""

@@ -1,0 +1,60 @@
+"""Tensors that should be equal, and the largest difference among many."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Tolerance(NamedTuple):
+    """How far two float32 computations of one number may lie apart: absolute + relative × |expected|."""
+
+    absolute: float = 1e-4
+    relative: float = 1e-5
+
+
+class Comparison(NamedTuple):
+    """Two tensors that should be equal; `is_exact` allows no difference at all."""
+
+    where: str
+    actual: Tensor
+    expected: Tensor
+    is_exact: bool = False
+
+
+class Difference(NamedTuple):
+    """One entry of a comparison; `error` is its absolute difference, `allowed` what the tolerance grants."""
+
+    error: float
+    allowed: float
+    where: str
+
+    @property
+    def is_allowed(self) -> bool:
+        return self.error <= self.allowed
+
+
+def largest_difference(comparisons: Iterable[Comparison], tolerance: Tolerance) -> Difference:
+    """The largest that is not allowed, or, where all are allowed, the largest."""
+    differences = [largest_in(comparison, tolerance) for comparison in comparisons]
+    nothing = Difference(0.0, tolerance.absolute, "nothing to compare")
+    return max(differences, key=lambda found: (not found.is_allowed, found.error), default=nothing)
+
+
+def largest_in(comparison: Comparison, tolerance: Tolerance) -> Difference:
+    where = comparison.where
+    actual, expected = (tensor.detach().double().cpu() for tensor in comparison[1:3])
+    if actual.shape != expected.shape:
+        shapes = f"shape {tuple(actual.shape)} in place of {tuple(expected.shape)}"
+        return Difference(torch.inf, 0.0, f"{where}: {shapes}")
+    if actual.numel() == 0:
+        return Difference(0.0, 0.0, where)
+    # Equal infinities are equal, as are the logits of a token that two passes forbid; NaN equals nothing.
+    error = (actual - expected).abs().nan_to_num(nan=torch.inf).masked_fill(actual == expected, 0.0)
+    size = expected.abs().nan_to_num(nan=0.0, posinf=0.0)
+    allowed = torch.zeros_like(size) if comparison.is_exact else tolerance.absolute + tolerance.relative * size
+    candidates = error.masked_fill(error <= allowed, -1.0) if (error > allowed).any() else error
+    place = int(candidates.argmax())
+    index = [int(i) for i in torch.unravel_index(torch.tensor(place), error.shape)]
+    return Difference(float(error.flatten()[place]), float(allowed.flatten()[place]), f"{where}, at {index}")

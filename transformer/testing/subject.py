@@ -1,0 +1,136 @@
+"""A model under test: what it is, found from what it offers, and batches that it can read."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.overrides import TorchFunctionMode
+
+from transformer.config import Kind
+from transformer.decoding.search import special_ids
+
+BOS_ID = 1
+"""For a model that does not say its own `bos_id`."""
+
+
+class Batch(NamedTuple):
+    """Right-padded tokens; in an encoder-decoder they are the target's, beside its source's."""
+
+    tokens: Int[Tensor, "batch length"]
+    source: Int[Tensor, "batch source"] | None
+
+    def row(self, row: int) -> "Batch":
+        """One row alone, with the pads that it has in the batch."""
+        return Batch(self.tokens[row : row + 1], None if self.source is None else self.source[row : row + 1])
+
+
+class Subject:
+    """A model, its kind and vocabulary, and random batches for it.
+
+    Special tokens are the model's `pad_id`, `bos_id` and `eos_id`; without them 0, 1 and 2. Everything but
+    `run` is made of ordinary tokens.
+    """
+
+    def __init__(self, model: nn.Module, kind: Kind | None = None, vocab_size: int | None = None) -> None:
+        self.model: Any = model  # the methods beyond forward differ from kind to kind
+        self.kind = kind or kind_of(model)
+        self.pad_id, self.eos_id = special_ids(self.model)
+        self.bos_id = getattr(model, "bos_id", BOS_ID)
+        parameter = next(model.parameters(), None)
+        self.device = torch.device("cpu") if parameter is None else parameter.device
+        self.vocab_size = vocab_size or self.find_vocab_size()
+        special = (self.pad_id, self.bos_id, self.eos_id)
+        self.ordinary = torch.tensor([token for token in range(self.vocab_size) if token not in special])
+        if len(self.ordinary) < 2:
+            raise ValueError(f"vocab_size is {self.vocab_size}; the checks need 2 tokens beside {special}")
+
+    def run(self, batch: Batch) -> Float[Tensor, "batch length width"] | Float[Tensor, "batch width"]:
+        """The model's whole forward; an encoder with a pooled output has no dimension for the length."""
+        if self.kind == "encoder_decoder":
+            return self.model(batch.source, batch.tokens)
+        return self.model(batch.tokens)
+
+    def batch(self, lengths: Sequence[int], source_lengths: Sequence[int]) -> Batch:
+        """Random rows of these lengths; an encoder-decoder's targets start with BOS."""
+        tokens = self.random_rows(lengths)
+        if self.kind != "encoder_decoder":
+            return Batch(tokens, None)
+        tokens[:, 0] = self.bos_id
+        return Batch(tokens, self.random_rows(source_lengths))
+
+    def random_rows(self, lengths: Sequence[int]) -> Int[Tensor, "batch length"]:
+        rows = [self.ordinary[torch.randint(len(self.ordinary), (length,))] for length in lengths]
+        return pad_sequence(rows, batch_first=True, padding_value=self.pad_id).to(self.device)
+
+    def with_pads(self, batch: Batch, count: int) -> Batch:
+        """The batch with `count` more pads at the end of every row."""
+        parts = (None if part is None else F.pad(part, (0, count), value=self.pad_id) for part in batch)
+        return Batch(*parts)
+
+    def find_vocab_size(self) -> int:
+        """The width of the logits, or the rows of the token embedding where these are fewer."""
+        token = torch.tensor([[self.eos_id, self.eos_id]], device=self.device)
+        with torch.no_grad(), Embeddings(token) as embeddings:
+            output = self.run(Batch(token, token))
+        sizes = [] if self.kind == "encoder_only" else [output.shape[-1]]
+        sizes += embeddings.sizes
+        if not sizes:
+            raise ValueError("the model shows no logits and no nn.Embedding of its tokens; give vocab_size")
+        return min(sizes)
+
+
+class Embeddings(TorchFunctionMode):
+    """Inside the `with`: what every embedding of exactly these tokens gives, whichever module asks for it."""
+
+    def __init__(self, tokens: Int[Tensor, "batch length"]) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.vectors: list[Tensor] = []
+        self.sizes: list[int] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is F.embedding and torch.equal(args[0], self.tokens):
+            if not result.requires_grad and torch.is_grad_enabled():
+                result.requires_grad_()  # a frozen embedding
+            self.vectors.append(result)
+            self.sizes.append(len(args[1]))
+        return result
+
+
+def kind_of(model: nn.Module) -> Kind:
+    """By what the model offers: two inputs or `encode` and `decode`; else `prefill` and `step`; else neither."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [p for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
+    if len(required) == 2 or offers(model, "encode", "decode"):
+        return "encoder_decoder"
+    return "decoder_only" if offers(model, "prefill", "step") else "encoder_only"
+
+
+def offers(model: nn.Module, *methods: str) -> bool:
+    return all(callable(getattr(model, method, None)) for method in methods)
+
+
+@contextmanager
+def left_as_found(model: nn.Module) -> Iterator[None]:
+    """Put modes and buffers of the model and torch's random numbers back at the end."""
+    modes = {module: module.training for module in model.modules()}
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
