@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train a model from settings, or continue a run",
     "translate": "translate standard input, line by line",
     "evaluate": "score a trained model on a test text",
+    "generate": "continue a text with a language model",
     "average": "average the last checkpoints of a run",
     "table3": "print the paper's table of variations beside the size of our models",
 }

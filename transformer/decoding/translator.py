@@ -10,14 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from transformer.checkpoint import CheckpointError, find_run, load_model, read_manifest
 from transformer.config import DecodingConfig, ModelConfig
 from transformer.data.text import one_line
-from transformer.data.tokenizer import Tokenizer, load_tokenizer
+from transformer.data.tokenizer import Tokenizer
+from transformer.decoding.pretrained import load_pretrained
 from transformer.decoding.search import Hypotheses, beam_search
-from transformer.hardware import choose_device
 from transformer.model.build import build_model
-from transformer.settings.files import load_settings
 
 
 class Translation(NamedTuple):
@@ -59,21 +57,8 @@ class Translator:
         device: str = "auto",
     ) -> "Translator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate."""
-        run, checkpoint = find_run(path)
-        settings = load_settings(run.config)
-        if settings.model.kind != "encoder_decoder":
-            raise CheckpointError(f"{path}: a {settings.model.kind} model does not translate")
-        tokenizer = load_tokenizer(run.tokenizer)
-        if read_manifest(checkpoint)["tokenizer"] != tokenizer.digest:
-            raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {checkpoint} was trained with")
-        model = build(settings.model)
-        load_model(model, checkpoint)
-        return cls(
-            model.to(choose_device(device)).eval(),
-            tokenizer,
-            model_config=settings.model,
-            decoding=settings.decoding,
-        )
+        model, tokenizer, settings = load_pretrained(path, kind="encoder_decoder", build=build, device=device)
+        return cls(model, tokenizer, model_config=settings.model, decoding=settings.decoding)
 
     def translate(
         self, lines: Iterable[str], *, beam_size: int | None = None, alpha: float | None = None

@@ -64,6 +64,6 @@ def examples(
     right = [triple for triple in triples if triple[1] == triple[2]]
     wrong = [triple for triple in triples if triple[1] != triple[2]]
     for source, hypothesis, _ in right[:count]:
-        yield f"source     {source}\nright      {hypothesis}\n"
+        yield f"source     {source}\nright      {hypothesis}"
     for source, hypothesis, reference in wrong[:count]:
-        yield f"source     {source}\nwrong      {hypothesis}\nreference  {reference}\n"
+        yield f"source     {source}\nwrong      {hypothesis}\nreference  {reference}"

@@ -1,0 +1,58 @@
+"""`transformer generate`: continue a text with a language model."""
+
+import sys
+
+from jsonargparse import Namespace
+
+from transformer.settings.parser import command_parser
+
+DESCRIPTION = """Continue a prompt with a trained language model, one token at a time on the terminal. Without
+options it samples from the model's own distribution; the same seed gives the same text."""
+
+
+def run(arguments: list[str], prog: str) -> None:
+    options = parse(arguments, prog)
+    import torch
+
+    from transformer.decoding.generator import TextGenerator
+    from transformer.decoding.sampling import Sampler
+    from transformer.decoding.search import greedy
+
+    generator = TextGenerator.from_pretrained(options.run, device=options.device)
+    device = next(generator.model.parameters()).device
+    randomness = torch.Generator(device).manual_seed(options.seed)
+    sampler = Sampler(options.temperature, options.top_k, options.top_p, randomness)
+    for number in range(1, options.samples + 1):
+        if options.samples > 1:
+            print(f"--- {number}")
+        generator.continue_text(
+            options.prompt,
+            max_length=options.max_length,
+            choose=greedy if options.greedy else sampler,
+            write=write,
+        )
+        write("\n")
+
+
+def parse(arguments: list[str], prog: str) -> Namespace:
+    parser = command_parser(prog, DESCRIPTION)
+    parser.add_argument("--run", required=True, metavar="RUN", help="a run's folder, or a checkpoint in it")
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
+    parser.add_argument("--max-length", type=int, default=500, help="most new tokens")
+    parser.add_argument("--greedy", action="store_true", help="take the most probable token, draw nothing")
+    parser.add_argument("--temperature", type=float, default=1.0, help="below 1 is bolder, above 1 wilder")
+    parser.add_argument("--top-k", type=int, help="draw from the K most probable tokens only")
+    parser.add_argument("--top-p", type=float, help="draw from the fewest tokens that hold this probability")
+    parser.add_argument("--samples", type=int, default=1, help="continuations, one after another")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the draws")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    options = parser.parse_args(arguments)
+    for name in ("max_length", "samples"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least 1")
+    return options
+
+
+def write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

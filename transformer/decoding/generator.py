@@ -1,0 +1,71 @@
+"""Continuing a text with a trained language model."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from transformer.config import ModelConfig
+from transformer.data.tokenizer import Tokenizer
+from transformer.decoding.pretrained import load_pretrained
+from transformer.decoding.search import generate, greedy
+from transformer.model.build import build_model
+
+INCOMPLETE = "\ufffd"  # what a character reads as whose bytes are not all there yet
+
+
+class TextGenerator:
+    """A decoder-only model and its tokenizer.
+
+    Each new token costs one step, however long the text is: the cache holds what was read. Beyond the
+    length that the model was trained with, sinusoidal positions go on (and the text gets worse); learned
+    positions end at `model.max_positions`, and asking for more is a `ValueError`.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Tokenizer) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        build: Callable[[ModelConfig], nn.Module] = build_model,
+        device: str = "auto",
+    ) -> "TextGenerator":
+        """Load a run's folder (its best checkpoint) or one checkpoint of it."""
+        model, tokenizer, _ = load_pretrained(path, kind="decoder_only", build=build, device=device)
+        return cls(model, tokenizer)
+
+    def continue_text(
+        self,
+        prompt: str,
+        *,
+        max_length: int,
+        choose: Callable[[Tensor], Tensor] = greedy,
+        write: Callable[[str], None] = lambda text: None,  # noqa: ARG005
+    ) -> str:
+        """`prompt` and at most `max_length` tokens more, each picked by `choose`, until EOS.
+
+        `write` gets the text piece by piece while it grows.
+        """
+        ids = self.tokenizer.encode([prompt])[0]
+        if not ids:
+            raise ValueError("the prompt has no tokens; give at least one character")
+        device = next(self.model.parameters()).device
+        written = ""
+
+        def choose_and_write(logits: Tensor) -> Tensor:
+            nonlocal written
+            chosen = choose(logits)
+            ids.append(int(chosen))
+            text = self.tokenizer.decode([ids])[0].rstrip(INCOMPLETE)
+            write(text[len(written) :])
+            written = text
+            return chosen
+
+        tokens = torch.tensor([ids], device=device)
+        generate(self.model, tokens, choose=choose_and_write, max_length=max_length)  # type: ignore[arg-type]
+        return self.tokenizer.decode([ids])[0]
