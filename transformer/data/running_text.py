@@ -19,14 +19,14 @@ SLICE = re.compile(r"(?P<path>.+)\[(?P<start>[0-9]+%?)?:(?P<end>[0-9]+%?)?\]")
 
 
 def read_text(name: str) -> str:
-    """The text of a plain file (`.gz` and `.xz` too), held in memory.
+    """The text of a plain file (`.gz` and `.xz` too), held in memory; its last line ends in a line break.
 
     A name may end in a slice of its characters, `[:90%]` or `[1000:2000]`. `CorpusError` if the file cannot
     be read or nothing is left of it.
     """
     match = SLICE.fullmatch(name)
     path = match["path"] if match else name
-    text = "\n".join(read_lines(Path(path)))
+    text = "".join(f"{line}\n" for line in read_lines(Path(path)))
     if match:
         start, end = (
             place(match[side], len(text), default) for side, default in (("start", "0"), ("end", "100%"))
