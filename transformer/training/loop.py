@@ -2,10 +2,11 @@
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ def fit(
     meter = Meter()
     if state.step:
         log("resume", state.step)
-    with tqdm(total=settings.max_steps, initial=state.step, unit="update") as bar:
+    with progress_bar(state.step, settings.max_steps) as bar:
         for step in range(state.step + 1, settings.max_steps + 1):
             is_last, is_best = step == settings.max_steps, False
             model.train()
@@ -92,6 +93,12 @@ def fit(
                 with meter.paused():
                     state.save(run, tokenizer_hash=tokenizer_hash, keep=settings.keep, is_best=is_best)
                 log("save", step)
+
+
+def progress_bar(done: int, total: int) -> "tqdm[NoReturn]":
+    """On a terminal it moves all the time; in a file a line now and then is enough."""
+    seconds = 0.2 if sys.stderr.isatty() else 15.0
+    return tqdm(total=total, initial=done, unit="update", mininterval=seconds, maxinterval=2 * seconds)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> float:
