@@ -30,7 +30,7 @@ demo: .venv/core  ## train on the built-in corpus, evaluate, translate: about 6 
 	  'Train on your own text: README.md, "Your own data".'
 
 test: .venv/dev  ## run all tests but the slow ones: under 8 minutes on two cores
-	$(IN_VENV) pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(IN_VENV) pytest -n 2 -m "not slow"
 
 check: .venv/dev  ## format, lint, types, and the fast tests that keep the house in order
 	$(IN_VENV) ruff format --check .

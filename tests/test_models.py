@@ -1,5 +1,10 @@
 """The three variants: who sees whom, and that padding and batching change nothing."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from helpers import (
@@ -168,3 +173,32 @@ def test_a_model_runs_in_the_type_it_is_turned_into(dtype, kind):
     output = call(model.to(dtype), source, target)
     assert output.dtype == dtype
     torch.testing.assert_close(output.float(), expected, rtol=0.1, atol=0.2)
+
+
+TRACED = """
+import sys
+import torch
+from helpers import random_rows, right_padded, tiny_model
+model, graphs = tiny_model(kind=sys.argv[1]), []
+def keep(graph, _):
+    graphs.append(graph)
+    return graph
+traced = torch.compile(model, backend=keep, fullgraph=True, dynamic=True)
+for source, target in [([6, 4], [5, 3]), ([7, 2, 5], [4, 6, 3])]:
+    inputs = [right_padded(random_rows(*target))]
+    if sys.argv[1] == "encoder_decoder":
+        inputs.insert(0, right_padded(random_rows(*source)))
+    torch.testing.assert_close(traced(*inputs), model(*inputs))
+assert len(graphs) == 1, graphs
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_forward_is_one_graph_for_every_size(kind):
+    """Without a break and without recompiling; in a process of its own, where no shapes are checked."""
+    tests = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
+    command = [sys.executable, "-c", TRACED, kind]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

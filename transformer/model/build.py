@@ -41,9 +41,10 @@ class ModelBuilder:
 
     # The parts
 
-    def attention(self) -> MultiHeadAttention:
+    def attention(self, make: Callable[..., MultiHeadAttention] = MultiHeadAttention) -> MultiHeadAttention:
+        """`make` takes the arguments of `MultiHeadAttention`: a subclass, for one."""
         config = self.config
-        return MultiHeadAttention(
+        return make(
             config.d_model,
             config.num_heads,
             d_k=config.key_width,

@@ -64,7 +64,10 @@ class EncoderDecoder(nn.Module):
         *,
         state: DecodeState | None = None,
     ) -> Float[Tensor, "batch target vocabulary"]:
-        """With a `state` of `new_state`, `tgt_tokens` go on where each row of the state stands."""
+        """With a `state` of `new_state`, `tgt_tokens` go on where each row of the state stands.
+
+        The state holds the projected `memory` already; gradients do not flow through its caches.
+        """
         if state is None:
             return self.output(self.hidden(tgt_tokens, self.project(memory), memory_mask, None))
         logits = self.output(self.hidden(tgt_tokens, state.memory, memory_mask, state))
