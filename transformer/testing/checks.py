@@ -15,7 +15,7 @@ from transformer.testing.subject import Batch, Embeddings, Subject, offers
 
 LENGTHS, SOURCE_LENGTHS = (3, 5, 1), (6, 1, 4)
 PROMPT_LENGTHS, STEPS = (2, 5, 1), 4
-CHUNKINGS = ((1,) * 9, (4, 1, 1, 3), (2, 7), (9,))
+CHUNKINGS = ([1] * 9, [4, 1, 1, 3], [2, 7], [9])
 
 Check = Callable[[Subject], Iterator[Comparison | str]]
 
@@ -111,8 +111,8 @@ def any_chunking(subject: Subject) -> Iterator[Comparison | str]:
         encoded = () if batch.source is None else model.encode(batch.source)
         state = model.new_state(*(encoded or (3,)), 9)
         read = model if batch.source is None else model.decode
-        chunks = [read(chunk, *encoded, state=state) for chunk in batch.tokens.split(chunking, dim=1)]
-        yield Comparison(f"in chunks of {list(chunking)}", torch.cat(chunks, dim=1), expected)
+        chunks = [read(chunk, *encoded, state=state) for chunk in torch.split(batch.tokens, chunking, dim=1)]
+        yield Comparison(f"in chunks of {chunking}", torch.cat(chunks, dim=1), expected)
 
 
 def prefill_and_step(subject: Subject) -> Iterator[Comparison | str]:

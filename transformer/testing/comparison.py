@@ -53,7 +53,9 @@ def largest_in(comparison: Comparison, tolerance: Tolerance) -> Difference:
     # Equal infinities are equal, as are the logits of a token that two passes forbid; NaN equals nothing.
     error = (actual - expected).abs().nan_to_num(nan=torch.inf).masked_fill(actual == expected, 0.0)
     size = expected.abs().nan_to_num(nan=0.0, posinf=0.0)
-    allowed = torch.zeros_like(size) if comparison.is_exact else tolerance.absolute + tolerance.relative * size
+    allowed = (
+        torch.zeros_like(size) if comparison.is_exact else tolerance.absolute + tolerance.relative * size
+    )
     candidates = error.masked_fill(error <= allowed, -1.0) if (error > allowed).any() else error
     place = int(candidates.argmax())
     index = [int(i) for i in torch.unravel_index(torch.tensor(place), error.shape)]

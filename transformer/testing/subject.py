@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.overrides import TorchFunctionMode
 
 from transformer.config import Kind
-from transformer.decoding.search import special_ids
+from transformer.decoding.search import EOS_ID, PAD_ID
 
 BOS_ID = 1
 """For a model that does not say its own `bos_id`."""
@@ -38,10 +38,11 @@ class Subject:
     """
 
     def __init__(self, model: nn.Module, kind: Kind | None = None, vocab_size: int | None = None) -> None:
-        self.model: Any = model  # the methods beyond forward differ from kind to kind
+        self.model = cast(Any, model)  # the methods beyond forward differ from kind to kind
         self.kind = kind or kind_of(model)
-        self.pad_id, self.eos_id = special_ids(self.model)
+        self.pad_id = getattr(model, "pad_id", PAD_ID)
         self.bos_id = getattr(model, "bos_id", BOS_ID)
+        self.eos_id = getattr(model, "eos_id", EOS_ID)
         parameter = next(model.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
         self.vocab_size = vocab_size or self.find_vocab_size()
@@ -70,8 +71,10 @@ class Subject:
 
     def with_pads(self, batch: Batch, count: int) -> Batch:
         """The batch with `count` more pads at the end of every row."""
-        parts = (None if part is None else F.pad(part, (0, count), value=self.pad_id) for part in batch)
-        return Batch(*parts)
+        tokens = F.pad(batch.tokens, (0, count), value=self.pad_id)
+        if batch.source is None:
+            return Batch(tokens, None)
+        return Batch(tokens, F.pad(batch.source, (0, count), value=self.pad_id))
 
     def find_vocab_size(self) -> int:
         """The width of the logits, or the rows of the token embedding where these are fewer."""
@@ -107,7 +110,7 @@ class Embeddings(TorchFunctionMode):
 
 
 def kind_of(model: nn.Module) -> Kind:
-    """By what the model offers: two inputs or `encode` and `decode`; else `prefill` and `step`; else neither."""
+    """By what it offers: two inputs, or `encode` and `decode`; else `prefill` and `step`; else none."""
     parameters = inspect.signature(model.forward).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = [p for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]

@@ -1,0 +1,310 @@
+"""The contract that a researcher runs: our models keep it, and each check finds a bug planted for it."""
+
+import functools
+
+import pytest
+import torch
+from helpers import VARIANTS, tiny_config, tiny_model
+from torch import nn
+
+from transformer.model.attention import MultiHeadAttention
+from transformer.model.build import ModelBuilder
+from transformer.model.cache import DecodeState
+from transformer.model.decoder_only import DecoderOnly
+from transformer.model.encoder_decoder import EncoderDecoder
+from transformer.model.layers import FeedForward
+from transformer.testing import assert_transformer_contract
+from transformer.testing.checks import CHECKS
+from transformer.testing.comparison import Comparison, Tolerance, largest_difference
+from transformer.testing.contract import Status, check_contract
+
+KINDS = ["encoder_decoder", "decoder_only", "encoder_only"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_our_models_keep_the_contract(kind, variant):
+    report = assert_transformer_contract(tiny_model(kind=kind, **variant))
+    assert report.kind == kind
+    assert report.vocab_size == 13
+    apply = [result.name for result in report.results if result.status is Status.OK]
+    left_out = {"encoder_decoder": 0, "decoder_only": 1, "encoder_only": 6}[kind]
+    assert len(apply) == len(CHECKS) - left_out
+
+
+# Planted bugs
+
+
+class BlindToOrder(MultiHeadAttention):
+    def forward(self, x, kv, *, positions=None, mask=None, is_causal=False):  # noqa: ARG002
+        return super().forward(x, kv, positions=positions, mask=mask)
+
+
+class BlindToPads(MultiHeadAttention):
+    def forward(self, x, kv, *, positions=None, mask=None, is_causal=False):
+        is_padding_mask = mask is not None and mask.shape[2] == 1
+        mask = None if is_padding_mask else mask
+        return super().forward(x, kv, positions=positions, mask=mask, is_causal=is_causal)
+
+
+class CentredOverTheBatch(FeedForward):
+    """As a batch normalisation in training mode."""
+
+    def forward(self, x):
+        return super().forward(x - x.mean(dim=0))
+
+
+class AlwaysDropping(FeedForward):
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x), 0.1)
+
+
+class RootOfZero(FeedForward):
+    def forward(self, x):
+        return super().forward(x) + torch.sqrt(x - x)
+
+
+class OneDetached(FeedForward):
+    def forward(self, x):
+        hidden = self.activation(nn.functional.linear(x, self.w_1.weight, self.w_1.bias.detach()))
+        return self.w_2(hidden)
+
+
+class ChunksStandStill(DecoderOnly):
+    """The cache of a whole chunk forgets how far its rows have come."""
+
+    def forward(self, tokens, *, state=None):
+        return self.output(self.hidden(tokens, state))
+
+
+class StepStandsStill(DecoderOnly):
+    def step(self, tokens, state):
+        return self.output(self.hidden(tokens[:, None], state)[:, -1])
+
+
+class AnotherForward(EncoderDecoder):
+    def forward(self, src_tokens, tgt_tokens):
+        memory, mask = self.encode(src_tokens)
+        return self.decode(tgt_tokens, 0.9 * memory, mask)
+
+
+class MasksInOldOrder(DecodeState):
+    def select(self, rows):
+        chosen = super().select(rows)
+        chosen.memory_mask = self.memory_mask[: len(self.positions)].repeat(2, 1, 1, 1)[: len(rows)]
+        return chosen
+
+
+class ForgetfulState(DecodeState):
+    """What beam search does at each step and greedy search only when a row ends."""
+
+    def select(self, rows):
+        chosen = super().select(rows)
+        for cache in chosen.caches:
+            cache.values.zero_()
+        return chosen
+
+
+class Bugs(ModelBuilder):
+    """Our models with one part replaced."""
+
+    def __init__(self, config, attention=MultiHeadAttention, feed_forward=FeedForward):
+        super().__init__(config)
+        self.attention_class, self.feed_forward_class = attention, feed_forward
+
+    def attention(self):
+        return self.attention_class(self.config.d_model, self.config.num_heads)
+
+    def feed_forward(self):
+        return self.feed_forward_class(self.config.d_model, self.config.d_ff, torch.relu)
+
+
+def with_part(kind, **parts):
+    return Bugs(tiny_config(kind=kind), **parts).build()
+
+
+def with_class(kind, model_class):
+    model = tiny_model(kind=kind)
+    model.__class__ = model_class
+    return model
+
+
+def with_state(kind, state_class):
+    """Every state that the model hands out is of `state_class`."""
+    model = tiny_model(kind=kind)
+    new_state = model.new_state
+
+    @functools.wraps(new_state)
+    def make(*arguments):
+        state = new_state(*arguments)
+        state.__class__ = state_class
+        return state
+
+    model.new_state = make
+    return model
+
+
+PLANTED = {
+    "deterministic in eval": lambda: with_part("encoder_only", feed_forward=AlwaysDropping),
+    "no future leak": lambda: with_part("decoder_only", attention=BlindToOrder),
+    "padding invariance": lambda: with_part("encoder_only", attention=BlindToPads),
+    "batch invariance": lambda: with_part("decoder_only", feed_forward=CentredOverTheBatch),
+    "encode and decode = forward": lambda: with_class("encoder_decoder", AnotherForward),
+    "any chunking of the cache = forward": lambda: with_class("decoder_only", ChunksStandStill),
+    "prefill and step = forward": lambda: with_class("decoder_only", StepStandsStill),
+    "state.select": lambda: with_state("encoder_decoder", MasksInOldOrder),
+    "beam 1 = greedy": lambda: with_state("decoder_only", ForgetfulState),
+    "finite gradients for every parameter": lambda: with_part("encoder_only", feed_forward=RootOfZero),
+}
+
+
+def test_every_check_has_its_bug():
+    assert list(PLANTED) == list(CHECKS)
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_each_check_finds_its_bug(name):
+    with pytest.raises(AssertionError) as failure:
+        assert_transformer_contract(PLANTED[name]())
+    [line] = [line for line in str(failure.value).splitlines() if f"  {name}  " in line]
+    assert line.startswith("  FAILED  "), failure.value
+
+
+@pytest.mark.parametrize(
+    "name", ["padding invariance", "encode and decode = forward", "finite gradients for every parameter"]
+)
+def test_a_bug_is_told_from_others(name):
+    """These break their own law and, seen from here, no other."""
+    failed = check_contract(PLANTED[name]()).failed
+    assert name in failed
+    assert set(failed) <= {name, "any chunking of the cache = forward", "prefill and step = forward"}
+
+
+def test_a_parameter_without_gradient_is_named():
+    report = check_contract(with_part("decoder_only", feed_forward=OneDetached))
+    assert report.failed == ["finite gradients for every parameter"]
+    assert "no gradient reaches blocks.0.feed_forward.w_1.bias, blocks.1.feed_forward.w_1.bias" in str(report)
+
+
+def test_a_leak_that_has_no_gradient_is_found():
+    class Counting(DecoderOnly):
+        def forward(self, tokens, *, state=None):
+            return super().forward(tokens, state=state) + (tokens % 2).sum(dim=1)[:, None, None]
+
+    assert "no future leak" in check_contract(with_class("decoder_only", Counting)).failed
+
+
+def test_a_model_that_raises_fails_with_what_it_says():
+    class Raising(DecodeState):
+        def select(self, rows):  # noqa: ARG002
+            raise KeyError("rows")
+
+    report = check_contract(with_state("decoder_only", Raising))
+    assert report.failed == ["state.select", "beam 1 = greedy"]
+    assert "raised KeyError: 'rows'" in str(report)
+
+
+# What a model is
+
+
+class Recurrent(nn.Module):
+    """A language model without a cache, a step protocol or our names."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(11, 8)
+        self.recurrence = nn.LSTM(8, 8, batch_first=True)
+        self.to_logits = nn.Linear(8, 11)
+
+    def forward(self, tokens):
+        return self.to_logits(self.recurrence(self.table(tokens))[0])
+
+
+class Pooled(nn.Module):
+    """One vector for each sentence."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = tiny_model(kind="encoder_only")
+
+    def forward(self, tokens):
+        is_real = (tokens != 0)[:, :, None]
+        return (self.encoder(tokens) * is_real).sum(dim=1) / is_real.sum(dim=1)
+
+
+def test_an_own_model_says_what_it_is():
+    report = assert_transformer_contract(Recurrent(), kind="decoder_only")
+    assert report.vocab_size == 11
+    assert [result.name for result in report.results if result.status is Status.OK] == [
+        "deterministic in eval",
+        "no future leak",
+        "padding invariance",
+        "batch invariance",
+        "finite gradients for every parameter",
+    ]
+
+
+def test_a_pooled_output_is_compared_by_rows():
+    assert assert_transformer_contract(Pooled()).kind == "encoder_only"
+
+
+def test_a_vocabulary_that_cannot_be_found_is_asked_for():
+    class OneHot(nn.Module):
+        def forward(self, tokens):
+            return nn.functional.one_hot(tokens, 9).float()
+
+    with pytest.raises(ValueError, match="give vocab_size"):
+        assert_transformer_contract(OneHot())
+    with pytest.raises(ValueError, match="the checks need 2 tokens beside"):
+        assert_transformer_contract(OneHot(), vocab_size=4)
+    report = assert_transformer_contract(OneHot(), vocab_size=9)
+    assert "no parameter requires a gradient" in str(report)
+
+
+def test_the_model_is_left_as_it_was_found():
+    model = tiny_model(kind="decoder_only")
+    model.blocks[0].train()
+    before = torch.random.get_rng_state()
+    assert_transformer_contract(model)
+    assert [block.training for block in model.blocks] == [True, False]
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+# The comparison
+
+
+def test_the_largest_difference_that_is_not_allowed_comes_first():
+    zeros = torch.zeros(2, 3)
+    small, large = zeros.clone(), zeros.clone()
+    small[1, 2], large[0, 1] = 1e-3, 0.5
+    comparisons = [
+        Comparison("large", large, zeros),
+        Comparison("small", small, zeros, is_exact=True),
+    ]
+    worst = largest_difference(comparisons, Tolerance(absolute=1.0))
+    assert worst.where == "small, at [1, 2]"
+    assert worst.error == pytest.approx(1e-3)
+    assert not worst.is_allowed
+    assert largest_difference(comparisons[:1], Tolerance(absolute=1.0)).is_allowed
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "is_allowed"),
+    [
+        (float("nan"), 0.0, False),
+        (float("nan"), float("nan"), False),
+        (-torch.inf, -torch.inf, True),
+        (0.0, torch.inf, False),
+        (1000.005, 1000.0, True),
+    ],
+)
+def test_what_is_not_finite(actual, expected, is_allowed):
+    comparison = Comparison("here", torch.tensor([actual]), torch.tensor([expected]))
+    assert largest_difference([comparison], Tolerance()).is_allowed is is_allowed
+
+
+def test_another_shape_is_a_difference():
+    worst = largest_difference([Comparison("here", torch.zeros(2), torch.zeros(3))], Tolerance())
+    assert worst.where == "here: shape (2,) in place of (3,)"
+    assert not worst.is_allowed

@@ -1,0 +1,36 @@
+"""`transformer selftest`: is what is installed here the Transformer?"""
+
+from importlib import metadata
+from importlib.util import find_spec
+
+from transformer.settings.parser import command_parser
+
+DESCRIPTION = """Compare this installation, on small random models, with implementations that share no code
+with it, and print the largest absolute error of each item: torch.nn's layers, the paper's equations in NumPy
+and float64, and, where `transformers` is installed, Marian, GPT-2 and BERT with the same weights; then check
+the contract of transformer.testing. The exit code is 1 if an item is beyond its tolerance."""
+
+
+def run(arguments: list[str], prog: str) -> int:
+    parser = command_parser(prog, DESCRIPTION)
+    parser.add_argument("--seed", type=int, default=0, help="of the random weights and batches")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    options = parser.parse_args(arguments)
+
+    from transformer.hardware import choose_device
+    from transformer.selftest.items import WIDTH, selftest, skipped
+
+    device = choose_device(options.device)
+    packages = [name for name in ("torch", "numpy", "transformers") if find_spec(name)]
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+    print(f"on {device} with {versions}, float32, seed {options.seed}\n")
+    print(f"{'item':<{WIDTH}}{'largest error':>13}{'tolerance':>11}")
+    items = []
+    for item in selftest(device, options.seed):
+        print(item, flush=True)
+        items.append(item)
+    failed = sum(not item.is_ok for item in items)
+    print(f"\n{failed} of {len(items)} items FAILED" if failed else f"\nall {len(items)} items agree")
+    if note := skipped():
+        print(note)
+    return 1 if failed else 0
