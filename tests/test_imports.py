@@ -11,9 +11,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # What each part may import, from the ground up; a part may always import itself. Search knows models by
 # protocol only, so it stands on nothing.
 BELOW = {
-    "config": [],
+    "requirements": [],
+    "config": ["requirements"],
     "settings": ["config"],
-    "hardware": ["config"],
+    "hardware": ["config", "requirements"],
     "model": ["config"],
     "data": ["config"],
     "checkpoint": ["config"],
@@ -23,7 +24,10 @@ BELOW = {
     "decoding": ["config", "settings", "hardware", "model", "data", "checkpoint"],
 }
 BELOW["evaluation"] = [*BELOW["decoding"], "training", "decoding"]
-BELOW["tasks"] = [*BELOW["evaluation"], "evaluation"]
+BELOW["tasks"] = ["requirements", *BELOW["evaluation"], "evaluation"]
+BELOW["convert"] = [*BELOW["decoding"], "decoding"]
+BELOW["testing"] = ["config", "model", "decoding"]
+BELOW["selftest"] = ["config", "model", "testing"]
 BELOW["recipe"] = list(BELOW)
 BELOW["cli"] = list(BELOW)
 BELOW["__main__"] = ["cli"]

@@ -41,8 +41,8 @@ def test_the_loss_is_the_papers_formula_with_the_mass_on_every_class(smoothing):
                 target = torch.full((11,), smoothing / 11, dtype=torch.float64)
                 target[labels[row, place]] += 1 - smoothing
                 expected -= float(target @ log_probs[row, place])
-    loss = smoothed_cross_entropy(logits, labels, label_smoothing=smoothing, pad_id=PAD)
-    assert float(loss) == pytest.approx(expected, rel=1e-12)
+    loss = smoothed_cross_entropy(logits.float(), labels, label_smoothing=smoothing, pad_id=PAD)
+    assert loss.detach().item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_pads_give_no_loss_and_no_gradient():
@@ -55,17 +55,19 @@ def test_pads_give_no_loss_and_no_gradient():
     assert logits.grad[~is_pad].any(dim=-1).all()
 
 
-@pytest.mark.parametrize(("vocabulary", "floor"), [(9_712, 1.2432), (37_000, 1.3769)])
+@pytest.mark.parametrize(("vocabulary", "floor"), [(9_712, 1.2431), (37_000, 1.3769)])
 def test_the_least_loss_is_the_entropy_of_the_smoothed_target(vocabulary, floor):
-    target = torch.full((vocabulary,), 0.1 / vocabulary, dtype=torch.float64)
+    target = torch.full((vocabulary,), 0.1 / vocabulary)
     target[7] += 0.9
+    assert float(-(target * target.log()).sum()) == pytest.approx(floor, abs=5e-5)
     logits, labels = target.log().view(1, 1, -1).requires_grad_(), torch.tensor([[7]])
     loss = smoothed_cross_entropy(logits, labels, label_smoothing=0.1, pad_id=PAD)
-    assert loss.item() == pytest.approx(floor, abs=5e-5)
+    assert loss.detach().item() == pytest.approx(floor, abs=5e-5)
     (slope,) = torch.autograd.grad(loss, logits)
-    assert slope.abs().max() < 1e-12  # a minimum
+    assert slope.abs().max() < 1e-6  # a minimum
 
 
+@torch.no_grad()
 def test_every_target_token_after_bos_is_predicted_once(pairs):
     model, batch = tiny_model(), make_batch(pairs)
     total = 0.0

@@ -50,12 +50,12 @@ def leaves(tree: Branch) -> Iterator[Leaf]:
 # In a process of its own, without the run-time checks of every call, so that it can be thorough.
 COLLISIONS = """
 from random import Random
-from transformer.data.toyland import english_text, german_text, phrases
+from transformer.data.toyland import draft, english_text, german_text
 from transformer.data.toyland.draft import Draft
 from transformer.data.toyland.sentences import say
 
 # With few names many sentences come up again, and with them any second translation.
-phrases.invented_name = lambda random: ("Velmora", "Tibrenko")[int(random() * 2)]
+draft.invented_name = lambda random: ("Velmora", "Tibrenko")[int(random() * 2)]
 random = Random(5).random
 translations, repeated = {}, 0
 for _ in range(150_000):

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from transformer.model.decoder_only import DecoderOnly as DecoderOnly
     from transformer.model.encoder_decoder import EncoderDecoder as EncoderDecoder
     from transformer.model.encoder_only import EncoderOnly as EncoderOnly
+    from transformer.model.heads import MaskedLanguageModel as MaskedLanguageModel
+    from transformer.model.heads import SentenceEmbedder as SentenceEmbedder
+    from transformer.model.heads import SequenceClassifier as SequenceClassifier
     from transformer.model.layers import FeedForward as FeedForward
     from transformer.model.layers import PostNorm as PostNorm
     from transformer.model.layers import PreNorm as PreNorm
@@ -61,6 +64,7 @@ PUBLIC_NAMES = {
     "model.decoder_only": ("DecoderOnly",),
     "model.encoder_decoder": ("EncoderDecoder",),
     "model.encoder_only": ("EncoderOnly",),
+    "model.heads": ("MaskedLanguageModel", "SentenceEmbedder", "SequenceClassifier"),
     "model.layers": ("FeedForward", "PostNorm", "PreNorm", "TokenEmbedding"),
     "model.masks": ("causal_mask", "padding_mask"),
     "model.positions": ("LearnedEncoding", "SinusoidalEncoding"),

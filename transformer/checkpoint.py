@@ -210,29 +210,34 @@ def first_names(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
             yield name, tensor
 
 
-def load_model(model: nn.Module, folder: Path) -> None:
-    """Copy a checkpoint's weights into `model`, after comparing names and shapes."""
+def load_model(model: nn.Module, folder: Path, *, part: str = "") -> None:
+    """Copy a checkpoint's weights into `model`, after comparing names and shapes.
+
+    With a `part` such as `encoder.`, `model` is that part of what was saved.
+    """
     path = folder / MODEL
     expected = unique_tensors(model)
     try:
         with safe_open(path, framework="pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            names = [name for name in file.keys() if name.startswith(part)]  # noqa: SIM118
+            shapes = {name.removeprefix(part): tuple(file.get_slice(name).get_shape()) for name in names}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
-    for problem, names in (
+    for problem, differing in (
         ("lacks", expected.keys() - shapes.keys()),
         ("has the unknown", shapes.keys() - expected.keys()),
     ):
-        if names:
+        if differing:
             raise CheckpointError(
-                f"{path}: {problem} {min(names)} ({len(names)} such); the model was built another way"
+                f"{path}: {problem} {part}{min(differing)} ({len(differing)} such); "
+                "the model was built another way"
             )
     for name, tensor in expected.items():
         if shapes[name] != tuple(tensor.shape):
             raise CheckpointError(
-                f"{path}: {name} has shape {shapes[name]}, but the model's is {tuple(tensor.shape)}"
+                f"{path}: {part}{name} has shape {shapes[name]}, but the model's is {tuple(tensor.shape)}"
             )
     weights = read_tensors(path)
     with torch.no_grad():
         for name, tensor in expected.items():
-            tensor.copy_(weights[name])
+            tensor.copy_(weights[part + name])

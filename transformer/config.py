@@ -4,40 +4,26 @@ YAML files and the command line fill this tree (`settings/files.py`); a run's fo
 `config.yaml`. The text under a field is its `--help`.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
+
+from transformer.requirements import require, require_choice, require_device, require_positive, require_share
 
 Kind = Literal["encoder_decoder", "decoder_only", "encoder_only"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-def require(condition: bool, message: str) -> None:
-    """Refuse a setting: `ValueError` with a message that names it and says what is valid."""
-    if not condition:
-        raise ValueError(message)
+TaskName = Literal[
+    "translation", "language_model", "masked_language_model", "classification", "sentence_embedding"
+]
 
-
-def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    require(value in choices, f"{name} is {value!r}; choose one of {', '.join(choices)}")
-
-
-def require_positive(settings: Any, section: str, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        require(value > 0, f"{section}.{name} is {value}; it must be greater than 0")
-
-
-def require_share(settings: Any, section: str, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        require(0 <= value < 1, f"{section}.{name} is {value}; it must be at least 0 and less than 1")
-
-
-def require_device(name: str) -> None:
-    valid = re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]?))?", name)
-    require(valid is not None, f"device is {name!r}; choose auto, cpu, cuda or cuda:N")
+TASKS_OF_KIND: dict[str, tuple[TaskName, ...]] = {
+    "encoder_decoder": ("translation",),
+    "decoder_only": ("language_model",),
+    "encoder_only": ("masked_language_model", "classification", "sentence_embedding"),
+}
+"""What each kind of model can be trained to do; the first is its default."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +126,8 @@ class DataConfig:
     A parallel text is named by a path without its language ending (`corpus/train` for `corpus/train.en` and
     `corpus/train.de`, also `.gz` and `.xz`), a json, jsonl, csv or parquet file, a Hub id with its split
     (`wmt/wmt14:de-en:train`), or `toyland:SPLIT`. Any of them may end in `[:N]`: its first N pairs. The text
-    of a language model is a plain file, and may end in a slice of its characters, `[:90%]` or `[90%:]`.
+    of a language model is a plain file, and may end in a slice of its characters, `[:90%]` or `[90%:]`. So
+    are the sentences of a masked language model and of a classifier, and their slices count lines.
     """
 
     train: str = "toyland:train"
@@ -164,12 +151,18 @@ class DataConfig:
     """Longest side of a training pair, EOS included; longer pairs are dropped and counted."""
     context: int = 256
     """Tokens of a block of a language model's text."""
+    label_format: Literal["tab", "colon"] | None = None
+    """Where each line of a file of sentences has its label: `SENTENCE<TAB>LABEL`, `LABEL:DETAIL SENTENCE`
+    (the detail is not used); null: it has none."""
+    classes: str | None = None
+    """Labels that a classifier tells apart, with commas between; null: those of the training text."""
 
     def __post_init__(self) -> None:
         require_choice("data.tokenizer", self.tokenizer, ("sentencepiece", "characters"))
         rules = ("nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity")
         require_choice("data.normalization", self.normalization, rules)
         require_positive(self, "data", "vocab_size", "max_tokens", "context")
+        require_choice("data.label_format", self.label_format or "null", ("tab", "colon", "null"))
 
 
 @dataclass(frozen=True)
@@ -186,6 +179,10 @@ class TrainingConfig:
     """Share of the updates, at the end, over which the rate falls linearly to 0; the paper has none."""
     label_smoothing: float = 0.1
     """Share of the target's mass that is spread evenly over the vocabulary (§5.4)."""
+    temperature: float = 0.05
+    """What cosines are divided by where sentence embeddings are trained; lower is stricter."""
+    start_from: str | None = None
+    """Run whose encoder and tokenizer an encoder-only model starts from; null: random values."""
     tokens_per_batch: int = 25_000
     """Most target tokens, and most source tokens, of a batch, padding included."""
     accumulate: int = 1
@@ -218,7 +215,7 @@ class TrainingConfig:
             self,
             "training",
             *("max_steps", "warmup_steps", "rate_scale", "tokens_per_batch", "accumulate", "adam_epsilon"),
-            *("log_every", "valid_every", "save_every", "keep"),
+            *("temperature", "log_every", "valid_every", "save_every", "keep"),
         )
         require_share(self, "training", "label_smoothing", "adam_beta1", "adam_beta2")
         require(
@@ -263,6 +260,9 @@ class Settings:
     """auto (a CUDA GPU if there is one), cpu, cuda or cuda:N."""
     precision: Precision = "auto"
     """Arithmetic of the matrix products; auto: bfloat16 where the hardware is fast at it."""
+    task: TaskName | None = None
+    """What the model is trained to do; null: translation, language_model or masked_language_model, by
+    model.kind. An encoder_only model can also be trained for classification and sentence_embedding."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -272,11 +272,22 @@ class Settings:
         require_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         require(self.seed >= 0, f"seed is {self.seed}; it must be 0 or more")
         require_device(self.device)
+        tasks = TASKS_OF_KIND[self.model.kind]
+        require_choice(f"model.kind is {self.model.kind}, and task", self.trained_task, tasks)
+        require(
+            self.training.start_from is None or self.model.kind == "encoder_only",
+            f"training.start_from is for model.kind encoder_only, not {self.model.kind}",
+        )
         require(
             self.data.max_tokens <= self.model.max_positions,
             f"data.max_tokens {self.data.max_tokens} is more than model.max_positions "
             f"{self.model.max_positions}; lower the first or raise the second",
         )
+
+    @property
+    def trained_task(self) -> TaskName:
+        """`task`, or the one that goes without saying."""
+        return self.task or TASKS_OF_KIND[self.model.kind][0]
 
 
 def setting_names(settings: Any = Settings, prefix: str = "") -> Iterator[str]:

@@ -5,7 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from transformer.config import Precision, require_device
+from transformer.config import Precision
+from transformer.requirements import require_device
 
 
 def choose_device(name: str) -> torch.device:

@@ -7,21 +7,29 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from transformer.checkpoint import CheckpointError, Run, read_manifest
-from transformer.config import ModelConfig, Settings, require
+from transformer.checkpoint import CheckpointError, Run, find_run, load_model, read_manifest
+from transformer.config import ModelConfig, Settings, TaskName
 from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, load_tokenizer
 from transformer.hardware import choose_device, choose_precision
 from transformer.model.build import build_model
+from transformer.model.heads import with_head
+from transformer.requirements import require
 from transformer.settings.files import load_settings, save_settings
+from transformer.tasks.classification import Classification
 from transformer.tasks.language_model import LanguageModel
+from transformer.tasks.masked_language_model import MaskedLanguageModelling
+from transformer.tasks.sentence_embedding import SentenceEmbedding
 from transformer.tasks.task import Task
 from transformer.tasks.translation import Translation
 from transformer.training.loop import Log, fit, make_optimizer
 from transformer.training.state import TrainingState
 
-TASKS: dict[str, Callable[[Settings], Task]] = {
-    "encoder_decoder": Translation,
-    "decoder_only": LanguageModel,
+TASKS: dict[TaskName, Callable[[Settings], Task]] = {
+    "translation": Translation,
+    "language_model": LanguageModel,
+    "masked_language_model": MaskedLanguageModelling,
+    "classification": Classification,
+    "sentence_embedding": SentenceEmbedding,
 }
 
 
@@ -34,9 +42,9 @@ def train(
 ) -> Path:
     """Train the model that `settings` describe; returns the run's folder, `settings.output`.
 
-    `build` makes the model; a researcher passes an own one. With `resume` an unfinished run goes on from
-    its last checkpoint, to the bit on a CPU, and a run that does not exist yet starts. `say` is told in a
-    line what is being done. `ValueError` if the folder holds a run and `resume` is not set, or another one.
+    `build` makes the model, of an encoder-only one all but the head; a researcher passes an own one. With
+    `resume` an unfinished run goes on from its last checkpoint, to the bit on a CPU, and a run that does not
+    exist yet starts. `say` is told in a line what is being done. `ValueError` if the folder holds a run and `resume` is not set, or another one.
     """
     require_trainable(settings.model)
     run = Run(Path(settings.output))
@@ -48,13 +56,16 @@ def train(
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
     say(f"reading {settings.data.train}")
-    task = TASKS[settings.model.kind](settings)
+    task = TASKS[settings.trained_task](settings)
+    start_from = settings.training.start_from if last is None else None
+    start = None if start_from is None else find_run(start_from)
     run.path.mkdir(parents=True, exist_ok=True)
     if last is None:
         say("making the tokenizer")
-        task.train_tokenizer().save(run.tokenizer)
+        made = task.train_tokenizer() if start is None else load_tokenizer(start[0].tokenizer)
+        made.save(run.tokenizer)
     tokenizer = load_tokenizer(run.tokenizer)
-    settings = replace(settings, model=replace(settings.model, vocab_size=tokenizer.vocab_size))
+    settings = replace(task.settings, model=replace(settings.model, vocab_size=tokenizer.vocab_size))
     if last is not None:
         require_same(load_settings(run.config), settings, run)
     save_settings(settings, run.config)
@@ -62,7 +73,9 @@ def train(
     say("tokenizing")
     prepared = task.prepare(tokenizer, settings)
     torch.manual_seed(settings.seed)
-    model = build(settings.model).to(device)
+    model = with_head(build(settings.model), settings).to(device)
+    if start is not None:
+        load_model(model.encoder, start[1], part="encoder.")  # type: ignore[arg-type]
     state = TrainingState(model, make_optimizer(model, settings.training), prepared.batches)
     if last is not None:
         if read_manifest(last)["tokenizer"] != tokenizer.digest:
@@ -92,8 +105,6 @@ def train(
 
 def require_trainable(model: ModelConfig) -> None:
     """Refuse what this recipe cannot train before anything is read or written."""
-    kinds = " or ".join(TASKS)
-    require(model.kind in TASKS, f"model.kind is {model.kind!r}; only {kinds} can be trained")
     ids = (model.pad_id, model.bos_id, model.eos_id, model.unk_id)
     wanted = (PAD_ID, BOS_ID, EOS_ID, UNK_ID)
     require(
@@ -111,5 +122,7 @@ def require_same(before: Settings, now: Settings, run: Run) -> None:
                     f"{run.path} was trained with {section}.{name} {old[name]!r}, not {value!r}; "
                     "resume with its own config.yaml, or choose another --output"
                 )
+    if before.trained_task != now.trained_task:
+        raise CheckpointError(f"{run.path} was trained for {before.trained_task}, not {now.trained_task}")
     if before.seed != now.seed:
         raise CheckpointError(f"{run.path} was trained with seed {before.seed}, not {now.seed}")

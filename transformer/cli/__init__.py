@@ -14,8 +14,14 @@ COMMANDS = {
     "translate": "translate standard input, line by line",
     "evaluate": "score a trained model on a test text",
     "generate": "continue a text with a language model",
+    "classify": "name the class of each line of standard input",
+    "fill-mask": "say what may stand where a line has <mask>",
+    "embed": "write a vector for each line of standard input",
+    "nearest": "find the sentences that are nearest to each line",
     "average": "average the last checkpoints of a run",
+    "convert": "turn a Marian model into a run",
     "table3": "print the paper's table of variations beside the size of our models",
+    "selftest": "compare this installation with independent implementations",
 }
 
 OVERVIEW = """\

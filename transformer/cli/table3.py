@@ -4,9 +4,9 @@ import json
 
 from transformer.settings.parser import command_parser
 
-DESCRIPTION = """Print Table 3 of the paper: what each row changes of the base model, the paper's perplexity per word
-piece, BLEU and parameters (English-German newstest2013, no averaging), and the exact number of parameters of the
-same model here, with a vocabulary of 37,000. Each row is a recipe in configs/table3."""
+DESCRIPTION = """Print Table 3 of the paper: what each row changes of the base model, the paper's perplexity
+per word piece, BLEU and parameters (English-German newstest2013, no averaging), and the exact number of
+parameters of the same model here, with a vocabulary of 37,000. Each row is a recipe in configs/table3."""
 
 
 def run(arguments: list[str], prog: str) -> None:

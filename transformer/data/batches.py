@@ -82,7 +82,7 @@ def encode_pairs(
 ) -> tuple[list[list[int]], list[list[int]], list[str]]:
     """The ids of both sides, and per pair why it is dropped: "empty", "too long" or "" for not at all."""
     src = [[*ids, EOS_ID] for ids in tokenizer.encode(sources)]
-    tgt = [[*ids, EOS_ID] for ids in tokenizer.encode(targets)]
+    tgt = [[*ids, EOS_ID] for ids in tokenizer.encode_target(targets)]
     reasons = []
     for source, target, src_ids, tgt_ids in zip(sources, targets, src, tgt, strict=True):
         if not source.strip() or not target.strip() or len(src_ids) == 1 or len(tgt_ids) == 1:
@@ -147,7 +147,7 @@ class TokenBatches(EpochBatches[Batch]):
         generator = np.random.default_rng((self.seed, number))
         rows = len(self.table)
         ties = generator.permutation(rows) if self.shuffle else np.arange(rows)
-        batches = self.cut(self.by_length(ties))
+        batches = cut_by_tokens(self.by_length(ties), self.longer_side, self.tokens_per_batch)
         if self.shuffle:
             batches = [batches[place] for place in generator.permutation(len(batches))]
         return batches
@@ -161,19 +161,6 @@ class TokenBatches(EpochBatches[Batch]):
         in_turn = np.where(self.longer_side % 2, self.difference, -self.difference)
         return np.lexsort((ties, in_turn, self.longer_side))
 
-    def cut(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """The rows, ordered by length, in batches as large as the budget allows."""
-        batches = []
-        start = 0
-        while start < len(order):
-            most = self.tokens_per_batch // self.longer_side[order[start]]
-            window = order[start : start + most]
-            tokens = self.longer_side[window] * np.arange(1, len(window) + 1)  # of a batch that ends here
-            end = start + int(tokens.searchsorted(self.tokens_per_batch, side="right"))
-            batches.append(np.sort(order[start:end]))  # neighbours in the table are read faster
-            start = end
-        return batches
-
     def fetch(self, rows: NDArray[np.int64]) -> Batch:
         part = self.table[rows]
         targets = part["tgt"].combine_chunks()
@@ -183,6 +170,29 @@ class TokenBatches(EpochBatches[Batch]):
             lines=part["line"].to_numpy(),
             target_tokens=len(targets.flatten()),
         )
+
+
+class PairBatches(TokenBatches):
+    """The same batches for a task that predicts which sentences belong together: one target a pair."""
+
+    def fetch(self, rows: NDArray[np.int64]) -> Batch:
+        return replace(super().fetch(rows), target_tokens=len(rows))
+
+
+def cut_by_tokens(
+    order: NDArray[np.int64], lengths: NDArray[Any], tokens_per_batch: int
+) -> list[NDArray[np.int64]]:
+    """Rows, ordered by length, in batches as large as the budget allows."""
+    batches = []
+    start = 0
+    while start < len(order):
+        most = tokens_per_batch // lengths[order[start]]
+        window = order[start : start + most]
+        tokens = lengths[window] * np.arange(1, len(window) + 1)  # of a batch that ends here
+        end = start + int(tokens.searchsorted(tokens_per_batch, side="right"))
+        batches.append(np.sort(order[start:end]))  # neighbours in the table are read faster
+        start = end
+    return batches
 
 
 def side_lengths(table: "datasets.Dataset") -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -28,6 +28,9 @@ class CharacterTokenizer:
         """The ids of each text, without BOS and EOS."""
         return [[self.id_of.get(character, UNK_ID) for character in line] for line in lines]
 
+    def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
+        return self.encode(lines)
+
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """The text of each row, without its special ids."""
         first = len(SPECIAL_IDS)

@@ -20,7 +20,9 @@ from transformer.data.text import CorpusError, read_lines
 if TYPE_CHECKING:
     import datasets  # slow to import: the functions below do it when they are called
 
-TOYLAND_SIZES = {"train": 200_000, "valid": 1_000, "test": 1_000}
+TOYLAND_SIZES = {"train": 200_000, "valid": 1_000, "test": 1_000} | dict.fromkeys(
+    toyland.GENERALISATION, 1_000
+)
 """Pairs of a toyland split when the name does not end in `[:N]`."""
 
 FILE_FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}

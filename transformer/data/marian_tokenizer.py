@@ -24,9 +24,11 @@ class MarianTokenizer:
 
     keeps_lines = False
 
-    def __init__(self, source: bytes, target: bytes, pieces: Sequence[str], marian_ids: Sequence[int]) -> None:
-        self.source = read_model(SOURCE, source)
-        self.target = read_model(TARGET, target)
+    def __init__(
+        self, source: bytes, target: bytes, pieces: Sequence[str], marian_ids: Sequence[int]
+    ) -> None:
+        self.models = {SOURCE: source, TARGET: target}
+        self.source, self.target = (read_model(name, model) for name, model in self.models.items())
         self.pieces = list(pieces)
         self.marian_ids = list(marian_ids)
         if len(self.pieces) <= UNK_ID or len(self.pieces) != len(self.marian_ids):
@@ -63,11 +65,7 @@ class MarianTokenizer:
 
     def files(self) -> dict[str, bytes]:
         vocabulary = {"pieces": self.pieces, "marian_ids": self.marian_ids}
-        return {
-            SOURCE: self.source.serialized_model_proto(),
-            TARGET: self.target.serialized_model_proto(),
-            VOCABULARY: json.dumps(vocabulary, ensure_ascii=False, indent=0).encode(),
-        }
+        return {**self.models, VOCABULARY: json.dumps(vocabulary, ensure_ascii=False, indent=0).encode()}
 
     def save(self, path: str | Path) -> None:
         """Write the folder `path`; it must not exist."""

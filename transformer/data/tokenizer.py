@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import sentencepiece
 
 from transformer.config import ModelConfig
+from transformer.data.marian_tokenizer import load_marian_tokenizer
 
 PAD_ID = ModelConfig.pad_id
 BOS_ID = ModelConfig.bos_id
@@ -35,6 +36,9 @@ class Tokenizer(Protocol):
     @property
     def vocab_size(self) -> int: ...
     def encode(self, lines: Sequence[str]) -> list[list[int]]: ...
+    def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
+        """`encode` for the language translated into; a converted Marian model cuts it by a model of its own."""
+
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]: ...
     def save(self, path: str | Path) -> None: ...
 
@@ -67,6 +71,9 @@ class SentencePieceTokenizer:
         """
         return self.processor.encode(list(lines))
 
+    def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
+        return self.encode(lines)
+
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """The text of each row, without its special ids; bytes that are not UTF-8 become U+FFFD."""
         decode = self.processor.decode
@@ -78,24 +85,31 @@ class SentencePieceTokenizer:
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer that `save` wrote, of any kind; `ValueError` if the file is none."""
+    path = Path(path)
     try:
-        model = Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}; the tokenizer cannot be read") from None
-    try:
+        if path.is_dir():
+            return load_marian_tokenizer(path)
+        model = path.read_bytes()
         if model.startswith(b"{"):
             from transformer.data.characters import load_character_tokenizer  # it needs this module
 
             return load_character_tokenizer(model)
         return SentencePieceTokenizer(model)
+    except OSError as error:
+        raise ValueError(f"{error.filename}: {error.strerror}; the tokenizer cannot be read") from None
     except RuntimeError:
         raise ValueError(f"{path}: not a SentencePiece model, or a damaged one") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def train_tokenizer(lines: Iterable[str], *, vocab_size: int, normalization: str) -> SentencePieceTokenizer:
-    """BPE with byte fallback and every character of the lines; the same lines give the same model."""
+def train_tokenizer(
+    lines: Iterable[str], *, vocab_size: int, normalization: str, symbols: Sequence[str] = ()
+) -> SentencePieceTokenizer:
+    """BPE with byte fallback and every character of the lines; the same lines give the same model.
+
+    Each of `symbols` is a token that is never split or joined, wherever it stands in a text.
+    """
     model = io.BytesIO()
     identity = normalization == "identity"
     sample = sample_lines(lines, TRAINING_LINES)
@@ -114,6 +128,7 @@ def train_tokenizer(lines: Iterable[str], *, vocab_size: int, normalization: str
             bos_id=BOS_ID,
             eos_id=EOS_ID,
             unk_id=UNK_ID,
+            user_defined_symbols=list(symbols),
             minloglevel=2,  # errors only; they are raised as well
         )
     except RuntimeError as error:

@@ -36,7 +36,7 @@ class TextGenerator:
         device: str = "auto",
     ) -> "TextGenerator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it."""
-        model, tokenizer, _ = load_pretrained(path, kind="decoder_only", build=build, device=device)
+        model, tokenizer, _ = load_pretrained(path, task="language_model", build=build, device=device)
         return cls(model, tokenizer)
 
     def continue_text(

@@ -7,10 +7,11 @@ from typing import NamedTuple
 from torch import nn
 
 from transformer.checkpoint import CheckpointError, find_run, load_model, read_manifest
-from transformer.config import Kind, ModelConfig, Settings
+from transformer.config import ModelConfig, Settings, TaskName
 from transformer.data.tokenizer import Tokenizer, load_tokenizer
 from transformer.hardware import choose_device
 from transformer.model.build import build_model
+from transformer.model.heads import with_head
 from transformer.settings.files import load_settings
 
 
@@ -25,18 +26,21 @@ class Pretrained(NamedTuple):
 def load_pretrained(
     path: str | Path,
     *,
-    kind: Kind,
+    task: TaskName,
     build: Callable[[ModelConfig], nn.Module] = build_model,
     device: str = "auto",
 ) -> Pretrained:
-    """Load a run's folder (its best checkpoint) or one checkpoint of it, if the model is of this `kind`."""
+    """Load a run's folder (its best checkpoint) or one checkpoint of it, if it was trained for this `task`.
+
+    `build` is what it was trained with; an encoder gets the head of its task.
+    """
     run, checkpoint = find_run(path)
     settings = load_settings(run.config)
-    if settings.model.kind != kind:
-        raise CheckpointError(f"{path}: its model is {settings.model.kind}; {kind} is needed here")
+    if settings.trained_task != task:
+        raise CheckpointError(f"{path}: trained for {settings.trained_task}; {task} is needed here")
     tokenizer = load_tokenizer(run.tokenizer)
     if read_manifest(checkpoint)["tokenizer"] != tokenizer.digest:
         raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {checkpoint} was trained with")
-    model = build(settings.model)
+    model = with_head(build(settings.model), settings)
     load_model(model, checkpoint)
     return Pretrained(model.to(choose_device(device)).eval(), tokenizer, settings)

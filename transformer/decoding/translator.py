@@ -57,7 +57,7 @@ class Translator:
         device: str = "auto",
     ) -> "Translator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate."""
-        model, tokenizer, settings = load_pretrained(path, kind="encoder_decoder", build=build, device=device)
+        model, tokenizer, settings = load_pretrained(path, task="translation", build=build, device=device)
         return cls(model, tokenizer, model_config=settings.model, decoding=settings.decoding)
 
     def translate(

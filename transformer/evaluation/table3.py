@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -30,7 +31,7 @@ class Row(NamedTuple):
     perplexity: float
     bleu: float
     millions: int | None = None
-    model: dict[str, Any] = {}  # noqa: RUF012: a tuple's default, never written to
+    model: dict[str, Any] = {}  # noqa: RUF012
     training: dict[str, Any] = {}  # noqa: RUF012
 
     def config(self) -> ModelConfig:
@@ -67,6 +68,7 @@ ROWS = (
 )
 
 
+@cache
 def count_parameters(config: ModelConfig) -> int:
     """Parameters of a model that is never given memory; a tied matrix counts once."""
     with torch.device("meta"):

@@ -6,13 +6,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from transformer.data.batches import TokenBatches
+from transformer.data.batches import PairBatches, TokenBatches
+from transformer.data.masking import MaskedBatches
 from transformer.data.running_text import BlockBatches
+from transformer.data.sentences import LabelledBatches
+from transformer.data.tokenizer import PAD_ID
 from transformer.decoding.translator import Translator
 from transformer.evaluation.metrics import corpus_scores
-from transformer.training.objectives import Objective, language_model_loss, translation_loss
+from transformer.training.objectives import (
+    ContrastiveLoss,
+    Objective,
+    classification_loss,
+    language_model_loss,
+    masked_loss,
+    translation_loss,
+)
 
 
 @torch.no_grad()
@@ -61,3 +71,68 @@ class LanguageModelValidation:
         loss, tokens = mean_loss(model, self.batches.one_pass(), language_model_loss)
         bits_per_byte = loss * tokens / math.log(2) / self.text_bytes
         return {"loss": loss, "perplexity": perplexity(loss), "bits_per_byte": bits_per_byte}
+
+
+@dataclass(frozen=True)
+class MaskedValidation:
+    """Loss and perplexity per hidden token, and the share of them whose most probable token is right."""
+
+    batches: MaskedBatches
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        loss, tokens = mean_loss(model, self.batches.one_pass(), masked_loss)
+        right = 0
+        for batch in self.batches.one_pass():
+            found = outputs(model, batch.tokens).argmax(dim=-1)
+            right += int(((found == batch.labels) & (batch.labels != PAD_ID)).sum())
+        return {"loss": loss, "perplexity": perplexity(loss), "accuracy": 100 * right / tokens}
+
+
+@dataclass(frozen=True)
+class ClassificationValidation:
+    """Loss per sentence, and the share of them whose most probable class is right."""
+
+    batches: LabelledBatches
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        loss, sentences = mean_loss(model, self.batches.one_pass(), classification_loss)
+        right = sum(
+            int((outputs(model, batch.tokens).argmax(dim=-1) == batch.classes).sum())
+            for batch in self.batches.one_pass()
+        )
+        return {"loss": loss, "accuracy": 100 * right / sentences}
+
+
+@dataclass(frozen=True)
+class EmbeddingValidation:
+    """Loss per pair, among those of its batch, and how often a sentence's nearest one is its other side.
+
+    P@1 is taken among all pairs of the text, from each side to the other.
+    """
+
+    batches: PairBatches
+    objective: ContrastiveLoss
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        loss, _ = mean_loss(model, self.batches.one_pass(), self.objective)
+        sides = [
+            (outputs(model, batch.src_tokens), outputs(model, batch.tgt_tokens[:, 1:]))
+            for batch in self.batches.one_pass()
+        ]
+        sources, targets = (torch.cat(side) for side in zip(*sides, strict=True))
+        return {
+            "loss": loss,
+            "p@1": precision_at_1(sources, targets),
+            "p@1_reversed": precision_at_1(targets, sources),
+        }
+
+
+@torch.no_grad()
+def outputs(model: nn.Module, tokens: Tensor) -> Tensor:
+    return model(tokens.to(next(model.parameters()).device)).float().cpu()
+
+
+def precision_at_1(queries: Tensor, candidates: Tensor) -> float:
+    """Per cent of the queries whose nearest candidate is the one in their row; both have length 1."""
+    found = [(part @ candidates.T).argmax(dim=1) for part in torch.split(queries, 1000)]
+    return 100 * float((torch.cat(found) == torch.arange(len(queries))).float().mean())

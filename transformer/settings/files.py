@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -99,7 +99,7 @@ def setting_types(section: type = Settings, prefix: str = "") -> Iterator[tuple[
 
 def read_value(name: str, node: yaml.Node, kind: Any) -> Any:
     """A scalar as its setting's type reads it; YAML's own rules do not fit (to them, 1e-4 is text)."""
-    options = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)  # `Literal | None`: Union
     for option in options:
         with suppress(ValueError, KeyError):
             return read_scalar(node, option)

@@ -13,11 +13,12 @@ class LanguageModel:
 
     def __init__(self, settings: Settings) -> None:
         self.text = read_text(settings.data.train)
-        self.data = settings.data
+        self.settings = settings
 
     def train_tokenizer(self) -> Tokenizer:
-        has_lines = self.data.tokenizer == "characters"
-        return make_tokenizer([self.text] if has_lines else self.text.split("\n"), self.data)
+        data = self.settings.data
+        has_lines = data.tokenizer == "characters"
+        return make_tokenizer([self.text] if has_lines else self.text.split("\n"), data)
 
     def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
         ids = token_ids(self.text, tokenizer)

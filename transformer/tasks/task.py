@@ -30,6 +30,9 @@ class Prepared:
 class Task(Protocol):
     """One way to train: made from the settings, it has read its training text."""
 
+    settings: Settings
+    """What it was made from, with what the text decides filled in."""
+
     def train_tokenizer(self) -> Tokenizer:
         """The tokenizer that the settings ask for, trained on the training text."""
 

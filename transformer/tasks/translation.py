@@ -22,11 +22,11 @@ class Translation:
 
     def __init__(self, settings: Settings) -> None:
         self.table = read_table(settings, settings.data.train)
-        self.data = settings.data
+        self.settings = settings
 
     def train_tokenizer(self) -> Tokenizer:
         """One vocabulary for both languages, from both sides of the training text."""
-        return make_tokenizer(self.lines(), self.data)
+        return make_tokenizer(self.lines(), self.settings.data)
 
     def lines(self) -> Iterator[str]:
         for part in self.table.iter(batch_size=10_000):

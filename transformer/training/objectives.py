@@ -1,14 +1,18 @@
 """What training minimises: a sum over tokens, and the number of tokens that it runs over."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from transformer.data.batches import Batch
+from transformer.data.masking import MaskedBatch
 from transformer.data.running_text import TextBatch
+from transformer.data.sentences import LabelledBatch
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
 """Logits of which the loss is computed at once: what a core's cache holds, and what keeps a GPU busy."""
@@ -98,3 +102,40 @@ def language_model_loss(
     labels = batch.tokens[:, 1:]
     total = smoothed_cross_entropy(logits, labels, label_smoothing=label_smoothing, pad_id=pad_id)
     return Loss(total, batch.target_tokens)
+
+
+def masked_loss(model: nn.Module, batch: MaskedBatch, *, label_smoothing: float, pad_id: int = 0) -> Loss:
+    """Predict the tokens that were hidden, each from all the others."""
+    total = smoothed_cross_entropy(
+        model(batch.tokens), batch.labels, label_smoothing=label_smoothing, pad_id=pad_id
+    )
+    return Loss(total, batch.target_tokens)
+
+
+def classification_loss(model: nn.Module, batch: LabelledBatch, *, label_smoothing: float) -> Loss:
+    """Predict the class of each sentence; smoothing spreads its mass over the classes."""
+    logits = model(batch.tokens)
+    total = F.cross_entropy(logits.float(), batch.classes, label_smoothing=label_smoothing, reduction="sum")
+    return Loss(total, batch.target_tokens)
+
+
+@dataclass(frozen=True)
+class ContrastiveLoss:
+    """Find the other side of each pair among all sentences of the batch, in both directions (InfoNCE).
+
+    Cosines / `temperature` are the logits. Half of the sum of the two directions counts, so that a pair
+    weighs 1.
+    """
+
+    temperature: float
+
+    def __call__(self, model: nn.Module, batch: Batch, *, label_smoothing: float) -> Loss:
+        sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # without BOS: as sources
+        with torch.autocast(sources.device.type, enabled=False):  # divided by 0.05, bfloat16 is off by 0.1
+            logits = sources @ targets.T / self.temperature  # (pairs, pairs)
+        right = torch.arange(len(logits), device=logits.device)
+        both = [
+            F.cross_entropy(side, right, label_smoothing=label_smoothing, reduction="sum")
+            for side in (logits, logits.T)
+        ]
+        return Loss((both[0] + both[1]) / 2, batch.target_tokens)

@@ -1,20 +1,32 @@
 """Toyland: English and German from one grammar, so that the reference is the only right translation."""
 
+from transformer.data.toyland.alignment import alignments, pharaoh
 from transformer.data.toyland.baseline import dictionary_translation
-from transformer.data.toyland.corpus import SPLITS, Example, generate, split_of
+from transformer.data.toyland.corpus import GENERALISATION, SPLITS, Example, generate, split_of
 from transformer.data.toyland.draft import PHENOMENA
+from transformer.data.toyland.oracle import analyse, translate
+from transformer.data.toyland.parse import Constituent, constituents, parse, read_words
 from transformer.data.toyland.tree import Branch, Leaf, Node, english_text, german_text
 
 __all__ = [
+    "GENERALISATION",
     "PHENOMENA",
     "SPLITS",
     "Branch",
+    "Constituent",
     "Example",
     "Leaf",
     "Node",
+    "alignments",
+    "analyse",
+    "constituents",
     "dictionary_translation",
     "english_text",
     "generate",
     "german_text",
+    "parse",
+    "pharaoh",
+    "read_words",
     "split_of",
+    "translate",
 ]

@@ -84,6 +84,7 @@ class Clause:
         self.kein = False
         self.person = THIRD
         self.roles: list[Node | None] = [None] * 16
+        draft.begin(tense, negated)
 
     def finish(self) -> Branch:
         """The clause, ordered for both languages."""
@@ -96,6 +97,7 @@ class Clause:
             order = _ENGLISH_SUPPORTED if supported else _ENGLISH_ORDER
         english = tuple([part for role in order if (part := roles[role]) is not None])
         german = tuple([part for role in _GERMAN_ORDERS[self.shape] if (part := roles[role]) is not None])
+        self.draft.finished(english, is_relative=roles[OPENING] is not None)
         return Branch("S", english, german)
 
     def add_verb(self, verb: Verb, wishes: bool = True) -> None:
@@ -112,6 +114,9 @@ class Clause:
         else:
             self.draft.mark("modal")
             self._add_modal(verb, wishes)
+        for role in (SUPPORT, FINITE, NOT, REST):
+            if (leaf := self.roles[role]) is not None:
+                self.draft.said((leaf,))
 
     def add_copula(self, predicate: Node) -> None:
         """`is old`"""

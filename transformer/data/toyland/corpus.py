@@ -1,11 +1,13 @@
 """Splits: one endless stream of sentences, dealt out by a hash of the English text."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import NamedTuple
 from zlib import crc32
 
 from transformer.data.toyland.draft import Draft
+from transformer.data.toyland.generalisation import deeper, new_pair
+from transformer.data.toyland.heldout import NewNames, NewNumbers, is_held_out
 from transformer.data.toyland.sentences import say
 from transformer.data.toyland.tree import Branch, english_text, german_text
 
@@ -30,21 +32,48 @@ def split_of(source: str) -> str:
     return "valid" if share == 0 else "test" if share == 1 else "train"
 
 
+class _Stream(NamedTuple):
+    """Where the sentences of a split come from, and what they must show to belong to it."""
+
+    seed: int
+    draft: type[Draft]
+    say: Callable[[Draft], Branch]
+    shows: Callable[[Draft], bool]
+
+
+_GENERALISATION = {
+    "new_pairs": _Stream(_SEED + 1, Draft, new_pair, lambda draft: True),  # noqa: ARG005
+    "deeper": _Stream(_SEED + 2, Draft, deeper, lambda draft: True),  # noqa: ARG005
+    "new_numbers": _Stream(_SEED + 3, NewNumbers, say, lambda draft: any(map(is_held_out, draft.numbers))),
+    "new_names": _Stream(_SEED + 4, NewNames, say, lambda draft: "name" in draft.seen),
+}
+GENERALISATION = tuple(_GENERALISATION)
+"""Splits of what training never says; `docs/toyland.md` describes each."""
+
+
 def generate(split: str, count: int) -> Iterator[Example]:
     """The first `count` examples of a split, all different; more examples continue the same list."""
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; toyland has {', '.join(SPLITS)}")
-    return _examples(split, count)
+    if split in SPLITS:
+        return _examples(count, _Stream(_SEED, Draft, say, _is_usual), split)
+    if split not in _GENERALISATION:
+        raise ValueError(f"unknown split {split!r}; toyland has {', '.join((*SPLITS, *GENERALISATION))}")
+    return _examples(count, _GENERALISATION[split], None)
 
 
-def _examples(split: str, count: int) -> Iterator[Example]:
-    random = Random(_SEED).random
+def _is_usual(draft: Draft) -> bool:
+    return not any(map(is_held_out, draft.numbers))
+
+
+def _examples(count: int, stream: _Stream, part: str | None) -> Iterator[Example]:
+    """`part` deals the sentences out to `SPLITS`; without it all belong to the stream."""
+    random = Random(stream.seed).random
     said: set[str] = set()
     while len(said) < count:
-        draft = Draft(random)
-        tree = say(draft)
+        draft = stream.draft(random)
+        tree = stream.say(draft)
         source = english_text(tree)
-        if split_of(source) != split or source in said or source.count(" ") >= MAX_WORDS:
+        if (part and split_of(source) != part) or source in said or source.count(" ") >= MAX_WORDS:
             continue
-        said.add(source)
-        yield Example(source, german_text(tree), draft.phenomena(), tree)
+        if stream.shows(draft):
+            said.add(source)
+            yield Example(source, german_text(tree), draft.phenomena(), tree)

@@ -14,7 +14,7 @@ from transformer.data.toyland.clauses import (
     sentence,
 )
 from transformer.data.toyland.draft import Draft
-from transformer.data.toyland.inflection import NOUN, NOUNS, nouns_of
+from transformer.data.toyland.inflection import NOUN, NOUNS, Noun, nouns_of
 from transformer.data.toyland.phrases import name_leaf, subject
 from transformer.data.toyland.tree import Branch, Leaf, Node
 
@@ -36,8 +36,17 @@ def describing(draft: Draft) -> Branch:
 
 def describe(draft: Draft, shape: int) -> Clause:
     """Any subject and a quality that suits it, still open."""
+    return _describe(draft, shape, _DESCRIBED)
+
+
+def describe_noun(draft: Draft, noun: Noun) -> Clause:
+    """A quality of this noun, as a statement."""
+    return _describe(draft, PLAIN, (noun,), nouns_only=True)
+
+
+def _describe(draft: Draft, shape: int, nouns: tuple[Noun, ...], nouns_only: bool = False) -> Clause:
     negated = shape != ASKED and draft.random() < 0.2
-    phrase = subject(draft, _DESCRIBED, negated, adjectives=0.0)
+    phrase = subject(draft, nouns, negated, nouns_only, adjectives=0.0)
     clause = Clause(draft, shape, PRESENT, negated)
     clause.person = phrase.person
     clause.roles[SUBJECT] = phrase.node

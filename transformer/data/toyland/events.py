@@ -70,7 +70,11 @@ def _no_object(draft: Draft, clause: Clause, event: Event) -> None:
 
 
 def _direct_object(draft: Draft, clause: Clause, event: Event) -> None:
-    phrase = thing(draft, draft.pick(event.objects), ACCUSATIVE, clause.negated)
+    put_object(clause, thing(draft, draft.pick(event.objects), ACCUSATIVE, clause.negated))
+
+
+def put_object(clause: Clause, phrase: Phrase) -> None:
+    """An object, which may have said the clause's negation."""
     clause.roles[OBJECT] = phrase.node
     clause.kein = phrase.negates
 
@@ -186,6 +190,14 @@ def add_circumstances(draft: Draft, clause: Clause, event: Event, share: float =
         put_first(draft, clause, time(draft, clause.tense))
     elif may_follow:
         clause.roles[TIME] = time(draft, clause.tense)
+
+
+def statement(draft: Draft, event: Event) -> Clause:
+    """Somebody does this, perhaps somewhere, at some time, or not."""
+    negated = draft.random() < 0.16
+    clause = start(draft, event, subject(draft, event.subjects, negated), PLAIN, negated)
+    add_circumstances(draft, clause, event)
+    return clause
 
 
 def put_first(draft: Draft, clause: Clause, node: Node) -> None:

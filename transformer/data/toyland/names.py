@@ -1,6 +1,7 @@
 """Invented names of people and towns: two or three syllables, from a space of tens of millions."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 _CONSONANTS = [*"bdfghjklmnprstvwz"]
 _ONSETS = [*_CONSONANTS, "br", "dr", "fl", "gr", "kl", "kr", "pl", "tr", "st"]
@@ -9,7 +10,11 @@ _CODAS = ["", "", "", *"lmnrs"]
 _ENDINGS = ["a", "o", "i", "en", "el", "us", "is", "an", "or"]
 
 
-def invented_name(random: Callable[[], float]) -> str:
+# No other ending has their last letters, so that no name of one kind is a name of the other.
+_NEW_ENDINGS = ["u", "e", "ot", "ek", "im", "ath", "ip", "und"]
+
+
+def invented_name(random: Callable[[], float], endings: Sequence[str] = _ENDINGS) -> str:
     """A capitalised name such as Velmora; `random` yields floats in [0, 1)."""
     parts: list[str] = []
     for _ in range(1 + (random() < 0.6)):
@@ -17,5 +22,23 @@ def invented_name(random: Callable[[], float]) -> str:
         parts.append(_VOWELS[int(random() * len(_VOWELS))])
         parts.append(_CODAS[int(random() * len(_CODAS))])
     parts.append(_CONSONANTS[int(random() * len(_CONSONANTS))])
-    parts.append(_ENDINGS[int(random() * len(_ENDINGS))])
+    parts.append(endings[int(random() * len(endings))])
     return "".join(parts).capitalize()
+
+
+def new_name(random: Callable[[], float]) -> str:
+    """A name of the split `new_names`, such as Velmoru."""
+    return invented_name(random, _NEW_ENDINGS)
+
+
+def is_invented(word: str) -> bool:
+    """Whether chance could have made this name, of either kind."""
+    return _SPELLING.fullmatch(word.lower()) is not None
+
+
+def _any(parts: Sequence[str]) -> str:
+    return f"({'|'.join(parts)})"
+
+
+_SYLLABLE = _any(_ONSETS) + _any(_VOWELS) + _any(_CODAS)
+_SPELLING = re.compile(f"({_SYLLABLE}){{1,2}}{_any(_CONSONANTS)}{_any([*_ENDINGS, *_NEW_ENDINGS])}")

@@ -25,7 +25,6 @@ from transformer.data.toyland.inflection import (
     Noun,
     nouns_of,
 )
-from transformer.data.toyland.names import invented_name
 from transformer.data.toyland.numbers import english_number, german_number
 from transformer.data.toyland.tree import Branch, Leaf, Node
 
@@ -73,6 +72,7 @@ def noun_phrase(
         leaves = determiner.before_vowel if vowel else determiner.leaves
         children.insert(0, leaves[column][case])
     children.append(noun.forms[plural][case])
+    draft.said(children)
     return children
 
 
@@ -85,12 +85,14 @@ def counted(draft: Draft, number: int, noun: Noun, case: int, adjectives: float)
 def number_leaf(draft: Draft, number: int) -> Leaf:
     """A number before what it counts."""
     draft.mark("number")
+    draft.numbers.append(number)
     return Leaf("CD", english_number(number), german_number(number))
 
 
 def small_number(draft: Draft) -> int:
     """As many as a person may carry home."""
-    return 2 + int(draft.random() * (11 if draft.random() < 0.8 else 30))
+    share = draft.random()
+    return draft.whole(share, 2, 11 if draft.random() < 0.8 else 30)
 
 
 def large_number(draft: Draft) -> int:
@@ -100,14 +102,14 @@ def large_number(draft: Draft) -> int:
     """
     limits = (98, 900, 900, 9_000, 9_000, 90_000, 900_000)
     limit = draft.pick(limits)
-    number = (2 if limit == 98 else limit // 9) + int(draft.random() * limit)
+    number = draft.whole(draft.random(), 2 if limit == 98 else limit // 9, limit)
     return number + 1 if number % 100 == 1 else number
 
 
 def name_leaf(draft: Draft) -> Leaf:
     """An invented name, the same in both languages."""
     draft.mark("name")
-    name = invented_name(draft.random)
+    name = draft.name()
     return Leaf("NNP", name, name)
 
 
@@ -129,7 +131,7 @@ def subject(
             return Phrase(name_leaf(draft), THIRD)
     plural = noun.has_plural and not singular and draft.random() < 0.25
     choice = draft.random()
-    if plural and choice < 0.08 and not negated:
+    if plural and not negated and choice < 0.08:
         return Phrase(counted(draft, small_number(draft), noun, NOMINATIVE, adjectives), MANY, noun, True)
     determiner = _determiner(draft, noun, plural, indefinite=0.0 if plural or negated else 0.12)
     children = noun_phrase(draft, noun, determiner, plural, NOMINATIVE, adjectives)
@@ -168,14 +170,14 @@ def thing(
 def _determiner(draft: Draft, noun: Noun, plural: bool, indefinite: float) -> Determiner:
     choice = draft.random()
     if "family" in noun.kinds:
-        return draft.pick(POSSESSIVES) if choice < 0.4 and not plural else THE
+        return draft.pick(POSSESSIVES) if not plural and choice < 0.4 else THE
     if choice < indefinite:
         return A
     rest = (choice - indefinite) / (1.0 - indefinite)
     if rest < 0.12:
         return THIS
     # One has a single friend at a time, but several dogs.
-    if rest < 0.32 and "own" in noun.kinds and not (plural and "person" in noun.kinds):
+    if "own" in noun.kinds and not (plural and "person" in noun.kinds) and rest < 0.32:
         return draft.pick(POSSESSIVES)
     return THE
 

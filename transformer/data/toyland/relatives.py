@@ -50,7 +50,7 @@ def relating(draft: Draft) -> Branch:
 def _about_subject(draft: Draft) -> Clause:
     event = draft.pick(EVENTS)
     negated = draft.random() < 0.1
-    phrase = _with_relative(draft, subject(draft, event.subjects, negated, nouns_only=True), event)
+    phrase = with_relative(draft, subject(draft, event.subjects, negated, nouns_only=True), event)
     clause = start(draft, event, phrase, PLAIN, negated)
     if draft.random() < 0.3 and not event.verb.state:
         put_first(draft, clause, time(draft, clause.tense))
@@ -70,10 +70,11 @@ def _about_object(draft: Draft) -> Clause:
 def _related_object(draft: Draft, clause: Clause, event: Event) -> None:
     # Without adjectives, so that no old book is new. A name needs no clause to tell it from others.
     phrase = thing(draft, draft.pick(event.objects), ACCUSATIVE, adjectives=0.0)
-    clause.roles[OBJECT] = _with_relative(draft, phrase, event).node if phrase.noun else phrase.node
+    clause.roles[OBJECT] = with_relative(draft, phrase, event).node if phrase.noun else phrase.node
 
 
-def _with_relative(draft: Draft, phrase: Phrase, main: Event) -> Phrase:
+def with_relative(draft: Draft, phrase: Phrase, main: Event) -> Phrase:
+    """The phrase with a clause about it; `main` is what the rest of its own clause says."""
     assert phrase.noun is not None
     relative = _relative_clause(draft, phrase.noun, phrase.plural, main)
     return phrase._replace(node=Branch("NP", (phrase.node, relative)))
@@ -103,10 +104,7 @@ def _relative_clause(draft: Draft, noun: Noun, plural: bool, main: Event) -> Bra
 
 def _another(draft: Draft, events: tuple[Event, ...], main: Event) -> Event:
     """Not again what the main clause says."""
-    event = draft.pick(events)
-    while event.verb is main.verb:
-        event = draft.pick(events)
-    return event
+    return draft.pick_where(events, lambda event: event.verb is not main.verb)
 
 
 def _object_relative(draft: Draft, noun: Noun, plural: bool, main: Event) -> Clause:

@@ -42,8 +42,9 @@ def saying(draft: Draft) -> Branch:
     main.add_verb(verb)
     if asked:
         draft.mark("question")
+    claim = main.finish()
     content = _property(draft, THAT) if draft.random() < 0.15 else happening(draft, FINAL, THAT)
-    return sentence(main.finish(), GERMAN_COMMA, content, mark=QUESTION_MARK if asked else STOP)
+    return sentence(claim, GERMAN_COMMA, content, mark=QUESTION_MARK if asked else STOP)
 
 
 def _property(draft: Draft, link: Leaf) -> Branch:
@@ -60,10 +61,11 @@ def reasoning(draft: Draft) -> Branch:
     negated = draft.random() < 0.14
     phrase = subject(draft, event.subjects, negated, adjectives=0.0)
     main = start(draft, event, phrase, FRONTED if first else PLAIN, negated)
+    deed = main.finish()
     if first:
         draft.mark("verb_second")
-        return sentence(_reason(draft, phrase), COMMA, main.finish())
-    return sentence(main.finish(), GERMAN_COMMA, _reason(draft, phrase))
+        return sentence(_reason(draft, phrase), COMMA, deed)
+    return sentence(deed, GERMAN_COMMA, _reason(draft, phrase))
 
 
 def _reason(draft: Draft, phrase: Phrase) -> Branch:

@@ -45,14 +45,14 @@ def english_text(tree: Branch) -> str:
     """The tree as an English text."""
     words: list[str] = []
     _collect_english(tree, words)
-    return _punctuated(words)
+    return punctuated(words)
 
 
 def german_text(tree: Branch) -> str:
     """The tree as a German text."""
     words: list[str] = []
     _collect_german(tree, words)
-    return _punctuated(words)
+    return punctuated(words)
 
 
 def _collect_english(branch: Branch, words: list[str]) -> None:
@@ -71,7 +71,8 @@ def _collect_german(branch: Branch, words: list[str]) -> None:
             words.append(child.german)
 
 
-def _punctuated(words: list[str]) -> str:
+def punctuated(words: list[str]) -> str:
+    """Words and marks as a text: marks close up, sentences begin with a capital."""
     text = " ".join(words).replace(" ,", ",").replace(" .", ".").replace(" ?", "?")
     if ",," in text or ",." in text or ",?" in text:
         # A clause brings its own closing comma; beside another mark it is not written.

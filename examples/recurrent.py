@@ -1,0 +1,101 @@
+"""The system that the paper replaced, an LSTM encoder-decoder with attention, beside a Transformer.
+
+python examples/recurrent.py [UPDATES]
+
+A model of your own needs `forward` for training; for the search `prefill`, `step` and the state's `select`.
+Prints a table of both, trained with the same batches, of about as many parameters.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from demonstration import compare
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import transformer
+
+
+@dataclass
+class RecurrentState:
+    """What the decoder has read so far is in `hidden` and `cell`, (layers, B, D), however much it was."""
+
+    hidden: Tensor
+    cell: Tensor
+    memory: transformer.KeyValue
+    memory_mask: Tensor
+
+    def select(self, rows: Tensor) -> "RecurrentState":
+        memory = transformer.KeyValue(*(part[rows] for part in self.memory))
+        return RecurrentState(self.hidden[:, rows], self.cell[:, rows], memory, self.memory_mask[rows])
+
+
+class RecurrentEncoderDecoder(nn.Module):
+    """Bahdanau et al. (2015) with the attention behind the decoder, as in Luong et al. (2015)."""
+
+    def __init__(
+        self,
+        embedding: nn.Embedding,
+        attention: nn.Module,
+        output: nn.Module,
+        config: transformer.ModelConfig,
+    ) -> None:
+        super().__init__()
+        d_model, layers, dropout = config.d_model, config.num_layers, config.dropout
+        self.embedding = embedding
+        self.dropout = nn.Dropout(dropout)
+        self.encoder = nn.LSTM(
+            d_model, d_model // 2, layers, bidirectional=True, batch_first=True, dropout=dropout
+        )
+        self.bridge = nn.Linear(d_model, 2 * layers * d_model)
+        self.decoder = nn.LSTM(d_model, d_model, layers, batch_first=True, dropout=dropout)
+        self.attention = attention  # any of the package's: `record_attention` shows it
+        self.combine = nn.Linear(2 * d_model, d_model)
+        self.output = output
+        self.pad_id, self.bos_id, self.eos_id = config.pad_id, config.bos_id, config.eos_id
+
+    def forward(self, src_tokens: Tensor, tgt_tokens: Tensor) -> Tensor:
+        return self.read(tgt_tokens, self.encode(src_tokens))
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        return self.dropout(self.embedding(tokens) * self.embedding.embedding_dim**0.5)
+
+    def encode(self, src_tokens: Tensor) -> RecurrentState:
+        """The reader from the right has seen the whole source at its first word: there the decoder starts."""
+        lengths = (src_tokens != self.pad_id).sum(dim=1).cpu()
+        packed = pack_padded_sequence(self.embed(src_tokens), lengths, batch_first=True, enforce_sorted=False)
+        length = src_tokens.shape[1]
+        memory, _ = pad_packed_sequence(self.encoder(packed)[0], batch_first=True, total_length=length)
+        start = torch.tanh(self.bridge(memory[:, 0])).unflatten(1, (2, self.decoder.num_layers, -1))
+        hidden, cell = start.permute(1, 2, 0, 3).contiguous()  # (2, layers, B, D)
+        mask = transformer.padding_mask(src_tokens, self.pad_id)
+        return RecurrentState(hidden, cell, self.attention.project_kv(memory), mask)
+
+    def read(self, tokens: Tensor, state: RecurrentState) -> Tensor:
+        """Logits behind each of the tokens, (B, T) -> (B, T, V); the state moves on."""
+        x, (state.hidden, state.cell) = self.decoder(self.embed(tokens), (state.hidden, state.cell))
+        context = self.attention(x, state.memory, mask=state.memory_mask)
+        return self.output(torch.tanh(self.combine(torch.cat((x, context), dim=-1))))
+
+    def prefill(self, src_tokens: Tensor, *, max_length: int) -> tuple[Tensor, RecurrentState]:  # noqa: ARG002
+        state = self.encode(src_tokens)
+        return self.step(src_tokens.new_full((len(src_tokens),), self.bos_id), state), state
+
+    def step(self, tokens: Tensor, state: RecurrentState) -> Tensor:
+        return self.read(tokens[:, None], state)[:, -1]
+
+
+def build(config: transformer.ModelConfig) -> nn.Module:
+    builder = transformer.ModelBuilder(config)
+    embedding = builder.vocabulary()
+    model = RecurrentEncoderDecoder(embedding, builder.attention(), builder.output(embedding), config)
+    builder.initialise(model)
+    return model
+
+
+def main() -> None:
+    compare({"Transformer": (transformer.build_model, {}), "LSTM with attention": (build, {"d_model": 152})})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Rotary positions (Su et al., 2021): turned queries and keys in place of vectors added to the embeddings.
+
+python examples/rotary.py [UPDATES]
+
+Two numbers of a query, and of a key, are a point in a plane, which its position turns by an angle. Their
+product then depends on the difference of the two angles alone: on how far the two words are apart.
+"""
+
+import torch
+from demonstration import demonstrate
+from torch import Tensor, nn
+
+import transformer
+from transformer import KeyValue
+
+
+def rotate(x: Tensor, positions: Tensor) -> Tensor:
+    """(B, H, T, d_k) turned by the angles of §3.5, of which `SinusoidalEncoding` knows sine and cosine."""
+    angles = transformer.SinusoidalEncoding(x.shape[-1])(positions)[:, None]  # (B, 1, T, d_k)
+    sin, cos = angles.to(x.dtype).unflatten(-1, (-1, 2)).unbind(-1)
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+
+
+class RotaryAttention(transformer.MultiHeadAttention):
+    """The cache keeps turned keys, so nothing is turned twice."""
+
+    def project_q(self, x: Tensor, positions: Tensor) -> Tensor:
+        return rotate(super().project_q(x), positions)
+
+    def project_kv(self, x: Tensor, positions: Tensor) -> KeyValue:
+        keys, values = super().project_kv(x)
+        return KeyValue(rotate(keys, positions), values)
+
+
+class NoPositions(nn.Module):
+    """What is added to the embeddings: nothing."""
+
+    def forward(self, positions: Tensor) -> Tensor:
+        return torch.zeros(1, device=positions.device)
+
+
+class RotaryBuilder(transformer.ModelBuilder):
+    def attention(self) -> transformer.MultiHeadAttention:
+        return super().attention(RotaryAttention)
+
+    def decoder_block(self) -> transformer.DecoderBlock:
+        cross_attention = super().attention()  # not turned: two languages have no common positions
+        return transformer.DecoderBlock(self.attention(), cross_attention, self.feed_forward(), self.wiring)
+
+    def positions(self) -> nn.Module:
+        return NoPositions()
+
+
+def build(config: transformer.ModelConfig) -> nn.Module:
+    return RotaryBuilder(config).build()
+
+
+def main() -> None:
+    translator = demonstrate(build)
+    attention = translator.model.encoder.blocks[0].self_attention
+    words = torch.randn(1, 2, attention.w_q.in_features)
+    print("\nthe score of the same two words, by their positions; the first head of the first layer")
+    for positions in ([3, 5], [103, 105], [3, 6]):
+        places = torch.tensor([positions])
+        scores = attention.project_q(words, places) @ attention.project_kv(words, places).keys.mT
+        print(f"{positions[0]:>4} and {positions[1]:>3}: {float(scores[0, 0, 0, 1]):8.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Every recipe loads, opens with its command, and the paper's have the paper's sizes."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import count_parameters
+
+from transformer.config import Settings
+from transformer.model.build import build_model
+from transformer.settings.files import load_settings
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+RECIPES = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_config_loads(path):
+    assert load_settings(path) != Settings()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_opens_with_its_command_and_has_a_folder_of_its_own(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    opening = lines[: next(number for number, line in enumerate(lines) if not line.startswith("#"))]
+    name = path.relative_to(ROOT).as_posix()
+    assert any(f"transformer train --config {name}" in line for line in opening)
+    assert load_settings(path).output == f"runs/{path.stem}"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_keeps_the_checkpoints_that_it_averages(path):
+    for count in re.findall(r"--last (\d+)", path.read_text(encoding="utf-8")):
+        training = load_settings(path).training
+        assert int(count) <= training.keep
+        assert int(count) <= training.max_steps // training.save_every
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("wmt14_en_de_base", 63_045_632), ("wmt14_en_de_big", 214_171_648)]
+)
+def test_the_papers_models_have_the_sizes_derived_by_hand(name, parameters):
+    settings = load_settings(ROOT / "configs" / f"{name}.yaml")
+    with torch.device("meta"):
+        model = build_model(settings.model)
+    assert count_parameters(model) == parameters
+    assert settings.model.vocab_size == settings.data.vocab_size == 37_000
+    training = settings.training
+    assert (training.warmup_steps, training.label_smoothing, training.cooldown) == (4000, 0.1, 0)
+    assert (settings.decoding.beam_size, settings.decoding.alpha) == (4, 0.6)

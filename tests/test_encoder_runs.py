@@ -1,0 +1,286 @@
+"""Encoder-only models from settings to answers: training, resuming, the commands and their files."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from transformer import build_model, load_settings, train
+from transformer.checkpoint import MODEL, CheckpointError, Run, read_tensors
+from transformer.cli import main
+from transformer.config import DataConfig, ModelConfig, Settings, TrainingConfig
+from transformer.data.text import CorpusError
+from transformer.decoding.pretrained import load_pretrained
+from transformer.decoding.sentences import Classifier, Embedder, MaskFiller
+
+COLOURS = {"red": "warm", "orange": "warm", "blue": "cold", "green": "cold"}
+THINGS = ["house", "tree", "car", "hat", "cup", "door"]
+
+
+def settings(output: Path, task: Any, data: dict[str, Any], **training: Any) -> Settings:
+    loop = {"max_steps": 60, "warmup_steps": 15, "rate_scale": 0.3, "label_smoothing": 0.0}
+    loop |= {"tokens_per_batch": 300, "valid_every": 30, "save_every": 60}
+    return Settings(
+        output=str(output),
+        device="cpu",
+        precision="float32",
+        task=task,
+        model=ModelConfig(kind="encoder_only", d_model=32, num_heads=2, d_ff=32, num_layers=1),
+        data=DataConfig(**{"test": None, "vocab_size": 320, "max_tokens": 32, **data}),
+        training=TrainingConfig(**{**loop, **training}),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sentences in which the colour decides the class, and the same ones in another order of words."""
+    folder = tmp_path_factory.mktemp("sentences")
+    rows = [(colour, thing) for thing in THINGS for colour in COLOURS]
+    (folder / "labelled").write_text(
+        "".join(f"the {colour} {thing} is here\t{COLOURS[colour]}\n" for colour, thing in rows)
+    )
+    (folder / "plain").write_text("".join(f"the {colour} {thing} is here\n" for colour, thing in rows))
+    (folder / "pairs.en").write_text("".join(f"the {colour} {thing}\n" for colour, thing in rows))
+    (folder / "pairs.de").write_text("".join(f"{thing} which is {colour}\n" for colour, thing in rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(folder: Path) -> Path:
+    data = {"train": f"{folder}/labelled[:18]", "valid": f"{folder}/labelled[18:]", "label_format": "tab"}
+    return train(settings(folder / "classifier", "classification", data, max_steps=150))
+
+
+@pytest.fixture(scope="module")
+def masked(folder: Path) -> Path:
+    data = {"train": f"{folder}/plain", "valid": f"{folder}/plain"}
+    return train(settings(folder / "masked", "masked_language_model", data, max_steps=120))
+
+
+@pytest.fixture(scope="module")
+def embedder(folder: Path) -> Path:
+    data = {"train": f"{folder}/pairs", "valid": f"{folder}/pairs"}
+    return train(settings(folder / "embedder", "sentence_embedding", data))
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Callable[..., tuple[int, str, str]]:
+    def call(*arguments: object, given: str = "") -> tuple[int, str, str]:
+        stdin = SimpleNamespace(buffer=io.BytesIO(given.encode()), isatty=lambda: False)
+        monkeypatch.setattr(sys, "stdin", stdin)
+        code = main([str(argument) for argument in arguments])
+        out, err = capfdbinary.readouterr()
+        return code, out.decode(), err.decode()
+
+    return call
+
+
+# Training
+
+
+def test_a_separable_problem_is_learned(classifier: Path) -> None:
+    labels = Classifier.from_pretrained(classifier).classify(
+        ["the green door is here", "the red door is here"]
+    )
+    assert [label and label.name for label in labels] == ["cold", "warm"]
+    assert load_settings(classifier / "config.yaml").data.classes == "cold,warm"
+
+
+def test_evaluate_prints_what_validation_says(
+    classifier: Path, masked: Path, embedder: Path, folder: Path, call: Any
+) -> None:
+    for run, text, names in (
+        (classifier, "labelled", ["loss", "accuracy"]),
+        (masked, "plain", ["loss", "perplexity", "accuracy"]),
+        (embedder, "pairs", ["loss", "p@1", "p@1_reversed"]),
+    ):
+        code, out, _ = call("evaluate", "--run", run, "--data", folder / text, "--json")
+        assert code == 0
+        values = json.loads(out)
+        assert list(values)[2:] == names
+        table = call("evaluate", "--run", run, "--data", folder / text)[1]
+        assert len(table.splitlines()) == len(names)
+    assert json.loads(call("evaluate", "--run", classifier, "--data", folder / "labelled", "--json")[1])[
+        "accuracy"
+    ] == 100
+
+
+@pytest.mark.parametrize("name", ["classifier", "masked", "embedder"])
+def test_resume_is_exact(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    before = load_settings(request.getfixturevalue(name) / "config.yaml")
+
+    def short(output: str, steps: int) -> Settings:
+        training = replace(before.training, max_steps=steps, tokens_per_batch=80)
+        return replace(before, output=str(tmp_path / output), training=training)
+
+    train(short("whole", 9))
+    train(short("parts", 4))
+    train(short("parts", 9), resume=True)
+    whole, parts = (read_tensors(Run(tmp_path / part).checkpoint(9) / MODEL) for part in ("whole", "parts"))
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_a_classifier_starts_from_a_masked_language_model(masked: Path, folder: Path, tmp_path: Path) -> None:
+    data = {"train": f"{folder}/labelled", "valid": None, "label_format": "tab"}
+    start = settings(tmp_path / "run", "classification", data, max_steps=1, rate_scale=1e-9)
+    run = train(replace(start, training=replace(start.training, start_from=str(masked))))
+    assert (run / "tokenizer.model").read_bytes() == (masked / "tokenizer.model").read_bytes()
+    [ours, theirs] = (
+        load_pretrained(path, task=task).model.encoder.state_dict()
+        for path, task in ((run, "classification"), (masked, "masked_language_model"))
+    )
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, atol=1e-6, rtol=0)
+    wider = replace(start, output=str(tmp_path / "wider"), model=replace(start.model, d_ff=48))
+    with pytest.raises(CheckpointError, match=r"encoder\.blocks\.0\.feed_forward\.w_1\.\w+ has shape"):
+        train(replace(wider, training=replace(wider.training, start_from=str(masked))))
+
+
+def test_masks_need_a_tokenizer_that_has_one(classifier: Path, folder: Path, tmp_path: Path) -> None:
+    start = settings(tmp_path / "run", "masked_language_model", {"train": f"{folder}/plain", "valid": None})
+    with pytest.raises(ValueError, match="its tokenizer has no <mask>; start from another run, or anew"):
+        train(replace(start, training=replace(start.training, start_from=str(classifier))))
+    with pytest.raises(ValueError, match=r"set data\.tokenizer sentencepiece"):
+        train(replace(start, data=replace(start.data, tokenizer="characters")))
+
+
+def test_labels_that_cannot_be(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "valid").write_text("a\twarm\nb\thot\n")
+    (tmp_path / "commas").write_text("a\twarm\nb\tcold, wet\n")
+    data = {"train": f"{folder}/labelled", "valid": f"{tmp_path}/valid", "label_format": "tab"}
+    for changes, error in (
+        ({}, r"valid, line 2: the label 'hot' is none of data\.classes, cold, warm"),
+        ({"train": f"{tmp_path}/commas"}, "commas, line 2: the label 'cold, wet' has a comma in it"),
+        ({"classes": "warm"}, "the classes are warm; a classifier needs at least two"),
+    ):
+        with pytest.raises(CorpusError, match=error):
+            train(settings(tmp_path / "run", "classification", data | changes))
+    with pytest.raises(ValueError, match=r"data\.label_format is null; for task classification choose"):
+        train(settings(tmp_path / "run", "classification", data | {"label_format": None}))
+
+
+def test_a_researchers_encoder_gets_the_head(folder: Path, tmp_path: Path) -> None:
+    def build(config: ModelConfig) -> torch.nn.Module:
+        encoder = build_model(config)
+        encoder.blocks = torch.nn.ModuleList()
+        return encoder
+
+    data = {"train": f"{folder}/labelled", "valid": None, "label_format": "tab"}
+    run = train(settings(tmp_path / "run", "classification", data, max_steps=1), build=build)
+    assert len(Classifier.from_pretrained(run, build=build).model.encoder.blocks) == 0
+    with pytest.raises(CheckpointError, match="the model was built another way"):
+        Classifier.from_pretrained(run)
+
+
+def test_a_run_of_another_task_is_refused(classifier: Path) -> None:
+    with pytest.raises(CheckpointError, match="trained for classification; sentence_embedding is needed"):
+        Embedder.from_pretrained(classifier)
+
+
+# Commands
+
+
+def test_classify_writes_one_line_for_each_line(classifier: Path, call: Any) -> None:
+    text = "the red cup is here\n\n \t \nthe blue cup is here\n" + "red " * 100 + "\n\x00\nblue"
+    code, out, _ = call("classify", "--run", classifier, given=text)
+    lines = out.split("\n")[:-1]
+    assert code == 0
+    assert len(lines) == 7
+    assert lines[1] == lines[2] == ""
+    assert [line.split("\t")[0] for line in (lines[0], lines[3])] == ["warm", "cold"]
+    assert all(0.5 <= float(line.split("\t")[1]) <= 1 for line in lines if line)
+    alone = call("classify", "--run", classifier, given="the red cup is here\n")[1]
+    assert alone == lines[0] + "\n"
+    assert call("classify", "--run", classifier)[:2] == (0, "")
+
+
+def test_fill_mask_prints_candidates_with_probabilities(masked: Path, call: Any) -> None:
+    given = "the red car is <mask>\nthe <mask> car is <mask>\n"
+    code, out, _ = call("fill-mask", "--run", masked, "--count", "3", given=given)
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert code == 0
+    assert [row[:2] for row in rows] == [[line, mask] for line, mask in ("11", "21", "22") for _ in range(3)]
+    assert rows[0][3] == "here"
+    assert all(float(rows[at][2]) >= float(rows[at + 1][2]) for at in (0, 1, 3, 4))
+    everything = MaskFiller.from_pretrained(masked).fill(["<mask> car"], count=10**6)[0][0]
+    assert sum(candidate.probability for candidate in everything) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("<mask>\nnothing\n", "line 2 has no <mask> to fill"),
+        ("<mask>" * 40, "line 1 has 41 tokens; the model reads at most 32"),
+    ],
+)
+def test_what_cannot_be_filled(masked: Path, call: Any, given: str, message: str) -> None:
+    code, _, err = call("fill-mask", "--run", masked, given=given)
+    assert code == 2
+    assert message in err
+    assert call("fill-mask", "--run", masked, "--count", 0)[0] == 2
+
+
+def test_embed_and_nearest_find_each_sentence_again(
+    embedder: Path, folder: Path, tmp_path: Path, call: Any
+) -> None:
+    text = (folder / "pairs.en").read_text()
+    lines = text.splitlines()
+    for name in ("x.npy", "x.jsonl"):
+        assert call("embed", "--run", embedder, "--output", tmp_path / name, given=text)[:2] == (0, "")
+    vectors = np.load(tmp_path / "x.npy", allow_pickle=False)
+    entries = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert [entry["text"] for entry in entries] == lines
+    np.testing.assert_allclose([entry["embedding"] for entry in entries], vectors, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(Embedder.from_pretrained(embedder).embed(lines[3:4])[0], vectors[3], atol=1e-5)
+
+    options = ["--run", embedder, "--count", "2"]
+    outputs = [
+        call("nearest", *options, "--index", tmp_path / "x.jsonl", given=text)[1],
+        call(
+            *("nearest", *options, "--index", tmp_path / "x.npy", "--sentences", folder / "pairs.en"),
+            given=text,
+        )[1],
+    ]
+    assert outputs[0] == outputs[1]
+    rows = [line.split("\t") for line in outputs[0].splitlines()]
+    assert [row[0] for row in rows] == [str(number) for number in range(1, 25) for _ in range(2)]
+    assert [row[2] for row in rows[::2]] == lines
+    assert all(float(row[1]) == pytest.approx(1, abs=1e-3) for row in rows[::2])
+    assert all(float(rows[at][1]) >= float(rows[at + 1][1]) for at in range(0, 48, 2))
+
+
+def test_a_blank_line_has_a_vector_too(embedder: Path) -> None:
+    vectors = Embedder.from_pretrained(embedder).embed(["", "the red cup", " "])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    assert Embedder.from_pretrained(embedder).embed([]).shape == (0, 32)
+
+
+def test_an_index_that_cannot_be_used(embedder: Path, tmp_path: Path, call: Any) -> None:
+    np.save(tmp_path / "narrow.npy", np.ones((2, 3), dtype=np.float32))
+    (tmp_path / "lines").write_text("a\nb\n")
+    (tmp_path / "one").write_text("a\n")
+    (tmp_path / "bad.jsonl").write_text('{"text": "a", "embedding": [1]}\n{"text": "b"}\n')
+    (tmp_path / "bad.npy").write_text("not numpy's")
+    for index, sentences, message in (
+        ("narrow.npy", "lines", "the index has vectors of 3 numbers, but this run's have 32"),
+        ("narrow.npy", "one", "has the shape (2, 3) and"),
+        ("narrow.npy", None, "narrow.npy holds vectors alone; name the file of their sentences"),
+        ("bad.jsonl", None, "bad.jsonl, line 2: not"),
+        ("bad.npy", "lines", "bad.npy: not an array of numbers"),
+        ("x.txt", None, "x.txt: the name of a file of vectors ends in .npy or .jsonl"),
+    ):
+        options = ["--run", embedder, "--index", tmp_path / index]
+        options += ["--sentences", tmp_path / sentences] if sentences else []
+        code, _, err = call("nearest", *options, given="the red cup\n")
+        assert (code, message in err) == (2, True), err

@@ -1,0 +1,229 @@
+"""The examples keep the contract, compute what they say, and run; so do the programs of docs/extending.md."""
+
+import importlib
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import assert_close, count_parameters, right_padded, tiny_config
+
+import transformer
+from transformer.testing import assert_transformer_contract
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PARTS = ("rotary", "gated_feed_forward", "grouped_query", "additive_attention")
+PROGRAMS = re.findall(
+    r"^```python\n(.*?)^```",
+    (ROOT / "docs/extending.md").read_text(encoding="utf-8"),
+    flags=re.MULTILINE | re.DOTALL,
+)
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Loads an example by name, from its own folder as `python examples/NAME.py` does."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    return importlib.import_module
+
+
+def run(*arguments: str, folder: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_fits_a_page(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 100
+
+
+@pytest.mark.parametrize("kind", ["encoder_decoder", "decoder_only", "encoder_only"])
+@pytest.mark.parametrize("name", PARTS)
+def test_the_contract_holds(example: Any, name: str, kind: Any) -> None:
+    assert_transformer_contract(example(name).build(tiny_config(kind=kind)))
+
+
+def test_the_contract_holds_for_the_recurrent_model(example: Any) -> None:
+    report = assert_transformer_contract(example("recurrent").build(tiny_config()))
+    found = {result.name: result.status for result in report.results}
+    apply = [name for name, status in found.items() if status == "ok"]
+    assert apply == [
+        "deterministic in eval",
+        "no future leak",
+        "padding invariance",
+        "batch invariance",
+        "prefill and step = forward",
+        "state.select",
+        "beam 1 = greedy",
+        "finite gradients for every parameter",
+    ]
+
+
+@pytest.mark.parametrize("name", [*PARTS, "recurrent"])
+def test_attention_is_recorded(example: Any, name: str) -> None:
+    model = example(name).build(tiny_config()).eval()
+    src_tokens = right_padded([[5, 6, 7, 2], [5, 2]])
+    with transformer.record_attention(model) as recorded, torch.no_grad():
+        model(src_tokens, torch.tensor([[1, 8, 9], [1, 9, 8]]))
+    assert recorded
+    for weights in recorded.values():
+        assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]))
+    cross = [weights for weights in recorded.values() if weights.shape[-2:] == (3, 4)]
+    assert all((weights[1, :, :, 2:] == 0).all() for weights in cross)
+    assert cross
+
+
+def test_rotary_turns_pairs_by_the_angles_of_the_paper(example: Any) -> None:
+    x = torch.randn(1, 1, 3, 6)
+    positions = torch.tensor([[0, 4, 50]])
+    pairs = torch.view_as_complex(x.double().unflatten(-1, (3, 2)).contiguous())
+    rates = 10_000 ** (-torch.arange(0, 6, 2, dtype=torch.float64) / 6)
+    angles = positions[0, :, None] * rates
+    turned = torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2)
+    assert_close(example("rotary").rotate(x, positions), turned.float())
+
+
+def test_rotary_scores_depend_on_the_distance_alone(example: Any) -> None:
+    attention = example("rotary").RotaryAttention(16, 2)
+    x = torch.randn(2, 5, 16)
+
+    def scores(start: int) -> torch.Tensor:
+        positions = torch.arange(start, start + 5)[None]
+        return attention.project_q(x, positions) @ attention.project_kv(x, positions).keys.mT
+
+    assert_close(scores(300), scores(0), atol=1e-4)
+    assert (
+        scores(0)
+        - transformer.MultiHeadAttention.project_q(attention, x)
+        @ transformer.MultiHeadAttention.project_kv(attention, x).keys.mT
+    ).abs().max() > 1e-2
+
+
+def test_rotary_leaves_the_attention_to_the_memory_alone(example: Any) -> None:
+    model = example("rotary").build(tiny_config())
+    rotary = example("rotary").RotaryAttention
+    assert not any(isinstance(block.cross_attention, rotary) for block in model.blocks)
+    assert all(isinstance(block.self_attention, rotary) for block in (*model.blocks, *model.encoder.blocks))
+
+
+@pytest.mark.parametrize("d_ff", [24, 512, 2048])
+def test_the_gated_network_is_no_larger(example: Any, d_ff: int) -> None:
+    plain = transformer.FeedForward(16, d_ff, torch.relu)
+    gated = example("gated_feed_forward").GatedFeedForward(16, d_ff)
+    assert abs(count_parameters(gated) - count_parameters(plain)) <= d_ff + 16 + 3 * 16
+
+
+def test_the_gated_network_is_its_formula(example: Any) -> None:
+    network = example("gated_feed_forward").GatedFeedForward(16, 24)
+    x = torch.randn(2, 3, 16)
+    w_gate, w_1, w_2 = (
+        w.weight.detach().double().numpy().T for w in (network.w_gate, network.w_1, network.w_2)
+    )
+    gate = x.double().numpy() @ w_gate
+    expected = (gate / (1 + np.exp(-gate)) * (x.double().numpy() @ w_1)) @ w_2
+    assert_close(network(x).detach().double(), torch.from_numpy(expected))
+
+
+def test_grouped_query_attention_with_all_heads_is_the_papers(example: Any) -> None:
+    ours = example("grouped_query").GroupedQueryAttention(16, 4, num_kv_heads=4)
+    papers = transformer.MultiHeadAttention(16, 4)
+    papers.load_state_dict(ours.state_dict())
+    x, y = torch.randn(2, 3, 16), torch.randn(2, 5, 16)
+    assert_close(ours(x, ours.project_kv(y)), papers(x, papers.project_kv(y)))
+    assert_close(ours.weights(x, ours.project_kv(y)), papers.weights(x, papers.project_kv(y)))
+
+
+def test_grouped_query_attention_is_the_papers_with_repeated_heads(example: Any) -> None:
+    ours = example("grouped_query").GroupedQueryAttention(16, 4, num_kv_heads=2, d_k=3, d_v=5, bias=True)
+    papers = transformer.MultiHeadAttention(16, 4, d_k=3, d_v=5, bias=True)
+    copied = dict(ours.state_dict())
+    for name, width in (("w_k", 3), ("w_v", 5)):
+        for kind in ("weight", "bias"):
+            heads = copied[f"{name}.{kind}"].unflatten(0, (2, width))
+            copied[f"{name}.{kind}"] = heads[[0, 0, 1, 1]].flatten(0, 1)
+    papers.load_state_dict(copied)
+    x = torch.randn(2, 5, 16)
+    assert_close(ours(x, ours.project_kv(x), is_causal=True), papers(x, papers.project_kv(x), is_causal=True))
+
+
+def test_the_cache_shrinks_with_the_heads(example: Any) -> None:
+    grouped = example("grouped_query")
+    config = tiny_config(num_heads=4)
+    sizes = [grouped.cache_bytes(grouped.build(config, heads), 6, 7) for heads in (4, 2, 1)]
+    assert sizes == [2 * 2 * (6 + 7) * heads * 4 * 4 for heads in (4, 2, 1)]  # layers, K and V, tokens …
+
+
+def test_grouped_queries_need_groups_of_one_size(example: Any) -> None:
+    with pytest.raises(ValueError, match="num_heads 4 is not a multiple of num_kv_heads 3"):
+        example("grouped_query").GroupedQueryAttention(16, 4, num_kv_heads=3)
+
+
+def test_additive_attention_is_its_formula(example: Any) -> None:
+    attention = example("additive_attention").AdditiveAttention(16, 2).double()
+    x, y = torch.randn(2, 3, 16).double(), torch.randn(2, 5, 16).double()
+    mask = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])[:, None, None]
+    kv = attention.project_kv(y)
+    weights = attention.weights(x, kv, mask=mask).detach().numpy()
+    output = attention(x, kv, mask=mask).detach().numpy()
+    w_q, w_k, w_v, w_o, v = (
+        part.detach().numpy()
+        for part in (*(getattr(attention, f"w_{name}").weight for name in "qkvo"), attention.v)
+    )
+    for row in range(2):
+        for t in range(3):
+            heads = []
+            for head in range(2):
+                own = slice(8 * head, 8 * head + 8)
+                query = w_q[own] @ x[row, t].numpy()
+                keys = range(5 if row == 0 else 2)
+                scores = [v[head] @ np.tanh(query + w_k[own] @ y[row, s].numpy()) for s in keys]
+                shares = [math.exp(score) / sum(map(math.exp, scores)) for score in scores]
+                np.testing.assert_allclose(weights[row, head, t, : len(keys)], shares, atol=1e-12)
+                heads.append(
+                    sum(share * (w_v[own] @ y[row, s].numpy()) for s, share in zip(keys, shares, strict=True))
+                )
+            np.testing.assert_allclose(output[row, t], w_o @ np.concatenate(heads), atol=1e-12)
+
+
+def test_the_recurrent_model_reads_in_any_chunks(example: Any) -> None:
+    model = example("recurrent").build(tiny_config()).eval()
+    src_tokens, tgt_tokens = right_padded([[5, 6, 7, 2], [5, 2]]), torch.randint(3, 13, (2, 7))
+    state = model.encode(src_tokens)
+    chunks = [model.read(chunk, state) for chunk in tgt_tokens.split([4, 1, 2], dim=1)]
+    assert_close(torch.cat(chunks, dim=1), model(src_tokens, tgt_tokens))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*PARTS, "recurrent"])
+def test_an_example_runs(name: str, tmp_path: Path) -> None:
+    printed = run(str(ROOT / f"examples/{name}.py"), "4", folder=tmp_path)
+    assert "The old man buys a red apple." in printed
+    assert "4 updates" in printed
+
+
+def test_the_comparison_prints_a_row_for_each_model(
+    example: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["recurrent.py", "2"])
+    example("recurrent").main()
+    printed = capsys.readouterr().out
+    assert re.search(
+        r"^\| Transformer \| 1,076,224 \| \d\.\d{3} \| 0\.0 \| [\d,]+ \|$", printed, re.MULTILINE
+    )
+    assert re.search(r"^\| LSTM with attention \| 1,065,976 \| ", printed, re.MULTILINE)
+
+
+def test_the_programs_of_the_document_run(tmp_path: Path) -> None:
+    """One after the other in one process, as a reader types them."""
+    assert len(PROGRAMS) >= 8
+    run("-c", "\n".join(PROGRAMS), folder=tmp_path)

@@ -1,0 +1,94 @@
+"""`import transformer` gives the names that users rely on, each with its promised signature."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+import transformer
+
+SOURCE = Path(transformer.__file__).read_text(encoding="utf-8")
+
+
+def imports_for_type_checkers() -> dict[str, str]:
+    (block,) = (node for node in ast.parse(SOURCE).body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    names = {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        for alias in node.names:
+            assert alias.asname == alias.name  # what makes it public for a type checker
+            names[alias.name] = str(node.module).removeprefix("transformer.")
+    return names
+
+
+def test_the_two_tables_agree():
+    assert imports_for_type_checkers() == transformer.MODULE_OF
+    assert transformer.__all__ == sorted(transformer.MODULE_OF)
+    assert len(transformer.MODULE_OF) == sum(map(len, transformer.PUBLIC_NAMES.values()))
+
+
+@pytest.mark.parametrize("name", transformer.__all__)
+def test_every_name_loads_from_where_it_is_defined(name):
+    value = getattr(transformer, name)
+    assert value.__module__ == f"transformer.{transformer.MODULE_OF[name]}"
+    assert value.__name__ == name
+    assert name in dir(transformer)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'transformer' has no attribute 'Transfromer'"):
+        _ = transformer.Transfromer
+    assert not hasattr(transformer, "__path_to_nowhere__")
+
+
+SIGNATURES = {
+    "build_model": "config",
+    "EncoderDecoder.forward": "self src_tokens tgt_tokens",
+    "EncoderDecoder.encode": "self src_tokens",
+    "EncoderDecoder.decode": "self tgt_tokens memory memory_mask *state",
+    "DecoderOnly.forward": "self tokens",
+    "EncoderOnly.forward": "self tokens",
+    "attention": "q k v *mask *is_causal",
+    "attention_weights": "q k *mask *is_causal",
+    "record_attention": "model",
+    "SinusoidalEncoding": "d_model",
+    "SinusoidalEncoding.forward": "self positions",
+    "inverse_sqrt_rate": "step d_model warmup_steps scale",
+    "length_penalty": "length alpha",
+    "greedy_search": "model src_tokens *max_length",
+    "beam_search": "model src_tokens *beam_size *alpha *max_length *n_best",
+    "generate": "model prompts *choose *max_length",
+    "Hypotheses": "tokens scores lengths",
+    "train": "settings *build",
+    "Translator.from_pretrained": "path *build *device",
+    "Translator.translate": "self lines *beam_size *alpha",
+    "Translator.translate_n_best": "self lines *n_best",
+    "load_settings": "path",
+}
+"""Parameters in order; a star marks one that is given by name."""
+
+
+@pytest.mark.parametrize(("name", "parameters"), SIGNATURES.items(), ids=list(SIGNATURES))
+def test_the_promised_parameters_are_there(name, parameters):
+    first, _, attribute = name.partition(".")
+    value = getattr(transformer, first)
+    signature = inspect.signature(getattr(value, attribute) if attribute else value)
+    stars = {inspect.Parameter.KEYWORD_ONLY: "*"}
+    found = [f"{stars.get(item.kind, '')}{item.name}" for item in signature.parameters.values()]
+    assert found[: len(parameters.split())] == parameters.split()
+    for item in list(signature.parameters.values())[len(parameters.split()) :]:
+        assert item.default is not inspect.Parameter.empty  # more may be given, nothing more must
+
+
+def test_the_defaults_of_the_face_are_those_of_the_design():
+    def default(function, name):
+        return inspect.signature(function).parameters[name].default
+
+    assert default(transformer.inverse_sqrt_rate, "scale") == 1.0
+    assert default(transformer.beam_search, "n_best") == 1
+    assert default(transformer.attention, "mask") is None
+    assert default(transformer.attention, "is_causal") is False
+    assert default(transformer.train, "build") is transformer.build_model
+    assert default(transformer.Translator.from_pretrained, "device") == "auto"

@@ -1,0 +1,205 @@
+"""Text in, text out: a line for a line, whatever it holds and whoever stands beside it."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fixtures_run import TINY_MODEL
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from transformer.checkpoint import CheckpointError, Run
+from transformer.config import DecodingConfig
+from transformer.decoding.translator import Translation, Translator
+from transformer.model.build import build_model
+from transformer.settings.files import load_settings, save_settings
+
+LINES = [
+    "the clock strikes seven .",
+    "",
+    "Is the house old?",
+    "   ",
+    "Today the boy sells the red book.",
+    "x",
+    "\u3000\t",
+    "the dog sleeps",
+]
+ANY_LINE = (
+    st.text(max_size=30)
+    | st.sampled_from(
+        ["", " ", "\t", "\r", "a\rb", "a\nb", "a\u2028b", "\x85", "\x00", "\x1b[31m", "▁", "<s>"]
+    )
+    | st.integers(30, 200).map(lambda length: "long " * length)
+)
+
+
+@pytest.fixture(scope="module")
+def translator(tiny_run) -> Translator:
+    translator = Translator.from_pretrained(tiny_run, device="cpu")
+    translator.warn = lambda _: None
+    return translator
+
+
+@given(lines=st.lists(ANY_LINE, max_size=5))
+@settings(max_examples=20)
+def test_any_lines_give_as_many_lines(lines, translator):
+    outputs = translator.translate(lines, beam_size=1)
+    assert len(outputs) == len(lines)
+    for line, output in zip(lines, outputs, strict=True):
+        assert not {"\n", "\r"} & set(output)
+        output.encode()
+        if not line.strip():
+            assert output == ""
+
+
+def test_a_line_break_that_the_model_says_becomes_a_space(translator, monkeypatch):
+    monkeypatch.setattr(translator.tokenizer, "decode", lambda rows: ["a\nb\r\nc" for _ in rows])
+    assert translator.translate(["the clock"]) == ["a b  c"]
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 60, 10**6])
+def test_a_translation_does_not_depend_on_its_company(translator, batch_tokens):
+    alone = [translator.translate_n_best([line], n_best=2)[0] for line in LINES]
+    changed = Translator(
+        translator.model,
+        translator.tokenizer,
+        model_config=translator.config,
+        decoding=replace(translator.decoding, batch_tokens=batch_tokens),
+    )
+    for order in (range(len(LINES)), reversed(range(len(LINES)))):
+        rows = list(order)
+        together = changed.translate_n_best([LINES[row] for row in rows], n_best=2)
+        for row, found in zip(rows, together, strict=True):
+            assert [output.tokens for output in found] == [output.tokens for output in alone[row]]
+            expected = [output.score for output in alone[row]]
+            assert [output.score for output in found] == pytest.approx(expected, rel=1e-4)
+
+
+def test_batches_keep_to_their_budget_and_hold_every_line_once(translator):
+    sources = [[5] * length for length in (3, 0, 9, 1, 4, 4, 30, 0, 2)]
+    translator = Translator(
+        translator.model,
+        translator.tokenizer,
+        model_config=translator.config,
+        decoding=DecodingConfig(batch_tokens=24),
+    )
+    batches = list(translator.batches(sources, beam_size=2))
+    assert sorted(row for rows in batches for row in rows) == [0, 2, 3, 4, 5, 6, 8]
+    assert batches[0] == [6]  # longer than the budget: alone
+    for rows in batches[1:]:
+        assert 2 * len(rows) * max(len(sources[row]) for row in rows) <= 24
+
+
+def test_a_line_that_is_too_long_is_cut_and_its_number_told(translator):
+    warnings: list[str] = []
+    told = Translator(translator.model, translator.tokenizer, model_config=TINY_MODEL, warn=warnings.append)
+    long = "the clock " * 100
+    found = told.translate_n_best(["a", "", long, "b"], n_best=1, beam_size=1, first_line=40)
+    assert len(found) == 4
+    (warning,) = warnings
+    length = len(told.tokenizer.encode([long])[0]) + 1
+    assert warning == f"line 42 has {length} tokens; only its first 64 are translated"
+
+
+def test_translations_end_at_the_papers_limit(translator):
+    for line, output in zip(LINES, translator.translate_n_best(LINES, n_best=1), strict=True):
+        source = translator.tokenizer.encode([line])[0] + [2]
+        assert len(output[0].tokens) <= len(source) + translator.decoding.max_extra
+
+
+def test_n_best_are_different_and_best_first_and_the_first_is_the_translation(translator):
+    found = translator.translate_n_best(LINES, n_best=3, beam_size=4)
+    best = translator.translate(LINES, beam_size=4)
+    for line, outputs, first in zip(LINES, found, best, strict=True):
+        assert len(outputs) == 3
+        assert outputs[0].text == first
+        scores = [output.score for output in outputs]
+        assert scores == sorted(scores, reverse=True)
+        if line.strip():
+            assert len({tuple(output.tokens) for output in outputs}) == 3
+            assert all(score < 0 for score in scores)
+        else:
+            assert outputs == [Translation("", 0.0, [])] * 3
+
+
+def test_no_lines_give_no_lines(translator):
+    assert translator.translate([]) == []
+    assert translator.translate(iter(["x"])) == translator.translate(["x"])
+
+
+def test_the_runs_own_search_is_the_default(translator):
+    own = translator.decoding
+    assert translator.translate(LINES) == translator.translate(
+        LINES, beam_size=own.beam_size, alpha=own.alpha
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_size": 0}, r"decoding\.beam_size is 0; it must be greater than 0"),
+        ({"alpha": -0.5}, r"decoding\.alpha is -0\.5; it must be 0 or more"),
+        ({"alpha": float("nan")}, r"decoding\.alpha is nan"),
+        ({"n_best": 3}, r"n_best is 3; it must be between 1 and beam_size, 2"),
+        ({"n_best": 0}, r"n_best is 0; it must be between 1 and beam_size, 2"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(translator, options, message):
+    with pytest.raises(ValueError, match=message):
+        translator.translate_n_best([""], **{"n_best": 1, **options})
+
+
+# From a run's folder
+
+
+def test_one_checkpoint_of_a_run_can_be_chosen(tiny_run):
+    first, last = (Translator.from_pretrained(Run(tiny_run).checkpoint(step)) for step in (2, 6))
+    weights = [next(model.parameters()) for model in (first.model, last.model)]
+    assert not weights[0].equal(weights[1])
+    assert not first.model.training
+
+
+def test_another_tokenizer_is_refused(tiny_run, tmp_path):
+    from transformer.data.tokenizer import train_tokenizer
+
+    folder = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    lines = ["other words than these", "give another vocabulary"] * 3
+    train_tokenizer(lines, vocab_size=290, normalization="identity").save(folder / "tokenizer.model")
+    with pytest.raises(
+        CheckpointError, match=r"tokenizer\.model: not the tokenizer that .* was trained with"
+    ):
+        Translator.from_pretrained(folder)
+
+
+def test_another_kind_of_model_is_refused(tiny_run, tmp_path):
+    folder = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    config = load_settings(folder / "config.yaml")
+    save_settings(replace(config, model=replace(config.model, kind="decoder_only")), folder / "config.yaml")
+    with pytest.raises(CheckpointError, match="needed here"):
+        Translator.from_pretrained(folder)
+
+
+def test_a_researchers_model_needs_its_own_build(tiny_run):
+    def build(config):
+        model = build_model(config)
+        model.extra = nn.Linear(1, 1)
+        return model
+
+    with pytest.raises(
+        CheckpointError, match=r"lacks extra\.bias \(2 such\); the model was built another way"
+    ):
+        Translator.from_pretrained(tiny_run, build=build)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "0", "cuda:300", "mps"])
+def test_a_device_that_does_not_exist_is_refused(tiny_run, device):
+    with pytest.raises(ValueError, match=f"device is '{device}'; choose auto, cpu, cuda or cuda:N"):
+        Translator.from_pretrained(tiny_run, device=device)
+
+
+def test_the_state_of_a_checkpoint_is_plain_json(tiny_run):
+    state = json.loads((Run(tiny_run).checkpoint(6) / "state.json").read_text())
+    assert state["step"] == 6

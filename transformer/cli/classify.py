@@ -1,0 +1,23 @@
+"""`transformer classify`: the class of each line of standard input."""
+
+import sys
+
+from transformer.cli.lines import add_line_options, standard_input, write_row
+from transformer.settings.parser import command_parser
+
+DESCRIPTION = """Write the most probable class of each line of standard input and its probability,
+LABEL<TAB>PROBABILITY: exactly one line for each line, in order, and an empty one for a blank one."""
+
+
+def run(arguments: list[str], prog: str) -> None:
+    parser = command_parser(prog, DESCRIPTION)
+    add_line_options(parser)
+    options = parser.parse_args(arguments)
+
+    from transformer.decoding.sentences import Classifier
+
+    classifier = Classifier.from_pretrained(options.run, device=options.device)
+    for lines in standard_input(options):
+        for label in classifier.classify(lines):
+            write_row(*([label.name, f"{label.probability:.4f}"] if label else []))
+        sys.stdout.buffer.flush()

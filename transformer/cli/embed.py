@@ -1,0 +1,26 @@
+"""`transformer embed`: a vector for each line of standard input."""
+
+import sys
+
+from transformer.cli.lines import add_line_options, standard_input
+from transformer.data.vectors import require_vector_file, write_vectors
+from transformer.settings.parser import command_parser
+
+DESCRIPTION = """Write a vector of length 1 for each line of standard input, in order: to FILE.npy as an
+array of lines x width, or to FILE.jsonl as one {"text": ..., "embedding": [...]} a line."""
+
+
+def run(arguments: list[str], prog: str) -> None:
+    parser = command_parser(prog, DESCRIPTION)
+    add_line_options(parser)
+    parser.add_argument("--output", required=True, metavar="FILE", help="the file to write, .npy or .jsonl")
+    options = parser.parse_args(arguments)
+    require_vector_file(options.output)
+
+    from transformer.decoding.sentences import Embedder
+
+    embedder = Embedder.from_pretrained(options.run, device=options.device)
+    lines = [line for chunk in standard_input(options) for line in chunk]
+    vectors = embedder.embed(lines)
+    write_vectors(options.output, lines, vectors)
+    print(f"{options.output}: {len(vectors):,} vectors of {vectors.shape[1]} numbers", file=sys.stderr)

@@ -1,0 +1,40 @@
+"""What the commands that read standard input line by line have in common."""
+
+import sys
+from collections.abc import Iterator
+
+from jsonargparse import Namespace
+
+from transformer.cli.translate import in_chunks
+from transformer.data.text import decode_lines
+from transformer.settings.parser import CommandParser
+
+CHUNK = 1000
+"""Lines that are read before they are worked on together."""
+
+
+def add_line_options(parser: CommandParser) -> None:
+    parser.add_argument("--run", required=True, metavar="RUN", help="a run's folder, or a checkpoint in it")
+    parser.add_argument(
+        "--on-error",
+        choices=("error", "skip", "replace"),
+        default="error",
+        help="for a line that is not UTF-8: stop, read it as an empty line, or replace the bad bytes",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def standard_input(options: Namespace) -> Iterator[list[str]]:
+    """The lines, up to `CHUNK` at a time; on a terminal each as it is typed."""
+    lines = decode_lines(sys.stdin.buffer, "standard input", options.on_error)
+    return in_chunks(lines, 1 if sys.stdin.isatty() else CHUNK)
+
+
+def write_row(*columns: str) -> None:
+    sys.stdout.buffer.write(("\t".join(columns) + "\n").encode())
+
+
+def require_positive(options: Namespace, name: str) -> None:
+    value = getattr(options, name)
+    if value < 1:
+        raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")

@@ -1,0 +1,35 @@
+"""`transformer nearest`: the sentences of an index that are nearest to each line of standard input."""
+
+import sys
+
+from transformer.cli.lines import add_line_options, require_positive, standard_input, write_row
+from transformer.data.text import one_line
+from transformer.data.vectors import read_vectors
+from transformer.settings.parser import command_parser
+
+DESCRIPTION = """Write the sentences of an index that are nearest to each line of standard input, nearest
+first, as LINE<TAB>COSINE<TAB>SENTENCE; lines count from 1. `transformer embed` with the same run makes the index."""
+
+
+def run(arguments: list[str], prog: str) -> None:
+    parser = command_parser(prog, DESCRIPTION)
+    add_line_options(parser)
+    parser.add_argument(
+        "--index", required=True, metavar="FILE", help="vectors, .npy or .jsonl; the second has its sentences"
+    )
+    parser.add_argument("--sentences", metavar="FILE", help="the sentences of an index .npy, one a line")
+    parser.add_argument("--count", type=int, default=5, help="sentences for each line")
+    options = parser.parse_args(arguments)
+    require_positive(options, "count")
+    sentences, index = read_vectors(options.index, options.sentences)
+
+    from transformer.decoding.sentences import Embedder, nearest
+
+    embedder = Embedder.from_pretrained(options.run, device=options.device)
+    number = 1
+    for lines in standard_input(options):
+        for line, found in enumerate(nearest(embedder.embed(lines), index, options.count), number):
+            for row, cosine in found:
+                write_row(str(line), f"{cosine:.4f}", one_line(sentences[row]))
+        sys.stdout.buffer.flush()
+        number += len(lines)

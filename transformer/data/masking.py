@@ -1,0 +1,99 @@
+"""Masked language modelling: which tokens of a sentence are hidden, and what stands in their place.
+
+A tokenizer that was trained for it has the token `<mask>`; where a text holds `<mask>`, it is that token.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transformer.data.sentences import SentenceBatches, right_padded
+from transformer.data.tokenizer import EOS_ID, PAD_ID, SPECIAL_IDS, Tokenizer
+
+MASK = "<mask>"
+MASK_ID = len(SPECIAL_IDS)
+"""SentencePiece gives it to the first symbol that is reserved for a user."""
+
+CHOSEN_SHARE = 0.15
+"""Tokens of a sentence that are to be predicted; of these …"""
+MASKED_SHARE = 0.8
+"""… this share is replaced by `<mask>`, …"""
+RANDOM_SHARE = 0.1
+"""… this by a random token, and the rest stays, so that every hidden state has to know its token."""
+
+
+def has_mask(tokenizer: Tokenizer) -> bool:
+    return tokenizer.encode([MASK])[0][-1:] == [MASK_ID]
+
+
+def encode_with_masks(lines: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
+    """The ids of lines in which `<mask>` stands for tokens.
+
+    SentencePiece writes the blank before `<mask>` as a token of its own; a real word begins with its blank,
+    so that such a token is left out.
+    """
+    blank = tokenizer.encode([MASK])[0][:-1]
+    encoded = []
+    for ids in tokenizer.encode(lines):
+        is_kept = (place + 1 == len(ids) or ids[place + 1] != MASK_ID for place in range(len(ids)))
+        encoded.append(
+            [number for number, kept in zip(ids, is_kept, strict=True) if kept or [number] != blank]
+        )
+    return encoded
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """Sentences with tokens hidden; `labels` holds what stood there and PAD at every other place."""
+
+    tokens: Int[Tensor, "batch length"]
+    labels: Int[Tensor, "batch length"]
+    target_tokens: int
+    """Tokens to predict."""
+
+    def to(self, device: torch.device | str) -> "MaskedBatch":
+        return MaskedBatch(self.tokens.to(device), self.labels.to(device), self.target_tokens)
+
+
+def hide(
+    ids: NDArray[np.int64], generator: np.random.Generator, vocab_size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A sentence with 15 % of its tokens hidden, at least one, and the labels of those.
+
+    EOS and a `<mask>` of the text itself are never chosen.
+    """
+    places = np.flatnonzero((ids != EOS_ID) & (ids != MASK_ID))
+    wanted = int(CHOSEN_SHARE * len(places) + generator.random())  # 15 % on average at any length
+    chosen = generator.permutation(places)[: max(1, wanted)]
+    fate = generator.random(len(chosen))
+    others = generator.integers(MASK_ID + 1, vocab_size, len(chosen))
+    tokens, labels = ids.copy(), np.full_like(ids, PAD_ID)
+    labels[chosen] = ids[chosen]
+    tokens[chosen] = np.select(
+        [fate < MASKED_SHARE, fate < MASKED_SHARE + RANDOM_SHARE], [MASK_ID, others], ids[chosen]
+    )
+    return tokens, labels
+
+
+class MaskedBatches(SentenceBatches[MaskedBatch]):
+    """Batches with other tokens hidden each epoch: a function of seed, epoch and sentence, not of the batch."""
+
+    def __init__(self, sentences: Sequence[NDArray[np.int64]], vocab_size: int, **options: int) -> None:
+        self.vocab_size = vocab_size
+        super().__init__(sentences, **options)  # type: ignore[arg-type]
+
+    def fetch(self, rows: NDArray[np.int64]) -> MaskedBatch:
+        tokens, labels = zip(*self.hidden(rows), strict=True)
+        return MaskedBatch(
+            right_padded(tokens), right_padded(labels), sum(int((row != PAD_ID).sum()) for row in labels)
+        )
+
+    def hidden(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        for row, epoch in rows.tolist():
+            generator = np.random.default_rng((self.seed, epoch, row))
+            yield hide(self.sentences[row], generator, self.vocab_size)

@@ -1,0 +1,163 @@
+"""Files of sentences, one a line, with or without labels, as ids in batches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from transformer.config import DataConfig
+from transformer.data.batches import cut_by_tokens
+from transformer.data.epochs import BatchType, EpochBatches
+from transformer.data.running_text import SLICE, place
+from transformer.data.text import CorpusError, read_lines
+from transformer.data.tokenizer import EOS_ID, PAD_ID, Tokenizer
+
+LABEL_LAYOUTS = {"tab": "SENTENCE<TAB>LABEL", "colon": "LABEL:DETAIL SENTENCE"}
+
+
+@dataclass(frozen=True)
+class Sentence:
+    text: str
+    label: str | None
+    """Null where the file has no labels."""
+    where: str
+    """File and line, for errors."""
+
+
+def read_sentences(name: str, label_format: str | None) -> list[Sentence]:
+    """The lines of a plain file (`.gz` and `.xz` too), or of a slice of it, `[:90%]` or `[100:200]`.
+
+    `CorpusError` that names file and line for one without a label, and if there are no lines.
+    """
+    match = SLICE.fullmatch(name)
+    path = match["path"] if match else name
+    lines = list(read_lines(Path(path)))
+    start = place(match["start"], len(lines), "0") if match else 0
+    end = place(match["end"], len(lines), "100%") if match else len(lines)
+    if not lines[start:end]:
+        raise CorpusError(f"{name}: there are no sentences in it")
+    return [
+        split_label(line, label_format, f"{path}, line {number}")
+        for number, line in enumerate(lines[start:end], start=start + 1)
+    ]
+
+
+def split_label(line: str, label_format: str | None, where: str) -> Sentence:
+    if label_format is None:
+        return Sentence(line, None, where)
+    if label_format == "tab":
+        text, tab, label = line.rpartition("\t")
+        label = label if tab else ""
+    else:
+        first, _, text = line.partition(" ")
+        label, colon, _ = first.partition(":")
+        label = label if colon else ""
+    if not label.strip():
+        layout = LABEL_LAYOUTS[label_format]
+        raise CorpusError(f"{where}: no label; data.label_format {label_format} means {layout}")
+    return Sentence(text, label.strip(), where)
+
+
+def class_names(sentences: Sequence[Sentence], data: DataConfig) -> tuple[str, ...]:
+    """The classes in the order of their numbers: those of `data.classes`, or the labels that occur."""
+    if data.classes is not None:
+        names = tuple(name.strip() for name in data.classes.split(","))
+    else:
+        names = tuple(sorted({sentence.label or "" for sentence in sentences}))
+    for sentence in sentences:
+        if sentence.label and "," in sentence.label:
+            raise CorpusError(f"{sentence.where}: the label {sentence.label!r} has a comma in it")
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise CorpusError(f"the classes are {', '.join(names)}; a classifier needs at least two, each once")
+    return names
+
+
+def class_numbers(sentences: Sequence[Sentence], names: Sequence[str]) -> NDArray[np.int64]:
+    number_of = {name: number for number, name in enumerate(names)}
+    for sentence in sentences:
+        if sentence.label not in number_of:
+            raise CorpusError(
+                f"{sentence.where}: the label {sentence.label!r} is none of data.classes, {', '.join(names)}"
+            )
+    return np.array([number_of[sentence.label or ""] for sentence in sentences])
+
+
+def encode_sentences(texts: Sequence[str], tokenizer: Tokenizer, max_tokens: int) -> list[NDArray[np.int64]]:
+    """The ids of each text and EOS; of a longer one its first `max_tokens`, EOS included."""
+    return [np.array([*ids[: max_tokens - 1], EOS_ID]) for ids in tokenizer.encode(texts)]
+
+
+def right_padded(rows: Sequence[NDArray[np.int64]]) -> Int[Tensor, "batch length"]:
+    return pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True, padding_value=PAD_ID)
+
+
+def rows_by_length(sentences: Sequence[NDArray[np.int64]], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Every row once, those of similar length together, at most `batch_tokens` tokens at a time."""
+    lengths = np.array([len(ids) for ids in sentences], dtype=np.int64)
+    yield from cut_by_tokens(np.argsort(lengths, kind="stable"), lengths, max(batch_tokens, *lengths, 1))
+
+
+class SentenceBatches(EpochBatches[BatchType]):
+    """Batches of sentences of similar length, in a seeded order, at most `tokens_per_batch` with padding.
+
+    A plan's rows have two columns, sentence and epoch: a batch may differ from one epoch to the next, but
+    depends on nothing else.
+    """
+
+    def __init__(
+        self, sentences: Sequence[NDArray[np.int64]], *, tokens_per_batch: int, seed: int, shuffle: bool
+    ) -> None:
+        self.sentences = sentences
+        self.lengths = np.array([len(ids) for ids in sentences])
+        self.tokens_per_batch = tokens_per_batch
+        self.seed = seed
+        self.shuffle = shuffle
+        if tokens_per_batch < self.lengths.max():
+            raise ValueError(
+                f"training.tokens_per_batch is {tokens_per_batch}, but a sentence has {self.lengths.max()} "
+                "tokens; raise the first or lower data.max_tokens"
+            )
+        super().__init__()
+
+    def epoch(self, number: int) -> list[NDArray[np.int64]]:
+        generator = np.random.default_rng((self.seed, number))
+        rows = len(self.sentences)
+        ties = generator.permutation(rows) if self.shuffle else np.arange(rows)
+        batches = cut_by_tokens(np.lexsort((ties, self.lengths)), self.lengths, self.tokens_per_batch)
+        if self.shuffle:
+            batches = [batches[at] for at in generator.permutation(len(batches))]
+        return [np.stack([part, np.full_like(part, number)], axis=1) for part in batches]
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """Sentences, right-padded, and the number of each one's class."""
+
+    tokens: Int[Tensor, "batch length"]
+    classes: Int[Tensor, " batch"]
+    target_tokens: int
+    """What is predicted: one class a sentence."""
+
+    def to(self, device: torch.device | str) -> "LabelledBatch":
+        return LabelledBatch(self.tokens.to(device), self.classes.to(device), self.target_tokens)
+
+
+class LabelledBatches(SentenceBatches[LabelledBatch]):
+    """Batches of sentences with their classes."""
+
+    def __init__(
+        self, sentences: Sequence[NDArray[np.int64]], classes: NDArray[np.int64], **options: int
+    ) -> None:
+        self.classes = classes
+        super().__init__(sentences, **options)  # type: ignore[arg-type]
+
+    def fetch(self, rows: NDArray[np.int64]) -> LabelledBatch:
+        chosen = rows[:, 0]
+        tokens = right_padded([self.sentences[row] for row in chosen])
+        return LabelledBatch(tokens, torch.from_numpy(self.classes[chosen]), len(chosen))

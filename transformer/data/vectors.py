@@ -1,0 +1,66 @@
+"""Files of sentence vectors: `.npy` holds the vectors alone, `.jsonl` each beside its sentence."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transformer.data.text import CorpusError, read_lines
+
+SUFFIXES = (".npy", ".jsonl")
+
+
+def require_vector_file(path: str) -> None:
+    if Path(path).suffix not in SUFFIXES:
+        raise ValueError(f"{path}: the name of a file of vectors ends in {' or '.join(SUFFIXES)}")
+
+
+def write_vectors(path: str, sentences: Sequence[str], vectors: NDArray[np.float32]) -> None:
+    if path.endswith(".npy"):
+        np.save(path, vectors, allow_pickle=False)
+        return
+    with Path(path).open("w", encoding="utf-8") as file:
+        for sentence, vector in zip(sentences, vectors.tolist(), strict=True):
+            file.write(json.dumps({"text": sentence, "embedding": vector}, ensure_ascii=False) + "\n")
+
+
+def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[np.float32]]:
+    """The sentences and their vectors; those of `.npy` are the lines of the file `sentences`."""
+    require_vector_file(path)
+    if path.endswith(".jsonl"):
+        return read_jsonl(path)
+    if sentences is None:
+        raise ValueError(f"{path} holds vectors alone; name the file of their sentences, one a line")
+    try:
+        vectors = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise CorpusError(f"{path}: not an array of numbers in numpy's format ({error})") from None
+    texts = list(read_lines(sentences))
+    if vectors.ndim != 2 or len(vectors) != len(texts):
+        raise CorpusError(
+            f"{path} has the shape {vectors.shape} and {sentences} {len(texts)} lines; "
+            "the vectors need one row a line"
+        )
+    return texts, vectors.astype(np.float32)
+
+
+def read_jsonl(path: str) -> tuple[list[str], NDArray[np.float32]]:
+    texts: list[str] = []
+    vectors: list[NDArray[np.float32]] = []
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            entry = json.loads(line)
+            text, vector = entry["text"], np.array(entry["embedding"], dtype=np.float32)
+            if not isinstance(text, str) or vector.ndim != 1 or (vectors and len(vector) != len(vectors[0])):
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise CorpusError(
+                f'{path}, line {number}: not {{"text": …, "embedding": [numbers]}} of the first line\'s width'
+            ) from None
+        texts.append(text)
+        vectors.append(vector)
+    if not texts:
+        raise CorpusError(f"{path}: there are no vectors in it")
+    return texts, np.stack(vectors)

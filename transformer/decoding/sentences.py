@@ -1,0 +1,152 @@
+"""What a trained encoder says of lines: their classes, their vectors, the words that are missing in them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from transformer.config import ModelConfig, Settings
+from transformer.data.masking import MASK, MASK_ID, encode_with_masks
+from transformer.data.sentences import encode_sentences, right_padded, rows_by_length
+from transformer.data.text import one_line
+from transformer.data.tokenizer import EOS_ID, Tokenizer
+from transformer.decoding.pretrained import load_pretrained
+from transformer.model.build import build_model
+
+Build = Callable[[ModelConfig], nn.Module]
+
+
+class Reader:
+    """A model with its tokenizer that reads lines as they were read in training, batch by batch."""
+
+    def __init__(self, model: nn.Module, tokenizer: Tokenizer, settings: Settings) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.settings = settings
+
+    def outputs(
+        self, sentences: Sequence[NDArray[np.int64]]
+    ) -> Iterator[tuple[NDArray[np.int64], Float[Tensor, "batch ..."]]]:
+        """Row numbers and what the model makes of these rows, until every row had its turn."""
+        device = next(self.model.parameters()).device
+        for rows in rows_by_length(sentences, self.settings.decoding.batch_tokens):
+            tokens = right_padded([sentences[row] for row in rows])
+            with torch.no_grad():
+                outputs = self.model(tokens.to(device))
+            yield rows, outputs.float().cpu()
+
+    def encode(self, lines: Sequence[str]) -> list[NDArray[np.int64]]:
+        return encode_sentences(lines, self.tokenizer, self.settings.data.max_tokens)
+
+
+class Label(NamedTuple):
+    """The most probable class of a line."""
+
+    name: str
+    probability: float
+
+
+class Classifier(Reader):
+    """Names the class of lines."""
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, *, build: Build = build_model, device: str = "auto"
+    ) -> "Classifier":
+        """Load a run's folder (its best checkpoint) or one checkpoint of it."""
+        return cls(*load_pretrained(path, task="classification", build=build, device=device))
+
+    def classify(self, lines: Sequence[str]) -> list[Label | None]:
+        """One answer a line; none for a blank line."""
+        names = (self.settings.data.classes or "").split(",")
+        labels: list[Label | None] = [None] * len(lines)
+        for rows, logits in self.outputs(self.encode(lines)):
+            best = logits.softmax(dim=1).max(dim=1)
+            for row, number, probability in zip(rows, best.indices, best.values.tolist(), strict=True):
+                labels[row] = Label(names[number], probability) if lines[row].strip() else None
+        return labels
+
+
+class Embedder(Reader):
+    """Turns lines into vectors of length 1, whose dot products are cosines."""
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, *, build: Build = build_model, device: str = "auto"
+    ) -> "Embedder":
+        """Load a run's folder (its best checkpoint) or one checkpoint of it."""
+        return cls(*load_pretrained(path, task="sentence_embedding", build=build, device=device))
+
+    def embed(self, lines: Sequence[str]) -> NDArray[np.float32]:
+        """(lines, d_model), one row a line, blank lines too."""
+        parts = dict[int, Any]()
+        for rows, vectors in self.outputs(self.encode(lines)):
+            parts.update(zip(rows.tolist(), vectors.numpy(), strict=True))
+        width = self.settings.model.d_model
+        return np.array([parts[row] for row in range(len(lines))], dtype=np.float32).reshape(-1, width)
+
+
+class Candidate(NamedTuple):
+    """A token for a `<mask>`, as text, and its probability."""
+
+    text: str
+    probability: float
+
+
+class MaskFiller(Reader):
+    """Says what may stand where lines have `<mask>`."""
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, *, build: Build = build_model, device: str = "auto"
+    ) -> "MaskFiller":
+        """Load a run's folder (its best checkpoint) or one checkpoint of it."""
+        return cls(*load_pretrained(path, task="masked_language_model", build=build, device=device))
+
+    def fill(self, lines: Sequence[str], *, count: int, first_line: int = 1) -> list[list[list[Candidate]]]:
+        """Per line and `<mask>` the `count` most probable tokens, best first.
+
+        `ValueError` for a line without `<mask>` or one that is too long; `first_line` numbers the first one.
+        """
+        limit = self.settings.data.max_tokens
+        sentences = [np.array([*ids, EOS_ID]) for ids in encode_with_masks(lines, self.tokenizer)]
+        for number, ids in enumerate(sentences, start=first_line):
+            if MASK_ID not in ids:
+                raise ValueError(f"line {number} has no {MASK} to fill")
+            if len(ids) > limit:
+                raise ValueError(f"line {number} has {len(ids)} tokens; the model reads at most {limit}")
+        results: list[list[list[Candidate]]] = [[] for _ in lines]
+        for rows, logits in self.outputs(sentences):
+            for row, row_logits in zip(rows, logits, strict=True):
+                masked = row_logits[np.flatnonzero(sentences[row] == MASK_ID)]
+                results[row] = [self.candidates(scores, count) for scores in masked]
+        return results
+
+    def candidates(self, logits: Float[Tensor, " vocabulary"], count: int) -> list[Candidate]:
+        best = logits.softmax(dim=0).topk(min(count, len(logits)))
+        texts = self.tokenizer.decode([[number] for number in best.indices.tolist()])
+        return [
+            Candidate(one_line(text), probability)
+            for text, probability in zip(texts, best.values.tolist(), strict=True)
+        ]
+
+
+def nearest(
+    queries: NDArray[np.float32], index: NDArray[np.float32], count: int
+) -> list[list[tuple[int, float]]]:
+    """For each query the rows of `index` with the highest cosine, highest first; all have length 1."""
+    if queries.shape[1] != index.shape[1]:
+        raise ValueError(
+            f"the index has vectors of {index.shape[1]} numbers, but this run's have {queries.shape[1]}; "
+            "make the index with the same run"
+        )
+    best = torch.from_numpy(queries @ index.T).topk(min(count, len(index)), dim=1)
+    return [
+        list(zip(rows, cosines, strict=True))
+        for rows, cosines in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]

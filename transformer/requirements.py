@@ -1,0 +1,31 @@
+"""Refusing settings: each check raises a `ValueError` that names the setting and says what is valid."""
+
+import re
+from typing import Any
+
+
+def require(condition: bool, message: str) -> None:
+    """Refuse a setting: `ValueError` with a message that names it and says what is valid."""
+    if not condition:
+        raise ValueError(message)
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    require(value in choices, f"{name} is {value!r}; choose one of {', '.join(choices)}")
+
+
+def require_positive(settings: Any, section: str, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        require(value > 0, f"{section}.{name} is {value}; it must be greater than 0")
+
+
+def require_share(settings: Any, section: str, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        require(0 <= value < 1, f"{section}.{name} is {value}; it must be at least 0 and less than 1")
+
+
+def require_device(name: str) -> None:
+    valid = re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]?))?", name)
+    require(valid is not None, f"device is {name!r}; choose auto, cpu, cuda or cuda:N")

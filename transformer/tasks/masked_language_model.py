@@ -1,0 +1,70 @@
+"""Masked language modelling: plain sentences, and the loss of the tokens that were hidden in them."""
+
+from transformer.config import Settings
+from transformer.data.masking import MASK, MaskedBatches, has_mask
+from transformer.data.sentences import encode_sentences, read_sentences
+from transformer.data.tokenizer import Tokenizer, train_tokenizer
+from transformer.evaluation.validation import MaskedValidation
+from transformer.requirements import require
+from transformer.tasks.task import Prepared
+from transformer.training.objectives import masked_loss
+
+
+class MaskedLanguageModelling:
+    """An encoder that fills gaps; labels that a file has by `data.label_format` are not read."""
+
+    def __init__(self, settings: Settings) -> None:
+        require(
+            settings.data.tokenizer == "sentencepiece",
+            "task masked_language_model reserves a token in the vocabulary; set data.tokenizer sentencepiece",
+        )
+        self.settings = settings
+        self.texts = read_texts(settings.data.train, settings)
+
+    def train_tokenizer(self) -> Tokenizer:
+        data = self.settings.data
+        return train_tokenizer(
+            self.texts, vocab_size=data.vocab_size, normalization=data.normalization, symbols=[MASK]
+        )
+
+    def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
+        require(
+            has_mask(tokenizer),
+            f"{settings.training.start_from}: its tokenizer has no {MASK}; start from another run, or anew",
+        )
+        batches = make_batches(self.texts, tokenizer, settings, shuffle=True)
+        tokens = int(batches.lengths.sum())
+        valid = settings.data.valid
+        return Prepared(
+            batches,
+            masked_loss,
+            None if valid is None else make_validation(valid, tokenizer, settings),
+            {"sentences": len(self.texts), "tokens": tokens},
+            f"{len(self.texts):,} sentences, {tokens:,} tokens",
+        )
+
+
+def read_texts(name: str, settings: Settings) -> list[str]:
+    """The sentences of a file that are not blank."""
+    sentences = read_sentences(name, settings.data.label_format)
+    texts = [sentence.text for sentence in sentences if sentence.text.strip()]
+    require(bool(texts), f"{name}: every line is blank")
+    return texts
+
+
+def make_batches(
+    texts: list[str], tokenizer: Tokenizer, settings: Settings, *, shuffle: bool
+) -> MaskedBatches:
+    return MaskedBatches(
+        encode_sentences(texts, tokenizer, settings.data.max_tokens),
+        tokenizer.vocab_size,
+        tokens_per_batch=settings.training.tokens_per_batch,
+        seed=settings.seed,
+        shuffle=shuffle,
+    )
+
+
+def make_validation(name: str, tokenizer: Tokenizer, settings: Settings) -> MaskedValidation:
+    """The same tokens of a file are hidden each time."""
+    texts = read_texts(name, settings)
+    return MaskedValidation(make_batches(texts, tokenizer, settings, shuffle=False))
