@@ -46,7 +46,7 @@ def run(arguments: list[str], prog: str) -> None:
 def score_translation(options: Namespace, settings: Settings) -> tuple[dict[str, Any], str]:
     from transformer.data.corpus import load_parallel
     from transformer.decoding.translator import Translator
-    from transformer.evaluation.metrics import corpus_scores
+    from transformer.evaluation.metrics import bracket_f1, corpus_scores
     from transformer.evaluation.report import examples, phenomenon_rows, phenomenon_table, score_table
 
     translator = Translator.from_pretrained(options.run, device=options.device)
@@ -56,9 +56,13 @@ def score_translation(options: Namespace, settings: Settings) -> tuple[dict[str,
     scores = corpus_scores(outputs, references)
     has_phenomena = "phenomena" in table.column_names
     rows = list(phenomenon_rows(sources, outputs, references, table["phenomena"])) if has_phenomena else []
+    values = asdict(scores) | {"phenomena": {row.phenomenon: row._asdict() for row in rows}}
     parts = [score_table(scores), *([phenomenon_table(rows)] if rows else [])]
+    if settings.data.target == "parse":
+        values["bracket_f1"] = bracket_f1(outputs, references)
+        parts.append(f"bracket F1   {values['bracket_f1']:.1f}")
     parts += examples(sources, outputs, references, options.show)
-    return asdict(scores) | {"phenomena": {row.phenomenon: row._asdict() for row in rows}}, "\n\n".join(parts)
+    return values, "\n\n".join(parts)
 
 
 FIGURES = {

@@ -1,7 +1,10 @@
 """BLEU and chrF by sacreBLEU, with their signatures, and exact match."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from transformer.data.toyland import phrases
 
 
 @dataclass(frozen=True)
@@ -38,3 +41,18 @@ def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     """Per cent of the lines that equal their reference to the letter; 0 of no lines."""
     pairs = list(zip(hypotheses, references, strict=True))
     return 100 * sum(hypothesis == reference for hypothesis, reference in pairs) / max(1, len(pairs))
+
+
+def bracket_f1(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Labelled bracket F1 of toyland's parses (§6.3) in per cent; a broken parse has no brackets."""
+    found = expected = common = 0
+    for hypothesis, reference in zip(hypotheses, references, strict=True):
+        expected_phrases = Counter(phrases(reference))
+        try:
+            found_phrases = Counter(phrases(hypothesis))
+        except ValueError:
+            found_phrases = Counter()
+        found += found_phrases.total()
+        expected += expected_phrases.total()
+        common += (found_phrases & expected_phrases).total()
+    return 100 * 2 * common / max(1, found + expected)

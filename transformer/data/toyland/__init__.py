@@ -5,7 +5,7 @@ from transformer.data.toyland.baseline import dictionary_translation
 from transformer.data.toyland.corpus import GENERALISATION, SPLITS, Example, generate, split_of
 from transformer.data.toyland.draft import PHENOMENA
 from transformer.data.toyland.oracle import analyse, translate
-from transformer.data.toyland.parse import Constituent, constituents, parse, read_words
+from transformer.data.toyland.parse import Constituent, constituents, parse, phrases, read_words
 from transformer.data.toyland.tree import Branch, Leaf, Node, english_text, german_text
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "german_text",
     "parse",
     "pharaoh",
+    "phrases",
     "read_words",
     "split_of",
     "translate",

@@ -1,5 +1,6 @@
 """The English side of a sentence as a bracketed constituency parse, a target text for §6.3 of the paper."""
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -28,6 +29,12 @@ def read_words(text: str) -> str:
     """The sentence in a parse; `ValueError` if brackets do not match."""
     constituents(text)
     return punctuated([token for token in text.split() if not _is_bracket(token)])
+
+
+def phrases(text: str) -> list[Constituent]:
+    """The constituents that hold others, which bracket F1 counts; a word's own label is none of them."""
+    without_labels = re.sub(r"\([^ ]+ ([^()][^()]*) \)", r"\1", text)
+    return constituents(without_labels)
 
 
 def constituents(text: str) -> list[Constituent]:
