@@ -25,7 +25,7 @@ def updates(default: int = 300) -> int:
 
 
 def toyland_settings(
-    output: str, max_steps: int, rate_scale: float = 1.0, **model: Any
+    output: str, max_steps: int, *, rate_scale: float = 0.5, valid_sample: int = 0, **model: Any
 ) -> transformer.Settings:
     sizes: dict[str, Any] = {"d_model": 128, "num_heads": 4, "d_ff": 512, "num_layers": 2, "dropout": 0.0}
     return transformer.Settings(
@@ -45,6 +45,7 @@ def toyland_settings(
             label_smoothing=0.0,
             tokens_per_batch=1500,
             log_every=50,
+            valid_sample=valid_sample,
         ),
     )
 
@@ -67,7 +68,7 @@ def compare(models: Mapping[str, tuple[Build, Mapping[str, Any]]]) -> None:
     rows, translators = [], {}
     for name, (build, options) in models.items():
         with tempfile.TemporaryDirectory() as folder:
-            transformer.train(toyland_settings(folder, updates(), **options), build=build)
+            transformer.train(toyland_settings(folder, updates(), valid_sample=200, **options), build=build)
             translators[name] = transformer.Translator.from_pretrained(folder, build=build)
             log = [json.loads(line) for line in Path(folder, "log.jsonl").read_text().splitlines()]
         valid = [entry for entry in log if entry["event"] == "valid"][-1]

@@ -3,7 +3,7 @@
 python examples/recurrent.py [UPDATES]
 
 A model of your own needs `forward` for training; for the search `prefill`, `step` and the state's `select`.
-Prints a table of both, trained with the same batches, of about as many parameters.
+Prints a table of both, trained with the same batches.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from demonstration import compare
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-import transformer
+from transformer import KeyValue, ModelBuilder, ModelConfig, build_model, padding_mask
 
 
 @dataclass
@@ -22,11 +22,11 @@ class RecurrentState:
 
     hidden: Tensor
     cell: Tensor
-    memory: transformer.KeyValue
+    memory: KeyValue
     memory_mask: Tensor
 
     def select(self, rows: Tensor) -> "RecurrentState":
-        memory = transformer.KeyValue(*(part[rows] for part in self.memory))
+        memory = KeyValue(*(part[rows] for part in self.memory))
         return RecurrentState(self.hidden[:, rows], self.cell[:, rows], memory, self.memory_mask[rows])
 
 
@@ -34,21 +34,16 @@ class RecurrentEncoderDecoder(nn.Module):
     """Bahdanau et al. (2015) with the attention behind the decoder, as in Luong et al. (2015)."""
 
     def __init__(
-        self,
-        embedding: nn.Embedding,
-        attention: nn.Module,
-        output: nn.Module,
-        config: transformer.ModelConfig,
+        self, embedding: nn.Embedding, attention: nn.Module, output: nn.Module, config: ModelConfig
     ) -> None:
         super().__init__()
-        d_model, layers, dropout = config.d_model, config.num_layers, config.dropout
+        d_model, layers = config.d_model, config.num_layers
+        options = {"batch_first": True, "dropout": config.dropout}
         self.embedding = embedding
-        self.dropout = nn.Dropout(dropout)
-        self.encoder = nn.LSTM(
-            d_model, d_model // 2, layers, bidirectional=True, batch_first=True, dropout=dropout
-        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.encoder = nn.LSTM(d_model, d_model // 2, layers, bidirectional=True, **options)
         self.bridge = nn.Linear(d_model, 2 * layers * d_model)
-        self.decoder = nn.LSTM(d_model, d_model, layers, batch_first=True, dropout=dropout)
+        self.decoder = nn.LSTM(d_model, d_model, layers, **options)
         self.attention = attention  # any of the package's: `record_attention` shows it
         self.combine = nn.Linear(2 * d_model, d_model)
         self.output = output
@@ -64,11 +59,10 @@ class RecurrentEncoderDecoder(nn.Module):
         """The reader from the right has seen the whole source at its first word: there the decoder starts."""
         lengths = (src_tokens != self.pad_id).sum(dim=1).cpu()
         packed = pack_padded_sequence(self.embed(src_tokens), lengths, batch_first=True, enforce_sorted=False)
-        length = src_tokens.shape[1]
-        memory, _ = pad_packed_sequence(self.encoder(packed)[0], batch_first=True, total_length=length)
+        memory = pad_packed_sequence(self.encoder(packed)[0], True, total_length=src_tokens.shape[1])[0]
         start = torch.tanh(self.bridge(memory[:, 0])).unflatten(1, (2, self.decoder.num_layers, -1))
         hidden, cell = start.permute(1, 2, 0, 3).contiguous()  # (2, layers, B, D)
-        mask = transformer.padding_mask(src_tokens, self.pad_id)
+        mask = padding_mask(src_tokens, self.pad_id)
         return RecurrentState(hidden, cell, self.attention.project_kv(memory), mask)
 
     def read(self, tokens: Tensor, state: RecurrentState) -> Tensor:
@@ -85,8 +79,8 @@ class RecurrentEncoderDecoder(nn.Module):
         return self.read(tokens[:, None], state)[:, -1]
 
 
-def build(config: transformer.ModelConfig) -> nn.Module:
-    builder = transformer.ModelBuilder(config)
+def build(config: ModelConfig) -> nn.Module:
+    builder = ModelBuilder(config)
     embedding = builder.vocabulary()
     model = RecurrentEncoderDecoder(embedding, builder.attention(), builder.output(embedding), config)
     builder.initialise(model)
@@ -94,7 +88,8 @@ def build(config: transformer.ModelConfig) -> nn.Module:
 
 
 def main() -> None:
-    compare({"Transformer": (transformer.build_model, {}), "LSTM with attention": (build, {"d_model": 152})})
+    lstm = {"d_model": 152, "rate_scale": 2.0}  # as many parameters, and the best of three rates
+    compare({"Transformer": (build_model, {}), "LSTM with attention": (build, lstm)})
 
 
 if __name__ == "__main__":

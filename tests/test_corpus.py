@@ -139,7 +139,9 @@ def refused(name, source="en", target="de"):
 
 def test_toyland_knows_one_direction_and_its_splits():
     assert re.match("toyland has no split 'dev'; choose one of train, valid, test", refused("toyland:dev"))
-    assert re.match("toyland goes from en to de or parse, not from de to en", refused("toyland:train", "de", "en"))
+    assert re.match(
+        "toyland goes from en to de or parse, not from de to en", refused("toyland:train", "de", "en")
+    )
 
 
 @pytest.mark.parametrize("extra", [1, 3])

@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def classifier(folder: Path) -> Path:
-    data = {"train": f"{folder}/labelled[:18]", "valid": f"{folder}/labelled[18:]", "label_format": "tab"}
+    data = {"train": f"{folder}/labelled[:16]", "valid": f"{folder}/labelled[16:]", "label_format": "tab"}
     return train(settings(folder / "classifier", "classification", data, max_steps=150))
 
 
@@ -110,9 +110,12 @@ def test_evaluate_prints_what_validation_says(
         assert list(values)[2:] == names
         table = call("evaluate", "--run", run, "--data", folder / text)[1]
         assert len(table.splitlines()) == len(names)
-    assert json.loads(call("evaluate", "--run", classifier, "--data", folder / "labelled", "--json")[1])[
-        "accuracy"
-    ] == 100
+    assert (
+        json.loads(call("evaluate", "--run", classifier, "--data", folder / "labelled", "--json")[1])[
+            "accuracy"
+        ]
+        == 100
+    )
 
 
 @pytest.mark.parametrize("name", ["classifier", "masked", "embedder"])

@@ -174,7 +174,7 @@ def head(name: str) -> torch.nn.Module:
         "classifier": lambda: SequenceClassifier(encoder, 3),
         "embedder": lambda: SentenceEmbedder(encoder),
     }
-    return heads[name]().eval()
+    return heads[name]().eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize("name", ["masked", "classifier", "embedder"])
@@ -189,7 +189,7 @@ def test_a_batch_equals_its_rows_and_pads_change_nothing(name: str) -> None:
 
 def test_pooling_is_the_mean_of_real_tokens() -> None:
     rows = random_rows(3, 7)
-    embedder = head("embedder").requires_grad_(False)
+    embedder = head("embedder")
     for row, vector in zip(rows, embedder(right_padded(rows)), strict=True):
         mean = embedder.encoder(torch.tensor([row]))[0].mean(dim=0)
         assert_close(vector, mean / mean.norm())
@@ -278,7 +278,9 @@ def test_the_sum_is_over_sentences_however_they_are_batched() -> None:
 
     def total(tokens: int) -> float:
         batches = LabelledBatches(rows, classes, tokens_per_batch=tokens, seed=1, shuffle=True)
-        return sum(float(classification_loss(model, b, label_smoothing=0.1).total) for b in batches.one_pass())
+        return sum(
+            float(classification_loss(model, b, label_smoothing=0.1).total) for b in batches.one_pass()
+        )
 
     assert total(14) == pytest.approx(total(500), rel=1e-5)
 
@@ -290,7 +292,10 @@ def test_the_sum_is_over_sentences_however_they_are_batched() -> None:
     ("changes", "message"),
     [
         ({"task": "classification"}, "model.kind is encoder_decoder, and task is 'classification'; choose"),
-        ({"task": "translation", "model": ModelConfig(kind="encoder_only")}, "choose one of masked_language_"),
+        (
+            {"task": "translation", "model": ModelConfig(kind="encoder_only")},
+            "choose one of masked_language_",
+        ),
         ({"training": TrainingConfig(start_from="runs/x")}, "training.start_from is for model.kind encoder_"),
     ],
 )

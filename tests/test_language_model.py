@@ -149,9 +149,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_text_is_learned_and_continued(run: Path) -> None:
     pieces: list[str] = []
-    text = TextGenerator.from_pretrained(run).continue_text(
-        "quick br", max_length=24, write=pieces.append
-    )
+    text = TextGenerator.from_pretrained(run).continue_text("quick br", max_length=24, write=pieces.append)
     assert text == "quick brown fox\njumps over a laz"
     assert "".join(pieces) == text
 

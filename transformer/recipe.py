@@ -44,7 +44,8 @@ def train(
 
     `build` makes the model, of an encoder-only one all but the head; a researcher passes an own one. With
     `resume` an unfinished run goes on from its last checkpoint, to the bit on a CPU, and a run that does not
-    exist yet starts. `say` is told in a line what is being done. `ValueError` if the folder holds a run and `resume` is not set, or another one.
+    exist yet starts. `say` is told in a line what is being done. `ValueError` if the folder holds a run and
+    `resume` is not set, or if it holds another one.
     """
     require_trainable(settings.model)
     run = Run(Path(settings.output))

@@ -8,7 +8,8 @@ from transformer.data.vectors import read_vectors
 from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Write the sentences of an index that are nearest to each line of standard input, nearest
-first, as LINE<TAB>COSINE<TAB>SENTENCE; lines count from 1. `transformer embed` with the same run makes the index."""
+first, as LINE<TAB>COSINE<TAB>SENTENCE; lines count from 1. `transformer embed` with the same run makes the
+index."""
 
 
 def run(arguments: list[str], prog: str) -> None:

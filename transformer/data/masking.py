@@ -81,7 +81,7 @@ def hide(
 
 
 class MaskedBatches(SentenceBatches[MaskedBatch]):
-    """Batches with other tokens hidden each epoch: a function of seed, epoch and sentence, not of the batch."""
+    """Batches with other tokens hidden each epoch: a function of seed, epoch and sentence alone."""
 
     def __init__(self, sentences: Sequence[NDArray[np.int64]], vocab_size: int, **options: int) -> None:
         self.vocab_size = vocab_size

@@ -1,0 +1,120 @@
+"""Accuracy of the small classifiers on TREC and SST-2, from scratch and from a masked language model.
+
+TRANSFORMER_DATA=data python benchmarks/classification.py [--set trec] [--seeds 3] [--output FOLDER]
+
+Trains configs/trec.yaml or configs/sst2.yaml with each seed, anew and from a masked language model of the
+same sentences (one, trained first), and prints the accuracy on the test part: mean and 95 % interval
+(Student's t) over the seeds. Beside it: always the most frequent class, and logistic regression on counts of
+words and pairs of words. Needs the extra `benchmarks`. A run that is there already is not trained again.
+"""
+
+import argparse
+import os
+import platform
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import sklearn
+import torch
+from scipy import stats
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+import transformer
+from transformer.config import Settings
+from transformer.data.sentences import Sentence, read_sentences
+from transformer.decoding.sentences import Classifier
+
+ROOT = Path(__file__).parents[1]
+
+
+def recipe(name: str, data: Path, output: Path, seed: int) -> Settings:
+    """A recipe with its files in the folder `data` and a run folder of its own."""
+    settings = transformer.load_settings(ROOT / "configs" / f"{name}.yaml")
+    files = {
+        part: value.replace("data/", f"{data}/", 1)
+        for part in ("train", "valid", "test")
+        if (value := getattr(settings.data, part)) is not None
+    }
+    return replace(
+        settings, output=str(output / f"{name}_{seed}"), seed=seed, data=replace(settings.data, **files)
+    )
+
+
+def train_once(settings: Settings) -> Path:
+    started = time.perf_counter()
+    run = transformer.train(settings, resume=True)
+    print(f"  {run}: {time.perf_counter() - started:.0f} s", flush=True)
+    return run
+
+
+def accuracy(labels: list[str | None], sentences: list[Sentence]) -> float:
+    pairs = zip(labels, sentences, strict=True)
+    return 100 * float(np.mean([label == sentence.label for label, sentence in pairs]))
+
+
+def accuracy_of_run(run: Path, test: list[Sentence]) -> float:
+    labels = Classifier.from_pretrained(run).classify([sentence.text for sentence in test])
+    return accuracy([label.name if label else None for label in labels], test)
+
+
+def with_interval(values: list[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.1f} %"
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
+    return f"{np.mean(values):.1f} ± {half:.1f} %  ({', '.join(f'{value:.1f}' for value in values)})"
+
+
+def print_baselines(train: list[Sentence], test: list[Sentence]) -> None:
+    most_frequent = Counter(sentence.label for sentence in train).most_common(1)[0][0]
+    print(f"{'always ' + str(most_frequent):<34}{accuracy([most_frequent] * len(test), test):.1f} %")
+    # Every token counts, "?" and "'s" too; scikit-learn's own pattern drops tokens of one letter.
+    words = CountVectorizer(ngram_range=(1, 2), token_pattern=r"\S+")
+    model = make_pipeline(words, LogisticRegression(max_iter=1000))
+    model.fit([sentence.text for sentence in train], [sentence.label for sentence in train])
+    found = model.predict([sentence.text for sentence in test])
+    print(f"{'logistic regression':<34}{accuracy(list(found), test):.1f} %", flush=True)
+
+
+def measure(name: str, data: Path, output: Path, seeds: int) -> None:
+    settings = recipe(name, data, output, 1)
+    label_format, train_name = settings.data.label_format, settings.data.train.partition("[")[0]
+    train = read_sentences(train_name, label_format)  # the baselines need no validation part
+    test = read_sentences(str(settings.data.test), label_format)
+    print(f"{name}: {len(train):,} sentences to train on, {len(test):,} to test on")
+    print_baselines(train, test)
+    start = train_once(recipe(f"{name}_masked", data, output, 1))
+    scratch, started = [], []
+    for seed in range(1, seeds + 1):
+        anew = recipe(name, data, output, seed)
+        scratch.append(accuracy_of_run(train_once(anew), test))
+        training = replace(anew.training, start_from=str(start))
+        pretrained = replace(anew, output=f"{anew.output}_started", training=training)
+        started.append(accuracy_of_run(train_once(pretrained), test))
+    print(f"{'Transformer from scratch':<34}{with_interval(scratch)}")
+    print(f"{'Transformer from a masked LM':<34}{with_interval(started)}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--set", choices=("trec", "sst2"), action="append", help="both where none is named")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
+    parser.add_argument("--output", default="runs/classification", help="folder of the runs")
+    options = parser.parse_args()
+    data = Path(os.environ.get("TRANSFORMER_DATA", "data"))
+    print(
+        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"scikit-learn {sklearn.__version__}"
+    )
+    for name in options.set or ("trec", "sst2"):
+        measure(name, data, Path(options.output), options.seeds)
+
+
+if __name__ == "__main__":
+    main()
