@@ -4,7 +4,8 @@ TRANSFORMER_DATA=data python benchmarks/retrieval.py [--seeds 1] [--output runs/
 
 Trains configs/multi30k_embeddings.yaml with its Transformer and, in the same way, with a mean of word
 embeddings in its place. Prints P@1 of the right caption of test_2016_flickr in the other language among all
-1,000 of the test and 5,000 of the training text, in both directions. A run that is there already is not trained again.
+1,000 of the test and 5,000 of the training text, in both directions. A run
+that is there already is not trained again.
 """
 
 import argparse

@@ -63,8 +63,10 @@ def main() -> None:
     print("\nthe score of the same two words, by their positions; the first head of the first layer")
     for positions in ([3, 5], [103, 105], [3, 6]):
         places = torch.tensor([positions])
-        scores = attention.project_q(words, places) @ attention.project_kv(words, places).keys.mT
-        print(f"{positions[0]:>4} and {positions[1]:>3}: {float(scores[0, 0, 0, 1]):8.4f}")
+        scores = (
+            attention.project_q(words, places) @ attention.project_kv(words, places).keys.mT
+        )  # (1, H, 2, 2)
+        print(f"{positions[0]:>4} and {positions[1]:>3}: {scores[0, 0, 0, 1].item():8.4f}")
 
 
 if __name__ == "__main__":

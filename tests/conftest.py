@@ -21,6 +21,8 @@ import torch  # noqa: E402
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=40)
 hypothesis.settings.load_profile("repeatable")
 
+torch.set_num_threads(1)  # the models are tiny: a second thread would mostly wait for the first
+
 
 @pytest.fixture(autouse=True)
 def seed() -> int:

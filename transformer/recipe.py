@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from transformer.checkpoint import CheckpointError, Run, find_run, load_model, read_manifest
-from transformer.config import ModelConfig, Settings, TaskName
+from transformer.config import ModelConfig, Settings, TaskName, setting_names
 from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, load_tokenizer
 from transformer.hardware import choose_device, choose_precision
 from transformer.model.build import build_model
@@ -115,15 +117,14 @@ def require_trainable(model: ModelConfig) -> None:
 
 def require_same(before: Settings, now: Settings, run: Run) -> None:
     """Refuse to go on with another model, text or order; how long and where to train may change."""
-    for section in ("model", "data"):
-        old, new = asdict(getattr(before, section)), asdict(getattr(now, section))
-        for name, value in new.items():
-            if value != old[name]:
-                raise CheckpointError(
-                    f"{run.path} was trained with {section}.{name} {old[name]!r}, not {value!r}; "
-                    "resume with its own config.yaml, or choose another --output"
-                )
+    old, new = asdict(before), asdict(now)
+    fixed = [name for name in setting_names() if name.startswith(("model.", "data."))]
+    for name in (*fixed, "seed", "training.tokens_per_batch"):
+        old_value, new_value = (reduce(getitem, name.split("."), tree) for tree in (old, new))
+        if old_value != new_value:
+            raise CheckpointError(
+                f"{run.path} was trained with {name} {old_value!r}, not {new_value!r}; "
+                "resume with its own config.yaml, or choose another --output"
+            )
     if before.trained_task != now.trained_task:
         raise CheckpointError(f"{run.path} was trained for {before.trained_task}, not {now.trained_task}")
-    if before.seed != now.seed:
-        raise CheckpointError(f"{run.path} was trained with seed {before.seed}, not {now.seed}")

@@ -5,8 +5,8 @@ import sys
 from transformer.settings.command_line import read_settings
 from transformer.settings.parser import CommandParser
 
-DESCRIPTION = """Train a model from settings. Without any, the paper's base model learns the built-in toyland;
-with --config FILE the settings of a recipe, and more --config FILE and --section.key VALUE change them."""
+DESCRIPTION = """Train a model from settings: --config FILE names a recipe, for example configs/toyland.yaml,
+and more --config FILE and --section.key VALUE change it. The defaults are the paper's base model."""
 
 
 def run(arguments: list[str], prog: str) -> None:

@@ -79,7 +79,8 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             state.step = step
             bar.update()
-            if step % settings.log_every == 0 or is_last:
+            is_saving = step % settings.save_every == 0 or is_last
+            if step % settings.log_every == 0 or is_saving:  # reading refuses what must not be saved
                 values = meter.read(step)
                 bar.set_postfix_str(f"loss {values['loss']:.3f}, {values['tokens_per_second']:,.0f} tokens/s")
                 log("train", step, rate=rate, gradient_norm=float(norm), **values)
@@ -87,9 +88,9 @@ def fit(
                 with meter.paused(), autocast(device, precision):
                     metrics = evaluate(model.eval())
                 log("valid", step, **metrics)
-                is_best = state.best_loss is None or metrics["loss"] < state.best_loss
+                is_best = metrics["loss"] < state.best_loss
                 state.best_loss = metrics["loss"] if is_best else state.best_loss
-            if step % settings.save_every == 0 or is_last or is_best:
+            if is_saving or is_best:
                 with meter.paused():
                     state.save(run, tokenizer_hash=tokenizer_hash, keep=settings.keep, is_best=is_best)
                 log("save", step)

@@ -1,6 +1,7 @@
 """Everything that an update depends on, to and from a checkpoint, so that a resumed run equals one without a
 break: parameters, Adam's moments, random states, the position in the data and what was best so far."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ class TrainingState:
     batches: EpochBatches[Any]
     step: int = 0
     """Updates done."""
-    best_loss: float | None = None
+    best_loss: float = math.inf
     """The lowest validation loss so far."""
 
     def save(self, run: Run, *, tokenizer_hash: str, keep: int, is_best: bool) -> Path:
@@ -42,7 +43,11 @@ class TrainingState:
                 OPTIMIZER: self.optimizer_tensors(),
                 RANDOM: random_states(),
             },
-            state={"step": self.step, "best_loss": self.best_loss, "batches": self.batches.state_dict()},
+            state={
+                "step": self.step,
+                "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
+                "batches": self.batches.state_dict(),
+            },
             tokenizer_hash=tokenizer_hash,
         )
         if is_best:
@@ -56,7 +61,8 @@ class TrainingState:
         self.load_optimizer(read_tensors(folder / OPTIMIZER))
         set_random_states(read_tensors(folder / RANDOM))
         state = read_state(folder)
-        self.step, self.best_loss = state["step"], state["best_loss"]
+        self.step = state["step"]
+        self.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]  # JSON has no ∞
         self.batches.load_state_dict(state["batches"])
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
