@@ -39,7 +39,7 @@ def toyland_settings(
         ),
         training=transformer.TrainingConfig(
             max_steps=max_steps,
-            warmup_steps=max(1, max_steps // 8),
+            warmup_steps=125,
             rate_scale=rate_scale,
             cooldown=0.5,
             label_smoothing=0.0,
