@@ -6,7 +6,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 IN_VENV := .venv/bin/python -m
 
 # glibc gives freed memory back to the system and a CPU training asks for the same pages again in the next
-# update; with these two it keeps them (docs/performance.md).
+# update; with these two it keeps them (docs/reproducing.md).
 export MALLOC_MMAP_THRESHOLD_ = 1000000000
 export MALLOC_TRIM_THRESHOLD_ = 1000000000
 export TOKENIZERS_PARALLELISM = false
@@ -19,7 +19,7 @@ help:  ## show this list
 
 setup: .venv/core  ## make .venv and install the package
 
-demo: .venv/core  ## train on the built-in corpus, evaluate, translate: about 6 minutes on two CPU cores
+demo: .venv/core  ## train on the built-in corpus, evaluate, translate: about 5 minutes on two CPU cores
 	$(IN_VENV) transformer train --config configs/toyland.yaml --resume
 	$(IN_VENV) transformer evaluate --run runs/toyland --show 5
 	@printf '%s\n' \

@@ -203,7 +203,6 @@ def test_the_recurrent_model_reads_in_any_chunks(example: Any) -> None:
     assert_close(torch.cat(chunks, dim=1), model(src_tokens, tgt_tokens))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", PARTS)
 def test_an_example_runs(name: str, tmp_path: Path) -> None:
     printed = run(str(ROOT / f"examples/{name}.py"), "4", folder=tmp_path)
@@ -211,7 +210,6 @@ def test_an_example_runs(name: str, tmp_path: Path) -> None:
     assert "The old man buys a red apple." in printed
 
 
-@pytest.mark.slow
 def test_the_comparison_with_the_recurrent_model_runs(tmp_path: Path) -> None:
     printed = run(str(ROOT / "examples/recurrent.py"), "4", folder=tmp_path)
     assert "after 4 updates" in printed

@@ -39,7 +39,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def training_attention(device: torch.device) -> AbstractContextManager[object]:
     """The kernels of fused attention that train fastest.
 
-    On a CPU the flash kernel's backward pass takes most of an update at a translation's lengths; the plain
-    products make the whole update 1.5 to 2.4 times faster (`benchmarks/attention_kernels.py`).
+    On a CPU the flash kernel's backward pass takes most of an update at a translation's lengths; with the
+    plain products a whole update is up to 2.6 times faster (`benchmarks/attention_kernels.py`).
     """
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
