@@ -62,10 +62,10 @@ def train(
     task = TASKS[settings.trained_task](settings)
     start_from = settings.training.start_from if last is None else None
     start = None if start_from is None else find_run(start_from)
-    run.path.mkdir(parents=True, exist_ok=True)
     if last is None:
         say("making the tokenizer")
         made = task.train_tokenizer() if start is None else load_tokenizer(start[0].tokenizer)
+        run.path.mkdir(parents=True, exist_ok=True)
         made.save(run.tokenizer)
     tokenizer = load_tokenizer(run.tokenizer)
     settings = replace(task.settings, model=replace(settings.model, vocab_size=tokenizer.vocab_size))
@@ -75,10 +75,7 @@ def train(
 
     say("tokenizing")
     prepared = task.prepare(tokenizer, settings)
-    torch.manual_seed(settings.seed)
-    model = with_head(build(settings.model), settings).to(device)
-    if start is not None:
-        load_model(model.encoder, start[1], part="encoder.")  # type: ignore[arg-type]
+    model = make_model(settings, build, None if start is None else start[1]).to(device)
     state = TrainingState(model, make_optimizer(model, settings.training), prepared.batches)
     if last is not None:
         if read_manifest(last)["tokenizer"] != tokenizer.digest:
@@ -104,6 +101,17 @@ def train(
         objective=prepared.objective,
     )
     return run.path
+
+
+def make_model(
+    settings: Settings, build: Callable[[ModelConfig], nn.Module], start: Path | None
+) -> nn.Module:
+    """The model with its task's head, initialised by the seed; its encoder from the checkpoint `start`."""
+    torch.manual_seed(settings.seed)
+    model = with_head(build(settings.model), settings)
+    if start is not None:
+        load_model(model.encoder, start, part="encoder.")  # type: ignore[arg-type]
+    return model
 
 
 def require_trainable(model: ModelConfig) -> None:
