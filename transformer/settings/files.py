@@ -1,6 +1,6 @@
 """Settings from YAML files, and back into a run's `config.yaml`.
 
-The files are read against the tree of `config.py`, so that an error can name the setting, the file and what
+The files are read against the tree of `config/`, so that an error can name the setting, the file and what
 would have been right.
 """
 

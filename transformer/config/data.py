@@ -1,0 +1,52 @@
+"""The text and its tokens (§5.1)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from transformer.requirements import require_choice, require_positive
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the text comes from and how it becomes tokens (§5.1).
+
+    A parallel text is named by a path without its language ending (`corpus/train` for `corpus/train.en` and
+    `corpus/train.de`, also `.gz` and `.xz`), a json, jsonl, csv or parquet file, a Hub id with its split
+    (`wmt/wmt14:de-en:train`), or `toyland:SPLIT`. Any of them may end in `[:N]`: its first N pairs. The text
+    of a language model is a plain file, and may end in a slice of its characters, `[:90%]` or `[90%:]`. So
+    are the sentences of a masked language model and of a classifier, and their slices count lines.
+    """
+
+    train: str = "toyland:train"
+    """Text to train on."""
+    valid: str | None = "toyland:valid"
+    """Text to validate on while training; null: none."""
+    test: str | None = "toyland:test"
+    """Text that `transformer evaluate` takes when none is named."""
+    source: str = "en"
+    """Language, or column, to translate from."""
+    target: str = "de"
+    """Language, or column, to translate into."""
+    tokenizer: Literal["sentencepiece", "characters"] = "sentencepiece"
+    """SentencePiece BPE with byte fallback, shared by both languages, or, for language models, single
+    characters; made from the training text."""
+    vocab_size: int = 37_000
+    """Entries of the vocabulary that SentencePiece is trained to."""
+    normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
+    """SentencePiece's normalisation rule; identity leaves every character as it is."""
+    max_tokens: int = 256
+    """Longest side of a training pair, EOS included; longer pairs are dropped and counted."""
+    context: int = 256
+    """Tokens of a block of a language model's text."""
+    label_format: Literal["tab", "colon"] | None = None
+    """Where each line of a file of sentences has its label: `SENTENCE<TAB>LABEL`, `LABEL:DETAIL SENTENCE`
+    (the detail is not used); null: it has none."""
+    classes: str | None = None
+    """Labels that a classifier tells apart, with commas between; null: those of the training text."""
+
+    def __post_init__(self) -> None:
+        require_choice("data.tokenizer", self.tokenizer, ("sentencepiece", "characters"))
+        rules = ("nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity")
+        require_choice("data.normalization", self.normalization, rules)
+        require_positive(self, "data", "vocab_size", "max_tokens", "context")
+        require_choice("data.label_format", self.label_format or "null", ("tab", "colon", "null"))

@@ -1,0 +1,70 @@
+"""The updates (§5.2–5.4)."""
+
+from dataclasses import dataclass
+
+from transformer.requirements import require, require_positive, require_share
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the model is trained (§5.2–5.4)."""
+
+    max_steps: int = 100_000
+    """Updates of the parameters."""
+    warmup_steps: int = 4000
+    """Updates over which the rate rises (equation 3)."""
+    rate_scale: float = 1.0
+    """Factor on the rate of equation 3."""
+    cooldown: float = 0.0
+    """Share of the updates, at the end, over which the rate falls linearly to 0; the paper has none."""
+    label_smoothing: float = 0.1
+    """Share of the target's mass that is spread evenly over the vocabulary (§5.4)."""
+    temperature: float = 0.05
+    """What cosines are divided by where sentence embeddings are trained; lower is stricter."""
+    start_from: str | None = None
+    """Run whose encoder and tokenizer an encoder-only model starts from; null: random values."""
+    tokens_per_batch: int = 25_000
+    """Most target tokens, and most source tokens, of a batch, padding included."""
+    accumulate: int = 1
+    """Batches whose gradients are summed into one update."""
+    adam_beta1: float = 0.9
+    """Adam's decay of the mean gradient."""
+    adam_beta2: float = 0.98
+    """Adam's decay of the mean squared gradient."""
+    adam_epsilon: float = 1e-9
+    """Adam's ε."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW); the paper has none."""
+    max_norm: float | None = None
+    """Gradients are scaled down to this norm; null: never, the norm is only logged."""
+    compile: bool = False
+    """Whether the model runs through torch.compile (needs a C++ compiler on the CPU)."""
+    log_every: int = 100
+    """Updates between lines of the log."""
+    valid_every: int = 1000
+    """Updates between validations."""
+    valid_sample: int = 200
+    """Validation sentences that are translated for exact match and BLEU; 0: only the loss is computed."""
+    save_every: int = 1000
+    """Updates between checkpoints; the last update is always saved."""
+    keep: int = 5
+    """Newest checkpoints that are kept; the best one is kept as well."""
+
+    def __post_init__(self) -> None:
+        require_positive(
+            self,
+            "training",
+            *("max_steps", "warmup_steps", "rate_scale", "tokens_per_batch", "accumulate", "adam_epsilon"),
+            *("temperature", "log_every", "valid_every", "save_every", "keep"),
+        )
+        require_share(self, "training", "label_smoothing", "adam_beta1", "adam_beta2")
+        require(
+            0 <= self.cooldown <= 1, f"training.cooldown is {self.cooldown}; it is a share between 0 and 1"
+        )
+        for name in ("weight_decay", "valid_sample"):
+            value = getattr(self, name)
+            require(value >= 0, f"training.{name} is {value}; it must be 0 or more")
+        require(
+            self.max_norm is None or self.max_norm > 0,
+            f"training.max_norm is {self.max_norm}; it must be null or greater than 0",
+        )
