@@ -27,9 +27,9 @@ class DataConfig:
     """Language, or column, to translate from."""
     target: str = "de"
     """Language, or column, to translate into."""
-    tokenizer: Literal["sentencepiece", "characters"] = "sentencepiece"
-    """SentencePiece BPE with byte fallback, shared by both languages, or, for language models, single
-    characters; made from the training text."""
+    tokenizer: Literal["sentencepiece", "characters", "moses"] = "sentencepiece"
+    """SentencePiece BPE with byte fallback, shared by both languages; for language models also single
+    characters; for translation also moses: small letters and Moses' words, then SentencePiece."""
     vocab_size: int = 37_000
     """Entries of the vocabulary that SentencePiece is trained to."""
     normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
@@ -45,7 +45,7 @@ class DataConfig:
     """Labels that a classifier tells apart, with commas between; null: those of the training text."""
 
     def __post_init__(self) -> None:
-        require_choice("data.tokenizer", self.tokenizer, ("sentencepiece", "characters"))
+        require_choice("data.tokenizer", self.tokenizer, ("sentencepiece", "characters", "moses"))
         rules = ("nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity")
         require_choice("data.normalization", self.normalization, rules)
         require_positive(self, "data", "vocab_size", "max_tokens", "context")

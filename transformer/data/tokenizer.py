@@ -91,9 +91,11 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
             return load_marian_tokenizer(path)
         model = path.read_bytes()
         if model.startswith(b"{"):
-            from transformer.data.characters import load_character_tokenizer  # it needs this module
+            # They need this module.
+            from transformer.data.characters import load_character_tokenizer
+            from transformer.data.moses import load_moses_tokenizer, names_moses
 
-            return load_character_tokenizer(model)
+            return (load_moses_tokenizer if names_moses(model) else load_character_tokenizer)(model)
         return SentencePieceTokenizer(model)
     except OSError as error:
         raise ValueError(f"{error.filename}: {error.strerror}; the tokenizer cannot be read") from None

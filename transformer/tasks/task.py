@@ -10,6 +10,7 @@ from transformer.config import DataConfig, Settings
 from transformer.data.characters import train_character_tokenizer
 from transformer.data.epochs import EpochBatches
 from transformer.data.tokenizer import Tokenizer, train_tokenizer
+from transformer.requirements import require
 from transformer.training.objectives import Objective
 
 
@@ -44,4 +45,5 @@ def make_tokenizer(texts: Iterable[str], data: DataConfig) -> Tokenizer:
     """The tokenizer that `data` asks for, trained on these texts."""
     if data.tokenizer == "characters":
         return train_character_tokenizer(texts)
+    require(data.tokenizer != "moses", "data.tokenizer moses is for translation alone")
     return train_tokenizer(texts, vocab_size=data.vocab_size, normalization=data.normalization)

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from transformer.config import Settings
 from transformer.data.batches import TokenBatches, tokenize_pairs
 from transformer.data.corpus import load_parallel
+from transformer.data.moses import train_moses_tokenizer
 from transformer.data.tokenizer import Tokenizer
 from transformer.decoding.translator import Translator
 from transformer.evaluation.validation import TranslationValidation
@@ -26,12 +28,19 @@ class Translation:
 
     def train_tokenizer(self) -> Tokenizer:
         """One vocabulary for both languages, from both sides of the training text."""
-        return make_tokenizer(self.lines(), self.settings.data)
+        data = self.settings.data
+        if data.tokenizer == "moses":
+            return train_moses_tokenizer(
+                *(self.side("source"), self.side("target")),
+                vocab_size=data.vocab_size,
+                source=data.source,
+                target=data.target,
+            )
+        return make_tokenizer(chain(self.side("source"), self.side("target")), data)
 
-    def lines(self) -> Iterator[str]:
+    def side(self, column: str) -> Iterator[str]:
         for part in self.table.iter(batch_size=10_000):
-            yield from part["source"]
-            yield from part["target"]
+            yield from part[column]
 
     def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
         tokenized, counts = tokenize_pairs(self.table, tokenizer, max_tokens=settings.data.max_tokens)
