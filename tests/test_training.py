@@ -1,6 +1,7 @@
 """A resumed run equals one without a break, and the loop learns."""
 
 import json
+import math
 import random
 import shutil
 from dataclasses import replace
@@ -16,7 +17,6 @@ import transformer.training.loop as loop
 from transformer.checkpoint import (
     MODEL,
     OPTIMIZER,
-    RANDOM,
     CheckpointError,
     Run,
     read_manifest,
@@ -28,8 +28,9 @@ from transformer.data.batches import TokenBatches
 from transformer.decoding.search import beam_search, greedy_search
 from transformer.model.build import build_model
 from transformer.recipe import train
-from transformer.training.loop import Log, Meter, fit, make_optimizer
-from transformer.training.objectives import Loss, translation_loss
+from transformer.training.log import Log, Meter
+from transformer.training.loop import fit, make_optimizer
+from transformer.training.objectives import translation_loss
 from transformer.training.state import TrainingState
 
 
@@ -54,12 +55,14 @@ def events(folder: Path, kind: str) -> list[dict]:
 
 
 def assert_equal_checkpoints(ours: Path, theirs: Path) -> None:
-    for name in (MODEL, OPTIMIZER, RANDOM):
+    for name in (MODEL, OPTIMIZER):
         tensors, expected = read_tensors(ours / name), read_tensors(theirs / name)
         assert tensors.keys() == expected.keys()
         assert [key for key in tensors if not torch.equal(tensors[key], expected[key])] == []
-    assert read_state(ours) == read_state(theirs)
-    assert read_manifest(ours) == read_manifest(theirs)  # the hash of every file
+    states = [read_state(folder) for folder in (ours, theirs)]
+    for state in states:
+        assert state.pop("seconds") >= 0  # the clock is the one thing that may differ
+    assert states[0] == states[1]
 
 
 # Resuming
@@ -81,8 +84,6 @@ def test_the_straight_run_covers_what_resuming_must_survive(straight):
     assert settings.model.dropout > 0
     positions = [read_state(run.checkpoint(step))["batches"] for step in run.steps()]
     assert positions[-1]["epoch"] > positions[0]["epoch"] == 0
-    states = [read_tensors(run.checkpoint(step) / RANDOM)["cpu"] for step in run.steps()]
-    assert not torch.equal(states[0], states[1])
     assert [entry["step"] for entry in events(run.path, "valid")] == [3, 6, 8]
 
 
@@ -245,32 +246,18 @@ def test_a_researchers_model_is_trained_through_build(tmp_path):
     assert "extra.weight" in read_tensors(Run(folder).marked("last") / MODEL)
 
 
-def test_a_model_that_has_diverged_is_not_saved(tmp_path, monkeypatch):
-    settings = tiny_settings(tmp_path / "run", max_steps=9, save_every=2, log_every=100, valid_every=100)
-    add = Meter.add
-
-    def add_nan_from_the_fifth_update(meter, loss):
-        meter.updates = getattr(meter, "updates", 0) + 1
-        add(meter, loss._replace(total=loss.total * float("nan")) if meter.updates >= 5 else loss)
-
-    monkeypatch.setattr(Meter, "add", add_nan_from_the_fifth_update)
-    with pytest.raises(ValueError, match=r"the loss was nan before update 6: training has diverged"):
-        train(settings)
-    assert Run(tmp_path / "run").steps() == [2, 4]
-
-
 # The loop's parts
 
 
-def test_the_meter_averages_over_tokens_and_tells_of_a_loss_that_is_no_number():
-    meter = Meter()
-    meter.add(Loss(torch.tensor(6.0), 2))
-    meter.add(Loss(torch.tensor(1.0), 8))
-    values = meter.read(2)
+def test_the_meter_averages_over_the_tokens_of_updates_that_were_taken():
+    meter, taken, skipped = Meter(), torch.tensor(1.0), torch.tensor(0.0)
+    meter.add(torch.tensor(6.0), 2, taken)
+    meter.add(torch.tensor(float("nan")), 5, skipped)
+    meter.add(torch.tensor(1.0), 8, taken)
+    values = meter.read()
     assert (values["loss"], values["tokens"]) == pytest.approx((0.7, 10))
-    meter.add(Loss(torch.tensor(float("nan")), 1))
-    with pytest.raises(ValueError, match=r"the loss was nan before update 3: training has diverged\. Lower"):
-        meter.read(3)
+    meter.add(torch.tensor(float("nan")), 1, skipped)
+    assert math.isnan(meter.read()["loss"])
 
 
 def symbols(generator: random.Random, count: int) -> list[tuple[int, ...]]:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 FORMAT_VERSION = 1
-MODEL, OPTIMIZER, RANDOM, STATE = (
-    "model.safetensors",
-    "optimizer.safetensors",
-    "random.safetensors",
-    "state.json",
-)
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished-"
 
@@ -79,8 +74,15 @@ class Run:
         """Delete all checkpoints of updates but the `count` newest and the best."""
         best = self.marked("best")
         for step in self.steps()[:-count]:
-            if self.checkpoint(step) != best:
-                shutil.rmtree(self.checkpoint(step))
+            if (folder := self.checkpoint(step)) != best:
+                unfinished = folder.with_name(UNFINISHED + folder.name)
+                folder.rename(unfinished)  # what is deleted by halves must not look like a checkpoint
+                shutil.rmtree(unfinished)
+
+    def clean(self) -> None:
+        """Delete what an interrupted write or deletion of a checkpoint has left."""
+        for leftover in self.checkpoints.glob(f"{UNFINISHED}step-*"):
+            shutil.rmtree(leftover)
 
 
 def find_run(path: str | Path) -> tuple[Run, Path]:
@@ -100,6 +102,26 @@ def find_run(path: str | Path) -> tuple[Run, Path]:
             "name a folder that `transformer train` wrote, or one in its checkpoints/"
         )
     return run, checkpoint
+
+
+def checkpoint_to_resume(run: Run, warn: Callable[[str], None]) -> Path | None:
+    """The checkpoint that training goes on from: the last, or the newest whole one where that is damaged.
+
+    `None` if the run has none yet; `CheckpointError` if all are damaged. `warn` is told of each damaged one.
+    """
+    folders = [run.checkpoint(step) for step in reversed(run.steps())]
+    last = run.marked("last")
+    folders.sort(key=lambda folder: folder != last)  # stable: the newest of the others comes next
+    for folder in folders:
+        try:
+            read_manifest(folder)
+        except CheckpointError as error:
+            warn(f"{error}; looking for the checkpoint before")
+        else:
+            return folder
+    if folders:
+        raise CheckpointError(f"{run.checkpoints}: none of its {len(folders)} checkpoints can be used")
+    return None
 
 
 # Writing
@@ -129,26 +151,21 @@ def write_checkpoint(
     state: Mapping[str, Any],
     tokenizer_hash: str,
 ) -> None:
-    """Write `tensors`, by file name, and `state` as the checkpoint `folder`, whole or not at all."""
+    """Write `tensors`, by file name, and `state` as the checkpoint `folder`, whole or not at all.
+
+    `OSError` if the disk is full or read-only; what was written by then is deleted again.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     kind = folder.name.partition("-")[0]  # what stands unfinished beside it may be another program's
     for leftover in folder.parent.glob(f"{UNFINISHED}{kind}-*"):
         shutil.rmtree(leftover)
     unfinished = folder.with_name(UNFINISHED + folder.name)
     unfinished.mkdir()
-    for name, content in tensors.items():
-        save_file({key: tensor.detach().contiguous() for key, tensor in content.items()}, unfinished / name)
-    (unfinished / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
-    names = [*tensors, STATE]
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        "tokenizer": tokenizer_hash,
-        "files": {name: file_hash(unfinished / name) for name in names},
-    }
-    (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    for name in (*names, MANIFEST):
-        flush(unfinished / name)
-    flush(unfinished)
+    try:
+        write_files(unfinished, tensors, state, tokenizer_hash)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(unfinished, ignore_errors=True)  # where the disk is full, it must not stay so
+        raise error if isinstance(error, OSError) else OSError(f"{unfinished}: {error}") from error
     replaced = folder.with_name(f"{UNFINISHED}{folder.name}-replaced")
     if folder.exists():
         folder.rename(replaced)
@@ -156,6 +173,25 @@ def write_checkpoint(
     flush(folder.parent)
     if replaced.exists():
         shutil.rmtree(replaced)
+
+
+def write_files(
+    folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], tokenizer_hash: str
+) -> None:
+    """The files of a checkpoint, the manifest last, all on the disk when this returns."""
+    for name, content in tensors.items():
+        save_file({key: tensor.detach().contiguous() for key, tensor in content.items()}, folder / name)
+    (folder / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+    names = [*tensors, STATE]
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "tokenizer": tokenizer_hash,
+        "files": {name: file_hash(folder / name) for name in names},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    for name in (*names, MANIFEST):
+        flush(folder / name)
+    flush(folder)
 
 
 def file_hash(path: Path) -> str:

@@ -1,17 +1,28 @@
 """From settings to a trained model: task, tokenizer, batches, model and loop, put together."""
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from operator import getitem
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from transformer.checkpoint import CheckpointError, Run, find_run, load_model, read_manifest
-from transformer.config import ModelConfig, Settings, TaskName, setting_names
-from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, load_tokenizer
+from transformer.checkpoint import (
+    CheckpointError,
+    Run,
+    checkpoint_to_resume,
+    find_run,
+    load_model,
+    read_manifest,
+)
+from transformer.config import ModelConfig, Precision, Settings, TaskName, setting_names
+from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer, load_tokenizer
 from transformer.hardware import choose_device, choose_precision
 from transformer.model.build import build_model
 from transformer.model.heads import with_head
@@ -21,9 +32,12 @@ from transformer.tasks.classification import Classification
 from transformer.tasks.language_model import LanguageModel
 from transformer.tasks.masked_language_model import MaskedLanguageModelling
 from transformer.tasks.sentence_embedding import SentenceEmbedding
-from transformer.tasks.task import Task
+from transformer.tasks.task import Prepared, Task
 from transformer.tasks.translation import Translation
-from transformer.training.loop import Log, fit, make_optimizer
+from transformer.training.distributed import Group, process_group
+from transformer.training.log import Log
+from transformer.training.loop import fit, make_optimizer
+from transformer.training.rehearsal import Rehearsal, rehearse
 from transformer.training.state import TrainingState
 
 TASKS: dict[TaskName, Callable[[Settings], Task]] = {
@@ -34,84 +48,186 @@ TASKS: dict[TaskName, Callable[[Settings], Task]] = {
     "sentence_embedding": SentenceEmbedding,
 }
 
+Build = Callable[[ModelConfig], nn.Module]
+
+
+def silent(*_: Any, **__: Any) -> None:
+    """What the processes beside the first one say and log."""
+
 
 def train(
     settings: Settings,
     *,
-    build: Callable[[ModelConfig], nn.Module] = build_model,
+    build: Build = build_model,
     resume: bool = False,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = silent,
 ) -> Path:
     """Train the model that `settings` describe; returns the run's folder, `settings.output`.
 
     `build` makes the model, of an encoder-only one all but the head; a researcher passes an own one. With
-    `resume` an unfinished run goes on from its last checkpoint, to the bit on a CPU, and a run that does not
-    exist yet starts. `say` is told in a line what is being done. `ValueError` if the folder holds a run and
-    `resume` is not set, or if it holds another one.
+    `resume` an unfinished run goes on from its last whole checkpoint, to the bit on a CPU, and a run that
+    does not exist yet starts. `say` is told in a line what is being done. `ValueError` if the folder holds a
+    run and `resume` is not set, or if it holds another one; `TrainingStopped` after SIGTERM, SIGINT or
+    SIGUSR1, with everything saved. Started by torchrun, all its processes train the one model.
     """
     require_trainable(settings.model)
-    run = Run(Path(settings.output))
-    last = run.marked("last")
-    if last is not None and not resume:
-        raise ValueError(
-            f"{run.path} holds a run already; --resume continues it, --output names another folder"
-        )
     device = choose_device(settings.device)
+    with reproducible(settings.deterministic), process_group(device, settings.training.timeout) as group:
+        say = say if group.is_first else silent
+        run = Run(Path(settings.output))
+        if run.steps() and not resume:
+            raise ValueError(
+                f"{run.path} holds a run already; --resume continues it, --output names another folder"
+            )
+        last = checkpoint_to_resume(run, say)
+        workplace = prepare(settings, run, last, build, device, group, say)
+        log = Log(run, tensorboard=settings.training.tensorboard) if group.is_first else silent
+        log(
+            "data",
+            workplace.state.step,
+            **workplace.prepared.counts,
+            parameters=workplace.parameters,
+            precision=workplace.precision,
+            device=str(device),
+            processes=group.size,
+        )
+        fit(
+            workplace.state,
+            settings.training,
+            run=run,
+            log=log,
+            d_model=settings.model.d_model,
+            device=device,
+            precision=workplace.precision,
+            tokenizer_hash=workplace.tokenizer.digest,
+            evaluate=workplace.prepared.evaluate,
+            objective=workplace.prepared.objective,
+            seed=settings.seed,
+            group=group,
+        )
+        return run.path
+
+
+def dry_run(
+    settings: Settings, *, build: Build = build_model, say: Callable[[str], None] = silent
+) -> Rehearsal:
+    """Build all that `train` would, compute the largest batch and a few updates, and write nothing.
+
+    `ValueError` if that batch does not fit into the memory.
+    """
+    require_trainable(settings.model)
+    device = choose_device(settings.device)
+    with tempfile.TemporaryDirectory() as folder:
+        workplace = prepare(settings, Run(Path(folder)), None, build, device, Group(), say)
+        return rehearse(
+            workplace.state,
+            settings.training,
+            d_model=settings.model.d_model,
+            device=device,
+            precision=workplace.precision,
+            objective=workplace.prepared.objective,
+        )
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """All that training needs, built."""
+
+    state: TrainingState
+    prepared: Prepared
+    tokenizer: Tokenizer
+    precision: Precision
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.state.model.parameters())
+
+
+def prepare(
+    settings: Settings,
+    run: Run,
+    last: Path | None,
+    build: Build,
+    device: torch.device,
+    group: Group,
+    say: Callable[[str], None],
+) -> Workplace:
+    """Read the text, make or load the tokenizer, build the model and load the checkpoint `last`.
+
+    The first process makes what the run's folder keeps, and reads the text first; the others find it there.
+    """
     precision = choose_precision(settings.precision, device)
     say(f"reading {settings.data.train}")
-    task = TASKS[settings.trained_task](settings)
+    with group.first_alone():
+        task = TASKS[settings.trained_task](settings)
     start_from = settings.training.start_from if last is None else None
     start = None if start_from is None else find_run(start_from)
-    if last is None:
-        say("making the tokenizer")
-        made = task.train_tokenizer() if start is None else load_tokenizer(start[0].tokenizer)
-        run.path.mkdir(parents=True, exist_ok=True)
-        made.save(run.tokenizer)
-    tokenizer = load_tokenizer(run.tokenizer)
-    settings = replace(task.settings, model=replace(settings.model, vocab_size=tokenizer.vocab_size))
-    if last is not None:
-        require_same(load_settings(run.config), settings, run)
-    save_settings(settings, run.config)
-
+    with group.first_alone():
+        if group.is_first and last is None:
+            say("making the tokenizer")
+            made = task.train_tokenizer() if start is None else load_tokenizer(start[0].tokenizer)
+            run.path.mkdir(parents=True, exist_ok=True)
+            made.save(run.tokenizer)
+        tokenizer = load_tokenizer(run.tokenizer)
+        settings = replace(task.settings, model=replace(settings.model, vocab_size=tokenizer.vocab_size))
+        if last is not None:
+            require_same(load_settings(run.config), settings, run)
+        if group.is_first:
+            run.clean()
+            save_settings(settings, run.config)
     say("tokenizing")
-    prepared = task.prepare(tokenizer, settings)
-    model = make_model(settings, build, None if start is None else start[1]).to(device)
+    with group.first_alone():
+        prepared = task.prepare(tokenizer, settings)
+    model = make_model(settings, build, start).to(device)
     state = TrainingState(model, make_optimizer(model, settings.training), prepared.batches)
     if last is not None:
         if read_manifest(last)["tokenizer"] != tokenizer.digest:
             raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {last} was trained with")
         state.load(last)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    workplace = Workplace(state, prepared, tokenizer, precision)
+    processes = f", {group.size} processes" if group.size > 1 else ""
     say(
-        f"{prepared.summary}, vocabulary {tokenizer.vocab_size:,}, {parameters:,} parameters, "
-        f"{precision} on {device}"
+        f"{prepared.summary}, vocabulary {tokenizer.vocab_size:,}, {workplace.parameters:,} parameters, "
+        f"{precision} on {device}{processes}"
     )
-    log = Log(run)
-    log("data", state.step, **prepared.counts, parameters=parameters, precision=precision, device=str(device))
-    fit(
-        state,
-        settings.training,
-        run=run,
-        log=log,
-        d_model=settings.model.d_model,
-        device=device,
-        precision=precision,
-        tokenizer_hash=tokenizer.digest,
-        evaluate=prepared.evaluate,
-        objective=prepared.objective,
-    )
-    return run.path
+    return workplace
 
 
-def make_model(
-    settings: Settings, build: Callable[[ModelConfig], nn.Module], start: Path | None
-) -> nn.Module:
-    """The model with its task's head, initialised by the seed; its encoder from the checkpoint `start`."""
+def make_model(settings: Settings, build: Build, start: tuple[Run, Path] | None) -> nn.Module:
+    """The model with its task's head, initialised by the seed.
+
+    With `start`, a run and one of its checkpoints, its weights are that model's; where that was trained for
+    another task, only the encoder's.
+    """
     torch.manual_seed(settings.seed)
     model = with_head(build(settings.model), settings)
-    if start is not None:
-        load_model(model.encoder, start, part="encoder.")  # type: ignore[arg-type]
+    if start is None:
+        return model
+    run, checkpoint = start
+    before = load_settings(run.config)
+    if before.trained_task == settings.trained_task and before.data.classes == settings.data.classes:
+        load_model(model, checkpoint)
+    else:
+        require(
+            before.model.kind == settings.model.kind == "encoder_only",
+            f"training.start_from {run.path} was trained for {before.trained_task}, which leaves nothing to "
+            f"start {settings.trained_task} from",
+        )
+        load_model(model.encoder, checkpoint, part="encoder.")  # type: ignore[arg-type]
     return model
+
+
+@contextmanager
+def reproducible(deterministic: bool) -> Iterator[None]:
+    """Inside, torch uses only algorithms that give equal results each time, if so asked."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def require_trainable(model: ModelConfig) -> None:
@@ -127,7 +243,7 @@ def require_same(before: Settings, now: Settings, run: Run) -> None:
     """Refuse to go on with another model, text or order; how long and where to train may change."""
     old, new = asdict(before), asdict(now)
     fixed = [name for name in setting_names() if name.startswith(("model.", "data."))]
-    for name in (*fixed, "seed", "training.tokens_per_batch"):
+    for name in (*fixed, "seed", "training.tokens_per_batch", "training.best_metric"):
         old_value, new_value = (reduce(getitem, name.split("."), tree) for tree in (old, new))
         if old_value != new_value:
             raise CheckpointError(

@@ -6,15 +6,35 @@ from transformer.settings.command_line import read_settings
 from transformer.settings.parser import CommandParser
 
 DESCRIPTION = """Train a model from settings: --config FILE names a recipe, for example configs/toyland.yaml,
-and more --config FILE and --section.key VALUE change it. The defaults are the paper's base model."""
+and more --config FILE and --section.key VALUE change it. The defaults are the paper's base model.
+SIGTERM, SIGUSR1 and Ctrl-C finish the update, save and leave with exit code 75: --resume goes on from there.
+Under torchrun (`torchrun --nproc-per-node 4 -m transformer train ...`) all processes train one model."""
 
 
-def run(arguments: list[str], prog: str) -> None:
+def run(arguments: list[str], prog: str) -> int:
     settings, options = read_settings(arguments, prog=prog, description=DESCRIPTION, add_options=add_options)
-    from transformer.recipe import train  # torch and all: not for --help or an error in the settings
+    from transformer.recipe import dry_run, train  # torch and all: not for --help or an error in the settings
+    from transformer.training.interruption import EXIT_CODE, TrainingStopped
 
-    folder = train(settings, resume=options.resume, say=lambda line: print(line, file=sys.stderr))
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    if options.dry_run:
+        found = dry_run(settings, say=say)
+        print(f"parameters       {found.parameters:,}")
+        print(f"largest batch    {found.largest}")
+        print(f"peak memory      {found.peak_bytes / 2**30:.2f} GiB")
+        print(f"target tokens/s  {found.tokens_per_second:,.0f}")
+        print(f"update           {found.seconds_per_update:.3f} s")
+        print(f"time to finish   {duration(found.seconds_left)}, {settings.training.max_steps:,} updates")
+        return 0
+    try:
+        folder = train(settings, resume=options.resume, say=say)
+    except TrainingStopped as stopped:
+        print(f"\n{prog}: {stopped}; everything is saved, --resume goes on", file=sys.stderr)
+        return EXIT_CODE
     print(f"trained model: {folder}", file=sys.stderr)
+    return 0
 
 
 def add_options(parser: CommandParser) -> None:
@@ -23,3 +43,14 @@ def add_options(parser: CommandParser) -> None:
         action="store_true",
         help="continue the run in the output folder from its last checkpoint, or start it",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="try the largest batch and a few updates, print memory, speed and time, and write nothing",
+    )
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

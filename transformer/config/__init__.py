@@ -7,14 +7,24 @@ YAML files and the command line fill this tree (`settings/files.py`); a run's fo
 from transformer.config.data import DataConfig
 from transformer.config.decoding import DecodingConfig
 from transformer.config.model import Kind, ModelConfig
-from transformer.config.settings import TASKS_OF_KIND, Precision, Settings, TaskName, setting_names
-from transformer.config.training import TrainingConfig
+from transformer.config.settings import (
+    METRICS_OF_TASK,
+    TASKS_OF_KIND,
+    Precision,
+    Settings,
+    TaskName,
+    setting_names,
+)
+from transformer.config.training import LOWER_IS_BETTER, MetricName, TrainingConfig
 
 __all__ = [
+    "LOWER_IS_BETTER",
+    "METRICS_OF_TASK",
     "TASKS_OF_KIND",
     "DataConfig",
     "DecodingConfig",
     "Kind",
+    "MetricName",
     "ModelConfig",
     "Precision",
     "Settings",

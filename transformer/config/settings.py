@@ -7,7 +7,7 @@ from typing import Any, Literal
 from transformer.config.data import DataConfig
 from transformer.config.decoding import DecodingConfig
 from transformer.config.model import ModelConfig
-from transformer.config.training import TrainingConfig
+from transformer.config.training import MetricName, TrainingConfig
 from transformer.requirements import require, require_choice, require_device
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -23,6 +23,15 @@ TASKS_OF_KIND: dict[str, tuple[TaskName, ...]] = {
 }
 """What each kind of model can be trained to do; the first is its default."""
 
+METRICS_OF_TASK: dict[TaskName, tuple[MetricName, ...]] = {
+    "translation": ("loss", "perplexity", "bleu", "exact_match"),
+    "language_model": ("loss", "perplexity", "bits_per_byte"),
+    "masked_language_model": ("loss", "perplexity", "accuracy"),
+    "classification": ("loss", "accuracy"),
+    "sentence_embedding": ("loss", "p@1", "p@1_reversed"),
+}
+"""What validation computes."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -36,6 +45,8 @@ class Settings:
     """auto (a CUDA GPU if there is one), cpu, cuda or cuda:N."""
     precision: Precision = "auto"
     """Arithmetic of the matrix products; auto: bfloat16 where the hardware is fast at it."""
+    deterministic: bool = False
+    """Whether only algorithms are used that give equal results each time; slower on a GPU."""
     task: TaskName | None = None
     """What the model is trained to do; null: translation, language_model or masked_language_model, by
     model.kind. An encoder_only model can also be trained for classification and sentence_embedding."""
@@ -50,9 +61,15 @@ class Settings:
         require_device(self.device)
         tasks = TASKS_OF_KIND[self.model.kind]
         require_choice(f"model.kind is {self.model.kind}, and task", self.trained_task, tasks)
+        metrics = METRICS_OF_TASK[self.trained_task]
+        require_choice("training.best_metric", self.training.best_metric, metrics)
         require(
-            self.training.start_from is None or self.model.kind == "encoder_only",
-            f"training.start_from is for model.kind encoder_only, not {self.model.kind}",
+            self.training.best_metric not in ("bleu", "exact_match") or self.training.valid_sample > 0,
+            f"training.best_metric {self.training.best_metric} needs training.valid_sample above 0",
+        )
+        require(
+            self.training.patience is None or self.data.valid is not None,
+            "training.patience counts validations, but data.valid is null",
         )
         require(
             self.data.max_tokens <= self.model.max_positions,

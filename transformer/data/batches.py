@@ -1,6 +1,7 @@
 """Batches of pairs of similar length with a bound on their tokens, in an order that can be resumed (§5.1)."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -160,6 +161,18 @@ class TokenBatches(EpochBatches[Batch]):
         """
         in_turn = np.where(self.longer_side % 2, self.difference, -self.difference)
         return np.lexsort((ties, in_turn, self.longer_side))
+
+    def area(self, rows: NDArray[np.int64]) -> int:
+        difference = self.difference[rows]  # source - target
+        source = self.longer_side[rows] + np.minimum(difference, 0)
+        return len(rows) * int(source.max() + (source - difference).max())
+
+    def content(self) -> Iterator[NDArray[Any]]:
+        for part in self.table.iter(batch_size=100_000):
+            for column in ("src", "tgt"):
+                rows = part[column].combine_chunks()
+                yield np.diff(rows.offsets.to_numpy())
+                yield rows.flatten().to_numpy()
 
     def fetch(self, rows: NDArray[np.int64]) -> Batch:
         part = self.table[rows]

@@ -1,8 +1,10 @@
 """Batches epoch after epoch, in an order that can be resumed."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +32,42 @@ class EpochBatches(ABC, Generic[BatchType]):
     def fetch(self, rows: NDArray[np.int64]) -> BatchType:
         """The batch of these rows."""
 
+    @abstractmethod
+    def area(self, rows: NDArray[np.int64]) -> int:
+        """Tokens of the batch of these rows, padding included."""
+
+    @abstractmethod
+    def content(self) -> Iterator[NDArray[Any]]:
+        """All that the batches are made from, in parts, for `fingerprint`."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the tokens: a run does not go on with a text that has changed since it began."""
+        digest = hashlib.sha256()
+        for part in self.content():
+            digest.update(np.ascontiguousarray(part).data)
+        return digest.hexdigest()
+
     def __iter__(self) -> Iterator[BatchType]:
         return self
 
     def __next__(self) -> BatchType:
-        if self.next_batch >= len(self.plan):
-            self.load_state_dict({"epoch": self.epoch_number + 1, "next_batch": 0})
-        self.next_batch += 1
-        return self.fetch(self.plan[self.next_batch - 1])
+        return self.fetch(self.take(1)[0])
+
+    def take(self, count: int) -> list[NDArray[np.int64]]:
+        """The rows of the next `count` batches, across the end of an epoch if need be."""
+        taken: list[NDArray[np.int64]] = []
+        while len(taken) < count:
+            if self.next_batch >= len(self.plan):
+                self.load_state_dict({"epoch": self.epoch_number + 1, "next_batch": 0})
+            part = self.plan[self.next_batch :][: count - len(taken)]
+            self.next_batch += len(part)
+            taken += part
+        return taken
+
+    def largest(self) -> BatchType:
+        """The batch of the first epoch that needs most memory."""
+        return self.fetch(max(self.epoch(0), key=self.area))
 
     def one_pass(self) -> Iterator[BatchType]:
         """Every row once, for validation; the position stays where it is."""

@@ -1,9 +1,11 @@
 """Running text for language models: read by name, turned into one long row of ids, cut into blocks."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,6 +100,12 @@ class BlockBatches(EpochBatches[TextBatch]):
             starts[first : first + self.blocks_per_batch]
             for first in range(0, len(starts), self.blocks_per_batch)
         ]
+
+    def area(self, rows: NDArray[np.int64]) -> int:
+        return len(rows) * self.context
+
+    def content(self) -> Iterator[NDArray[Any]]:
+        yield self.ids
 
     def fetch(self, rows: NDArray[np.int64]) -> TextBatch:
         blocks = [self.ids[max(0, start) : start + self.context + 1] for start in rows]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -134,6 +135,13 @@ class SentenceBatches(EpochBatches[BatchType]):
             batches = [batches[at] for at in generator.permutation(len(batches))]
         return [np.stack([part, np.full_like(part, number)], axis=1) for part in batches]
 
+    def area(self, rows: NDArray[np.int64]) -> int:
+        return len(rows) * int(self.lengths[rows[:, 0]].max())
+
+    def content(self) -> Iterator[NDArray[Any]]:
+        yield self.lengths
+        yield from self.sentences
+
 
 @dataclass(frozen=True)
 class LabelledBatch:
@@ -156,6 +164,10 @@ class LabelledBatches(SentenceBatches[LabelledBatch]):
     ) -> None:
         self.classes = classes
         super().__init__(sentences, **options)  # type: ignore[arg-type]
+
+    def content(self) -> Iterator[NDArray[Any]]:
+        yield from super().content()
+        yield self.classes
 
     def fetch(self, rows: NDArray[np.int64]) -> LabelledBatch:
         chosen = rows[:, 0]

@@ -1,23 +1,30 @@
 """The training loop (§5): one function, in the order in which things happen."""
 
-import json
-import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from contextlib import closing, contextmanager, nullcontext
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from transformer.checkpoint import Run
 from transformer.config import Precision, TrainingConfig
 from transformer.hardware import autocast, training_attention
+from transformer.training.distributed import Group
+from transformer.training.finite import FiniteGuard, first_not_finite
+from transformer.training.interruption import TrainingStopped, stop_requests
+from transformer.training.log import Meter, progress_bar
 from transformer.training.objectives import Loss, Objective
+from transformer.training.saving import Saver, warn
 from transformer.training.schedule import learning_rate
-from transformer.training.state import TrainingState
+from transformer.training.state import TrainingState, seed_update
+from transformer.training.updates import Update, describe, updates
+
+ALONE = Group()
+CPU_REFUSES = "can't allocate memory"
+"""What torch says of a CPU without memory; there is no class for it."""
 
 
 def make_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
@@ -32,74 +39,100 @@ def make_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Op
     )
 
 
-class Log:
-    """A run's `log.jsonl`: one JSON object per event, written at once."""
-
-    def __init__(self, run: Run) -> None:
-        self.path = run.log
-
-    def __call__(self, event: str, step: int, **values: Any) -> None:
-        entry = {"event": event, "step": step, "time": round(time.time(), 3), **values}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-
-
 def fit(
     state: TrainingState,
     settings: TrainingConfig,
     *,
     run: Run,
-    log: Log,
+    log: Callable[..., None],
     d_model: int,
     device: torch.device,
     precision: Precision,
     tokenizer_hash: str,
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None,
     objective: Objective,
+    seed: int = 1,
+    group: Group = ALONE,
 ) -> None:
     """Train `state` up to `settings.max_steps` updates, with checkpoints in `run`.
 
-    `evaluate` maps the model to metrics; the checkpoint with the lowest `loss` among them is the best.
+    `evaluate` maps the model to metrics; `settings.best_metric` among them says which checkpoint is the best.
+    `TrainingStopped` after a signal, when all that was done is saved; `DivergedError` when too many updates
+    in a row were not finite. Every process of the `group` calls this; the first one writes.
     """
     model, optimizer = state.model, state.optimizer
-    forward = torch.compile(model, dynamic=True) if settings.compile else model
-    meter = Meter()
+    forward = group.wrap(model, device)
+    forward = torch.compile(forward, dynamic=True) if settings.compile else forward
+    meter, guard = Meter(group), FiniteGuard(settings.max_skipped, group)
+    saver = Saver(run, tokenizer_hash, settings, group, log)
+    upcoming = updates(state.batches, settings.accumulate, group, device)
     if state.step:
         log("resume", state.step)
-    with progress_bar(state.step, settings.max_steps) as bar:
-        for step in range(state.step + 1, settings.max_steps + 1):
-            is_last, is_best = step == settings.max_steps, False
+
+    def find_cause(update: Update) -> str:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(device, precision), training_attention(device):
+            compute = partial(accumulate_gradients, objective, model, update.batches, 0.0)
+            return first_not_finite(model, compute)
+
+    with (
+        progress_bar(state.step, settings.max_steps, hidden=not group.is_first) as bar,
+        stop_requests() as stop,
+        closing(upcoming),
+    ):
+        while state.step < settings.max_steps and not is_stale(state, settings):
+            began = time.perf_counter()
+            step = state.step + 1
             model.train()
             rate = set_learning_rate(optimizer, learning_rate(step, d_model, settings))
-            update = [next(state.batches).to(device) for _ in range(settings.accumulate)]
-            with autocast(device, precision), training_attention(device):
-                meter.add(accumulate_gradients(objective, forward, update, settings.label_smoothing))
+            update = next(upcoming)
+            tokens, stops, saves = group.sum(update.tokens, bool(stop), saver.wants_one(step))
+            seed_update(seed, step, group.rank)
+            with autocast(device, precision), training_attention(device), naming_what_is_too_large(update):
+                loss = accumulate_gradients(
+                    objective, forward, update.batches, settings.label_smoothing, tokens=tokens, group=group
+                )
             norm = clip_gradients(model, settings.max_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            state.step = step
+            finite = guard.is_finite(step, update, loss.total, norm)
+            take_step(optimizer, finite)
+            meter.add(loss.total, tokens, finite)
+            state.step, state.position = step, update.position
             bar.update()
-            is_saving = step % settings.save_every == 0 or is_last
-            if step % settings.log_every == 0 or is_saving:  # reading refuses what must not be saved
-                values = meter.read(step)
-                bar.set_postfix_str(f"loss {values['loss']:.3f}, {values['tokens_per_second']:,.0f} tokens/s")
+
+            is_last = step == settings.max_steps or bool(stops)
+            is_saving = saver.is_due(step) or saves > 0 or is_last
+            is_logging = step % settings.log_every == 0 or is_saving
+            if is_logging or device.type == "cpu":  # reading makes a GPU wait
+                for skipped in guard.read(find_cause):
+                    log("skip", skipped)
+                    warn(f"update {skipped} was skipped: its loss or gradient is not finite")
+            if is_logging:
+                values = meter.read()
+                bar.set_postfix_str("loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s".format(**values))
                 log("train", step, rate=rate, gradient_norm=float(norm), **values)
-            if evaluate is not None and (step % settings.valid_every == 0 or is_last):
+            state.seconds += time.perf_counter() - began
+
+            is_best = False
+            is_due = step % settings.valid_every == 0 or (is_last and not stops)  # leaving is quick
+            if evaluate is not None and is_due:
                 with meter.paused(), autocast(device, precision):
                     metrics = evaluate(model.eval())
                 log("valid", step, **metrics)
-                is_best = metrics["loss"] < state.best_loss
-                state.best_loss = metrics["loss"] if is_best else state.best_loss
-            if is_saving or is_best:
+                is_best = state.is_better(settings.best_metric, group.of_first(metrics[settings.best_metric]))
+                is_last = is_last or is_stale(state, settings)
+            if is_saving or is_best or is_last:
                 with meter.paused():
-                    state.save(run, tokenizer_hash=tokenizer_hash, keep=settings.keep, is_best=is_best)
-                log("save", step)
+                    saver.save(state, is_best=is_best, is_end=is_last)
+            if stops:
+                log("stop", step)
+                raise TrainingStopped(f"stopped by {stop.name or 'another process'} after update {step}")
+    if is_stale(state, settings) and state.step < settings.max_steps:
+        log("early_stop", state.step)
 
 
-def progress_bar(done: int, total: int) -> "tqdm[NoReturn]":
-    """On a terminal it moves all the time; in a file a line now and then is enough."""
-    seconds = 0.2 if sys.stderr.isatty() else 15.0
-    return tqdm(total=total, initial=done, unit="update", mininterval=seconds, maxinterval=2 * seconds)
+def is_stale(state: TrainingState, settings: TrainingConfig) -> bool:
+    """Whether validation has not become better for as long as `training.patience` allows."""
+    return settings.patience is not None and state.stale >= settings.patience
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> float:
@@ -109,14 +142,25 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> float:
 
 
 def accumulate_gradients(
-    objective: Objective, model: Any, update: Sequence[Any], label_smoothing: float
+    objective: Objective,
+    model: Any,
+    batches: Sequence[Any],
+    label_smoothing: float,
+    *,
+    tokens: int | None = None,
+    group: Group = ALONE,
 ) -> Loss:
-    """Gradients of the sum over the update's tokens / their number, however it is cut into batches."""
-    tokens = sum(batch.target_tokens for batch in update)
+    """Gradients of the sum over the update's tokens / their number, however it is cut into batches.
+
+    `tokens` are those of all processes of the `group`, whose gradients the model averages: their number
+    undoes that. Returns the sum of this process's losses.
+    """
+    tokens = tokens or sum(batch.target_tokens for batch in batches)
     totals = []
-    for batch in update:
-        loss = objective(model, batch, label_smoothing=label_smoothing)
-        torch.autograd.backward(loss.total / tokens)
+    for number, batch in enumerate(batches, start=1):
+        with group.without_sync(model) if number < len(batches) else nullcontext():
+            loss = objective(model, batch, label_smoothing=label_smoothing)
+            torch.autograd.backward(loss.total * (group.size / tokens))
         totals.append(loss.total.detach())
     return Loss(torch.stack(totals).sum(), tokens)
 
@@ -130,37 +174,23 @@ def clip_gradients(model: nn.Module, max_norm: float | None) -> Tensor:
     return norm
 
 
-class Meter:
-    """Mean loss per token and target tokens per second since the last reading.
+def take_step(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
+    """One update of the parameters, or none: the fused optimiser decides on the device, nobody waits."""
+    optimizer.found_inf = 1.0 - finite  # type: ignore[attr-defined]  # as torch's own GradScaler does
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
-    Losses are added up on their device and only read back when asked for, so that a GPU never waits.
-    """
 
-    def __init__(self) -> None:
-        self.losses: list[Tensor] = []
-        self.tokens = 0
-        self.start = time.perf_counter()
-
-    def add(self, loss: Loss) -> None:
-        self.losses.append(loss.total)
-        self.tokens += loss.tokens
-
-    def read(self, step: int) -> dict[str, float]:
-        """The figures since the last reading; `ValueError` if the loss is no longer a number."""
-        loss = float(torch.stack(self.losses).sum()) / self.tokens
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"the loss was {loss} before update {step}: training has diverged. Lower "
-                "training.rate_scale, raise training.warmup_steps or set training.max_norm, and --resume"
-            )
-        seconds = time.perf_counter() - self.start
-        values = {"loss": loss, "tokens": self.tokens, "tokens_per_second": self.tokens / seconds}
-        self.losses, self.tokens, self.start = [], 0, time.perf_counter()
-        return values
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What happens inside does not count as time spent on training."""
-        began = time.perf_counter()
+@contextmanager
+def naming_what_is_too_large(update: Update) -> Iterator[None]:
+    """Out of memory becomes a `ValueError` that names the batch and what to lower."""
+    try:
         yield
-        self.start += time.perf_counter() - began
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and CPU_REFUSES not in str(error):
+            raise
+        shapes = "; ".join(map(describe, update.batches))
+        raise ValueError(
+            f"out of memory in an update with {shapes}; lower training.tokens_per_batch, and raise "
+            "training.accumulate by the same factor to keep the size of the update"
+        ) from error

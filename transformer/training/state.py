@@ -1,6 +1,10 @@
 """Everything that an update depends on, to and from a checkpoint, so that a resumed run equals one without a
-break: parameters, Adam's moments, random states, the position in the data and what was best so far."""
+break: parameters, Adam's moments, the position in the data and what was best so far.
 
+Dropout's random numbers need no place in it: each update draws them from a seed of its own.
+"""
+
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +16,7 @@ from torch import Tensor, nn
 from transformer.checkpoint import (
     MODEL,
     OPTIMIZER,
-    RANDOM,
+    CheckpointError,
     Run,
     load_model,
     read_state,
@@ -20,7 +24,9 @@ from transformer.checkpoint import (
     unique_tensors,
     write_checkpoint,
 )
+from transformer.config import LOWER_IS_BETTER
 from transformer.data.epochs import EpochBatches
+from transformer.training.finite import require_finite
 
 
 @dataclass
@@ -30,23 +36,40 @@ class TrainingState:
     batches: EpochBatches[Any]
     step: int = 0
     """Updates done."""
-    best_loss: float = math.inf
-    """The lowest validation loss so far."""
+    position: dict[str, int] | None = None
+    """Where the data stands behind these updates; `batches` may have been read ahead. None: at its start."""
+    best: float | None = None
+    """The best value so far of the figure that `training.best_metric` names."""
+    stale: int = 0
+    """Validations since then."""
+    seconds: float = 0.0
+    """Time spent on training, pauses and lost updates left out."""
+
+    def is_better(self, metric: str, value: float) -> bool:
+        """Whether a validation was better than all before; keeps count either way."""
+        is_lower = self.best is None or value < self.best
+        is_higher = self.best is None or value > self.best
+        improves = math.isfinite(value) and (is_lower if metric in LOWER_IS_BETTER else is_higher)
+        self.best, self.stale = (value, 0) if improves else (self.best, self.stale + 1)
+        return improves
 
     def save(self, run: Run, *, tokenizer_hash: str, keep: int, is_best: bool) -> Path:
-        """Write a checkpoint, mark it, and delete all but the `keep` newest and the best."""
+        """Write a checkpoint, mark it, and delete all but the `keep` newest and the best.
+
+        `DivergedError` if a parameter is not finite: what stands in the folder then stays.
+        """
+        require_finite(self.model, self.step)
         folder = run.checkpoint(self.step)
         write_checkpoint(
             folder,
-            tensors={
-                MODEL: unique_tensors(self.model),
-                OPTIMIZER: self.optimizer_tensors(),
-                RANDOM: random_states(),
-            },
+            tensors={MODEL: unique_tensors(self.model), OPTIMIZER: self.optimizer_tensors()},
             state={
                 "step": self.step,
-                "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
-                "batches": self.batches.state_dict(),
+                "best": self.best,
+                "stale": self.stale,
+                "seconds": round(self.seconds, 1),
+                "batches": self.position or self.batches.state_dict(),
+                "text": self.batches.fingerprint,
             },
             tokenizer_hash=tokenizer_hash,
         )
@@ -57,13 +80,20 @@ class TrainingState:
         return folder
 
     def load(self, folder: Path) -> None:
-        load_model(self.model, folder)
-        self.load_optimizer(read_tensors(folder / OPTIMIZER))
-        set_random_states(read_tensors(folder / RANDOM))
+        """Go on where the checkpoint stands; `CheckpointError` if it belongs to another model or text."""
         state = read_state(folder)
+        if state.get("text", self.batches.fingerprint) != self.batches.fingerprint:
+            raise CheckpointError(
+                f"{folder}: the training text has changed since; --resume needs the same text, a new "
+                "--output starts anew, and training.start_from takes over the weights"
+            )
+        load_model(self.model, folder)
+        self.load_optimizer(folder / OPTIMIZER)
         self.step = state["step"]
-        self.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]  # JSON has no ∞
-        self.batches.load_state_dict(state["batches"])
+        self.best = state.get("best", state.get("best_loss"))  # the name in the first checkpoints
+        self.stale, self.seconds = state.get("stale", 0), state.get("seconds", 0.0)
+        self.position = state["batches"]
+        self.batches.load_state_dict(self.position)
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """Adam's state by parameter name: `NAME.exp_avg` and so on."""
@@ -73,27 +103,29 @@ class TrainingState:
             for key, value in self.optimizer.state[parameter].items()
         }
 
-    def load_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        names = [name for name, _ in self.model.named_parameters()]
+    def load_optimizer(self, path: Path) -> None:
+        tensors = read_tensors(path)
+        places = {name: (place, value) for place, (name, value) in enumerate(self.model.named_parameters())}
         by_parameter: dict[int, dict[str, Any]] = {}
         for full_name, value in tensors.items():
             name, _, key = full_name.rpartition(".")
-            by_parameter.setdefault(names.index(name), {})[key] = value
+            place, parameter = places.get(name, (None, None))
+            if place is None or parameter is None or key not in ("step", "exp_avg", "exp_avg_sq"):
+                raise CheckpointError(f"{path}: has the unknown {full_name}; the model was built another way")
+            if value.shape != (() if key == "step" else parameter.shape):
+                raise CheckpointError(
+                    f"{path}: {full_name} has shape {tuple(value.shape)}, but its parameter's is "
+                    f"{tuple(parameter.shape)}"
+                )
+            by_parameter.setdefault(place, {})[key] = value
+        if lacking := [name for name, (place, _) in places.items() if len(by_parameter.get(place, {})) % 3]:
+            raise CheckpointError(f"{path}: lacks a part of {lacking[0]}")
         self.optimizer.load_state_dict(
             {"state": by_parameter, "param_groups": self.optimizer.state_dict()["param_groups"]}
         )
 
 
-def random_states() -> dict[str, Tensor]:
-    """The generators that dropout draws from."""
-    states = {"cpu": torch.get_rng_state()}
-    for index in range(torch.cuda.device_count()):
-        states[f"cuda:{index}"] = torch.cuda.get_rng_state(index)
-    return states
-
-
-def set_random_states(states: dict[str, Tensor]) -> None:
-    torch.set_rng_state(states["cpu"])
-    for index in range(torch.cuda.device_count()):
-        if f"cuda:{index}" in states:
-            torch.cuda.set_rng_state(states[f"cuda:{index}"], index)
+def seed_update(seed: int, step: int, rank: int) -> None:
+    """Dropout's random numbers of an update are a function of these three alone, whatever was before."""
+    digest = hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:8], "big"))

@@ -1,0 +1,487 @@
+"""Nothing that happens to a training loses more than the updates since the last checkpoint, or breaks one."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from fixtures_run import tiny_settings
+from safetensors.torch import save_file
+
+import transformer.checkpoint as checkpoint
+import transformer.training.loop as loop
+from transformer.checkpoint import (
+    MODEL,
+    OPTIMIZER,
+    CheckpointError,
+    Run,
+    read_manifest,
+    read_state,
+    read_tensors,
+)
+from transformer.cli import main
+from transformer.config import Settings
+from transformer.model.build import build_model
+from transformer.recipe import dry_run, train
+from transformer.training.finite import DivergedError, require_finite
+from transformer.training.interruption import EXIT_CODE, TrainingStopped, stop_requests
+
+
+def events(run: Run, kind: str) -> list[dict]:
+    entries = [json.loads(line) for line in run.log.read_text().splitlines()]
+    return [entry for entry in entries if entry["event"] == kind]
+
+
+def assert_equal_end(ours: Run, theirs: Run) -> None:
+    """The last checkpoints are equal in every parameter, moment and position."""
+    folders = [run.marked("last") for run in (ours, theirs)]
+    for name in (MODEL, OPTIMIZER):
+        tensors, expected = (read_tensors(folder / name) for folder in folders)
+        assert tensors.keys() == expected.keys()
+        assert [key for key in tensors if not torch.equal(tensors[key], expected[key])] == []
+    states = [{**read_state(folder), "seconds": 0} for folder in folders]
+    assert states[0] == states[1]
+
+
+def assert_all_whole(run: Run) -> None:
+    for step in run.steps():
+        read_manifest(run.checkpoint(step))
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory) -> Settings:
+    """Six updates with dropout, a checkpoint after each, of which two stay."""
+    return tiny_settings(tmp_path_factory.mktemp("straight") / "run", save_every=1, valid_every=2, keep=2)
+
+
+@pytest.fixture(scope="module")
+def straight(settings) -> Run:
+    return Run(train(settings))
+
+
+# Killed
+
+
+def in_a_child(work, *, kill_after: float | None = None) -> int:
+    """Call `work` in a forked process; returns how that ended: 0, or minus the signal."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+            work()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+class KilledAt:
+    """Kills the process before the file operation of this number."""
+
+    OPERATIONS = (
+        (checkpoint, "save_file"),
+        (checkpoint, "flush"),
+        (checkpoint.shutil, "rmtree"),
+        *((Path, name) for name in ("mkdir", "rename", "replace", "write_text")),
+    )
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def install(self) -> None:
+        for owner, name in self.OPERATIONS:
+            setattr(owner, name, self.counting(getattr(owner, name)))
+
+    def counting(self, operation):
+        def call(*arguments, **options):
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return operation(*arguments, **options)
+
+        return call
+
+
+def killed_at_operation(number: int, settings: Settings, straight: Run, folder: Path) -> bool:
+    """Train, be killed before that file operation, resume; whether there was such an operation."""
+    ours = replace(settings, output=str(folder / "run"))
+
+    def work():
+        KilledAt(number).install()
+        train(ours)
+
+    ended = in_a_child(work)
+    run = Run(Path(ours.output))
+    assert_all_whole(run)
+    train(ours, resume=True)
+    assert_equal_end(run, straight)
+    assert_all_whole(run)
+    assert not list(run.path.rglob(".unfinished*step*"))
+    assert ended in (0, -signal.SIGKILL)
+    shutil.rmtree(folder)
+    return ended != 0
+
+
+def test_killed_within_the_write_of_a_checkpoint_nothing_is_lost(settings, straight, tmp_path):
+    for number in range(20, 44, 4):  # of the second and third checkpoint
+        assert killed_at_operation(number, settings, straight, tmp_path / str(number))
+
+
+@pytest.mark.slow
+def test_killed_before_every_file_operation_nothing_is_lost(settings, straight, tmp_path):
+    number = 1
+    while killed_at_operation(number, settings, straight, tmp_path / str(number)):
+        number += 1
+    assert number > 60
+
+
+@pytest.mark.slow
+def test_killed_at_a_hundred_random_moments_a_run_ends_like_one_without_a_break(tmp_path):
+    settings = tiny_settings(tmp_path / "straight", max_steps=300, save_every=2, valid_every=50, keep=2)
+    straight = Run(train(settings))
+    ours = replace(settings, output=str(tmp_path / "ours"))
+    run, moments, kills = Run(tmp_path / "ours"), random.Random(1), 0
+    began = time.monotonic()
+    assert in_a_child(lambda: train(replace(ours, output=str(tmp_path / "timed")))) == 0
+    seconds = time.monotonic() - began
+    while kills < 100:
+        in_a_child(lambda: train(ours, resume=True), kill_after=moments.uniform(0.1, 0.4) * seconds)
+        kills += 1
+        assert_all_whole(run)
+        if run.steps() and run.steps()[-1] == 300:
+            assert_equal_end(run, straight)
+            shutil.rmtree(run.path)
+    train(ours, resume=True)
+    assert_equal_end(run, straight)
+
+
+# Damaged
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(settings, straight, tmp_path, damage):
+    run = Run(Path(shutil.copytree(straight.path, tmp_path / "run")))
+    newest = run.marked("last") / OPTIMIZER
+    content = bytearray(newest.read_bytes())
+    if damage == "missing":
+        newest.unlink()
+    else:
+        content[len(content) // 2] ^= 1
+        newest.write_bytes(content[: len(content) // 2] if damage == "cut" else content)
+    said: list[str] = []
+    train(replace(settings, output=str(run.path)), resume=True, say=said.append)
+    assert "its hash is not the one in manifest.json; looking for the checkpoint before" in said[0]
+    assert events(run, "resume")[-1]["step"] == 5
+    assert_equal_end(run, straight)
+
+
+def test_when_no_checkpoint_is_whole_nothing_is_overwritten(settings, straight, tmp_path):
+    run = Run(Path(shutil.copytree(straight.path, tmp_path / "run")))
+    for step in run.steps():
+        (run.checkpoint(step) / MODEL).unlink()
+    with pytest.raises(CheckpointError, match=r"none of its \d checkpoints can be used"):
+        train(replace(settings, output=str(run.path)), resume=True)
+    assert len(run.steps()) == len(straight.steps())
+
+
+def reseal(folder: Path, name: str, tensors: dict) -> None:
+    """Replace a file of a checkpoint and its hash, as one who means harm would."""
+    save_file(tensors, folder / name)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = checkpoint.file_hash(folder / name)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t | {"stranger.exp_avg": torch.ones(2)}, r"has the unknown stranger\.exp_avg"),
+        (lambda t: t | {next(iter(t)): torch.ones(7, 7)}, r"has shape \(7, 7\), but its parameter's is"),
+        (lambda t: dict(list(t.items())[1:]), r"lacks a part of"),
+    ],
+    ids=["unknown", "shape", "missing"],
+)
+def test_an_optimizer_of_another_model_is_refused(settings, straight, tmp_path, change, message):
+    run = Run(Path(shutil.copytree(straight.path, tmp_path / "run")))
+    reseal(run.marked("last"), OPTIMIZER, change(read_tensors(run.marked("last") / OPTIMIZER)))
+    with pytest.raises(CheckpointError, match=message):
+        train(replace(settings, output=str(run.path)), resume=True)
+
+
+def test_a_text_that_has_changed_under_the_same_name_is_noticed(tmp_path):
+    for language, word in (("en", "clock"), ("de", "Uhr")):
+        (tmp_path / f"t.{language}").write_text(f"one two {word}\n" * 30)
+    data = {"train": str(tmp_path / "t"), "valid": None, "vocab_size": 290}
+    settings = tiny_settings(tmp_path / "run", data=data, max_steps=2)
+    train(settings)
+    (tmp_path / "t.de").write_text("one two Uhr\n" * 29 + "two one Uhr\n")
+    with pytest.raises(CheckpointError, match="the training text has changed since"):
+        train(tiny_settings(tmp_path / "run", data=data, max_steps=4), resume=True)
+
+
+# Disks
+
+
+def failing(monkeypatch, steps: set[int], error: int) -> None:
+    """Let the writing of these updates' weights fail as on a disk that is full or read-only."""
+    original = checkpoint.save_file
+
+    def save(tensors, path):
+        if int(path.parent.name.rpartition("-")[2]) in steps:
+            path.write_bytes(b"half of it")
+            raise OSError(error, os.strerror(error), str(path))
+        original(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", save)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_cannot_be_written_does_not_stop_the_training(
+    settings, straight, tmp_path, monkeypatch, capsys, error
+):
+    failing(monkeypatch, {2, 3}, error)
+    run = Run(train(replace(settings, output=str(tmp_path / "run"))))
+    assert [entry["step"] for entry in events(run, "save_failed")] == [2, 3]
+    assert [entry["step"] for entry in events(run, "save")] == [1, 4, 5, 6]
+    assert f"update 2: no checkpoint could be written ([Errno {error}]" in capsys.readouterr().err
+    assert not list(run.path.rglob(".unfinished*step*"))
+    assert_equal_end(run, straight)
+
+
+def test_the_next_occasion_is_taken_after_a_failure(settings, tmp_path, monkeypatch):
+    failing(monkeypatch, {2}, errno.ENOSPC)
+    later = replace(settings.training, save_every=2, valid_every=100)
+    run = Run(train(replace(settings, output=str(tmp_path / "run"), training=later)))
+    assert [entry["step"] for entry in events(run, "save")] == [3, 4, 6]
+
+
+def test_a_disk_that_stays_full_to_the_end_is_an_error(settings, tmp_path, monkeypatch):
+    failing(monkeypatch, set(range(10)), errno.ENOSPC)
+    monkeypatch.setattr("transformer.training.saving.LAST_TRIES", (0.0, 0.0))
+    with pytest.raises(OSError, match="No space left on device"):
+        train(replace(settings, output=str(tmp_path / "run")))
+    assert len(events(Run(tmp_path / "run"), "save_failed")) == 5 + 3
+
+
+# Signals
+
+
+def at_update(step: int, act, monkeypatch) -> None:
+    original = loop.learning_rate
+
+    def rate(current: int, *rest):
+        if current == step:
+            act()
+        return original(current, *rest)
+
+    monkeypatch.setattr(loop, "learning_rate", rate)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_finishes_the_update_saves_and_leaves(settings, straight, tmp_path, monkeypatch, number):
+    ours = replace(settings, output=str(tmp_path / "run"))
+    rare = replace(ours, training=replace(ours.training, save_every=100))
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    with monkeypatch.context() as patch:
+        at_update(3, lambda: os.kill(os.getpid(), number), patch)
+        with pytest.raises(TrainingStopped, match=f"stopped by {signal.Signals(number).name} after update 3"):
+            train(rare)
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
+    run = Run(tmp_path / "run")
+    assert run.marked("last") == run.checkpoint(3)
+    assert [entry["step"] for entry in events(run, "stop")] == [3]
+    train(ours, resume=True)
+    assert_equal_end(run, straight)
+
+
+def test_the_command_says_by_its_exit_code_that_resuming_is_meant(tmp_path, monkeypatch, capsys):
+    at_update(2, lambda: os.kill(os.getpid(), signal.SIGTERM), monkeypatch)
+    arguments = ["--output", str(tmp_path / "run"), "--device", "cpu", "--precision", "float32"]
+    arguments += ["--data.train", "toyland:train[:60]", "--data.valid", "toyland:valid[:8]"]
+    arguments += ["--data.vocab_size", "330", "--data.max_tokens", "64", "--training.max_steps", "4"]
+    arguments += ["--model.d_model", "16", "--model.num_heads", "2", "--model.num_layers", "1"]
+    assert main(["train", *arguments]) == EXIT_CODE == 75
+    assert (
+        "stopped by SIGTERM after update 2; everything is saved, --resume goes on" in capsys.readouterr().err
+    )
+    assert read_state(Run(tmp_path / "run").marked("last"))["step"] == 2
+
+
+def test_a_second_interrupt_does_not_wait():
+    with stop_requests() as request:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert request
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+# Numbers that are none
+
+
+def breaking(monkeypatch, steps: set[int]) -> list[list[int]]:
+    """Make the loss of these updates NaN; returns the corpus lines of each update, filled while training."""
+    original, lines = loop.accumulate_gradients, []
+
+    def accumulate(objective, model, batches, *rest, **options):
+        lines.append(batches[0].lines.tolist())
+        loss = original(objective, model, batches, *rest, **options)
+        if len(lines) in steps:
+            next(model.parameters()).grad.mul_(float("nan"))
+            return loss._replace(total=loss.total * float("nan"))
+        return loss
+
+    monkeypatch.setattr(loop, "accumulate_gradients", accumulate)
+    return lines
+
+
+def test_an_update_that_is_no_number_is_skipped_and_reported(settings, tmp_path, monkeypatch, capsys):
+    breaking(monkeypatch, {2, 3})
+    run = Run(train(replace(settings, output=str(tmp_path / "run"))))
+    assert [entry["step"] for entry in events(run, "skip")] == [2, 3]
+    assert "update 2 was skipped: its loss or gradient is not finite" in capsys.readouterr().err
+    losses = {entry["step"]: entry["loss"] for entry in events(run, "train")}
+    assert losses[2] is losses[3] is None
+    assert losses[4] > 0
+    assert {
+        int(value)
+        for name, value in read_tensors(run.marked("last") / OPTIMIZER).items()
+        if name.endswith(".step")
+    } == {4}  # of six
+
+
+def test_too_many_in_a_row_stop_the_training_with_what_is_needed_to_find_the_cause(
+    settings, tmp_path, monkeypatch
+):
+    lines = breaking(monkeypatch, {3, 4, 5, 6})
+    ours = replace(settings, training=replace(settings.training, max_skipped=2, max_steps=9))
+    with pytest.raises(
+        DivergedError, match=r"update 5: loss or gradient is not finite, as in the 2 upd"
+    ) as info:
+        train(replace(ours, output=str(tmp_path / "run")))
+    assert f"corpus lines {', '.join(map(str, lines[4][:8]))}" in str(info.value)
+    run = Run(tmp_path / "run")
+    for tensor in read_tensors(run.marked("last") / MODEL).values():
+        assert torch.isfinite(tensor).all()
+
+
+def test_the_module_that_breaks_first_is_named(settings, tmp_path):
+    class Infinite(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * float("inf")
+
+    def build(config):
+        model = build_model(config)
+        model.blocks[0].feed_forward.w_2 = Infinite(config.d_ff, config.d_model)
+        return model
+
+    with pytest.raises(DivergedError, match=r"first in the output of blocks\.0\.feed_forward\.w_2"):
+        train(replace(settings, output=str(tmp_path / "run")), build=build)
+
+
+def test_a_model_with_a_broken_parameter_is_not_saved():
+    model = torch.nn.Linear(2, 2)
+    require_finite(model, 1)
+    with torch.no_grad():
+        model.bias[1] = float("inf")
+    with pytest.raises(DivergedError, match="update 7: the parameter bias is not finite; nothing was saved"):
+        require_finite(model, 7)
+
+
+def test_out_of_memory_names_the_batch_and_what_to_lower(settings, tmp_path, monkeypatch):
+    def too_much(*_, **__):
+        return torch.empty(2**50, dtype=torch.uint8)
+
+    monkeypatch.setattr(loop, "accumulate_gradients", too_much)
+    with pytest.raises(
+        ValueError, match=r"out of memory in an update with src_tokens \d+ x \d+, tgt_tokens \d+"
+    ):
+        train(replace(settings, output=str(tmp_path / "run")))
+
+
+# What ends a training, and which checkpoint is the best
+
+
+def with_metrics(monkeypatch, values: list[float]) -> None:
+    left = iter(values)
+    original = loop.fit
+
+    def fit(*arguments, **options):
+        original(*arguments, **{**options, "evaluate": lambda _: {"loss": 1.0, "bleu": next(left)}})
+
+    monkeypatch.setattr("transformer.recipe.fit", fit)
+
+
+def test_patience_stops_early_and_the_best_is_by_the_named_metric(settings, tmp_path, monkeypatch):
+    with_metrics(monkeypatch, [10.0, 30.0, 20.0, 30.0, 29.0, 40.0])
+    chosen = replace(settings.training, best_metric="bleu", patience=3, valid_every=1, max_steps=9)
+    run = Run(train(replace(settings, output=str(tmp_path / "run"), training=chosen)))
+    assert run.marked("last") == run.checkpoint(5)
+    assert run.marked("best") == run.checkpoint(2)
+    assert [entry["step"] for entry in events(run, "early_stop")] == [5]
+    train(replace(settings, output=str(run.path), training=chosen), resume=True)  # it stays stopped
+    assert run.marked("last") == run.checkpoint(5)
+
+
+def test_the_clock_asks_for_checkpoints_too(settings, tmp_path, monkeypatch):
+    start = time.monotonic()
+    now = (start + 60 * minute for minute in range(1, 100))
+    monkeypatch.setattr("transformer.training.saving.time.monotonic", lambda: next(now))
+    by_clock = replace(settings.training, save_every=100, save_minutes=2.5, valid_every=100, keep=9)
+    run = Run(train(replace(settings, output=str(tmp_path / "run"), training=by_clock)))
+    assert [entry["step"] for entry in events(run, "save")] == [3, 6]  # a minute each time it looks
+
+
+# Trying out, fine-tuning, equal runs, TensorBoard
+
+
+def test_a_dry_run_tells_what_it_will_cost_and_writes_nothing(settings, tmp_path):
+    ours = replace(settings, output=str(tmp_path / "run"))
+    found = dry_run(ours)
+    assert not (tmp_path / "run").exists()
+    assert found.parameters > 1000
+    assert found.peak_bytes > 2**20
+    assert found.seconds_left == pytest.approx(6 * found.seconds_per_update)
+    assert found.largest.startswith("src_tokens ")
+
+
+def test_training_starts_from_another_runs_weights(settings, straight, tmp_path):
+    text = replace(settings.data, train="toyland:train[:40]")
+    training = replace(settings.training, start_from=str(straight.path), max_steps=1, warmup_steps=10**9)
+    ours = replace(settings, output=str(tmp_path / "run"), data=text, training=training)
+    run = Run(train(ours))
+    assert run.tokenizer.read_bytes() == straight.tokenizer.read_bytes()
+    before, after = (read_tensors(each / MODEL) for each in (straight.marked("best"), run.marked("last")))
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], atol=1e-5, rtol=0)
+
+
+def test_deterministic_runs_are_equal_and_torch_is_asked_for_it(settings, straight, tmp_path, monkeypatch):
+    asked = []
+    at_update(1, lambda: asked.append(torch.are_deterministic_algorithms_enabled()), monkeypatch)
+    run = Run(train(replace(settings, output=str(tmp_path / "run"), deterministic=True)))
+    assert asked == [True]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert_equal_end(run, straight)
+
+
+def test_tensorboard_gets_the_figures_of_the_log(settings, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    ours = replace(settings, output=str(tmp_path / "run"))
+    run = Run(train(replace(ours, training=replace(ours.training, tensorboard=True))))
+    board = accumulator.EventAccumulator(str(run.path / "tensorboard"))
+    board.Reload()
+    scalars = {entry.step: entry.value for entry in board.Scalars("train/loss")}
+    expected = {entry["step"]: entry["loss"] for entry in events(run, "train")}
+    assert scalars == pytest.approx(expected)
+    assert {"valid/loss", "train/rate"} <= set(board.Tags()["scalars"])

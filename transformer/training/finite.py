@@ -1,0 +1,107 @@
+"""Updates whose loss or gradient is not finite are skipped, a few in a row; then training stops."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transformer.training.distributed import Group
+from transformer.training.updates import Update, corpus_lines
+
+
+class DivergedError(ValueError):
+    """Training cannot go on: what was not finite, where, and what to change."""
+
+
+class FiniteGuard:
+    """Says of each update whether it may be taken, and stops after more than `limit` refusals in a row.
+
+    The answer is a tensor on the model's device and read back when `read` is called, so that a GPU does not
+    wait for it: what is refused is refused at once, and what is reported may be some updates late.
+    """
+
+    def __init__(self, limit: int, group: Group) -> None:
+        self.limit = limit
+        self.group = group
+        self.in_row = 0
+        self.unread: deque[tuple[int, Update, Tensor]] = deque()
+
+    def is_finite(self, step: int, update: Update, loss: Tensor, norm: Tensor) -> Tensor:
+        """1.0 where loss and gradient norm are finite in every process, else 0.0."""
+        broken = (~torch.isfinite(loss + norm)).float()
+        finite = (self.group.sum_tensor(broken) == 0).float()
+        self.unread.append((step, update, finite))
+        return finite
+
+    def read(self, find_cause: Callable[[Update], str]) -> list[int]:
+        """The updates refused since the last reading; `DivergedError` after too many in a row."""
+        skipped = []
+        while self.unread:
+            step, update, finite = self.unread.popleft()
+            self.in_row = 0 if bool(finite) else self.in_row + 1
+            if self.in_row:
+                skipped.append(step)
+            if self.in_row > self.limit:
+                self.unread.clear()
+                lines = "; ".join(filter(None, map(corpus_lines, update.batches)))
+                raise DivergedError(
+                    f"update {step}: loss or gradient is not finite, as in the {self.limit} updates before; "
+                    f"first in {find_cause(update)}{f' ({lines})' if lines else ''}. The parameters are as "
+                    "before. Look at these lines, or lower training.rate_scale, raise training.warmup_steps "
+                    "or set training.max_norm, and --resume"
+                )
+        return skipped
+
+
+def first_not_finite(model: nn.Module, compute: Callable[[], object]) -> str:
+    """The first module whose output is not finite while `compute` runs, else the parameter whose gradient is
+    not."""
+    with watched_outputs(model) as broken:
+        compute()
+    if broken:
+        return f"the output of {broken[0]}"
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+            return f"the gradient of {name}"
+    return "another process, or not again when computed a second time"
+
+
+@contextmanager
+def watched_outputs(model: nn.Module) -> Iterator[list[str]]:
+    """Collects the names of modules whose output is not finite, innermost and first computed first."""
+    broken: list[str] = []
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if not all(bool(torch.isfinite(tensor).all()) for tensor in floating(output)):
+                broken.append(name or "the model")
+
+        return hook
+
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            stack.callback(module.register_forward_hook(watch(name)).remove)
+        yield broken
+
+
+def floating(output: Any) -> Iterable[Tensor]:
+    """The tensors of real numbers in a module's output."""
+    if isinstance(output, Tensor):
+        return [output] if output.is_floating_point() else []
+    if isinstance(output, (tuple, list)):
+        return [tensor for part in output for tensor in floating(part)]
+    return []
+
+
+def require_finite(model: nn.Module, step: int) -> None:
+    """`DivergedError` for a parameter that is no number: such a model must not replace a checkpoint."""
+    norms = torch.stack([parameter.detach().float().norm() for parameter in model.parameters()])
+    if math.isfinite(float(norms.sum())):
+        return
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise DivergedError(f"update {step}: the parameter {name} is not finite; nothing was saved")

@@ -1,0 +1,98 @@
+"""A training tried out before it begins: does it fit, how fast is it, when will it be done."""
+
+import resource
+import sys
+import time
+from typing import Any, NamedTuple
+
+import torch
+
+from transformer.config import Precision, TrainingConfig
+from transformer.hardware import autocast, training_attention
+from transformer.training.loop import (
+    accumulate_gradients,
+    clip_gradients,
+    naming_what_is_too_large,
+    set_learning_rate,
+    take_step,
+)
+from transformer.training.objectives import Objective
+from transformer.training.schedule import learning_rate
+from transformer.training.state import TrainingState, seed_update
+from transformer.training.updates import Update, describe
+
+UPDATES = 10
+"""Updates of ordinary batches that are timed."""
+
+
+class Rehearsal(NamedTuple):
+    """What a few updates tell about a whole training."""
+
+    parameters: int
+    largest: str
+    """The largest batch of an epoch."""
+    peak_bytes: int
+    """On a GPU what torch has had there at most; on a CPU what the whole process has."""
+    tokens_per_second: float
+    seconds_per_update: float
+    seconds_left: float
+    """For all updates, without validation."""
+
+
+def rehearse(
+    state: TrainingState,
+    settings: TrainingConfig,
+    *,
+    d_model: int,
+    device: torch.device,
+    precision: Precision,
+    objective: Objective,
+) -> Rehearsal:
+    """Compute the largest batch, then a few updates; `state` is not worth keeping afterwards.
+
+    `ValueError` if the largest batch is more than the memory holds.
+    """
+    model, optimizer = state.model.train(), state.optimizer
+    forward = torch.compile(model, dynamic=True) if settings.compile else model
+
+    def compute(batches: list[Any]) -> int:
+        state.step += 1
+        set_learning_rate(optimizer, learning_rate(state.step, d_model, settings))
+        seed_update(0, state.step, 0)
+        update = Update(batches, {})
+        with autocast(device, precision), training_attention(device), naming_what_is_too_large(update):
+            loss = accumulate_gradients(objective, forward, batches, settings.label_smoothing)
+            norm = clip_gradients(model, settings.max_norm)
+            take_step(optimizer, torch.isfinite(norm).float())
+        return loss.tokens
+
+    largest = state.batches.largest().to(device)
+    compute([largest] * settings.accumulate)
+    compute([next(state.batches).to(device) for _ in range(settings.accumulate)])  # memory of its own shape
+    wait_for(device)
+    start, tokens = time.perf_counter(), 0
+    for _ in range(UPDATES):
+        tokens += compute([next(state.batches).to(device) for _ in range(settings.accumulate)])
+    wait_for(device)
+    seconds = (time.perf_counter() - start) / UPDATES
+    return Rehearsal(
+        sum(parameter.numel() for parameter in model.parameters()),
+        describe(largest),
+        peak_bytes(device),
+        tokens / UPDATES / seconds,
+        seconds,
+        seconds * settings.max_steps,
+    )
+
+
+def wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory that was in use so far: of the GPU by torch, of a CPU by the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,72 @@
+"""When checkpoints are written, and what happens when one cannot be."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from transformer.checkpoint import Run
+from transformer.config import TrainingConfig
+from transformer.training.distributed import Group
+from transformer.training.state import TrainingState
+
+LAST_TRIES = (1.0, 4.0, 15.0)
+"""Seconds between further tries to write the checkpoint with which training ends."""
+
+
+@dataclass
+class Saver:
+    """Writes the run's checkpoints in the first process; a full disk does not stop the training."""
+
+    run: Run
+    tokenizer_hash: str
+    settings: TrainingConfig
+    group: Group
+    log: Callable[..., None]
+    failed: bool = False
+    """Whether the last try failed, so that the next occasion is taken."""
+    owes_best: bool = False
+    """Whether the checkpoint that failed was the best one: the next one then stands for it."""
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def is_due(self, step: int) -> bool:
+        """Whether this update's number asks for a checkpoint; equal in every process."""
+        return step % self.settings.save_every == 0
+
+    def wants_one(self, step: int) -> bool:
+        """Whether the clock, or a try that failed, asks the first process for a checkpoint."""
+        if not self.group.is_first:
+            return False
+        minutes = self.settings.save_minutes
+        is_late = minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
+        return is_late or (self.failed and step % self.settings.log_every == 0)
+
+    def save(self, state: TrainingState, *, is_best: bool, is_end: bool) -> None:
+        """Write a checkpoint; `OSError` only at the end of training, after several tries."""
+        if not self.group.is_first:
+            return
+        self.owes_best = self.owes_best or is_best
+        for wait in (*LAST_TRIES, None) if is_end else (None,):
+            try:
+                state.save(
+                    self.run,
+                    tokenizer_hash=self.tokenizer_hash,
+                    keep=self.settings.keep,
+                    is_best=self.owes_best,
+                )
+            except OSError as error:
+                self.failed = True
+                self.log("save_failed", state.step, error=str(error))
+                if is_end and wait is None:
+                    raise
+                then = f"trying again in {wait:.0f} s" if wait else "training goes on, and tries again later"
+                warn(f"update {state.step}: no checkpoint could be written ({error}); {then}")
+                time.sleep(wait or 0)
+            else:
+                self.failed, self.owes_best, self.saved_at = False, False, time.monotonic()
+                self.log("save", state.step)
+                return
+
+
+def warn(message: str) -> None:
+    print(f"\nwarning: {message}", file=sys.stderr)
