@@ -1,5 +1,6 @@
 """Where and how precisely to compute: from the settings `device` and `precision` to torch's own terms."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -10,10 +11,15 @@ from transformer.requirements import require_device
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is a CUDA GPU if there is one; `ValueError` for a GPU that is not there."""
+    """`auto` is a CUDA GPU if there is one; `ValueError` for a GPU that is not there.
+
+    Each of several processes that torchrun starts on a machine gets a GPU of its own.
+    """
     require_device(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device is {name!r}, but torch sees {torch.cuda.device_count()} CUDA GPUs here")

@@ -7,15 +7,19 @@ same step. A single process is a group of one, for which nothing here costs anyt
 
 import os
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import signature
 from typing import Any
 
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 LOST = re.compile(r"gloo|nccl|connection|timed out|timeout|peer|store", re.IGNORECASE)
@@ -32,6 +36,8 @@ class Group:
 
     rank: int = 0
     size: int = 1
+    timeout: float = 0.0
+    """Seconds that a process waits for the others before it gives up."""
 
     @property
     def is_first(self) -> bool:
@@ -71,16 +77,33 @@ class Group:
         """The model whose backward pass averages gradients over the processes."""
         if self.size == 1:
             return model
-        return DistributedDataParallel(
-            model,
-            device_ids=[device] if device.type == "cuda" else None,
-            broadcast_buffers=False,  # the only ones are tables of positions, equal everywhere
-            gradient_as_bucket_view=True,
-        )
+        # The only buffers are tables of positions, equal everywhere. Before torch 2.13 the option had another
+        # name.
+        known = signature(DistributedDataParallel).parameters
+        sync_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        device_ids = [device] if device.type == "cuda" else None
+        options: dict[str, Any] = {sync_buffers: False, "gradient_as_bucket_view": True}
+        return DistributedDataParallel(model, device_ids=device_ids, **options)
 
     def without_sync(self, model: Any) -> AbstractContextManager[object]:
         """Gradients inside stay this process's own: a later backward pass of the update sends them along."""
         return model.no_sync() if self.size > 1 else nullcontext()
+
+    @contextmanager
+    def naming_lost_processes(self) -> Iterator[None]:
+        """Torch's many errors about other processes become a `ProcessLostError` of one line."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.size == 1 or LOST.search(str(error)) is None:
+                raise
+            # torchrun now ends this process, too, but not before it has said why.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            raise ProcessLostError(
+                f"process {self.rank} of {self.size}: another one has died or did not answer within "
+                f"{self.timeout:.0f} s ({str(error).strip().splitlines()[0]}); the last checkpoint is whole: "
+                "go on with --resume (torchrun --max-restarts does it by itself)"
+            ) from error
 
 
 @contextmanager
@@ -92,18 +115,17 @@ def process_group(device: torch.device, timeout: float) -> Iterator[Group]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    group = Group(int(os.environ["RANK"]), size, timeout)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    try:
-        torch.distributed.init_process_group(backend, timeout=timedelta(seconds=timeout))
+    with group.naming_lost_processes():
+        patience = timedelta(seconds=timeout)
+        store, rank, size = next(rendezvous("env://", timeout=patience))
+        # After a restart the store may still hold the addresses of the processes that are no more.
+        store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        torch.distributed.init_process_group(
+            backend, store=store, rank=rank, world_size=size, timeout=patience
+        )
         try:
-            yield Group(torch.distributed.get_rank(), size)
+            yield group
         finally:
             torch.distributed.destroy_process_group()
-    except RuntimeError as error:
-        if LOST.search(str(error)) is None:
-            raise
-        raise ProcessLostError(
-            f"process {os.environ.get('RANK')} of {size}: another one has died or did not answer within "
-            f"{timeout:.0f} s ({str(error).strip().splitlines()[0]}); the last checkpoint is whole: go on "
-            "with --resume (torchrun --max-restarts does it by itself)"
-        ) from error

@@ -44,4 +44,5 @@ def stop_requests() -> Iterator[StopRequest]:
         yield request
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == request.receive:  # nobody has decided otherwise meanwhile
+                signal.signal(number, handler)

@@ -78,6 +78,7 @@ def fit(
     with (
         progress_bar(state.step, settings.max_steps, hidden=not group.is_first) as bar,
         stop_requests() as stop,
+        group.naming_lost_processes(),
         closing(upcoming),
     ):
         while state.step < settings.max_steps and not is_stale(state, settings):

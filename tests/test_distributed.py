@@ -1,0 +1,177 @@
+"""Several processes train as one does: same losses, same parameters, every example once an epoch."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from fixtures_run import TINY_MODEL, tiny_settings
+
+from transformer.checkpoint import MODEL, Run, read_manifest, read_state, read_tensors
+from transformer.config import Settings
+from transformer.data.tokenizer import load_tokenizer
+from transformer.recipe import train
+from transformer.settings.files import save_settings
+from transformer.tasks.translation import Translation
+from transformer.training.distributed import Group
+from transformer.training.updates import updates
+
+CPU = torch.device("cpu")
+TESTS = Path(__file__).parent
+BOTH = {"rtol": 1e-4, "atol": 2e-5}
+"""How far float32 sums may lie apart that are added up in another order, after six updates of Adam."""
+
+
+def torchrun(
+    processes: int, settings: Settings, *options: str, program: tuple[str, ...] = ("-m", "transformer")
+) -> subprocess.CompletedProcess[str]:
+    """Train under torchrun with these settings, which are written beside the run's folder."""
+    config = Path(settings.output).with_suffix(f".{processes}.yaml")
+    save_settings(settings, config)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    command += [str(processes), *options, *program, "train", "--config", str(config), "--resume"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def losses(run: Run) -> dict[int, float]:
+    entries = [json.loads(line) for line in run.log.read_text().splitlines()]
+    return {entry["step"]: entry["loss"] for entry in entries if entry["event"] == "train"}
+
+
+def assert_same_training(ours: Run, theirs: Run) -> None:
+    one, other = ours.marked("last"), theirs.marked("last")
+    states = [read_state(folder) for folder in (one, other)]
+    assert [states[0][key] for key in ("step", "batches", "text")] == [
+        states[1][key] for key in ("step", "batches", "text")
+    ]
+    tensors, expected = (read_tensors(folder / MODEL) for folder in (one, other))
+    torch.testing.assert_close(tensors, expected, **BOTH)
+    assert losses(ours) == pytest.approx(losses(theirs), rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory) -> Settings:
+    """Six updates of four batches without dropout, across the ends of epochs of five batches."""
+    made = tiny_settings(
+        tmp_path_factory.mktemp("alone") / "run",
+        data={"valid": None},
+        accumulate=4,
+        save_every=3,
+        tokens_per_batch=200,
+    )
+    return replace(made, model=replace(TINY_MODEL, dropout=0.0))
+
+
+@pytest.fixture(scope="module")
+def alone(settings) -> Run:
+    return Run(train(settings))
+
+
+def changed(settings: Settings, output: Path, **training: object) -> Settings:
+    return replace(settings, output=str(output), training=replace(settings.training, **training))
+
+
+def test_what_the_processes_share_covers_what_can_go_wrong(settings, alone):
+    batches = batches_of(settings, alone)
+    tokens = [[update.tokens for update in shares] for shares in shares_of(batches, 1, 4, updates=6)]
+    assert any(len(set(each)) > 1 for each in tokens)  # processes get different numbers of tokens
+    assert len(batches.epoch(0)) % 4 != 0  # and an epoch ends within an update
+
+
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_processes_train_as_one_does(settings, alone, tmp_path, processes):
+    ours = changed(settings, tmp_path / "run", accumulate=4 // processes)
+    done = torchrun(processes, ours)
+    assert done.returncode == 0, done.stderr
+    assert_same_training(Run(tmp_path / "run"), alone)
+    assert done.stderr.count("trained model") == processes
+    assert done.stderr.count("vocabulary") == 1  # one process speaks
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_processes(settings, alone, tmp_path):
+    assert torchrun(4, changed(settings, tmp_path / "run", accumulate=1, max_steps=3)).returncode == 0
+    assert torchrun(2, changed(settings, tmp_path / "run", accumulate=2)).returncode == 0
+    assert_same_training(Run(tmp_path / "run"), alone)
+
+
+def test_when_a_process_dies_the_others_stop_with_a_clear_line(settings, tmp_path):
+    ours = changed(settings, tmp_path / "run", accumulate=2, timeout=20.0)
+    done = torchrun(2, ours, program=(str(TESTS / "faulty_worker.py"),))
+    assert done.returncode != 0
+    assert "process 0 of 2: another one has died or did not answer within 20 s" in done.stderr
+    assert "the last checkpoint is whole: go on with --resume" in done.stderr
+    run = Run(tmp_path / "run")
+    assert run.marked("last") == run.checkpoint(3)
+    read_manifest(run.checkpoint(3))
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_what_has_died_and_nothing_is_lost(settings, alone, tmp_path):
+    ours = changed(settings, tmp_path / "run", accumulate=2, timeout=20.0)
+    program = (str(TESTS / "faulty_worker.py"),)
+    done = torchrun(2, ours, "--max-restarts", "1", program=program)
+    assert done.returncode == 0, done.stderr
+    assert_same_training(Run(tmp_path / "run"), alone)
+
+
+# Which batches a process gets needs no processes to be seen.
+
+
+def batches_of(settings: Settings, run: Run):
+    return Translation(settings).prepare(load_tokenizer(run.tokenizer), settings).batches
+
+
+def shares_of(batches, accumulate: int, processes: int, *, updates: int):
+    """Per update the shares of all processes."""
+    start = batches.state_dict()
+    shares = []
+    for rank in range(processes):
+        batches.load_state_dict(start)
+        shares.append(taken(batches, accumulate, Group(rank, processes), updates))
+    return list(zip(*shares, strict=True))
+
+
+def taken(batches, accumulate: int, group: Group, count: int):
+    source = updates(batches, accumulate, group, CPU)
+    found = list(islice(source, count))
+    source.close()
+    return found
+
+
+@pytest.mark.parametrize(("accumulate", "processes"), [(1, 1), (2, 1), (1, 3), (2, 2), (1, 8), (3, 5)])
+def test_each_example_is_seen_once_an_epoch_whatever_the_processes(settings, alone, accumulate, processes):
+    batches = batches_of(settings, alone)
+    corpus = sorted(line for batch in batches.one_pass() for line in batch.lines.tolist())
+    per_epoch = len(batches.epoch(0))
+    count = -(-3 * per_epoch // (accumulate * processes))
+    seen = [
+        batch.lines.tolist()
+        for shares in shares_of(batches, accumulate, processes, updates=count)
+        for number in range(accumulate)
+        for batch in (share.batches[number] for share in shares)
+    ]
+    for epoch in range(3):
+        lines = Counter(line for part in seen[epoch * per_epoch : (epoch + 1) * per_epoch] for line in part)
+        assert sorted(lines) == corpus
+        assert set(lines.values()) == {1}
+
+
+def test_resuming_with_other_processes_visits_the_same_remaining_examples(settings, alone):
+    def lines(shares, accumulate):
+        return [u.batches[n].lines.tolist() for share in shares for n in range(accumulate) for u in share]
+
+    batches = batches_of(settings, alone)
+    straight = lines(shares_of(batches, 4, 1, updates=5), 4)
+    batches.load_state_dict({"epoch": 0, "next_batch": 0})
+    first = shares_of(batches, 1, 4, updates=2)
+    batches.load_state_dict(first[-1][0].position)
+    rest = shares_of(batches, 2, 2, updates=3)
+    assert lines(first, 1) + lines(rest, 2) == straight
