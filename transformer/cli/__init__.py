@@ -19,6 +19,7 @@ COMMANDS = {
     "embed": "write a vector for each line of standard input",
     "nearest": "find the sentences that are nearest to each line",
     "average": "average the last checkpoints of a run",
+    "plot": "draw the curves of runs as a picture",
     "convert": "turn a Marian model into a run",
     "table3": "print the paper's table of variations beside the size of our models",
     "selftest": "compare this installation with independent implementations",
