@@ -32,7 +32,7 @@ def test_a_run_of_format_1_goes_on(tmp_path):
     train(replace(settings, output=str(folder), training=longer), resume=True)
     state = read_state(Run(folder).marked("last"))
     assert state["step"] == 62
-    assert state["best"] == pytest.approx(3.86867)
+    assert 3.8 < state["best"] <= 3.86867  # the old best is known, and the new end is a little better
 
 
 def test_settings_of_a_newer_format_are_refused(tiny_run, tmp_path):
