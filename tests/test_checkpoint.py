@@ -344,9 +344,7 @@ def test_an_average_can_be_of_checkpoints_so_many_minutes_apart(run):
     folder = average_checkpoints(run, 3, minutes=10)
     assert read_state(folder)["averaged"] == [1, 3, 6]
     assert read_tensors(folder / MODEL)["weight"].tolist() == pytest.approx([10 / 3] * 2)
-    with pytest.raises(
-        CheckpointError, match="has 3 checkpoints with 10 minutes between them, so the"
-    ):
+    with pytest.raises(CheckpointError, match="has 3 checkpoints with 10 minutes between them, so the"):
         average_checkpoints(run, 4, minutes=10)
 
 
