@@ -1,0 +1,91 @@
+"""From a run to a folder of CTranslate2, and how far the two programs' translations agree."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from transformer.config import Settings
+from transformer.convert.common import require_package, whole_folder
+from transformer.convert.engine import CTranslate2Translator, load_engine, write_checkpoint_model
+from transformer.data.corpus import load_parallel
+from transformer.data.text import CorpusError
+from transformer.decoding.pretrained import open_run
+from transformer.decoding.translator import Translator
+
+QUANTIZATIONS = ("float32", "bfloat16", "int8")
+SAMPLE_LINES = 50
+
+
+class Agreement(NamedTuple):
+    """How two translators' best outputs for the same lines compare."""
+
+    lines: int
+    identical: int
+    score_difference: float
+    """The largest between the scores of one line."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.identical} of {self.lines} translations identical "
+            f"({100 * self.identical / self.lines:.1f} %), largest difference of scores {self.score_difference:.1e}"
+        )
+
+
+def to_ctranslate2(
+    name: str | Path,
+    output: str | Path,
+    *,
+    quantization: str = "float32",
+    say: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Convert the run `name` into CTranslate2's folder `output`, whole or not at all.
+
+    Its tokenizer is saved beside the model as `tokenizer.model`. Both programs then translate some lines of
+    the run's validation text, and `say` is told how far they agree. `ValueError` for what CTranslate2 cannot
+    express.
+    """
+    require_package("ctranslate2")
+    opened = open_run(name, task="translation")
+    output = Path(output)
+    with whole_folder(output) as unfinished:
+        write_checkpoint_model(opened, unfinished, quantization)
+        opened.tokenizer.save(unfinished / "tokenizer.model")
+        ours = Translator.from_pretrained(opened.checkpoint, device="cpu")
+        theirs = CTranslate2Translator(
+            load_engine(unfinished, "cpu"),
+            ours.tokenizer,
+            model_config=ours.config,
+            decoding=ours.decoding,
+        )
+        text, lines = sample(opened.settings)
+        say(f"beside our own search on {text}: {agreement(ours, theirs, lines)}")
+    return output
+
+
+def sample(settings: Settings) -> tuple[str, list[str]]:
+    """The first lines of the run's validation text, or of toyland where that cannot be read, and its name."""
+    data = settings.data
+    try:
+        if data.valid is None:
+            raise CorpusError("the run has no validation text")
+        return data.valid, load_parallel(data.valid, data.source, data.target)["source"][:SAMPLE_LINES]
+    except CorpusError:
+        text = "toyland:valid"
+        return text, load_parallel(text, "en", "de")["source"][:SAMPLE_LINES]
+
+
+def agreement(
+    one: Translator, other: Translator, lines: Sequence[str], *, beam_size: int | None = None
+) -> Agreement:
+    """Translate the lines with both."""
+    pairs = [
+        (ours[0], theirs[0])
+        for ours, theirs in zip(
+            *(each.translate_n_best(lines, n_best=1, beam_size=beam_size) for each in (one, other)), strict=True
+        )
+    ]
+    return Agreement(
+        lines=len(pairs),
+        identical=sum(ours.text == theirs.text for ours, theirs in pairs),
+        score_difference=max(abs(ours.score - theirs.score) for ours, theirs in pairs),
+    )
