@@ -1,4 +1,4 @@
-"""What every conversion needs: its error, a folder that is whole or absent, and packages that may be missing."""
+"""What conversions share: their error, a folder that is whole or absent, packages that may be missing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ def refuse(setting: str, found: Any, valid: str) -> ConversionError:
 
 @contextmanager
 def whole_folder(output: Path) -> Iterator[Path]:
-    """A temporary folder beside `output`, with its name, that takes its place when the block has succeeded."""
+    """A temporary folder of the name `output` that takes its place when the block has succeeded."""
     if output.exists():
         raise ConversionError(f"{output} exists already; name a folder that does not")
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -25,9 +25,10 @@ class Agreement(NamedTuple):
     """The largest between the scores of one line."""
 
     def __str__(self) -> str:
+        share = 100 * self.identical / self.lines
         return (
-            f"{self.identical} of {self.lines} translations identical "
-            f"({100 * self.identical / self.lines:.1f} %), largest difference of scores {self.score_difference:.1e}"
+            f"{self.identical} of {self.lines} translations identical ({share:.1f} %), "
+            f"largest difference of scores {self.score_difference:.1e}"
         )
 
 
@@ -81,7 +82,8 @@ def agreement(
     pairs = [
         (ours[0], theirs[0])
         for ours, theirs in zip(
-            *(each.translate_n_best(lines, n_best=1, beam_size=beam_size) for each in (one, other)), strict=True
+            *(each.translate_n_best(lines, n_best=1, beam_size=beam_size) for each in (one, other)),
+            strict=True,
         )
     ]
     return Agreement(

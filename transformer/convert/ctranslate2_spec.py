@@ -12,7 +12,7 @@ from transformer.data.tokenizer import Tokenizer
 from transformer.model.attention import MultiHeadAttention
 from transformer.model.blocks import DecoderBlock, TransformerBlock
 from transformer.model.encoder_decoder import EncoderDecoder
-from transformer.model.layers import PostNorm, TokenEmbedding
+from transformer.model.layers import TokenEmbedding
 
 ACTIVATIONS = {"relu": "RELU", "gelu": "GELU", "silu": "SWISH"}
 Spec = Any
@@ -22,13 +22,17 @@ Spec = Any
 def write_model(
     folder: Path, model: EncoderDecoder, config: ModelConfig, tokenizer: Tokenizer, quantization: str
 ) -> None:
-    """Write `model.bin`, its settings and vocabulary into the folder; `ConversionError` if it has no such model.
+    """Write the model, its settings and vocabulary into the folder; `ConversionError` if that cannot be.
 
     `quantization` is how the weights are stored: `float32`, `bfloat16` or `int8`.
     """
     specs = require_package("ctranslate2").specs
     if config.key_width != config.value_width:
-        raise refuse("d_k", config.key_width, f"CTranslate2 has only heads with model.d_v the same as d_k")
+        raise refuse(
+            "d_k",
+            config.key_width,
+            f"CTranslate2 has only heads whose d_v, here {config.value_width}, is equal",
+        )
     sizes: dict[str, Any] = {
         "num_layers": config.num_layers,
         "num_heads": config.num_heads,
@@ -70,7 +74,7 @@ def set_weights(spec: Spec, model: EncoderDecoder, config: ModelConfig) -> None:
 
 
 def set_embedding(stack: Spec, embeddings: Spec, embedding: TokenEmbedding, max_positions: int) -> None:
-    """CTranslate2 scales by √d_model too; positions are given as numbers, and so equal ours of either kind."""
+    """CTranslate2 scales by √d_model too; positions are given as numbers, sinusoidal or learned."""
     embeddings.weight = numbers(embedding.embedding.weight)
     stack.position_encodings.encodings = numbers(embedding.positions(torch.arange(max_positions)))
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from transformer.checkpoint import CheckpointError, load_model
 from transformer.config import DecodingConfig, ModelConfig
@@ -64,14 +65,14 @@ class CTranslate2Translator(Translator):
         opened = open_run(path, task="translation")
         folder = opened.checkpoint / f"ctranslate2-{quantization}"
         if not folder.is_dir():
-            with whole_folder(folder) as unfinished:
-                write_checkpoint_model(opened, unfinished, quantization)
+            convert_checkpoint(opened, folder, quantization)
         settings = opened.settings
         engine = load_engine(folder, device)
         return cls(engine, opened.tokenizer, model_config=settings.model, decoding=settings.decoding)
 
     def search(self, sources: list[list[int]], beam_size: int, alpha: float, n_best: int) -> Hypotheses:
-        limits = [min(len(ids) + self.decoding.max_extra, self.config.max_positions) for ids in sources]
+        rows = [torch.tensor(ids) for ids in sources]
+        limits = self.limits(pad_sequence(rows, batch_first=True, padding_value=self.config.pad_id)).tolist()
         found = self.translate_ids(sources, max(limits), beam_size, alpha)
         for row, limit in enumerate(limits):
             # CTranslate2 has one limit for a batch. Until a row's own limit its search is the same; only one
@@ -83,7 +84,7 @@ class CTranslate2Translator(Translator):
     def translate_ids(
         self, sources: list[list[int]], limit: int, beam_size: int, alpha: float
     ) -> list[list[Output]]:
-        """The hypotheses of each source, which ends in EOS, best first; at most `beam_size` and at least one."""
+        """The hypotheses of each source, which ends in EOS, best first: `beam_size`, or as many as exist."""
         penalty = max(alpha / 2, SMALLEST_PENALTY)  # grows like ours for hypotheses of about 5 tokens
         results = self.engine.translate_batch(
             [[self.pieces[number] for number in ids[:-1]] for ids in sources],  # the engine adds EOS
@@ -120,6 +121,16 @@ def as_hypotheses(found: Sequence[Sequence[Output]], n_best: int, pad_id: int) -
     return Hypotheses(tokens, scores, lengths)
 
 
+def convert_checkpoint(opened: OpenedRun, folder: Path, quantization: str) -> None:
+    """Write the folder of a checkpoint's converted model, whole or not at all."""
+    try:
+        with whole_folder(folder) as unfinished:
+            write_checkpoint_model(opened, unfinished, quantization)
+    except OSError:
+        if not folder.is_dir():  # another process has not been faster
+            raise
+
+
 def write_checkpoint_model(opened: OpenedRun, folder: Path, quantization: str) -> None:
     """Convert the weights of a checkpoint into the empty folder."""
     config = opened.settings.model
@@ -129,7 +140,7 @@ def write_checkpoint_model(opened: OpenedRun, folder: Path, quantization: str) -
 
 
 def load_engine(folder: Path, device: str) -> Any:
-    """The `ctranslate2.Translator` of a converted model; it computes on as many CPU threads as torch would."""
+    """The `ctranslate2.Translator` of a converted model, on as many CPU threads as torch uses."""
     require_device(device)
     kind, _, index = device.partition(":")
     try:
@@ -137,4 +148,6 @@ def load_engine(folder: Path, device: str) -> Any:
             str(folder), device=kind, device_index=int(index or 0), intra_threads=torch.get_num_threads()
         )
     except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{folder}: CTranslate2 cannot load it: {error}; delete it to convert anew") from None
+        raise CheckpointError(
+            f"{folder}: CTranslate2 cannot load it: {error}; delete it to convert anew"
+        ) from None
