@@ -69,10 +69,10 @@ def sample(settings: Settings) -> tuple[str, list[str]]:
     try:
         if data.valid is None:
             raise CorpusError("the run has no validation text")
-        return data.valid, load_parallel(data.valid, data.source, data.target)["source"][:SAMPLE_LINES]
+        return data.valid, list(load_parallel(data.valid, data.source, data.target)["source"][:SAMPLE_LINES])
     except CorpusError:
-        text = "toyland:valid"
-        return text, load_parallel(text, "en", "de")["source"][:SAMPLE_LINES]
+        text = f"toyland:valid[:{SAMPLE_LINES}]"
+        return text, list(load_parallel(text, "en", "de")["source"])
 
 
 def agreement(
