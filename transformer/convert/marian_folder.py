@@ -1,6 +1,7 @@
 """A Hugging Face Marian folder, such as any OPUS-MT model: its settings and vocabulary in our terms."""
 
 import json
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,6 @@ CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.sa
 VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 FILES = (CONFIG, GENERATION, WEIGHTS, VOCABULARY, TARGET_VOCABULARY, TOKENIZER_CONFIG, SOURCE, TARGET)
-BOS = "<s>"
-"""What the copy of Marian's first token is called."""
 
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "silu": "silu", "swish": "silu"}
 NORM_EPSILON = 1e-5  # PyTorch's default; Marian has no setting for it
@@ -37,6 +36,11 @@ def find_folder(name: str | Path) -> Path:
     if not folder.is_dir():
         raise ConversionError(f"{name}: there is no such folder, and a Hub id has the form OWNER/NAME")
     return folder
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """`name`, in more brackets where it is taken."""
+    return free_name(f"<{name}>", taken) if name in taken else name
 
 
 class MarianFolder:
@@ -194,7 +198,7 @@ class MarianFolder:
         others = [number for number in range(len(ids)) if number not in (pad, start, eos, unk)]
         marian_ids = [pad, start, eos, unk, *others]
         by_id = {number: piece for piece, number in ids.items()}
-        bos = BOS if start in (pad, eos, unk) else by_id[start]
+        bos = free_name("<s>", ids) if start in (pad, eos, unk) else by_id[start]
         pieces = [by_id[pad], bos, by_id[eos], by_id[unk], *(by_id[number] for number in others)]
         source, target = ((self.path / name).read_bytes() for name in (SOURCE, TARGET))
         try:
