@@ -20,7 +20,7 @@ from transformer.model.build import build_model
 from transformer.requirements import require_device
 
 SMALLEST_PENALTY = 1e-3
-"""With a length penalty of 0 CTranslate2 would stop as soon as the best hypothesis so far has ended."""
+"""With a length penalty of 0 CTranslate2 closes a sentence by another rule than ours."""
 
 
 class Output(NamedTuple):
