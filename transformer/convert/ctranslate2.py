@@ -12,7 +12,6 @@ from transformer.data.text import CorpusError
 from transformer.decoding.pretrained import open_run
 from transformer.decoding.translator import Translator
 
-QUANTIZATIONS = ("float32", "bfloat16", "int8")
 SAMPLE_LINES = 50
 
 
@@ -52,11 +51,9 @@ def to_ctranslate2(
         write_checkpoint_model(opened, unfinished, quantization)
         opened.tokenizer.save(unfinished / "tokenizer.model")
         ours = Translator.from_pretrained(opened.checkpoint, device="cpu")
+        engine = load_engine(unfinished, "cpu")
         theirs = CTranslate2Translator(
-            load_engine(unfinished, "cpu"),
-            ours.tokenizer,
-            model_config=ours.config,
-            decoding=ours.decoding,
+            engine, ours.tokenizer, model_config=ours.config, decoding=ours.decoding
         )
         text, lines = sample(opened.settings)
         say(f"beside our own search on {text}: {agreement(ours, theirs, lines)}")
@@ -75,17 +72,10 @@ def sample(settings: Settings) -> tuple[str, list[str]]:
         return text, list(load_parallel(text, "en", "de")["source"])
 
 
-def agreement(
-    one: Translator, other: Translator, lines: Sequence[str], *, beam_size: int | None = None
-) -> Agreement:
+def agreement(one: Translator, other: Translator, lines: Sequence[str]) -> Agreement:
     """Translate the lines with both."""
-    pairs = [
-        (ours[0], theirs[0])
-        for ours, theirs in zip(
-            *(each.translate_n_best(lines, n_best=1, beam_size=beam_size) for each in (one, other)),
-            strict=True,
-        )
-    ]
+    outputs = (each.translate_n_best(lines, n_best=1) for each in (one, other))
+    pairs = [(ours[0], theirs[0]) for ours, theirs in zip(*outputs, strict=True)]
     return Agreement(
         lines=len(pairs),
         identical=sum(ours.text == theirs.text for ours, theirs in pairs),

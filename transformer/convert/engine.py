@@ -1,6 +1,6 @@
 """Translating with CTranslate2: a run's model in a program made for serving, under the same interface."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,15 +97,19 @@ class CTranslate2Translator(Translator):
             return_scores=True,
             return_end_token=True,
         )
-        found = []
-        for result in results:
-            outputs = []
-            for pieces, score in zip(result.hypotheses, result.scores, strict=True):
-                log_probability = score * len(pieces) ** penalty
-                ids = [self.id_of[piece] for piece in pieces]
-                outputs.append(Output(ids, log_probability / length_penalty(len(ids), alpha)))
-            found.append(sorted(outputs, key=lambda output: -output.score))
-        return found
+        return [
+            sorted(self.outputs(result, penalty, alpha), key=lambda output: -output.score)
+            for result in results
+        ]
+
+    def outputs(self, result: Any, penalty: float, alpha: float) -> Iterator[Output]:
+        """The hypotheses of one of CTranslate2's results, whose scores were divided by |y| ** penalty."""
+        for pieces, score in zip(result.hypotheses, result.scores, strict=True):
+            length = len(pieces)
+            log_probability = score * length**penalty
+            yield Output(
+                [self.id_of[piece] for piece in pieces], log_probability / length_penalty(length, alpha)
+            )
 
 
 def as_hypotheses(found: Sequence[Sequence[Output]], n_best: int, pad_id: int) -> Hypotheses:
