@@ -26,7 +26,9 @@ SEARCHES = (("greedy", 1), ("beam 4", 4))
 SHOWN = 20
 
 
-def timed(translator: Translator, lines: Sequence[str], beam_size: int) -> tuple[list[Translation], float]:
+def timed(
+    translator: Translator | CTranslate2Translator, lines: Sequence[str], beam_size: int
+) -> tuple[list[Translation], float]:
     started = time.perf_counter()
     found = translator.translate_n_best(lines, n_best=1, beam_size=beam_size)
     return [outputs[0] for outputs in found], time.perf_counter() - started

@@ -18,7 +18,7 @@ from transformer.config import DecodingConfig
 from transformer.convert.common import ConversionError, whole_folder
 from transformer.convert.ctranslate2 import sample, to_ctranslate2
 from transformer.convert.ctranslate2_spec import write_model
-from transformer.convert.engine import CTranslate2Translator, load_engine
+from transformer.convert.engine import CTranslate2Translator, Output, as_hypotheses, load_engine
 from transformer.data.characters import CharacterTokenizer
 from transformer.decoding.translator import Translator
 from transformer.recipe import train
@@ -110,7 +110,7 @@ def test_lines_come_back_as_they_went(talkative):
     ours, theirs = talkative
     lines = ["", "abc", "   ", "a" * 100, "x", "b"]
     warnings: list[str] = []
-    ours.warn = theirs.warn = warnings.append
+    ours.warn = theirs.ours.warn = warnings.append
     assert theirs.translate(lines) == ours.translate(lines)
     assert warnings == ["line 4 has 101 tokens; only its first 40 are translated"] * 2
     assert theirs.translate([]) == []
@@ -118,17 +118,11 @@ def test_lines_come_back_as_they_went(talkative):
         theirs.translate_n_best(lines, n_best=3, beam_size=2)
 
 
-def test_a_beam_wider_than_the_possible_outputs_leaves_places_empty(talkative):
-    ours, theirs = (
-        Translator(each.model, LETTERS, model_config=each.config, decoding=DecodingConfig(max_extra=1))
-        if type(each) is Translator
-        else CTranslate2Translator(
-            each.engine, LETTERS, model_config=each.config, decoding=DecodingConfig(max_extra=1)
-        )
-        for each in talkative
-    )
-    expected, found = (each.translate_n_best(["a"], n_best=6, beam_size=6)[0] for each in (ours, theirs))
-    assert [output.tokens for output in found] == [output.tokens for output in expected]
+def test_outputs_that_do_not_exist_leave_their_places_empty():
+    found = as_hypotheses([[Output([5, 6, 2], -1.5)], [Output([7], -2.0), Output([2], -3.0)]], 2, pad_id=0)
+    assert found.tokens.tolist() == [[[5, 6, 2], [0, 0, 0]], [[7, 0, 0], [2, 0, 0]]]
+    assert found.scores.tolist() == [[-1.5, -torch.inf], [-2.0, -3.0]]
+    assert found.lengths.tolist() == [[3, 0], [1, 1]]
 
 
 # What it cannot express

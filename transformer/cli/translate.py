@@ -10,6 +10,7 @@ from transformer.data.text import CorpusError, decode_lines
 from transformer.settings.parser import command_parser
 
 if TYPE_CHECKING:
+    from transformer.convert.engine import CTranslate2Translator
     from transformer.decoding.translator import Translation, Translator
 
 DESCRIPTION = """Translate standard input to standard output: exactly one line for each line, in order. On a
@@ -36,7 +37,7 @@ def run(arguments: list[str], prog: str) -> None:
         number += len(chunk)
 
 
-def load(options: Namespace) -> "Translator":
+def load(options: Namespace) -> "Translator | CTranslate2Translator":
     if options.engine == "torch":
         from transformer.decoding.translator import Translator
 

@@ -72,12 +72,12 @@ def sample(settings: Settings) -> tuple[str, list[str]]:
         return text, list(load_parallel(text, "en", "de")["source"])
 
 
-def agreement(one: Translator, other: Translator, lines: Sequence[str]) -> Agreement:
+def agreement(ours: Translator, theirs: CTranslate2Translator, lines: Sequence[str]) -> Agreement:
     """Translate the lines with both."""
-    outputs = (each.translate_n_best(lines, n_best=1) for each in (one, other))
-    pairs = [(ours[0], theirs[0]) for ours, theirs in zip(*outputs, strict=True)]
+    outputs = ours.translate_n_best(lines, n_best=1), theirs.translate_n_best(lines, n_best=1)
+    pairs = [(one[0], other[0]) for one, other in zip(*outputs, strict=True)]
     return Agreement(
         lines=len(pairs),
-        identical=sum(ours.text == theirs.text for ours, theirs in pairs),
-        score_difference=max(abs(ours.score - theirs.score) for ours, theirs in pairs),
+        identical=sum(one.text == other.text for one, other in pairs),
+        score_difference=max(abs(one.score - other.score) for one, other in pairs),
     )

@@ -1,12 +1,12 @@
 """Translating with CTranslate2: a run's model in a program made for serving, under the same interface."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 
 from transformer.checkpoint import CheckpointError, load_model
 from transformer.config import DecodingConfig, ModelConfig
@@ -15,7 +15,7 @@ from transformer.convert.ctranslate2_spec import write_model
 from transformer.data.tokenizer import Tokenizer
 from transformer.decoding.pretrained import OpenedRun, open_run
 from transformer.decoding.search import Hypotheses, length_penalty
-from transformer.decoding.translator import Translator
+from transformer.decoding.translator import Translation, Translator
 from transformer.model.build import build_model
 from transformer.requirements import require_device
 
@@ -30,8 +30,8 @@ class Output(NamedTuple):
     score: float
 
 
-class CTranslate2Translator(Translator):
-    """`Translator` whose model and search are CTranslate2's: the same lines, limits and scores.
+class CTranslate2Translator:
+    """`Translator` with CTranslate2's model and search: the same lines, batches, limits, warnings and scores.
 
     Its beam search keeps and ends hypotheses by the rules of docs/decoding.md. Its own length penalty only
     decides which of more than `beam_size` ended hypotheses it returns; they are scored and ranked here.
@@ -46,15 +46,15 @@ class CTranslate2Translator(Translator):
         decoding: DecodingConfig | None = None,
         **options: Any,
     ) -> None:
-        """`engine` is a `ctranslate2.Translator`."""
-        no_module = nn.Module()  # the weights are the engine's
-        super().__init__(no_module, tokenizer, model_config=model_config, decoding=decoding, **options)
+        """`engine` is a `ctranslate2.Translator`; `options` are those of `Translator`."""
+        no_model = nn.Module()  # the engine has the weights; what lines become and batches are is ours
+        self.ours = Translator(no_model, tokenizer, model_config=model_config, decoding=decoding, **options)
         self.engine = engine
         self.pieces = tokenizer.pieces
         self.id_of = {piece: number for number, piece in enumerate(self.pieces)}
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]  # no `build`: CTranslate2 computes the paper's parts alone
+    def from_pretrained(
         cls, path: str | Path, *, device: str = "auto", quantization: str = "float32"
     ) -> "CTranslate2Translator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
@@ -70,16 +70,49 @@ class CTranslate2Translator(Translator):
         engine = load_engine(folder, device)
         return cls(engine, opened.tokenizer, model_config=settings.model, decoding=settings.decoding)
 
+    def translate(
+        self, lines: Iterable[str], *, beam_size: int | None = None, alpha: float | None = None
+    ) -> list[str]:
+        """The best translation of each line; the run's own `decoding` settings where none are given."""
+        found = self.translate_n_best(lines, n_best=1, beam_size=beam_size, alpha=alpha)
+        return [outputs[0].text for outputs in found]
+
+    def translate_n_best(
+        self,
+        lines: Iterable[str],
+        *,
+        n_best: int,
+        beam_size: int | None = None,
+        alpha: float | None = None,
+        first_line: int = 1,
+    ) -> list[list[Translation]]:
+        """As `Translator.translate_n_best`."""
+        lines = list(lines)
+        decoding = self.ours.decoding
+        beam_size = decoding.beam_size if beam_size is None else beam_size
+        alpha = decoding.alpha if alpha is None else alpha
+        replace(decoding, beam_size=beam_size, alpha=alpha)  # refuses what cannot be
+        if not 1 <= n_best <= beam_size:
+            raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
+        sources = self.ours.encode(lines, first_line)
+        results: list[list[Translation]] = [[Translation("", 0.0, [])] * n_best for _ in lines]
+        for rows in self.ours.batches(sources, beam_size):
+            found = self.search([sources[row] for row in rows], beam_size, alpha, n_best)
+            for row, outputs in zip(rows, self.ours.read_out(found), strict=True):
+                results[row] = outputs
+        return results
+
     def search(self, sources: list[list[int]], beam_size: int, alpha: float, n_best: int) -> Hypotheses:
-        rows = [torch.tensor(ids) for ids in sources]
-        limits = self.limits(pad_sequence(rows, batch_first=True, padding_value=self.config.pad_id)).tolist()
+        """What `beam_search` returns for these sources, each with the limit of its own length (§6.1)."""
+        config, max_extra = self.ours.config, self.ours.decoding.max_extra
+        limits = [min(len(ids) + max_extra, config.max_positions) for ids in sources]
         found = self.translate_ids(sources, max(limits), beam_size, alpha)
         for row, limit in enumerate(limits):
             # CTranslate2 has one limit for a batch. Until a row's own limit its search is the same; only one
             # that goes on beyond it, which takes a hypothesis that does, is done again with that limit.
             if any(len(output.ids) > limit for output in found[row]):
                 (found[row],) = self.translate_ids([sources[row]], limit, beam_size, alpha)
-        return as_hypotheses([outputs[:n_best] for outputs in found], n_best, self.config.pad_id)
+        return as_hypotheses([outputs[:n_best] for outputs in found], n_best, config.pad_id)
 
     def translate_ids(
         self, sources: list[list[int]], limit: int, beam_size: int, alpha: float
