@@ -20,7 +20,7 @@ COMMANDS = {
     "nearest": "find the sentences that are nearest to each line",
     "average": "average the last checkpoints of a run",
     "plot": "draw the curves of runs as a picture",
-    "convert": "turn a Marian model into a run",
+    "convert": "turn a Marian model into a run, or a run into Marian's or CTranslate2's",
     "table3": "print the paper's table of variations beside the size of our models",
     "selftest": "compare this installation with independent implementations",
 }

@@ -27,10 +27,10 @@ def run(arguments: list[str], prog: str) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args(arguments)
 
-    from transformer.checkpoint import find_run
+    from transformer.decoding.pretrained import find_pretrained
     from transformer.settings.files import load_settings
 
-    found, checkpoint = find_run(options.run)
+    found, checkpoint = find_pretrained(options.run)
     settings = load_settings(found.config)
     options.data = options.data or settings.data.test
     if options.data is None:
