@@ -201,9 +201,7 @@ def converted_models(run: Path) -> list[str]:
 def translate(run: Path, monkeypatch, capsysbinary, *options: str) -> bytes:
     lines = "Is the house old?\n\nthe dog sleeps\n"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
-    assert (
-        main(["translate", "--run", str(run), "--scores", "--n-best", "2", "--device", "cpu", *options]) == 0
-    )
+    assert main(["translate", "--run", str(run), "--scores", "--device", "cpu", *options]) == 0
     return capsysbinary.readouterr().out
 
 
