@@ -25,7 +25,7 @@ import torch
 from scipy import stats
 
 import transformer
-from transformer.evaluation.table3 import ROWS, Row, count_parameters
+from transformer.evaluation.table3 import ROWS, Row
 
 ROOT = Path(__file__).parents[1]
 WIDTHS, LAYERS = 8, 2  # what the paper's widths and layers are divided by

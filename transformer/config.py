@@ -13,7 +13,6 @@ from transformer.requirements import require, require_choice, require_device, re
 Kind = Literal["encoder_decoder", "decoder_only", "encoder_only"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
-
 TaskName = Literal[
     "translation", "language_model", "masked_language_model", "classification", "sentence_embedding"
 ]
@@ -54,6 +53,8 @@ class ModelConfig:
     """Dropout inside the feed-forward network; the paper mentions none."""
     norm: Literal["post", "pre"] = "post"
     """LayerNorm after each residual sum (the paper) or before each sub-layer."""
+    final_norm: bool = True
+    """Whether a pre-norm stack ends in a LayerNorm; a post-norm one ends in its last layer's."""
     norm_epsilon: float = 1e-6
     """What LayerNorm adds to the variance, so that it never divides by 0."""
     activation: Literal["relu", "gelu", "silu"] = "relu"
