@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +44,14 @@ class BagOfWords(nn.Module):
         return self.dropout(self.embedding(tokens))
 
 
-MODELS: dict[str, Callable[[ModelConfig], nn.Module]] = {
-    "transformer": transformer.build_model,
-    "word_embeddings": BagOfWords,
-}
+class Entry(NamedTuple):
+    """A model and its rate, each at the best of those that were tried on the validation text."""
+
+    build: Callable[[ModelConfig], nn.Module]
+    rate_scale: float
+
+
+MODELS = {"transformer": Entry(transformer.build_model, 2.0), "word_embeddings": Entry(BagOfWords, 3.0)}
 
 
 def captions(data: Path, language: str) -> tuple[list[str], list[str]]:
@@ -66,21 +71,21 @@ def precision(embedder: Embedder, data: Path, source: str, target: str) -> tuple
     return precision_at_1(vectors, right), precision_at_1(vectors, torch.cat([right, others]))
 
 
-def measure(name: str, data: Path, output: Path, seed: int, scale: float | None) -> None:
+def measure(name: str, data: Path, output: Path, seed: int) -> None:
+    build, rate_scale = MODELS[name]
     settings = transformer.load_settings(ROOT / "configs" / "multi30k_embeddings.yaml")
     files = {"train": f"{data}/multi30k/train", "valid": f"{data}/multi30k/val"}
-    training = settings.training if scale is None else replace(settings.training, rate_scale=scale)
     settings = replace(
         settings,
         output=str(output / f"{name}_{seed}"),
         seed=seed,
         data=replace(settings.data, **files),
-        training=training,
+        training=replace(settings.training, rate_scale=rate_scale),
     )
     started = time.perf_counter()
-    run = transformer.train(settings, build=MODELS[name], resume=True)
+    run = transformer.train(settings, build=build, resume=True)
     seconds = time.perf_counter() - started
-    embedder = Embedder.from_pretrained(run, build=MODELS[name])
+    embedder = Embedder.from_pretrained(run, build=build)
     parameters = sum(parameter.numel() for parameter in embedder.model.parameters())
     row = f"{name:<18}{seed:>5}{parameters:>13,}{seconds:>8.0f}"
     for source, target in (("en", "de"), ("de", "en")):
@@ -94,7 +99,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each model")
-    parser.add_argument("--baseline-scale", type=float, help="training.rate_scale of the baseline")
     parser.add_argument("--output", default="runs/retrieval", help="folder of the runs")
     options = parser.parse_args()
     data = Path(os.environ.get("TRANSFORMER_DATA", "data"))
@@ -103,8 +107,7 @@ def main() -> None:
     print(f"{'model':<18}{'seed':>5}{'parameters':>13}{'seconds':>8}" + f"{'1,000':>14}{'6,000':>14}" * 2)
     for seed in range(1, options.seeds + 1):
         for name in MODELS:
-            scale = options.baseline_scale if name == "word_embeddings" else None
-            measure(name, data, Path(options.output), seed, scale)
+            measure(name, data, Path(options.output), seed)
 
 
 if __name__ == "__main__":

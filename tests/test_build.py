@@ -136,6 +136,15 @@ def test_settings_reach_the_parts():
     assert all(type(wiring) is PreNorm and wiring.dropout.p == 0.3 for wiring in wirings)
 
 
+def test_without_a_final_norm_the_stack_gives_the_residual_sum():
+    config = tiny_config(kind="encoder_only", norm="pre")
+    normalised, plain = build_model(config), build_model(dataclasses.replace(config, final_norm=False))
+    torch.nn.init.normal_(normalised.final_norm.weight)
+    plain.load_state_dict(normalised.state_dict(), strict=False)
+    tokens = torch.tensor([[5, 6, 7, 2]])
+    assert_close(normalised.final_norm(plain(tokens)), normalised(tokens))
+
+
 @pytest.mark.parametrize(("name", "function"), [("relu", F.relu), ("gelu", F.gelu), ("silu", F.silu)])
 def test_activations_by_name(name, function):
     network = build_model(tiny_config(kind="encoder_only", activation=name)).blocks[0].feed_forward

@@ -171,6 +171,7 @@ def test_columns(translate):
         (["translate", "--run", "RUN", "--on-error", "x"], "argument --on-error: invalid choice: 'x'"),
         (["translate", "--run", "RUN", "--device", "gpu"], "device is 'gpu'; choose auto, cpu, cuda or cuda"),
         (["evaluate", "--run", "RUN", "--beam-size", "0"], "decoding.beam_size is 0; it must be greater th"),
+        (["evaluate", "--run", "RUN", "--show", "-1"], "--show is -1; it must be 0 or more"),
         (["evaluate", "--run", "RUN", "--data", "nowhere"], "no corpus at 'nowhere': looked for nowhere.en"),
         (
             ["train", "--model.pad_id", "7", "--output", "unused"],

@@ -134,6 +134,12 @@ def test_heads_of_two_widths_are_refused_by_name(tmp_path):
         converted(tmp_path / "model", tiny_model(**changes), tiny_config(**changes))
 
 
+def test_a_pre_norm_stack_without_its_final_norm_is_refused_by_name(tmp_path):
+    changes = {"norm": "pre", "final_norm": False}
+    with pytest.raises(ConversionError, match=r"model\.final_norm is False; CTranslate2 ends every pre-norm"):
+        converted(tmp_path / "model", tiny_model(**changes), tiny_config(**changes))
+
+
 def test_two_tokens_with_one_text_are_refused(tmp_path):
     with pytest.raises(ConversionError, match="two tokens 'a'"):
         write_model(tmp_path, tiny_model(), tiny_config(), CharacterTokenizer("abcdefgha"), "float32")

@@ -11,29 +11,59 @@ import pytest
 
 from transformer.cli import COMMANDS, main
 from transformer.data.toyland import generate
+from transformer.evaluation.table3 import ROWS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(document: Path) -> set[str]:
+    """The names of a document's headings in links: small letters, hyphens for blanks, no other signs."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_to_files(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
-        assert target.startswith("https://") or (document.parent / target).exists(), target
+def test_links_lead_to_files_and_their_headings(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", document.read_text(encoding="utf-8")):
+        path, _, heading = target.partition("#")
+        if not target.startswith("https://"):
+            linked = document.parent / path if path else document
+            assert linked.exists(), target
+            assert not heading or heading in anchors(linked), target
 
 
 def test_paper_to_code_names_symbols_and_tests_that_exist() -> None:
     text = (ROOT / "docs/paper_to_code.md").read_text(encoding="utf-8")
     places = re.findall(r"`([\w/.]+\.(?:py|yaml))(?:: (\w+))?`", text)
-    assert len(places) > 30
+    assert len(places) > 90
     for path, symbol in places:
         source = (ROOT / path).read_text(encoding="utf-8")
-        assert not symbol or re.search(rf"^(?:def|class) {symbol}\b", source, flags=re.MULTILINE), symbol
+        assert not symbol or re.search(rf"^(?:def |class )?{symbol}\b", source, flags=re.MULTILINE), symbol
+
+
+def test_paper_to_code_has_every_section_equation_and_row() -> None:
+    text = (ROOT / "docs/paper_to_code.md").read_text(encoding="utf-8")
+    parts = ["3.1", "3.2.1", "3.2.2", "3.2.3", "3.3", "3.4", "3.5", "5.1", "5.3", "5.4", "6.1", "6.2", "6.3"]
+    wanted = [f"§{part} " for part in parts]
+    wanted += [f"equation {number}" for number in (1, 2, 3)]
+    wanted += [f"Table 3, row {row.name}: " for row in ROWS] + ["Table 2"]
+    entries = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+    for part in wanted:
+        rows = [entry for entry in entries if part in entry[0]]
+        assert rows, part
+        assert all("`transformer/" in row[1] or "`configs/" in row[1] for row in rows), part
+        assert all("`tests/" in row[2] for row in rows), part
+
+
+def test_the_attention_by_hand_is_right() -> None:
+    [program] = blocks("python", (ROOT / "docs/paper_to_code.md").read_text(encoding="utf-8"))
+    exec(program, {})
 
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))

@@ -26,6 +26,8 @@ def run(arguments: list[str], prog: str) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args(arguments)
+    if options.show < 0:
+        raise ValueError(f"--show is {options.show}; it must be 0 or more")
 
     from transformer.decoding.pretrained import find_pretrained
     from transformer.settings.files import load_settings

@@ -36,6 +36,8 @@ class ModelConfig:
     """Dropout inside the feed-forward network; the paper mentions none."""
     norm: Literal["post", "pre"] = "post"
     """LayerNorm after each residual sum (the paper) or before each sub-layer."""
+    final_norm: bool = True
+    """Whether a pre-norm stack ends in a LayerNorm; a post-norm one ends in its last layer's."""
     norm_epsilon: float = 1e-6
     """What LayerNorm adds to the variance, so that it never divides by 0."""
     activation: Literal["relu", "gelu", "silu"] = "relu"

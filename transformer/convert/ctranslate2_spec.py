@@ -33,6 +33,8 @@ def write_model(
             config.key_width,
             f"CTranslate2 has only heads whose d_v, here {config.value_width}, is equal",
         )
+    if config.norm == "pre" and not config.final_norm:
+        raise refuse("final_norm", False, "CTranslate2 ends every pre-norm stack in a LayerNorm")
     sizes: dict[str, Any] = {
         "num_layers": config.num_layers,
         "num_heads": config.num_heads,

@@ -77,6 +77,8 @@ class ModelBuilder:
         return DecoderBlock(self.attention(), self.attention(), self.feed_forward(), self.wiring)
 
     def final_norm(self) -> nn.Module:
+        if not self.config.final_norm:
+            return nn.Identity()
         return WIRINGS[self.config.norm].final_norm(self.config.d_model, self.config.norm_epsilon)
 
     def vocabulary(self) -> nn.Embedding:
