@@ -1,6 +1,8 @@
-"""A training process under torchrun in which, at the first start, process 1 dies before update 4."""
+"""A training process under torchrun in which, at the first start, something happens to process 1 at update 4:
+it dies, or it gets the signal that the environment variable FAULT names."""
 
 import os
+import signal
 import sys
 
 import transformer.training.loop as loop
@@ -11,7 +13,9 @@ original = loop.learning_rate
 
 def rate(step: int, *rest: object) -> float:
     if step == 4 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-        os._exit(9)
+        if "FAULT" not in os.environ:
+            os._exit(9)
+        os.kill(os.getpid(), signal.Signals[os.environ["FAULT"]])
     return original(step, *rest)
 
 

@@ -101,7 +101,7 @@ REFUSED = [
     ),
     (DecodingConfig, {"alpha": -1}, "decoding.alpha is -1; it must be 0 or more"),
     (Settings, {"precision": "float16"}, "precision is 'float16'; choose one of auto, float32, bfloat16"),
-    (Settings, {"seed": -1}, "seed is -1; it must be 0 or more"),
+    (Settings, {"seed": -1}, "seed is -1; it must be at least 0 and less than 2"),
     (Settings, {"device": "gpu"}, "device is 'gpu'; choose auto, cpu, cuda or cuda:N"),
     (Settings, {"device": "cuda:"}, "device is 'cuda:'; choose auto"),
     (Settings, {"device": "0"}, "device is '0'; choose auto"),

@@ -54,14 +54,19 @@ def test_the_command_draws_several_runs(run, tiny_run, tmp_path, ending):
 
 
 @pytest.mark.parametrize(
-    ("lines", "message"),
-    [(["{"], "line 1 is no event of a log"), (['{"event": "data", "step": 0}'], "no update has been logged")],
+    "line", ["{", '{"event": "train", "ste', '{"event": "train", "step": 1e999}', "[" * 9999]
 )
-def test_what_is_no_log_is_refused(tmp_path, lines, message):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "log.jsonl").write_text("\n".join(lines))
-    with pytest.raises(CheckpointError, match=message):
-        read_curves(Run(tmp_path / "run"))
+def test_a_line_that_is_no_event_is_passed_over(run, line):
+    before = read_curves(run)
+    with run.log.open("a") as file:
+        file.write(line + "\n")
+    assert read_curves(run) == before
+
+
+def test_a_log_without_a_figure_is_refused(tmp_path):
+    run = write_log(tmp_path / "run", {"event": "data", "step": 0})
+    with pytest.raises(CheckpointError, match="no update has been logged"):
+        read_curves(run)
 
 
 def test_bad_names_are_errors_of_one_line(run, tmp_path, capsys):

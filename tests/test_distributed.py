@@ -114,6 +114,17 @@ def test_when_a_process_dies_the_others_stop_with_a_clear_line(settings, tmp_pat
 
 
 @pytest.mark.slow
+def test_a_signal_to_one_process_lets_all_of_them_save_and_leave(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAULT", "SIGTERM")
+    ours = changed(settings, tmp_path / "run", accumulate=2, save_every=100)
+    done = torchrun(2, ours, program=(str(TESTS / "faulty_worker.py"),))
+    assert done.returncode != 0
+    assert done.stderr.count("after update 4; everything is saved, --resume goes on") == 2
+    run = Run(tmp_path / "run")
+    assert run.marked("last") == run.checkpoint(4)
+
+
+@pytest.mark.slow
 def test_torchrun_restarts_what_has_died_and_nothing_is_lost(settings, alone, tmp_path):
     ours = changed(settings, tmp_path / "run", accumulate=2, timeout=20.0)
     program = (str(TESTS / "faulty_worker.py"),)

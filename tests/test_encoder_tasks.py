@@ -296,7 +296,18 @@ def test_the_sum_is_over_sentences_however_they_are_batched() -> None:
             {"task": "translation", "model": ModelConfig(kind="encoder_only")},
             "choose one of masked_language_",
         ),
-        ({"training": TrainingConfig(start_from="runs/x")}, "training.start_from is for model.kind encoder_"),
+        (
+            {"training": TrainingConfig(best_metric="accuracy")},
+            "best_metric is 'accuracy'; choose one of loss",
+        ),
+        (
+            {"training": TrainingConfig(best_metric="bleu", valid_sample=0)},
+            "training.best_metric bleu needs training.valid_sample above 0",
+        ),
+        (
+            {"training": TrainingConfig(patience=2), "data": DataConfig(valid=None)},
+            "training.patience counts validations, but data.valid is null",
+        ),
     ],
 )
 def test_a_task_that_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -186,6 +186,52 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(settings, strai
     assert_equal_end(run, straight)
 
 
+def test_a_damaged_newer_checkpoint_never_counts_among_the_newest(settings, tmp_path):
+    rare = replace(settings.training, save_every=4, valid_every=100, keep=9)
+    run = Run(train(replace(settings, output=str(tmp_path / "run"), training=rare)))
+    assert run.steps() == [4, 6]
+    (run.checkpoint(6) / MODEL).unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        at_update(5, lambda: os.kill(os.getpid(), signal.SIGTERM), patch)
+        with pytest.raises(TrainingStopped):
+            train(replace(settings, output=str(run.path), training=replace(rare, keep=1)), resume=True)
+    assert run.marked("last") == run.checkpoint(5)
+    assert 6 not in run.steps()
+    assert_all_whole(run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.pop("step"),
+        lambda s: s.update(step="5"),
+        lambda s: s.update(best="x"),
+        lambda s: s.update(batches=3),
+        lambda s: s["batches"].update(next_batch=-1),
+    ],
+)
+def test_a_state_that_no_training_wrote_is_refused(settings, straight, tmp_path, change):
+    run = Run(Path(shutil.copytree(straight.path, tmp_path / "run")))
+    folder = run.marked("last")
+    state = read_state(folder)
+    change(state)
+    (folder / "state.json").write_text(json.dumps(state))
+    reseal(folder, "state.json")
+    before = run.config.read_bytes()
+    longer = replace(settings.training, max_steps=9)
+    with pytest.raises(CheckpointError, match="not the state of a training"):
+        train(replace(settings, output=str(run.path), training=longer), resume=True)
+    assert run.config.read_bytes() == before
+
+
+def test_a_manifest_must_name_the_weights(straight, tmp_path):
+    run = Run(Path(shutil.copytree(straight.path, tmp_path / "run")))
+    manifest = json.loads((run.marked("last") / "manifest.json").read_text())
+    (run.marked("last") / "manifest.json").write_text(json.dumps({**manifest, "files": {}}))
+    with pytest.raises(CheckpointError, match="its hash is not the one in manifest"):
+        read_manifest(run.marked("last"))
+
+
 def test_when_no_checkpoint_is_whole_nothing_is_overwritten(settings, straight, tmp_path):
     run = Run(Path(shutil.copytree(straight.path, tmp_path / "run")))
     for step in run.steps():
@@ -195,9 +241,8 @@ def test_when_no_checkpoint_is_whole_nothing_is_overwritten(settings, straight, 
     assert len(run.steps()) == len(straight.steps())
 
 
-def reseal(folder: Path, name: str, tensors: dict) -> None:
-    """Replace a file of a checkpoint and its hash, as one who means harm would."""
-    save_file(tensors, folder / name)
+def reseal(folder: Path, name: str) -> None:
+    """Give the manifest the hash of a file that was replaced, as one who means harm would."""
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"][name] = checkpoint.file_hash(folder / name)
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -209,12 +254,14 @@ def reseal(folder: Path, name: str, tensors: dict) -> None:
         (lambda t: t | {"stranger.exp_avg": torch.ones(2)}, r"has the unknown stranger\.exp_avg"),
         (lambda t: t | {next(iter(t)): torch.ones(7, 7)}, r"has shape \(7, 7\), but its parameter's is"),
         (lambda t: dict(list(t.items())[1:]), r"lacks a part of"),
+        (lambda _: {}, r"holds nothing"),
     ],
-    ids=["unknown", "shape", "missing"],
+    ids=["unknown", "shape", "missing", "empty"],
 )
 def test_an_optimizer_of_another_model_is_refused(settings, straight, tmp_path, change, message):
     run = Run(Path(shutil.copytree(straight.path, tmp_path / "run")))
-    reseal(run.marked("last"), OPTIMIZER, change(read_tensors(run.marked("last") / OPTIMIZER)))
+    save_file(change(read_tensors(run.marked("last") / OPTIMIZER)), run.marked("last") / OPTIMIZER)
+    reseal(run.marked("last"), OPTIMIZER)
     with pytest.raises(CheckpointError, match=message):
         train(replace(settings, output=str(run.path)), resume=True)
 
@@ -302,6 +349,12 @@ def test_a_signal_finishes_the_update_saves_and_leaves(settings, straight, tmp_p
     assert run.marked("last") == run.checkpoint(3)
     assert [entry["step"] for entry in events(run, "stop")] == [3]
     train(ours, resume=True)
+    assert_equal_end(run, straight)
+
+
+def test_a_signal_in_the_last_update_changes_nothing(settings, straight, tmp_path, monkeypatch):
+    at_update(6, lambda: os.kill(os.getpid(), signal.SIGTERM), monkeypatch)
+    run = Run(train(replace(settings, output=str(tmp_path / "run"))))
     assert_equal_end(run, straight)
 
 
@@ -464,6 +517,29 @@ def test_training_starts_from_another_runs_weights(settings, straight, tmp_path)
     before, after = (read_tensors(each / MODEL) for each in (straight.marked("best"), run.marked("last")))
     for name in before:
         torch.testing.assert_close(after[name], before[name], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: replace(s, model=replace(s.model, num_heads=4)), r"has model\.num_heads 2, not 4; set it"),
+        (lambda s: replace(s, model=replace(s.model, activation="gelu")), r"has model\.activation 'relu'"),
+        (lambda s: replace(s, data=replace(s.data, vocab_size=400)), r"has data\.vocab_size 330, not 400"),
+    ],
+)
+def test_weights_that_would_mean_something_else_are_refused(settings, straight, tmp_path, change, message):
+    training = replace(settings.training, start_from=str(straight.path))
+    with pytest.raises(CheckpointError, match=message):
+        train(change(replace(settings, output=str(tmp_path / "run"), training=training)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_weights_are_not_started_from(settings, straight, tmp_path):
+    start = Run(Path(shutil.copytree(straight.path, tmp_path / "start")))
+    (start.marked("best") / MODEL).write_bytes(b"x")
+    training = replace(settings.training, start_from=str(start.path))
+    with pytest.raises(CheckpointError, match="missing or damaged"):
+        train(replace(settings, output=str(tmp_path / "run"), training=training))
 
 
 def test_deterministic_runs_are_equal_and_torch_is_asked_for_it(settings, straight, tmp_path, monkeypatch):

@@ -75,14 +75,25 @@ class Run:
         best = self.marked("best")
         for step in self.steps()[:-count]:
             if (folder := self.checkpoint(step)) != best:
-                unfinished = folder.with_name(UNFINISHED + folder.name)
-                folder.rename(unfinished)  # what is deleted by halves must not look like a checkpoint
-                shutil.rmtree(unfinished)
+                delete(folder)
 
-    def clean(self) -> None:
-        """Delete what an interrupted write or deletion of a checkpoint has left."""
+    def clean(self, step: int) -> None:
+        """Delete what interrupted writes have left, and checkpoints later than `step`: there training goes on.
+
+        Those are damaged, or were never marked, and would count among the newest.
+        """
         for leftover in self.checkpoints.glob(f"{UNFINISHED}step-*"):
             shutil.rmtree(leftover)
+        for later in self.steps():
+            if later > step:
+                delete(self.checkpoint(later))
+
+
+def delete(checkpoint: Path) -> None:
+    """Delete a checkpoint; by halves it does not look like one."""
+    unfinished = checkpoint.with_name(UNFINISHED + checkpoint.name)
+    checkpoint.rename(unfinished)
+    shutil.rmtree(unfinished)
 
 
 def find_run(path: str | Path) -> tuple[Run, Path]:
@@ -209,13 +220,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         version = manifest["format_version"]
         if version == FORMAT_VERSION:  # another one may look otherwise
             files, _ = dict(manifest["files"]), manifest["tokenizer"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{folder}: no readable {MANIFEST}; the checkpoint is damaged") from error
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"{folder}: format version {version}, but this version of the program reads {FORMAT_VERSION}"
         )
-    for name, expected in files.items():
+    for name, expected in {MODEL: None, STATE: None, **files}.items():
         path = folder / name
         if Path(name).name != name or not path.is_file() or file_hash(path) != expected:
             raise CheckpointError(f"{path}: missing or damaged, its hash is not the one in {MANIFEST}")
@@ -223,7 +234,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / STATE).read_text(encoding="utf-8"))
+    """What `write_checkpoint` got as `state`; its meaning is the caller's affair."""
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        if isinstance(state, dict):
+            return state
+    except (OSError, ValueError, RecursionError):
+        pass
+    raise CheckpointError(f"{folder / STATE}: cannot be read, or is no JSON object")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

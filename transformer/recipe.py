@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
@@ -48,6 +48,12 @@ TASKS: dict[TaskName, Callable[[Settings], Task]] = {
     "sentence_embedding": SentenceEmbedding,
 }
 
+FREE_AT_START = (
+    *("model.vocab_size", "model.output_bias", "model.tie_embeddings", "model.max_positions"),
+    *("model.dropout", "model.attention_dropout", "model.activation_dropout"),
+)
+"""Settings of the model that need not be those of the run that training starts from; shapes still are."""
+
 Build = Callable[[ModelConfig], nn.Module]
 
 
@@ -79,7 +85,7 @@ def train(
             raise ValueError(
                 f"{run.path} holds a run already; --resume continues it, --output names another folder"
             )
-        last = checkpoint_to_resume(run, say)
+        last = checkpoint_of_first(run, group, say)
         workplace = prepare(settings, run, last, build, device, group, say)
         log = Log(run, tensorboard=settings.training.tensorboard) if group.is_first else silent
         log(
@@ -116,8 +122,9 @@ def dry_run(
     `ValueError` if that batch does not fit into the memory.
     """
     require_trainable(settings.model)
+    require(int(os.environ.get("WORLD_SIZE", "1")) == 1, "a dry run is for one process, without torchrun")
     device = choose_device(settings.device)
-    with tempfile.TemporaryDirectory() as folder:
+    with reproducible(settings.deterministic), tempfile.TemporaryDirectory() as folder:
         workplace = prepare(settings, Run(Path(folder)), None, build, device, Group(), say)
         return rehearse(
             workplace.state,
@@ -127,6 +134,13 @@ def dry_run(
             precision=workplace.precision,
             objective=workplace.prepared.objective,
         )
+
+
+def checkpoint_of_first(run: Run, group: Group, say: Callable[[str], None]) -> Path | None:
+    """The checkpoint that the first process finds to go on from: on a shared disk others may see less."""
+    found = checkpoint_to_resume(run, say) if group.is_first else None
+    step = int(group.of_first(-1 if found is None else int(found.name.removeprefix("step-"))))
+    return None if step < 0 else run.checkpoint(step)
 
 
 @dataclass(frozen=True)
@@ -165,15 +179,14 @@ def prepare(
     with group.first_alone():
         if group.is_first and last is None:
             say("making the tokenizer")
-            made = task.train_tokenizer() if start is None else load_tokenizer(start[0].tokenizer)
+            made = task.train_tokenizer() if start is None else tokenizer_of(start, settings)
             run.path.mkdir(parents=True, exist_ok=True)
             made.save(run.tokenizer)
         tokenizer = load_tokenizer(run.tokenizer)
         settings = replace(task.settings, model=replace(settings.model, vocab_size=tokenizer.vocab_size))
         if last is not None:
             require_same(load_settings(run.config), settings, run)
-        if group.is_first:
-            run.clean()
+        elif group.is_first:
             save_settings(settings, run.config)
     say("tokenizing")
     with group.first_alone():
@@ -184,6 +197,9 @@ def prepare(
         if read_manifest(last)["tokenizer"] != tokenizer.digest:
             raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {last} was trained with")
         state.load(last)
+        if group.is_first:  # only now nothing can be refused any more
+            run.clean(state.step)
+            save_settings(settings, run.config)
     workplace = Workplace(state, prepared, tokenizer, precision)
     processes = f", {group.size} processes" if group.size > 1 else ""
     say(
@@ -191,6 +207,22 @@ def prepare(
         f"{precision} on {device}{processes}"
     )
     return workplace
+
+
+def tokenizer_of(start: tuple[Run, Path], settings: Settings) -> Tokenizer:
+    """The tokenizer of the run that training starts from, after a look at whether all fits together."""
+    run, checkpoint = start
+    before, tokenizer = load_settings(run.config), load_tokenizer(run.tokenizer)
+    if read_manifest(checkpoint)["tokenizer"] != tokenizer.digest:
+        raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {checkpoint} was trained with")
+    fixed = [name for name in setting_names() if name.startswith("model.") and name not in FREE_AT_START]
+    fixed += ["data.tokenizer", "data.vocab_size", "data.normalization"]
+    fixed += ["data.source", "data.target"] if before.data.tokenizer == "moses" else []
+    for name, old_value, new_value in differing(before, settings, fixed):
+        raise CheckpointError(
+            f"training.start_from {run.path} has {name} {old_value!r}, not {new_value!r}; set it to the same"
+        )
+    return tokenizer
 
 
 def make_model(settings: Settings, build: Build, start: tuple[Run, Path] | None) -> nn.Module:
@@ -241,14 +273,22 @@ def require_trainable(model: ModelConfig) -> None:
 
 def require_same(before: Settings, now: Settings, run: Run) -> None:
     """Refuse to go on with another model, text or order; how long and where to train may change."""
-    old, new = asdict(before), asdict(now)
     fixed = [name for name in setting_names() if name.startswith(("model.", "data."))]
-    for name in (*fixed, "seed", "training.tokens_per_batch", "training.best_metric"):
-        old_value, new_value = (reduce(getitem, name.split("."), tree) for tree in (old, new))
-        if old_value != new_value:
-            raise CheckpointError(
-                f"{run.path} was trained with {name} {old_value!r}, not {new_value!r}; "
-                "resume with its own config.yaml, or choose another --output"
-            )
+    fixed.remove("data.test")  # training does not read it
+    fixed += ["seed", "training.tokens_per_batch", "training.best_metric"]
+    for name, old_value, new_value in differing(before, now, fixed):
+        raise CheckpointError(
+            f"{run.path} was trained with {name} {old_value!r}, not {new_value!r}; "
+            "resume with its own config.yaml, or choose another --output"
+        )
     if before.trained_task != now.trained_task:
         raise CheckpointError(f"{run.path} was trained for {before.trained_task}, not {now.trained_task}")
+
+
+def differing(before: Settings, now: Settings, names: Iterable[str]) -> Iterator[tuple[str, Any, Any]]:
+    """The settings of these names whose values differ, with both values."""
+    old, new = asdict(before), asdict(now)
+    for name in names:
+        old_value, new_value = (reduce(getitem, name.split("."), tree) for tree in (old, new))
+        if old_value != new_value:
+            yield name, old_value, new_value

@@ -2,6 +2,7 @@
 
 import sys
 
+from transformer.requirements import require
 from transformer.settings.command_line import read_settings
 from transformer.settings.parser import CommandParser
 
@@ -20,6 +21,7 @@ def run(arguments: list[str], prog: str) -> int:
         print(line, file=sys.stderr)
 
     if options.dry_run:
+        require(not options.resume, "--dry-run tries a training anew; leave out --resume")
         found = dry_run(settings, say=say)
         print(f"parameters       {found.parameters:,}")
         print(f"largest batch    {found.largest}")

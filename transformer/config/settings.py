@@ -57,7 +57,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         require_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
-        require(self.seed >= 0, f"seed is {self.seed}; it must be 0 or more")
+        require(0 <= self.seed < 2**63, f"seed is {self.seed}; it must be at least 0 and less than 2**63")
         require_device(self.device)
         tasks = TASKS_OF_KIND[self.model.kind]
         require_choice(f"model.kind is {self.model.kind}, and task", self.trained_task, tasks)

@@ -84,6 +84,7 @@ class TrainingConfig:
             value = getattr(self, name)
             require(value >= 0, f"training.{name} is {value}; it must be 0 or more")
         require_choice("training.best_metric", self.best_metric, get_args(MetricName))
+        require(self.timeout <= 1e6, f"training.timeout is {self.timeout}; it must be at most a million")
         for name in ("max_norm", "patience", "save_minutes"):
             value = getattr(self, name)
             require(

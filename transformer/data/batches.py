@@ -162,10 +162,12 @@ class TokenBatches(EpochBatches[Batch]):
         in_turn = np.where(self.longer_side % 2, self.difference, -self.difference)
         return np.lexsort((ties, in_turn, self.longer_side))
 
-    def area(self, rows: NDArray[np.int64]) -> int:
+    def sizes(self, rows: NDArray[np.int64]) -> tuple[int, ...]:
         difference = self.difference[rows]  # source - target
-        source = self.longer_side[rows] + np.minimum(difference, 0)
-        return len(rows) * int(source.max() + (source - difference).max())
+        sources = self.longer_side[rows] + np.minimum(difference, 0)
+        source, target = int(sources.max()), int((sources - difference).max())
+        count = len(rows)
+        return count * (source + target), count * target, count * max(source, target) ** 2
 
     def content(self) -> Iterator[NDArray[Any]]:
         for part in self.table.iter(batch_size=100_000):

@@ -33,8 +33,8 @@ class EpochBatches(ABC, Generic[BatchType]):
         """The batch of these rows."""
 
     @abstractmethod
-    def area(self, rows: NDArray[np.int64]) -> int:
-        """Tokens of the batch of these rows, padding included."""
+    def sizes(self, rows: NDArray[np.int64]) -> tuple[int, ...]:
+        """What the memory of this batch grows with: tokens with padding, rows × the square of a length."""
 
     @abstractmethod
     def content(self) -> Iterator[NDArray[Any]]:
@@ -65,9 +65,11 @@ class EpochBatches(ABC, Generic[BatchType]):
             taken += part
         return taken
 
-    def largest(self) -> BatchType:
-        """The batch of the first epoch that needs most memory."""
-        return self.fetch(max(self.epoch(0), key=self.area))
+    def largest(self) -> list[BatchType]:
+        """The batches of the first epoch that may need most memory: the largest by each of their `sizes`."""
+        plan = self.epoch(0)
+        sizes = np.array([self.sizes(rows) for rows in plan])
+        return [self.fetch(plan[number]) for number in dict.fromkeys(sizes.argmax(axis=0).tolist())]
 
     def one_pass(self) -> Iterator[BatchType]:
         """Every row once, for validation; the position stays where it is."""

@@ -101,8 +101,8 @@ class BlockBatches(EpochBatches[TextBatch]):
             for first in range(0, len(starts), self.blocks_per_batch)
         ]
 
-    def area(self, rows: NDArray[np.int64]) -> int:
-        return len(rows) * self.context
+    def sizes(self, rows: NDArray[np.int64]) -> tuple[int, ...]:
+        return (len(rows) * self.context,)
 
     def content(self) -> Iterator[NDArray[Any]]:
         yield self.ids

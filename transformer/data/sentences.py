@@ -135,8 +135,9 @@ class SentenceBatches(EpochBatches[BatchType]):
             batches = [batches[at] for at in generator.permutation(len(batches))]
         return [np.stack([part, np.full_like(part, number)], axis=1) for part in batches]
 
-    def area(self, rows: NDArray[np.int64]) -> int:
-        return len(rows) * int(self.lengths[rows[:, 0]].max())
+    def sizes(self, rows: NDArray[np.int64]) -> tuple[int, ...]:
+        longest = int(self.lengths[rows[:, 0]].max())
+        return len(rows) * longest, len(rows) * longest**2
 
     def content(self) -> Iterator[NDArray[Any]]:
         yield self.lengths

@@ -18,25 +18,26 @@ FORMATS = (".png", ".svg", ".pdf")
 def read_curves(run: Run) -> dict[str, Curve]:
     """Every figure of a run's log as `EVENT/NAME`; of an update that was done twice, its last line counts.
 
-    `CheckpointError` if there is no log, or a line of it is no JSON object.
+    A line that is no event, such as half a line that a full disk has left, is passed over. `CheckpointError`
+    if there is no log, or no figure in it.
     """
     try:
-        lines = run.log.read_text(encoding="utf-8").splitlines()
+        lines = run.log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise CheckpointError(f"{run.log}: {error.strerror}; name a folder of `transformer train`") from None
     curves: dict[str, Curve] = {}
-    for number, line in enumerate(lines, start=1):
+    for line in lines:
         try:
             entry = json.loads(line)
             event, step = str(entry["event"]), int(entry["step"])
-        except (ValueError, KeyError, TypeError):
-            raise CheckpointError(f"{run.log}: line {number} is no event of a log") from None
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            continue
         if event in ("train", "valid"):
             for name, value in entry.items():
                 if isinstance(value, int | float) and name not in ("step", "time"):
                     curves.setdefault(f"{event}/{name}", {})[step] = value
     if not curves:
-        raise CheckpointError(f"{run.log}: no update has been logged yet")
+        raise CheckpointError(f"{run.log}: no update has been logged")
     return curves
 
 

@@ -22,8 +22,8 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-LOST = re.compile(r"gloo|nccl|connection|timed out|timeout|peer|store", re.IGNORECASE)
-"""What torch's errors about other processes have in common; they have no class of their own."""
+LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]imed out")
+"""What torch's errors about other processes have in common; not all have the class that is made for them."""
 
 
 class ProcessLostError(ValueError):
@@ -95,7 +95,8 @@ class Group:
         try:
             yield
         except RuntimeError as error:
-            if self.size == 1 or LOST.search(str(error)) is None:
+            is_lost = isinstance(error, torch.distributed.DistError) or LOST.search(str(error)) is not None
+            if self.size == 1 or not is_lost:
                 raise
             # torchrun now ends this process, too, but not before it has said why.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -37,7 +37,12 @@ class FiniteGuard:
         self.unread.append((step, update, finite))
         return finite
 
-    def read(self, find_cause: Callable[[Update], str]) -> list[int]:
+    @property
+    def is_full(self) -> bool:
+        """Whether all unread answers could be refusals too many: then they are to be read."""
+        return len(self.unread) > self.limit
+
+    def read(self, find_cause: Callable[[int, Update], str]) -> list[int]:
         """The updates refused since the last reading; `DivergedError` after too many in a row."""
         skipped = []
         while self.unread:
@@ -48,11 +53,11 @@ class FiniteGuard:
             if self.in_row > self.limit:
                 self.unread.clear()
                 lines = "; ".join(filter(None, map(corpus_lines, update.batches)))
+                where = find_cause(step, update) + (f" ({lines})" if lines else "")
                 raise DivergedError(
                     f"update {step}: loss or gradient is not finite, as in the {self.limit} updates before; "
-                    f"first in {find_cause(update)}{f' ({lines})' if lines else ''}. The parameters are as "
-                    "before. Look at these lines, or lower training.rate_scale, raise training.warmup_steps "
-                    "or set training.max_norm, and --resume"
+                    f"first in {where}. The parameters are as before. Look at these lines, or lower "
+                    "training.rate_scale, raise training.warmup_steps or set training.max_norm, and --resume"
                 )
         return skipped
 

@@ -29,12 +29,12 @@ class Log:
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry, allow_nan=False) + "\n")
+            if self.board is not None and event in ("train", "valid"):
+                for name, value in values.items():
+                    self.board.add_scalar(f"{event}/{name}", value, step)
+                self.board.flush()
         except OSError as error:  # a full disk must not end the training
-            print(f"\nwarning: {self.path}: {error.strerror}; a line of the log is lost", file=sys.stderr)
-        if self.board is not None and event in ("train", "valid"):
-            for name, value in values.items():
-                self.board.add_scalar(f"{event}/{name}", value, step)
-            self.board.flush()
+            print(f"\nwarning: {self.path}: {error}; a line of the log is lost", file=sys.stderr)
 
 
 def as_json(value: Any) -> Any:

@@ -69,10 +69,12 @@ def fit(
     if state.step:
         log("resume", state.step)
 
-    def find_cause(update: Update) -> str:
+    def find_cause(step: int, update: Update) -> str:
         optimizer.zero_grad(set_to_none=True)
+        seed_update(seed, step, group.rank)
         with autocast(device, precision), training_attention(device):
-            compute = partial(accumulate_gradients, objective, model, update.batches, 0.0)
+            smoothing = settings.label_smoothing
+            compute = partial(accumulate_gradients, objective, model, update.batches, smoothing)
             return first_not_finite(model, compute)
 
     with (
@@ -86,16 +88,20 @@ def fit(
             step = state.step + 1
             model.train()
             rate = set_learning_rate(optimizer, learning_rate(step, d_model, settings))
-            update = next(upcoming)
+            with naming_what_is_too_large():
+                update = next(upcoming)
             tokens, stops, saves = group.sum(update.tokens, bool(stop), saver.wants_one(step))
             seed_update(seed, step, group.rank)
-            with autocast(device, precision), training_attention(device), naming_what_is_too_large(update):
-                loss = accumulate_gradients(
-                    objective, forward, update.batches, settings.label_smoothing, tokens=tokens, group=group
-                )
-            norm = clip_gradients(model, settings.max_norm)
-            finite = guard.is_finite(step, update, loss.total, norm)
-            take_step(optimizer, finite)
+            stops = stops if step < settings.max_steps else 0  # at the end all is done and saved anyway
+            with naming_what_is_too_large(update.batches):
+                with autocast(device, precision), training_attention(device):
+                    smoothing = settings.label_smoothing
+                    loss = accumulate_gradients(
+                        objective, forward, update.batches, smoothing, tokens=tokens, group=group
+                    )
+                norm = clip_gradients(model, settings.max_norm)
+                finite = guard.is_finite(step, update, loss.total, norm)
+                take_step(optimizer, finite)
             meter.add(loss.total, tokens, finite)
             state.step, state.position = step, update.position
             bar.update()
@@ -103,7 +109,7 @@ def fit(
             is_last = step == settings.max_steps or bool(stops)
             is_saving = saver.is_due(step) or saves > 0 or is_last
             is_logging = step % settings.log_every == 0 or is_saving
-            if is_logging or device.type == "cpu":  # reading makes a GPU wait
+            if is_logging or device.type == "cpu" or guard.is_full:  # reading makes a GPU wait
                 for skipped in guard.read(find_cause):
                     log("skip", skipped)
                     warn(f"update {skipped} was skipped: its loss or gradient is not finite")
@@ -116,7 +122,7 @@ def fit(
             is_best = False
             is_due = step % settings.valid_every == 0 or (is_last and not stops)  # leaving is quick
             if evaluate is not None and is_due:
-                with meter.paused(), autocast(device, precision):
+                with meter.paused(), naming_what_is_too_large(), autocast(device, precision):
                     metrics = evaluate(model.eval())
                 log("valid", step, **metrics)
                 is_best = state.is_better(settings.best_metric, group.of_first(metrics[settings.best_metric]))
@@ -124,6 +130,8 @@ def fit(
             if is_saving or is_best or is_last:
                 with meter.paused():
                     saver.save(state, is_best=is_best, is_end=is_last)
+                    if is_last:
+                        group.sum(0)  # who leaves early makes torchrun end the process that still writes
             if stops:
                 log("stop", step)
                 raise TrainingStopped(f"stopped by {stop.name or 'another process'} after update {step}")
@@ -156,7 +164,7 @@ def accumulate_gradients(
     `tokens` are those of all processes of the `group`, whose gradients the model averages: their number
     undoes that. Returns the sum of this process's losses.
     """
-    tokens = tokens or sum(batch.target_tokens for batch in batches)
+    tokens = max(1, tokens or sum(batch.target_tokens for batch in batches))
     totals = []
     for number, batch in enumerate(batches, start=1):
         with group.without_sync(model) if number < len(batches) else nullcontext():
@@ -183,15 +191,15 @@ def take_step(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
 
 
 @contextmanager
-def naming_what_is_too_large(update: Update) -> Iterator[None]:
-    """Out of memory becomes a `ValueError` that names the batch and what to lower."""
+def naming_what_is_too_large(batches: Sequence[Any] = ()) -> Iterator[None]:
+    """Out of memory becomes a `ValueError` that names the batches of an update, and what to lower."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and CPU_REFUSES not in str(error):
             raise
-        shapes = "; ".join(map(describe, update.batches))
+        where = f" in an update with {'; '.join(map(describe, batches))}" if batches else ""
         raise ValueError(
-            f"out of memory in an update with {shapes}; lower training.tokens_per_batch, and raise "
+            f"out of memory{where}; lower training.tokens_per_batch, and raise "
             "training.accumulate by the same factor to keep the size of the update"
         ) from error

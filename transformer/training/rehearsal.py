@@ -19,7 +19,7 @@ from transformer.training.loop import (
 from transformer.training.objectives import Objective
 from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
-from transformer.training.updates import Update, describe
+from transformer.training.updates import describe
 
 UPDATES = 10
 """Updates of ordinary batches that are timed."""
@@ -30,7 +30,7 @@ class Rehearsal(NamedTuple):
 
     parameters: int
     largest: str
-    """The largest batch of an epoch."""
+    """The largest batches of an epoch: of most tokens, and of the longest sentences."""
     peak_bytes: int
     """On a GPU what torch has had there at most; on a CPU what the whole process has."""
     tokens_per_second: float
@@ -48,9 +48,9 @@ def rehearse(
     precision: Precision,
     objective: Objective,
 ) -> Rehearsal:
-    """Compute the largest batch, then a few updates; `state` is not worth keeping afterwards.
+    """Compute the largest batches, then a few updates; `state` is not worth keeping afterwards.
 
-    `ValueError` if the largest batch is more than the memory holds.
+    `ValueError` if a batch is more than the memory holds.
     """
     model, optimizer = state.model.train(), state.optimizer
     forward = torch.compile(model, dynamic=True) if settings.compile else model
@@ -59,16 +59,17 @@ def rehearse(
         state.step += 1
         set_learning_rate(optimizer, learning_rate(state.step, d_model, settings))
         seed_update(0, state.step, 0)
-        update = Update(batches, {})
-        with autocast(device, precision), training_attention(device), naming_what_is_too_large(update):
-            loss = accumulate_gradients(objective, forward, batches, settings.label_smoothing)
+        with naming_what_is_too_large(batches):
+            with autocast(device, precision), training_attention(device):
+                loss = accumulate_gradients(objective, forward, batches, settings.label_smoothing)
             norm = clip_gradients(model, settings.max_norm)
             take_step(optimizer, torch.isfinite(norm).float())
         return loss.tokens
 
-    largest = state.batches.largest().to(device)
-    compute([largest] * settings.accumulate)
-    compute([next(state.batches).to(device) for _ in range(settings.accumulate)])  # memory of its own shape
+    compute([next(state.batches).to(device)])  # Adam's moments are there from now on
+    largest = [batch.to(device) for batch in state.batches.largest()]
+    for batch in largest:
+        compute([batch])
     wait_for(device)
     start, tokens = time.perf_counter(), 0
     for _ in range(UPDATES):
@@ -77,7 +78,7 @@ def rehearse(
     seconds = (time.perf_counter() - start) / UPDATES
     return Rehearsal(
         sum(parameter.numel() for parameter in model.parameters()),
-        describe(largest),
+        "; ".join(map(describe, largest)),
         peak_bytes(device),
         tokens / UPDATES / seconds,
         seconds,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformer.checkpoint import (
     MODEL,
     OPTIMIZER,
+    STATE,
     CheckpointError,
     Run,
     load_model,
@@ -82,6 +83,7 @@ class TrainingState:
     def load(self, folder: Path) -> None:
         """Go on where the checkpoint stands; `CheckpointError` if it belongs to another model or text."""
         state = read_state(folder)
+        require_well_formed(state, folder)
         if state.get("text", self.batches.fingerprint) != self.batches.fingerprint:
             raise CheckpointError(
                 f"{folder}: the training text has changed since; --resume needs the same text, a new "
@@ -118,11 +120,28 @@ class TrainingState:
                     f"{tuple(parameter.shape)}"
                 )
             by_parameter.setdefault(place, {})[key] = value
+        if not by_parameter:
+            raise CheckpointError(f"{path}: holds nothing")
         if lacking := [name for name, (place, _) in places.items() if len(by_parameter.get(place, {})) % 3]:
             raise CheckpointError(f"{path}: lacks a part of {lacking[0]}")
         self.optimizer.load_state_dict(
             {"state": by_parameter, "param_groups": self.optimizer.state_dict()["param_groups"]}
         )
+
+
+def require_well_formed(state: dict[str, Any], folder: Path) -> None:
+    """`CheckpointError` for values that training cannot have written."""
+    counts = [state.get("step"), state.get("stale", 0)]
+    position = state.get("batches")
+    if isinstance(position, dict):
+        counts += [position.get("epoch"), position.get("next_batch")]
+    figures = [state.get("best", state.get("best_loss")), state.get("seconds", 0.0)]
+    if (
+        not isinstance(position, dict)
+        or not all(type(number) is int and number >= 0 for number in counts)
+        or not all(isinstance(number, int | float | None) for number in figures)
+    ):
+        raise CheckpointError(f"{folder / STATE}: not the state of a training")
 
 
 def seed_update(seed: int, step: int, rank: int) -> None:

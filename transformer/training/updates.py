@@ -28,9 +28,9 @@ def updates(
 ) -> Generator[Update, None, None]:
     """Update after update, without end.
 
-    An update takes the next `accumulate` × processes batches of the epoch's order, and each process every
-    so manieth of them: which batches an update has does not depend on how they are shared out, nor whether
-    an epoch ends within it. A thread reads ahead and moves to the device, which hides both.
+    An update takes the next `accumulate` × processes batches of the epoch's order, and each process those
+    numbered rank, rank + processes, and so on: which batches an update has does not depend on how they are
+    shared out, nor on whether an epoch ends within it. A thread reads ahead and moves to the device.
     """
 
     def prepare() -> Update:
