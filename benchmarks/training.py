@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, help="most tokens of a batch a side (4,096; GPU: 25,000)")
     parser.add_argument("--vocabulary", type=int, help="entries (10,000; GPU: 37,000)")
     parser.add_argument("--updates", type=int, default=4, help="updates of a round that count")
+    parser.add_argument("--warm-up", type=int, default=2, help="updates before these")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each variant, in turn")
     data = os.environ.get("TRANSFORMER_DATA", "data")
     parser.add_argument("--text", default=f"{data}/multi30k/train", help="path without .en and .de")
@@ -95,7 +96,7 @@ def main() -> None:
     is_gpu = device.type == "cuda"
     tokens = options.tokens or (25_000 if is_gpu else 4_096)
     vocabulary = options.vocabulary or (37_000 if is_gpu else 10_000)
-    batches = make_batches(options.text, vocabulary, tokens, options.updates + 2)
+    batches = make_batches(options.text, vocabulary, tokens, options.warm_up + options.updates)
 
     precision = choose_precision("auto", device)
     rates = {name: matrix_rate(getattr(torch, name), device) for name in ("float32", "bfloat16")}
@@ -106,8 +107,8 @@ def main() -> None:
         rounds: dict[Variant, list[Round]] = {variant: [] for variant in VARIANTS}
         for _ in range(options.rounds):
             for variant in VARIANTS:
-                rounds[variant].append(in_a_process(variant, config, batches, device.type))
-        report(size, config, batches[2:], rounds, rates, precision)
+                rounds[variant].append(in_a_process(variant, config, batches, options.warm_up, device.type))
+        report(size, config, batches[options.warm_up :], rounds, rates, precision)
 
 
 def make_batches(text: str, vocab_size: int, tokens: int, count: int) -> list[Pair]:
@@ -128,7 +129,7 @@ def make_batches(text: str, vocab_size: int, tokens: int, count: int) -> list[Pa
 
 
 def in_a_process(
-    variant: Variant, config: transformer.ModelConfig, batches: list[Pair], device: str
+    variant: Variant, config: transformer.ModelConfig, batches: list[Pair], warm_up: int, device: str
 ) -> Round:
     """A round in a fresh process: glibc reads its settings only when one starts."""
     others = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
@@ -137,13 +138,13 @@ def in_a_process(
         patch.dict(os.environ, environment, clear=True),
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
     ):
-        return pool.submit(measure, variant, config, batches, device).result()
+        return pool.submit(measure, variant, config, batches, warm_up, device).result()
 
 
 def measure(
-    variant: Variant, config: transformer.ModelConfig, batches: list[Pair], device_name: str
+    variant: Variant, config: transformer.ModelConfig, batches: list[Pair], warm_up: int, device_name: str
 ) -> Round:
-    """Train on all batches and time all but the first two."""
+    """Train on all batches and time all but the first `warm_up`."""
     torch.manual_seed(0)
     device = torch.device(device_name)
     update = make_update(variant, config, device)
@@ -156,9 +157,9 @@ def measure(
         synchronize(device)
         seconds.append(time.perf_counter() - start)
     if device.type == "cuda":
-        return Round(seconds[2:], torch.cuda.max_memory_allocated(device))
+        return Round(seconds[warm_up:], torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024
-    return Round(seconds[2:], unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return Round(seconds[warm_up:], unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def make_update(
