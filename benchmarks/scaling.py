@@ -3,8 +3,9 @@
 scripts/launch python benchmarks/scaling.py --plot docs/scaling.svg
 
 First, one size at a time is varied around d 128, 2 + 2 layers, V 4,000 and 32 sentences of 32 tokens, each in
-a process of its own. `FLOP model` is the count of benchmarks/measuring.py at the rate of the middle size: where
-the measured time is above it, something grows that is no matrix product. Memory is the process's peak.
+a process of its own. `FLOP model` is the count of benchmarks/measuring.py at the rate of the middle size:
+where the measured time is above it, something grows that is no matrix product. Memory is the
+process's peak.
 
 Second, the paper's Table 1: a layer of self-attention, n²·d, beside one of recurrence (`nn.LSTM`), n·d²,
 forward and backward in float32 over 2,048 tokens that are cut into sentences of n.
