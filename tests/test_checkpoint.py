@@ -331,6 +331,23 @@ def test_an_average_is_the_mean_of_the_newest_weights(run):
     assert average_checkpoints(run, 3) == folder  # again, over the old one
 
 
+def test_an_average_can_be_of_checkpoints_so_many_minutes_apart(run):
+    times = {1: 0, 2: 400, 3: 610, 4: 1000, 5: 1200, 6: 1210}
+    for step, seconds in times.items():
+        folder = run.checkpoint(step)
+        write_checkpoint(
+            folder,
+            tensors={MODEL: {"weight": torch.full((2,), float(step))}},
+            state={"step": step, "seconds": seconds},
+            tokenizer_hash="",
+        )
+    folder = average_checkpoints(run, 3, minutes=10)
+    assert read_state(folder)["averaged"] == [1, 3, 6]
+    assert read_tensors(folder / MODEL)["weight"].tolist() == pytest.approx([10 / 3] * 2)
+    with pytest.raises(CheckpointError, match="has 3 checkpoints with 10 minutes between them, so the"):
+        average_checkpoints(run, 4, minutes=10)
+
+
 @pytest.mark.parametrize("number", [0, -1, 3])
 def test_more_checkpoints_than_there_are_cannot_be_averaged(run, number):
     write(run, 1)

@@ -15,17 +15,18 @@ BELOW = {
     "config": ["requirements"],
     "settings": ["config"],
     "hardware": ["config", "requirements"],
+    "hub": [],
     "model": ["config"],
     "data": ["config"],
     "checkpoint": ["config"],
     "training": ["config", "hardware", "model", "data", "checkpoint"],
     "decoding.search": [],
     "decoding.sampling": [],
-    "decoding": ["config", "settings", "hardware", "model", "data", "checkpoint"],
+    "decoding": ["config", "settings", "hardware", "hub", "model", "data", "checkpoint"],
 }
 BELOW["evaluation"] = [*BELOW["decoding"], "training", "decoding"]
 BELOW["tasks"] = ["requirements", *BELOW["evaluation"], "evaluation"]
-BELOW["convert"] = [*BELOW["decoding"], "decoding"]
+BELOW["convert"] = [*BELOW["decoding"], "requirements", "decoding"]
 BELOW["testing"] = ["config", "model", "decoding"]
 BELOW["selftest"] = ["config", "model", "testing"]
 BELOW["recipe"] = list(BELOW)

@@ -246,11 +246,9 @@ def first_names(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
             yield name, tensor
 
 
-def load_model(model: nn.Module, folder: Path, *, part: str = "") -> None:
-    """Copy a checkpoint's weights into `model`, after comparing names and shapes.
-
-    With a `part` such as `encoder.`, `model` is that part of what was saved.
-    """
+def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
+    """`CheckpointError` unless a checkpoint has weights of the names and shapes of `model`, of which none is
+    read: it may be on torch's device `meta`."""
     path = folder / MODEL
     expected = unique_tensors(model)
     try:
@@ -273,7 +271,15 @@ def load_model(model: nn.Module, folder: Path, *, part: str = "") -> None:
             raise CheckpointError(
                 f"{path}: {part}{name} has shape {shapes[name]}, but the model's is {tuple(tensor.shape)}"
             )
-    weights = read_tensors(path)
+
+
+def load_model(model: nn.Module, folder: Path, *, part: str = "") -> None:
+    """Copy a checkpoint's weights into `model`, after comparing names and shapes.
+
+    With a `part` such as `encoder.`, `model` is that part of what was saved.
+    """
+    require_matching(model, folder, part=part)
+    weights = read_tensors(folder / MODEL)
     with torch.no_grad():
-        for name, tensor in expected.items():
+        for name, tensor in unique_tensors(model).items():
             tensor.copy_(weights[part + name])

@@ -19,7 +19,8 @@ COMMANDS = {
     "embed": "write a vector for each line of standard input",
     "nearest": "find the sentences that are nearest to each line",
     "average": "average the last checkpoints of a run",
-    "convert": "turn a Marian model into a run",
+    "plot": "draw the curves of runs as a picture",
+    "convert": "turn a Marian model into a run, or a run into Marian's or CTranslate2's",
     "table3": "print the paper's table of variations beside the size of our models",
     "selftest": "compare this installation with independent implementations",
 }

@@ -10,9 +10,12 @@ def run(arguments: list[str], prog: str) -> None:
     parser = command_parser(prog, DESCRIPTION)
     parser.add_argument("--run", required=True, metavar="RUN", help="a run's folder")
     parser.add_argument("--last", type=int, default=5, help="how many of the newest checkpoints")
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="training time between them at least; the paper: 10"
+    )
     options = parser.parse_args(arguments)
 
     from transformer.checkpoint import find_run
     from transformer.training.averaging import average_checkpoints
 
-    print(average_checkpoints(find_run(options.run)[0], options.last))
+    print(average_checkpoints(find_run(options.run)[0], options.last, minutes=options.minutes))

@@ -27,10 +27,10 @@ def run(arguments: list[str], prog: str) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args(arguments)
 
-    from transformer.checkpoint import find_run
+    from transformer.decoding.pretrained import find_pretrained
     from transformer.settings.files import load_settings
 
-    found, checkpoint = find_run(options.run)
+    found, checkpoint = find_pretrained(options.run)
     settings = load_settings(found.config)
     options.data = options.data or settings.data.test
     if options.data is None:
@@ -45,8 +45,9 @@ def run(arguments: list[str], prog: str) -> None:
 
 def score_translation(options: Namespace, settings: Settings) -> tuple[dict[str, Any], str]:
     from transformer.data.corpus import load_parallel
+    from transformer.data.moses import MosesTokenizer
     from transformer.decoding.translator import Translator
-    from transformer.evaluation.metrics import bracket_f1, corpus_scores
+    from transformer.evaluation.metrics import bracket_f1, corpus_scores, tokenized_bleu
     from transformer.evaluation.report import examples, phenomenon_rows, phenomenon_table, score_table
 
     translator = Translator.from_pretrained(options.run, device=options.device)
@@ -58,6 +59,10 @@ def score_translation(options: Namespace, settings: Settings) -> tuple[dict[str,
     rows = list(phenomenon_rows(sources, outputs, references, table["phenomena"])) if has_phenomena else []
     values = asdict(scores) | {"phenomena": {row.phenomenon: row._asdict() for row in rows}}
     parts = [score_table(scores), *([phenomenon_table(rows)] if rows else [])]
+    if isinstance(translator.tokenizer, MosesTokenizer):
+        bleu, signature = tokenized_bleu(outputs, references, translator.tokenizer.target.cut)
+        values |= {"tokenized_bleu": bleu, "tokenized_bleu_signature": signature}
+        parts.append(f"BLEU of Moses' words in small letters  {bleu:.2f}   {signature}")
     if settings.data.target == "parse":
         values["bracket_f1"] = bracket_f1(outputs, references)
         parts.append(f"bracket F1   {values['bracket_f1']:.1f}")

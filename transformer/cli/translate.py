@@ -10,7 +10,8 @@ from transformer.data.text import CorpusError, decode_lines
 from transformer.settings.parser import command_parser
 
 if TYPE_CHECKING:
-    from transformer.decoding.translator import Translation
+    from transformer.convert.engine import CTranslate2Translator
+    from transformer.decoding.translator import Translation, Translator
 
 DESCRIPTION = """Translate standard input to standard output: exactly one line for each line, in order. On a
 terminal, type a sentence and read its translation; Ctrl-D ends."""
@@ -18,9 +19,7 @@ terminal, type a sentence and read its translation; Ctrl-D ends."""
 
 def run(arguments: list[str], prog: str) -> None:
     options = parse(arguments, prog)
-    from transformer.decoding.translator import Translator
-
-    translator = Translator.from_pretrained(options.run, device=options.device)
+    translator = load(options)
     is_prompting = sys.stdin.isatty()
     lines = decode_lines(sys.stdin.buffer, "standard input", options.on_error)
     number = 1
@@ -36,6 +35,19 @@ def run(arguments: list[str], prog: str) -> None:
             write(line_number, outputs, options)
         sys.stdout.buffer.flush()
         number += len(chunk)
+
+
+def load(options: Namespace) -> "Translator | CTranslate2Translator":
+    if options.engine == "torch":
+        from transformer.decoding.translator import Translator
+
+        return Translator.from_pretrained(options.run, device=options.device)
+    from transformer.convert.engine import CTranslate2Translator
+
+    quantization = options.engine.partition("-")[2] or "float32"
+    return CTranslate2Translator.from_pretrained(
+        options.run, device=options.device, quantization=quantization
+    )
 
 
 def parse(arguments: list[str], prog: str) -> Namespace:
@@ -59,6 +71,12 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     )
     parser.add_argument(
         "--buffer", type=int, default=1000, help="lines read before they are translated together"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("torch", "ctranslate2", "ctranslate2-int8"),
+        default="torch",
+        help="what computes; for ctranslate2 the model is converted once and kept with its checkpoint",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args(arguments)

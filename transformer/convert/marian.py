@@ -5,16 +5,16 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from transformer.checkpoint import MODEL, UNFINISHED, Run, write_checkpoint
+from transformer.checkpoint import MODEL, Run, write_checkpoint
 from transformer.config import Settings
-from transformer.convert.marian_folder import ConversionError, MarianFolder, find_folder
+from transformer.convert.common import ConversionError, whole_folder
+from transformer.convert.marian_folder import MarianFolder, find_folder
 from transformer.convert.marian_weights import convert_weights
 from transformer.data.marian_tokenizer import MarianTokenizer
 from transformer.data.tokenizer import BOS_ID, PAD_ID, SPECIAL_IDS
@@ -33,23 +33,18 @@ def from_marian(name: str | Path, output: str | Path, *, say: Callable[[str], No
     converted.
     """
     output = Path(output)
-    if output.exists():
-        raise ConversionError(f"{output} exists already; name a folder that does not")
     folder = MarianFolder(find_folder(name))
-    settings = Settings(
-        output=str(output),
-        model=folder.model_config(),
-        data=folder.data_config(name),
-        decoding=folder.decoding_config(),
-    )
-    tokenizer = folder.tokenizer()
-    weights = convert_weights(folder, settings.model, tokenizer.marian_ids)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=UNFINISHED, dir=output.parent) as unfinished:
-        run = Run(Path(unfinished) / output.name)
-        write_run(run, settings, tokenizer, weights)
+    with whole_folder(output) as unfinished:
+        tokenizer = folder.tokenizer()
+        settings = Settings(
+            output=str(output),
+            model=folder.model_config(tokenizer.vocab_size),
+            data=folder.data_config(name, tokenizer.vocab_size),
+            decoding=folder.decoding_config(),
+        )
+        run = Run(unfinished)
+        write_run(run, settings, tokenizer, convert_weights(folder, settings.model, tokenizer.marian_ids))
         check(run, folder, say)
-        run.path.rename(output)
     return output
 
 

@@ -1,18 +1,19 @@
 """A Hugging Face Marian folder, such as any OPUS-MT model: its settings and vocabulary in our terms."""
 
 import json
-import re
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from transformer.config import DataConfig, DecodingConfig, ModelConfig
+from transformer.convert.common import ConversionError
 from transformer.data.marian_tokenizer import SOURCE, TARGET, MarianTokenizer
+from transformer.hub import local_folder
 
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 FILES = (CONFIG, GENERATION, WEIGHTS, VOCABULARY, TARGET_VOCABULARY, TOKENIZER_CONFIG, SOURCE, TARGET)
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "silu": "silu", "swish": "silu"}
 NORM_EPSILON = 1e-5  # PyTorch's default; Marian has no setting for it
@@ -29,25 +30,17 @@ ONLY = {
 """Settings with one value that can be converted, which is also their default."""
 
 
-class ConversionError(ValueError):
-    """What cannot be converted: one line that names the file, the setting and what could be."""
-
-
 def find_folder(name: str | Path) -> Path:
     """A folder, or the files of a model on the Hub that a conversion reads."""
-    if Path(name).is_dir():
-        return Path(name)
-    if not HUB_ID.fullmatch(str(name)):
+    folder = local_folder(name, patterns=FILES)
+    if not folder.is_dir():
         raise ConversionError(f"{name}: there is no such folder, and a Hub id has the form OWNER/NAME")
-    from huggingface_hub import snapshot_download
+    return folder
 
-    try:
-        return Path(snapshot_download(str(name), allow_patterns=list(FILES)))
-    except Exception as error:  # network, permissions, unknown ids
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise ConversionError(
-            f"there is no folder {str(name)!r}, and it cannot be loaded from the Hub: {why}"
-        ) from None
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """`name`, in more brackets where it is taken."""
+    return free_name(f"<{name}>", taken) if name in taken else name
 
 
 class MarianFolder:
@@ -145,10 +138,10 @@ class MarianFolder:
         names = {"share_encoder_decoder_embeddings": True, "tie_word_embeddings": True}
         return self.flag("scale_embedding", False) and all(self.flag(*item) for item in names.items())
 
-    def model_config(self) -> ModelConfig:
+    def model_config(self, vocab_size: int) -> ModelConfig:
         activation = ACTIVATIONS[self.config.get("activation_function", "gelu")]
         return ModelConfig(
-            vocab_size=self.vocab_size + 1,  # BOS
+            vocab_size=vocab_size,
             d_model=self.number("d_model"),
             num_heads=self.same("attention_heads"),
             d_ff=self.same("ffn_dim"),
@@ -164,7 +157,7 @@ class MarianFolder:
             max_positions=self.max_positions,
         )
 
-    def data_config(self, name: str | Path) -> DataConfig:
+    def data_config(self, name: str | Path, vocab_size: int) -> DataConfig:
         languages = {
             side: language
             for side in ("source", "target")
@@ -174,7 +167,7 @@ class MarianFolder:
             train=f"(converted from Marian: {name})",
             valid=None,
             test=None,
-            vocab_size=self.vocab_size + 1,
+            vocab_size=vocab_size,
             max_tokens=min(DataConfig.max_tokens, self.max_positions),
             **languages,  # type: ignore[arg-type]  # source and target alone
         )
@@ -190,7 +183,10 @@ class MarianFolder:
         return DecodingConfig(beam_size=beam_size)
 
     def tokenizer(self) -> MarianTokenizer:
-        """The vocabulary in our order: pad, BOS, EOS, unk, then all others as they come."""
+        """The vocabulary in our order: pad, BOS, EOS, unk, then all others as they come.
+
+        BOS is the token that Marian's decoder starts with: a copy of pad, as a rule, or one of its own.
+        """
         ids = self.piece_ids()
         pad, eos = (self.special_id(name, ids) for name in ("pad", "eos"))
         start, unk = self.number("decoder_start_token_id", least=0), ids.get(self.special_token("unk"))
@@ -199,10 +195,11 @@ class MarianFolder:
                 f"{self.path}: decoder_start_token_id {start} and the ids of pad, eos and unk, "
                 f"{(pad, eos, unk)}, must lie in 0 … {len(ids) - 1}, and the last three must differ"
             )
-        others = [number for number in range(len(ids)) if number not in (pad, eos, unk)]
+        others = [number for number in range(len(ids)) if number not in (pad, start, eos, unk)]
         marian_ids = [pad, start, eos, unk, *others]
         by_id = {number: piece for piece, number in ids.items()}
-        pieces = [by_id[pad], "<s>", by_id[eos], by_id[unk], *(by_id[number] for number in others)]
+        bos = free_name("<s>", ids) if start in (pad, eos, unk) else by_id[start]
+        pieces = [by_id[pad], bos, by_id[eos], by_id[unk], *(by_id[number] for number in others)]
         source, target = ((self.path / name).read_bytes() for name in (SOURCE, TARGET))
         try:
             return MarianTokenizer(source, target, pieces, marian_ids)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from transformer.checkpoint import read_tensors, unique_tensors
 from transformer.config import ModelConfig
-from transformer.convert.marian_folder import WEIGHTS, ConversionError, MarianFolder
+from transformer.convert.common import ConversionError
+from transformer.convert.marian_folder import WEIGHTS, MarianFolder
 from transformer.convert.marian_names import interleaved, layer_weights
 from transformer.model.build import build_model
 from transformer.model.positions import SinusoidalEncoding
@@ -41,7 +42,8 @@ def convert_weights(folder: MarianFolder, config: ModelConfig, marian_ids: list[
         if ours in expected:
             weights[ours] = matrix[rows][:, channels]
     weights["output.bias"] = theirs.take(OUTPUT_BIAS, (1, folder.vocab_size))[0, rows]
-    weights["output.bias"][[config.pad_id, config.bos_id]] = NEVER
+    if marian_ids.count(marian_ids[config.bos_id]) > 1:  # Marian starts with a copy, and forbids pad
+        weights["output.bias"][[config.pad_id, config.bos_id]] = NEVER
     theirs.require_static_positions(config.d_model)
     theirs.require_nothing_left()
     return weights

@@ -24,6 +24,10 @@ class CharacterTokenizer:
     def vocab_size(self) -> int:
         return len(SPECIAL_IDS) + len(self.characters)
 
+    @property
+    def pieces(self) -> list[str]:
+        return ["<pad>", "<s>", "</s>", "<unk>", *self.characters]
+
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
         """The ids of each text, without BOS and EOS."""
         return [[self.id_of.get(character, UNK_ID) for character in line] for line in lines]

@@ -34,6 +34,10 @@ class MosesTokenizer:
     def vocab_size(self) -> int:
         return self.subwords.vocab_size
 
+    @property
+    def pieces(self) -> list[str]:
+        return self.subwords.pieces
+
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
         """The ids of each source line, without BOS and EOS."""
         return self.subwords.encode([self.source.cut(line) for line in lines])

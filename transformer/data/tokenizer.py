@@ -35,6 +35,10 @@ class Tokenizer(Protocol):
 
     @property
     def vocab_size(self) -> int: ...
+    @property
+    def pieces(self) -> list[str]:
+        """What each id stands for, as other programs name their tokens."""
+
     def encode(self, lines: Sequence[str]) -> list[list[int]]: ...
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
         """`encode` for the language translated into, which Marian cuts by a model of its own."""
@@ -62,6 +66,10 @@ class SentencePieceTokenizer:
     @property
     def vocab_size(self) -> int:
         return self.processor.vocab_size()
+
+    @property
+    def pieces(self) -> list[str]:
+        return self.processor.id_to_piece(list(range(self.vocab_size)))
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
         """The ids of each line, without BOS and EOS; characters that the vocabulary lacks become bytes.

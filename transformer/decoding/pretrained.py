@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from torch import nn
 
-from transformer.checkpoint import CheckpointError, find_run, load_model, read_manifest
+from transformer.checkpoint import CheckpointError, Run, find_run, load_model, read_manifest
 from transformer.config import ModelConfig, Settings, TaskName
 from transformer.data.tokenizer import Tokenizer, load_tokenizer
 from transformer.hardware import choose_device
+from transformer.hub import local_folder
 from transformer.model.build import build_model
 from transformer.model.heads import with_head
 from transformer.settings.files import load_settings
@@ -23,6 +24,31 @@ class Pretrained(NamedTuple):
     settings: Settings
 
 
+class OpenedRun(NamedTuple):
+    """A checkpoint whose files are sound, and what it was trained with; its weights are not loaded yet."""
+
+    checkpoint: Path
+    tokenizer: Tokenizer
+    settings: Settings
+
+
+def find_pretrained(name: str | Path) -> tuple[Run, Path]:
+    """The run and the checkpoint that `--run NAME` means: a folder, or a run's folder on the Hub."""
+    return find_run(local_folder(name))
+
+
+def open_run(path: str | Path, *, task: TaskName) -> OpenedRun:
+    """A run's folder or Hub id (its best checkpoint), or one checkpoint of it, trained for this `task`."""
+    run, checkpoint = find_pretrained(path)
+    settings = load_settings(run.config)
+    if settings.trained_task != task:
+        raise CheckpointError(f"{path}: trained for {settings.trained_task}; {task} is needed here")
+    tokenizer = load_tokenizer(run.tokenizer)
+    if read_manifest(checkpoint)["tokenizer"] != tokenizer.digest:
+        raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {checkpoint} was trained with")
+    return OpenedRun(checkpoint, tokenizer, settings)
+
+
 def load_pretrained(
     path: str | Path,
     *,
@@ -30,17 +56,8 @@ def load_pretrained(
     build: Callable[[ModelConfig], nn.Module] = build_model,
     device: str = "auto",
 ) -> Pretrained:
-    """Load a run's folder (its best checkpoint) or one checkpoint of it, if it was trained for this `task`.
-
-    `build` is what it was trained with; an encoder gets the head of its task.
-    """
-    run, checkpoint = find_run(path)
-    settings = load_settings(run.config)
-    if settings.trained_task != task:
-        raise CheckpointError(f"{path}: trained for {settings.trained_task}; {task} is needed here")
-    tokenizer = load_tokenizer(run.tokenizer)
-    if read_manifest(checkpoint)["tokenizer"] != tokenizer.digest:
-        raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {checkpoint} was trained with")
+    """Load what `open_run` finds. `build` is what it was trained with; an encoder gets its task's head."""
+    checkpoint, tokenizer, settings = open_run(path, task=task)
     model = with_head(build(settings.model), settings)
     load_model(model, checkpoint)
     return Pretrained(model.to(choose_device(device)).eval(), tokenizer, settings)

@@ -1,7 +1,7 @@
 """BLEU and chrF by sacreBLEU, with their signatures, and exact match."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transformer.data.toyland import phrases
@@ -35,6 +35,17 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> Score
         str(chrf.get_signature()),
         exact_match(hypotheses, references),
     )
+
+
+def tokenized_bleu(
+    hypotheses: Sequence[str], references: Sequence[str], cut: Callable[[str], str]
+) -> tuple[float, str]:
+    """BLEU of words that `cut` makes, with blanks between them, as papers printed it; and its signature."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    bleu = BLEU(tokenize="none", force=True)  # force: it warns of text that looks tokenised
+    score = bleu.corpus_score([cut(line) for line in hypotheses], [[cut(line) for line in references]])
+    return score.score, str(bleu.get_signature())
 
 
 def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:

@@ -16,6 +16,8 @@ import yaml
 from transformer.config import Settings, setting_names
 from transformer.settings.errors import UsageError, did_you_mean
 
+FORMAT_VERSION = 1
+"""Of a run's `config.yaml`: its key `format_version`, which no recipe needs."""
 SECTIONS = tuple(dict.fromkeys(name.rpartition(".")[0] for name in setting_names() if "." in name))
 NULL = "tag:yaml.org,2002:null"
 BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -32,7 +34,8 @@ def save_settings(settings: Settings, path: Path | str) -> None:
     path = Path(path)
     unfinished = path.with_name(path.name + ".tmp")
     # Beyond ASCII YAML's escapes are exact; unescaped, PyYAML reads some line breaks back as blanks.
-    unfinished.write_text(yaml.safe_dump(asdict(settings), sort_keys=False), encoding="utf-8")
+    tree = {"format_version": FORMAT_VERSION, **asdict(settings)}
+    unfinished.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     unfinished.replace(path)
 
 
@@ -82,10 +85,20 @@ def leaves(
         name = f"{section}.{key.value}" if section else str(key.value)
         if name in SECTIONS:
             yield from leaves(value, types, name)
+        elif name == "format_version":
+            require_known_format(value)
         elif name in types:
             yield name, key.start_mark.line + 1, value
         else:
             raise UsageError(f"unknown setting {name}{did_you_mean(name, [*types, *SECTIONS])}")
+
+
+def require_known_format(node: yaml.Node) -> None:
+    if read_value("format_version", node, int) != FORMAT_VERSION:
+        raise UsageError(
+            f"format version {found(node)}, but this version of the program reads {FORMAT_VERSION}; "
+            "a newer one has written it"
+        )
 
 
 def setting_types(section: type = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """The mean of a run's last checkpoints (§6.1: the last 5 for the base model, the last 20 for the big one)."""
 
+import math
 from pathlib import Path
 
 from torch import Tensor
@@ -9,18 +10,23 @@ from transformer.checkpoint import (
     CheckpointError,
     Run,
     read_manifest,
+    read_state,
     read_tensors,
     write_checkpoint,
 )
 
 
-def average_checkpoints(run: Run, count: int) -> Path:
-    """Write the mean of the `count` newest checkpoints' weights as a checkpoint of its own."""
-    steps = run.steps()
+def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
+    """Write the mean of the `count` newest checkpoints' weights as a checkpoint of its own.
+
+    With `minutes` (10 in the paper), of checkpoints with at least so much training time between them.
+    """
+    steps = spaced(run, minutes)
     if not 1 <= count <= len(steps):
+        apart = f" with {minutes:g} minutes between them" if minutes else ""
         raise CheckpointError(
-            f"{run.path} has {len(steps)} checkpoints, so the last {count} cannot be averaged; "
-            "training.keep and training.save_every say how many a run keeps"
+            f"{run.path} has {len(steps)} checkpoints{apart}, so the last {count} cannot be averaged; "
+            "training.keep, training.save_every and training.save_minutes say how many a run keeps"
         )
     chosen = steps[-count:]
     sums: dict[str, Tensor] = {}
@@ -37,3 +43,17 @@ def average_checkpoints(run: Run, count: int) -> Path:
         tokenizer_hash=manifest["tokenizer"],
     )
     return folder
+
+
+def spaced(run: Run, minutes: float) -> list[int]:
+    """The run's checkpoints, from the newest back, with at least so much training between two of them."""
+    if not minutes:
+        return run.steps()
+    chosen: list[int] = []
+    next_time = math.inf
+    for step in reversed(run.steps()):
+        seconds = read_state(run.checkpoint(step)).get("seconds", 0.0)
+        if seconds <= next_time - 60 * minutes:
+            chosen.append(step)
+            next_time = seconds
+    return chosen[::-1]

@@ -1,0 +1,280 @@
+"""CTranslate2 computes what our models compute, and its search, behind our interface, finds the same."""
+
+import io
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from fixtures_run import tiny_settings
+from helpers import VARIANTS, random_rows, tiny_config, tiny_model
+
+from transformer.checkpoint import CheckpointError, Run
+from transformer.cli import main
+from transformer.config import DecodingConfig
+from transformer.convert.common import ConversionError, whole_folder
+from transformer.convert.ctranslate2 import sample, to_ctranslate2
+from transformer.convert.ctranslate2_spec import write_model
+from transformer.convert.engine import CTranslate2Translator, Output, as_hypotheses, load_engine
+from transformer.data.characters import CharacterTokenizer
+from transformer.decoding.translator import Translator
+from transformer.recipe import train
+from transformer.settings.files import load_settings, save_settings
+
+ctranslate2 = pytest.importorskip(
+    "ctranslate2", reason="ctranslate2 is not installed: nothing to compare with"
+)
+
+BOS, EOS = 1, 2
+LETTERS = CharacterTokenizer("abcdefghi")  # 13 tokens with the special ones
+EXPRESSIBLE = {
+    **{name: changes for name, changes in VARIANTS.items() if name != "free widths"},
+    "wide heads": {"d_k": 12, "d_v": 12},
+    "another epsilon": {"norm_epsilon": 0.1},
+    "pre-norm, another epsilon": {"norm": "pre", "norm_epsilon": 0.1},
+    "silu": {"activation": "silu"},
+    "output bias alone": {"output_bias": True},
+}
+
+
+def converted(folder: Path, model, config, quantization: str = "float32"):
+    folder.mkdir()
+    write_model(folder, model, config, LETTERS, quantization)
+    return load_engine(folder, "cpu")
+
+
+@pytest.mark.parametrize("changes", EXPRESSIBLE.values(), ids=EXPRESSIBLE)
+def test_log_probabilities_are_equal(changes, tmp_path):
+    config = tiny_config(**{"max_positions": 16, **changes})
+    model = tiny_model(**{"max_positions": 16, **changes})
+    engine = converted(tmp_path / "model", model, config)
+    sources, targets = random_rows(15, 1, 7), random_rows(3, 15, 8)
+    theirs = engine.score_batch(
+        *([[LETTERS.pieces[i] for i in row] for row in rows] for rows in (sources, targets))
+    )
+    for source, target, found in zip(sources, targets, theirs, strict=True):
+        with torch.no_grad():
+            logits = model(torch.tensor([[*source, EOS]]), torch.tensor([[BOS, *target]]))
+        expected = logits.log_softmax(dim=-1)[0, torch.arange(len(target) + 1), [*target, EOS]]
+        torch.testing.assert_close(torch.tensor(found.log_probs), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def talkative(tmp_path_factory):
+    """Our translator and CTranslate2's, of a random model that ends some of its translations."""
+    torch.manual_seed(5)
+    changes = {"tie_embeddings": False, "output_bias": True, "max_positions": 40}
+    model, config = tiny_model(**changes), tiny_config(**changes)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.4)
+        model.output.bias[EOS] += 0.9
+    engine = converted(tmp_path_factory.mktemp("engine") / "model", model, config)
+    options = {"model_config": config, "decoding": DecodingConfig(max_extra=6, batch_tokens=200)}
+    return Translator(model, LETTERS, **options), CTranslate2Translator(engine, LETTERS, **options)
+
+
+def random_lines(count: int) -> list[str]:
+    generator = torch.Generator().manual_seed(7)
+    lengths = torch.randint(1, 12, (count,), generator=generator).tolist()
+    return [
+        "".join("abcdefghi"[i] for i in torch.randint(9, (length,), generator=generator).tolist())
+        for length in lengths
+    ]
+
+
+@pytest.mark.parametrize(
+    ("beam_size", "n_best", "alpha"), [(1, 1, 0.6), (4, 1, 0.0), (4, 1, 0.6), (4, 4, 0.0), (2, 1, 1.0)]
+)
+def test_its_search_finds_what_ours_finds(beam_size, n_best, alpha, talkative):
+    lines = random_lines(40)
+    ours, theirs = (
+        each.translate_n_best(lines, n_best=n_best, beam_size=beam_size, alpha=alpha) for each in talkative
+    )
+    at_limit = ended = 0
+    for line, expected, found in zip(lines, ours, theirs, strict=True):
+        assert [output.tokens for output in found] == [output.tokens for output in expected], line
+        assert [output.score for output in found] == pytest.approx(
+            [output.score for output in expected], abs=1e-4
+        )
+        at_limit += len(found[0].tokens) == len(line) + 1 + 6
+        ended += len(found[0].tokens) < len(line) + 1 + 6
+    assert at_limit
+    assert ended
+
+
+def test_lines_come_back_as_they_went(talkative):
+    ours, theirs = talkative
+    lines = ["", "abc", "   ", "a" * 100, "x", "b"]
+    warnings: list[str] = []
+    ours.warn = theirs.ours.warn = warnings.append
+    assert theirs.translate(lines) == ours.translate(lines)
+    assert warnings == ["line 4 has 101 tokens; only its first 40 are translated"] * 2
+    assert theirs.translate([]) == []
+    with pytest.raises(ValueError, match="n_best is 3"):
+        theirs.translate_n_best(lines, n_best=3, beam_size=2)
+
+
+def test_outputs_that_do_not_exist_leave_their_places_empty():
+    found = as_hypotheses([[Output([5, 6, 2], -1.5)], [Output([7], -2.0), Output([2], -3.0)]], 2, pad_id=0)
+    assert found.tokens.tolist() == [[[5, 6, 2], [0, 0, 0]], [[7, 0, 0], [2, 0, 0]]]
+    assert found.scores.tolist() == [[-1.5, -torch.inf], [-2.0, -3.0]]
+    assert found.lengths.tolist() == [[3, 0], [1, 1]]
+
+
+# What it cannot express
+
+
+def test_heads_of_two_widths_are_refused_by_name(tmp_path):
+    changes = VARIANTS["free widths"]
+    with pytest.raises(ConversionError, match=r"model\.d_k is 5; .* d_v, here 3"):
+        converted(tmp_path / "model", tiny_model(**changes), tiny_config(**changes))
+
+
+def test_two_tokens_with_one_text_are_refused(tmp_path):
+    with pytest.raises(ConversionError, match="two tokens 'a'"):
+        write_model(tmp_path, tiny_model(), tiny_config(), CharacterTokenizer("abcdefgha"), "float32")
+
+
+def test_another_task_is_refused(tmp_path, tiny_run):
+    folder = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    config = load_settings(folder / "config.yaml")
+    save_settings(replace(config, model=replace(config.model, kind="decoder_only")), folder / "config.yaml")
+    with pytest.raises(CheckpointError, match="trained for language_model; translation is needed here"):
+        to_ctranslate2(folder, tmp_path / "output")
+    assert not (tmp_path / "output").exists()
+
+
+# Folders
+
+
+def test_a_folder_is_whole_or_absent(tmp_path):
+    output = tmp_path / "new" / "model"
+    with pytest.raises(ZeroDivisionError), whole_folder(output) as folder:
+        (folder / "file").write_text(f"half {1 / 0}")
+    assert list((tmp_path / "new").iterdir()) == []
+    with whole_folder(output) as folder:
+        (folder / "file").write_text("whole")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]
+    with pytest.raises(ConversionError, match="exists already"), whole_folder(output):
+        pass
+    assert (output / "file").read_text() == "whole"
+
+
+@pytest.mark.parametrize("quantization", ["float32", "bfloat16", "int8"])
+def test_a_run_is_converted_and_compared(quantization, tiny_run, tmp_path, capfd):
+    output = tmp_path / "model"
+    arguments = ["--run", str(tiny_run), "--to", "ctranslate2", "--output", str(output)]
+    assert main(["convert", *arguments, "--quantization", quantization]) == 0
+    error = capfd.readouterr().err
+    assert "beside our own search on toyland:valid[:8]: " in error
+    assert " of 8 translations identical" in error
+    if quantization == "float32":
+        assert "8 of 8 translations identical (100.0 %)" in error
+    assert error.endswith(f"converted model: {output}\n")
+    names = {"model.bin", "config.json", "shared_vocabulary.json", "tokenizer.model"}
+    assert {path.name for path in output.iterdir()} == names
+    assert (output / "tokenizer.model").read_bytes() == Run(tiny_run).tokenizer.read_bytes()
+    vocabulary = json.loads((output / "shared_vocabulary.json").read_text())
+    assert vocabulary[:4] == ["<pad>", "<s>", "</s>", "<unk>"]
+
+
+def test_other_text_serves_where_there_is_none_to_validate_on(tiny_run):
+    config = load_settings(Run(tiny_run).config)
+    for valid in (None, "gone/valid"):
+        text, lines = sample(replace(config, data=replace(config.data, valid=valid)))
+        assert (text, len(lines)) == ("toyland:valid[:50]", 50)
+    text, lines = sample(config)
+    assert (text, len(lines)) == ("toyland:valid[:8]", 8)
+
+
+# Serving a run
+
+
+def converted_models(run: Path) -> list[str]:
+    return sorted(str(path.relative_to(run / "checkpoints")) for path in run.rglob("ctranslate2-*"))
+
+
+def translate(run: Path, monkeypatch, capsysbinary, *options: str) -> bytes:
+    lines = "Is the house old?\n\nthe dog sleeps\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    assert main(["translate", "--run", str(run), "--scores", "--device", "cpu", *options]) == 0
+    return capsysbinary.readouterr().out
+
+
+def test_the_engine_prints_what_our_own_search_prints(tmp_path, monkeypatch, capsysbinary):
+    run = train(tiny_settings(tmp_path / "run", max_steps=4))
+    (Run(run).path / "best").write_text("step-00000002\n")
+    ours = translate(run, monkeypatch, capsysbinary)
+    assert translate(run, monkeypatch, capsysbinary, "--engine", "ctranslate2") == ours
+    assert converted_models(run) == ["step-00000002/ctranslate2-float32"]
+    model = run / "checkpoints/step-00000002/ctranslate2-float32/model.bin"
+    written = model.stat().st_mtime_ns
+    assert translate(run, monkeypatch, capsysbinary, "--engine", "ctranslate2") == ours
+    assert model.stat().st_mtime_ns == written  # served as it is
+
+    (Run(run).path / "best").write_text("step-00000004\n")  # a newer best checkpoint is converted anew
+    newer = translate(run, monkeypatch, capsysbinary)
+    assert newer != ours
+    assert translate(run, monkeypatch, capsysbinary, "--engine", "ctranslate2") == newer
+    translate(run, monkeypatch, capsysbinary, "--engine", "ctranslate2-int8")
+    assert converted_models(run) == [
+        "step-00000002/ctranslate2-float32",
+        "step-00000004/ctranslate2-float32",
+        "step-00000004/ctranslate2-int8",
+    ]
+    model.write_bytes(b"damaged")
+    with pytest.raises(
+        CheckpointError, match=r"ctranslate2-float32: CTranslate2 cannot load it: .*; delete it"
+    ):
+        CTranslate2Translator.from_pretrained(model.parents[1], device="cpu")
+
+
+def test_a_conversion_that_fails_leaves_nothing(tiny_run, tmp_path, monkeypatch):
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    monkeypatch.setattr("transformer.convert.engine.write_model", lambda *_: 1 / 0)
+    before = sorted(run.rglob("*"))
+    with pytest.raises(ZeroDivisionError):
+        CTranslate2Translator.from_pretrained(run, device="cpu")
+    assert sorted(run.rglob("*")) == before
+
+
+def test_another_process_may_be_faster(tiny_run, tmp_path, monkeypatch):
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    checkpoint = Run(run).marked("best") or Run(run).checkpoint(6)
+
+    def write(folder, *arguments):
+        write_model(folder, *arguments)
+        shutil.copytree(folder, checkpoint / "ctranslate2-float32")
+
+    monkeypatch.setattr("transformer.convert.engine.write_model", write)
+    assert len(CTranslate2Translator.from_pretrained(run, device="cpu").translate(["a"])) == 1
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "mps"])
+def test_a_device_that_does_not_exist_is_refused(device, tiny_run, tmp_path):
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    with pytest.raises(ValueError, match=f"device is '{device}'; choose auto, cpu, cuda or cuda:N"):
+        CTranslate2Translator.from_pretrained(run, device=device)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["translate", "--engine", "ctranslate2"],
+        ["convert", "--to", "ctranslate2", "--output", "model"],
+    ],
+)
+def test_without_ctranslate2_one_line_says_how_to_get_it(arguments, tiny_run, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    assert main([*arguments, "--run", str(tiny_run)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        f"transformer {arguments[0]}: error: ctranslate2 is not installed: pip install ct"
+    )
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,23 @@
+"""`transformer plot`: the curves of runs as a picture."""
+
+import sys
+from pathlib import Path
+
+from transformer.settings.parser import command_parser
+
+DESCRIPTION = """Draw loss, learning rate and validation score of one or several runs against the updates."""
+
+
+def run(arguments: list[str], prog: str) -> None:
+    parser = command_parser(prog, DESCRIPTION)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
+    parser.add_argument(
+        "--output", default="curves.png", metavar="FILE", help="picture to write; .png, .svg or .pdf"
+    )
+    options = parser.parse_args(arguments)
+
+    from transformer.checkpoint import Run
+    from transformer.evaluation.curves import draw
+
+    draw([Run(Path(name)) for name in options.runs], Path(options.output))
+    print(f"wrote {options.output}", file=sys.stderr)

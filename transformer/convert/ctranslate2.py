@@ -1,0 +1,83 @@
+"""From a run to a folder of CTranslate2, and how far the two programs' translations agree."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from transformer.config import Settings
+from transformer.convert.common import require_package, whole_folder
+from transformer.convert.engine import CTranslate2Translator, load_engine, write_checkpoint_model
+from transformer.data.corpus import load_parallel
+from transformer.data.text import CorpusError
+from transformer.decoding.pretrained import open_run
+from transformer.decoding.translator import Translator
+
+SAMPLE_LINES = 50
+
+
+class Agreement(NamedTuple):
+    """How two translators' best outputs for the same lines compare."""
+
+    lines: int
+    identical: int
+    score_difference: float
+    """The largest between the scores of one line."""
+
+    def __str__(self) -> str:
+        share = 100 * self.identical / self.lines
+        return (
+            f"{self.identical} of {self.lines} translations identical ({share:.1f} %), "
+            f"largest difference of scores {self.score_difference:.1e}"
+        )
+
+
+def to_ctranslate2(
+    name: str | Path,
+    output: str | Path,
+    *,
+    quantization: str = "float32",
+    say: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Convert the run `name` into CTranslate2's folder `output`, whole or not at all.
+
+    Its tokenizer is saved beside the model as `tokenizer.model`. Both programs then translate some lines of
+    the run's validation text, and `say` is told how far they agree. `ValueError` for what CTranslate2 cannot
+    express.
+    """
+    require_package("ctranslate2")
+    opened = open_run(name, task="translation")
+    output = Path(output)
+    with whole_folder(output) as unfinished:
+        write_checkpoint_model(opened, unfinished, quantization)
+        opened.tokenizer.save(unfinished / "tokenizer.model")
+        ours = Translator.from_pretrained(opened.checkpoint, device="cpu")
+        engine = load_engine(unfinished, "cpu")
+        theirs = CTranslate2Translator(
+            engine, ours.tokenizer, model_config=ours.config, decoding=ours.decoding
+        )
+        text, lines = sample(opened.settings)
+        say(f"beside our own search on {text}: {agreement(ours, theirs, lines)}")
+    return output
+
+
+def sample(settings: Settings) -> tuple[str, list[str]]:
+    """The first lines of the run's validation text, or of toyland where that cannot be read, and its name."""
+    data = settings.data
+    try:
+        if data.valid is None:
+            raise CorpusError("the run has no validation text")
+        return data.valid, list(load_parallel(data.valid, data.source, data.target)["source"][:SAMPLE_LINES])
+    except CorpusError:
+        text = f"toyland:valid[:{SAMPLE_LINES}]"
+        return text, list(load_parallel(text, "en", "de")["source"])
+
+
+def agreement(ours: Translator, theirs: CTranslate2Translator, lines: Sequence[str]) -> Agreement:
+    """Translate the lines with both."""
+    outputs = ours.translate_n_best(lines, n_best=1), theirs.translate_n_best(lines, n_best=1)
+    pairs = [(one[0], other[0]) for one, other in zip(*outputs, strict=True)]
+    return Agreement(
+        lines=len(pairs),
+        identical=sum(one.text == other.text for one, other in pairs),
+        score_difference=max(abs(one.score - other.score) for one, other in pairs),
+    )

@@ -1,0 +1,190 @@
+"""Translating with CTranslate2: a run's model in a program made for serving, under the same interface."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from transformer.checkpoint import CheckpointError, load_model
+from transformer.config import DecodingConfig, ModelConfig
+from transformer.convert.common import require_package, whole_folder
+from transformer.convert.ctranslate2_spec import write_model
+from transformer.data.tokenizer import Tokenizer
+from transformer.decoding.pretrained import OpenedRun, open_run
+from transformer.decoding.search import Hypotheses, length_penalty
+from transformer.decoding.translator import Translation, Translator
+from transformer.model.build import build_model
+from transformer.requirements import require_device
+
+SMALLEST_PENALTY = 1e-3
+"""With a length penalty of 0 CTranslate2 closes a sentence by another rule than ours."""
+
+
+class Output(NamedTuple):
+    """One hypothesis: its ids, with EOS where it ended in it, and its score as §6.1 defines it."""
+
+    ids: list[int]
+    score: float
+
+
+class CTranslate2Translator:
+    """`Translator` with CTranslate2's model and search: the same lines, batches, limits, warnings and scores.
+
+    Its beam search keeps and ends hypotheses by the rules of docs/decoding.md. Its own length penalty only
+    decides which of more than `beam_size` ended hypotheses it returns; they are scored and ranked here.
+    """
+
+    def __init__(
+        self,
+        engine: Any,
+        tokenizer: Tokenizer,
+        *,
+        model_config: ModelConfig,
+        decoding: DecodingConfig | None = None,
+        **options: Any,
+    ) -> None:
+        """`engine` is a `ctranslate2.Translator`; `options` are those of `Translator`."""
+        no_model = nn.Module()  # the engine has the weights; what lines become and batches are is ours
+        self.ours = Translator(no_model, tokenizer, model_config=model_config, decoding=decoding, **options)
+        self.engine = engine
+        self.pieces = tokenizer.pieces
+        self.id_of = {piece: number for number, piece in enumerate(self.pieces)}
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, *, device: str = "auto", quantization: str = "float32"
+    ) -> "CTranslate2Translator":
+        """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
+
+        The checkpoint keeps its converted model in `ctranslate2-QUANTIZATION/`, written when it is missing.
+        """
+        require_package("ctranslate2")
+        opened = open_run(path, task="translation")
+        folder = opened.checkpoint / f"ctranslate2-{quantization}"
+        if not folder.is_dir():
+            convert_checkpoint(opened, folder, quantization)
+        settings = opened.settings
+        engine = load_engine(folder, device)
+        return cls(engine, opened.tokenizer, model_config=settings.model, decoding=settings.decoding)
+
+    def translate(
+        self, lines: Iterable[str], *, beam_size: int | None = None, alpha: float | None = None
+    ) -> list[str]:
+        """The best translation of each line; the run's own `decoding` settings where none are given."""
+        found = self.translate_n_best(lines, n_best=1, beam_size=beam_size, alpha=alpha)
+        return [outputs[0].text for outputs in found]
+
+    def translate_n_best(
+        self,
+        lines: Iterable[str],
+        *,
+        n_best: int,
+        beam_size: int | None = None,
+        alpha: float | None = None,
+        first_line: int = 1,
+    ) -> list[list[Translation]]:
+        """As `Translator.translate_n_best`."""
+        lines = list(lines)
+        decoding = self.ours.decoding
+        beam_size = decoding.beam_size if beam_size is None else beam_size
+        alpha = decoding.alpha if alpha is None else alpha
+        replace(decoding, beam_size=beam_size, alpha=alpha)  # refuses what cannot be
+        if not 1 <= n_best <= beam_size:
+            raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
+        sources = self.ours.encode(lines, first_line)
+        results: list[list[Translation]] = [[Translation("", 0.0, [])] * n_best for _ in lines]
+        for rows in self.ours.batches(sources, beam_size):
+            found = self.search([sources[row] for row in rows], beam_size, alpha, n_best)
+            for row, outputs in zip(rows, self.ours.read_out(found), strict=True):
+                results[row] = outputs
+        return results
+
+    def search(self, sources: list[list[int]], beam_size: int, alpha: float, n_best: int) -> Hypotheses:
+        """What `beam_search` returns for these sources, each with the limit of its own length (§6.1)."""
+        config, max_extra = self.ours.config, self.ours.decoding.max_extra
+        limits = [min(len(ids) + max_extra, config.max_positions) for ids in sources]
+        found = self.translate_ids(sources, max(limits), beam_size, alpha)
+        for row, limit in enumerate(limits):
+            # CTranslate2 has one limit for a batch. Until a row's own limit its search is the same; only one
+            # that goes on beyond it, which takes a hypothesis that does, is done again with that limit.
+            if any(len(output.ids) > limit for output in found[row]):
+                (found[row],) = self.translate_ids([sources[row]], limit, beam_size, alpha)
+        return as_hypotheses([outputs[:n_best] for outputs in found], n_best, config.pad_id)
+
+    def translate_ids(
+        self, sources: list[list[int]], limit: int, beam_size: int, alpha: float
+    ) -> list[list[Output]]:
+        """The hypotheses of each source, which ends in EOS, best first: `beam_size`, or as many as exist."""
+        penalty = max(alpha / 2, SMALLEST_PENALTY)  # grows like ours for hypotheses of about 5 tokens
+        results = self.engine.translate_batch(
+            [[self.pieces[number] for number in ids[:-1]] for ids in sources],  # the engine adds EOS
+            beam_size=beam_size,
+            num_hypotheses=beam_size,
+            length_penalty=penalty,
+            max_input_length=0,
+            min_decoding_length=0,
+            max_decoding_length=limit,
+            return_scores=True,
+            return_end_token=True,
+        )
+        return [
+            sorted(self.outputs(result, penalty, alpha), key=lambda output: -output.score)
+            for result in results
+        ]
+
+    def outputs(self, result: Any, penalty: float, alpha: float) -> Iterator[Output]:
+        """The hypotheses of one of CTranslate2's results, whose scores were divided by |y| ** penalty."""
+        for pieces, score in zip(result.hypotheses, result.scores, strict=True):
+            length = len(pieces)
+            log_probability = score * length**penalty
+            yield Output(
+                [self.id_of[piece] for piece in pieces], log_probability / length_penalty(length, alpha)
+            )
+
+
+def as_hypotheses(found: Sequence[Sequence[Output]], n_best: int, pad_id: int) -> Hypotheses:
+    """The outputs of each row as the tensors that our own search returns."""
+    longest = max(len(output.ids) for outputs in found for output in outputs)
+    tokens = torch.full((len(found), n_best, longest), pad_id)
+    scores = torch.full((len(found), n_best), -torch.inf)
+    lengths = torch.zeros(len(found), n_best, dtype=torch.long)
+    for row, outputs in enumerate(found):
+        for place, (ids, score) in enumerate(outputs):
+            tokens[row, place, : len(ids)] = torch.tensor(ids)
+            scores[row, place], lengths[row, place] = score, len(ids)
+    return Hypotheses(tokens, scores, lengths)
+
+
+def convert_checkpoint(opened: OpenedRun, folder: Path, quantization: str) -> None:
+    """Write the folder of a checkpoint's converted model, whole or not at all."""
+    try:
+        with whole_folder(folder) as unfinished:
+            write_checkpoint_model(opened, unfinished, quantization)
+    except OSError:
+        if not folder.is_dir():  # another process has not been faster
+            raise
+
+
+def write_checkpoint_model(opened: OpenedRun, folder: Path, quantization: str) -> None:
+    """Convert the weights of a checkpoint into the empty folder."""
+    config = opened.settings.model
+    model = build_model(config)
+    load_model(model, opened.checkpoint)
+    write_model(folder, model, config, opened.tokenizer, quantization)  # type: ignore[arg-type]
+
+
+def load_engine(folder: Path, device: str) -> Any:
+    """The `ctranslate2.Translator` of a converted model, on as many CPU threads as torch uses."""
+    require_device(device)
+    kind, _, index = device.partition(":")
+    try:
+        return require_package("ctranslate2").Translator(
+            str(folder), device=kind, device_index=int(index or 0), intra_threads=torch.get_num_threads()
+        )
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}: CTranslate2 cannot load it: {error}; delete it to convert anew"
+        ) from None

@@ -1,0 +1,183 @@
+"""From a run of ours to a Hugging Face Marian folder with the same logits (`docs/convert.md`)."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from safetensors.torch import save_file
+from torch import Tensor
+
+from transformer.config import ModelConfig, Settings
+from transformer.convert.common import (
+    ConversionError,
+    refuse,
+    require_package,
+    require_unique,
+    whole_folder,
+)
+from transformer.convert.marian import TOLERANCE, compare
+from transformer.convert.marian_folder import (
+    ACTIVATIONS,
+    CONFIG,
+    GENERATION,
+    NORM_EPSILON,
+    TOKENIZER_CONFIG,
+    VOCABULARY,
+    WEIGHTS,
+    MarianFolder,
+)
+from transformer.convert.marian_names import interleaved, layer_weights
+from transformer.convert.marian_weights import OUTPUT, OUTPUT_BIAS, SHARED
+from transformer.convert.marian_weights import SOURCE as SOURCE_EMBEDDING
+from transformer.convert.marian_weights import TARGET as TARGET_EMBEDDING
+from transformer.data.marian_tokenizer import SOURCE, TARGET, MarianTokenizer
+from transformer.data.tokenizer import SentencePieceTokenizer, Tokenizer
+from transformer.decoding.pretrained import load_pretrained
+
+
+def to_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None] = lambda _: None) -> Path:
+    """Convert the run `name` into the folder `output`, whole or not at all.
+
+    `MarianMTModel` and `MarianTokenizer` of `transformers` load it, with our ids: its decoder starts with our
+    BOS. The loaded model's logits are compared with the run's; `say` is told how much they differ.
+    `ValueError` for what Marian cannot express.
+    """
+    require_package("transformers")
+    model, tokenizer, settings = load_pretrained(name, task="translation", device="cpu")
+    require_expressible(settings.model)
+    output = Path(output)
+    with whole_folder(output) as folder:
+        save_file(marian_weights(model.state_dict(), settings.model), folder / WEIGHTS, {"format": "pt"})
+        write_tokenizer(folder, tokenizer, settings)
+        write_json(folder / CONFIG, model_settings(settings.model))
+        write_json(folder / GENERATION, generation_settings(settings))
+        ids = list(range(settings.model.vocab_size))  # they are the same in both
+        difference, largest = compare(model, ids, MarianFolder(folder))
+        say(f"largest difference from the run's logits: {difference:.1e}, of logits up to {largest:.1f}")
+        if not difference <= TOLERANCE * max(1.0, largest):
+            raise ConversionError(
+                f"{name}: the converted model's logits differ from the run's by {difference:.1e}; "
+                f"model.norm_epsilon is {settings.model.norm_epsilon}, and Marian's always {NORM_EPSILON}"
+            )
+    return output
+
+
+def require_expressible(config: ModelConfig) -> None:
+    width = config.d_model // config.num_heads
+    for setting, found, valid in (
+        ("norm", config.norm, "post"),
+        ("positions", config.positions, "sinusoidal"),
+        ("d_k", config.key_width, width),
+        ("d_v", config.value_width, width),
+    ):
+        if found != valid:
+            raise refuse(setting, found, f"Marian has only {valid}")
+
+
+def marian_weights(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Ours under Marian's names, their channels in its order; a bias that ours lack is 0."""
+    channels = interleaved(config.d_model).argsort()
+    converted = {}
+    for part in layer_weights(config.num_layers):
+        tensor = weights.get(part.ours)
+        if tensor is None:  # without model.attention_bias
+            tensor = torch.zeros(len(weights[part.ours.removesuffix("bias") + "weight"]))
+        converted[part.theirs] = in_order(tensor, part.channels, channels)
+    embeddings = {"output.weight": SHARED}
+    if not config.tie_embeddings:
+        embeddings = {
+            "encoder.embedding.embedding.weight": SOURCE_EMBEDDING,
+            "target_embedding.embedding.weight": TARGET_EMBEDDING,
+            "output.weight": OUTPUT,
+        }
+    for ours, theirs in embeddings.items():
+        converted[theirs] = in_order(weights[ours], 1, channels)
+    converted[OUTPUT_BIAS] = weights.get("output.bias", torch.zeros(config.vocab_size))[None].clone()
+    return converted
+
+
+def in_order(tensor: Tensor, dimension: int | None, channels: Int[Tensor, " d_model"]) -> Tensor:
+    return tensor.clone() if dimension is None else tensor.index_select(dimension, channels)
+
+
+def model_settings(config: ModelConfig) -> dict[str, Any]:
+    sizes = {
+        "layers": config.num_layers,
+        "attention_heads": config.num_heads,
+        "ffn_dim": config.d_ff,
+        "layerdrop": 0.0,
+    }
+    sides = ("encoder", "decoder")
+    return {
+        "architectures": ["MarianMTModel"],
+        "model_type": "marian",
+        "is_encoder_decoder": True,
+        "dtype": "float32",
+        "vocab_size": config.vocab_size,
+        "decoder_vocab_size": config.vocab_size,
+        "d_model": config.d_model,
+        **{f"{side}_{name}": value for side in sides for name, value in sizes.items()},
+        "dropout": config.dropout,
+        "attention_dropout": config.attention_dropout,
+        "activation_dropout": config.activation_dropout,
+        "activation_function": next(
+            theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation
+        ),
+        "max_position_embeddings": config.max_positions,
+        "static_position_embeddings": True,
+        "scale_embedding": True,
+        "share_encoder_decoder_embeddings": config.tie_embeddings,
+        "tie_word_embeddings": config.tie_embeddings,
+        **special_ids(config),
+    }
+
+
+def special_ids(config: ModelConfig) -> dict[str, int | None]:
+    return {
+        "pad_token_id": config.pad_id,
+        "bos_token_id": config.bos_id,
+        "eos_token_id": config.eos_id,
+        "decoder_start_token_id": config.bos_id,
+        "forced_eos_token_id": None,
+    }
+
+
+def generation_settings(settings: Settings) -> dict[str, Any]:
+    """The run's own search, as near as `transformers` has it: its length penalty is |y| ** length_penalty."""
+    return {
+        **special_ids(settings.model),
+        "num_beams": settings.decoding.beam_size,
+        "length_penalty": settings.decoding.alpha,
+        "max_length": settings.model.max_positions,
+    }
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer, settings: Settings) -> None:
+    """Marian has a SentencePiece model for each side; a joint one is both."""
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        model = tokenizer.processor.serialized_model_proto()
+        models = {SOURCE: model, TARGET: model}
+    elif isinstance(tokenizer, MarianTokenizer):
+        models = tokenizer.models
+    else:
+        raise ConversionError("data.tokenizer is characters; Marian has only sentencepiece")
+    for name, content in models.items():
+        (folder / name).write_bytes(content)
+    config, pieces = settings.model, require_unique(tokenizer.pieces)
+    write_json(folder / VOCABULARY, {piece: number for number, piece in enumerate(pieces)})
+    ids = {"pad": config.pad_id, "bos": config.bos_id, "eos": config.eos_id, "unk": config.unk_id}
+    description = {
+        "tokenizer_class": "MarianTokenizer",
+        "source_lang": settings.data.source,
+        "target_lang": settings.data.target,
+        **{f"{name}_token": pieces[number] for name, number in ids.items()},
+        "model_max_length": config.max_positions,
+    }
+    write_json(folder / TOKENIZER_CONFIG, description)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

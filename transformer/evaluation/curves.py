@@ -1,0 +1,83 @@
+"""The curves of several runs side by side, drawn from their `log.jsonl`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformer.checkpoint import CheckpointError, Run
+
+Curve = dict[int, float]
+"""By update."""
+
+SCORES = {"bleu": "BLEU", "p@1": "P@1, %", "accuracy": "accuracy, %", "bits_per_byte": "bits per byte"}
+"""What the third panel may show, the first that a run has; and what its axis says."""
+FORMATS = (".png", ".svg", ".pdf")
+
+
+def read_curves(run: Run) -> dict[str, Curve]:
+    """Every figure of a run's log as `EVENT/NAME`; of an update that was done twice, its last line counts.
+
+    `CheckpointError` if there is no log, or a line of it is no JSON object.
+    """
+    try:
+        lines = run.log.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise CheckpointError(f"{run.log}: {error.strerror}; name a folder of `transformer train`") from None
+    curves: dict[str, Curve] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+            event, step = str(entry["event"]), int(entry["step"])
+        except (ValueError, KeyError, TypeError):
+            raise CheckpointError(f"{run.log}: line {number} is no event of a log") from None
+        if event in ("train", "valid"):
+            for name, value in entry.items():
+                if isinstance(value, int | float) and name not in ("step", "time"):
+                    curves.setdefault(f"{event}/{name}", {})[step] = value
+    if not curves:
+        raise CheckpointError(f"{run.log}: no update has been logged yet")
+    return curves
+
+
+def draw(runs: Sequence[Run], path: Path) -> None:
+    """Loss, learning rate and score of the runs against the updates, as a picture.
+
+    `ValueError` for an ending that is no format, or without matplotlib.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"{path}: name a picture that ends in {', '.join(FORMATS)}")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError("plot needs matplotlib; pip install 'transformer[plots]'") from None
+    curves = {str(run.path): read_curves(run) for run in runs}
+    score = next((name for name in SCORES if any(f"valid/{name}" in each for each in curves.values())), None)
+    panels = 2 if score is None else 3
+    figure = Figure(figsize=(4.6 * panels, 3.6), layout="constrained")
+    axes = figure.subplots(1, panels)
+    for number, (name, found) in enumerate(curves.items()):
+        color = f"C{number % 10}"
+        own_label = {} if "valid/loss" in found else {"label": name}
+        line(axes[0], found.get("train/loss"), color=color, alpha=0.5, linewidth=1, **own_label)
+        line(axes[0], found.get("valid/loss"), color=color, marker="o", markersize=3, label=name)
+        line(axes[1], found.get("train/rate"), color=color, label=name)
+        if score is not None:
+            line(axes[2], found.get(f"valid/{score}"), color=color, marker="o", markersize=3, label=name)
+    titles = ["loss: line training, dots validation", "learning rate"]
+    titles += [] if score is None else [f"{SCORES[score]}, validation"]
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("updates")
+        axis.grid(alpha=0.3)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=8)
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    figure.savefig(unfinished, dpi=150)
+    unfinished.replace(path)
+
+
+def line(axis: Any, curve: Curve | None, **options: Any) -> None:
+    if curve:
+        steps = sorted(curve)
+        axis.plot(steps, [curve[step] for step in steps], **options)
