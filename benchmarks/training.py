@@ -6,9 +6,9 @@ python benchmarks/training.py --device cuda --size base big
 Ours, Marian of Hugging Face's `transformers` and `torch.nn.Transformer` (benchmarks/peers.py), each in two
 settings. `stock` is what a plain script gets: float32, and on a CPU glibc's allocator as it is. `tuned` is
 what our own training does: bfloat16 where the hardware has it, and on a CPU an allocator that keeps its pages
-(scripts/launch), on a GPU torch.compile. Each variant runs in a process of its own, for a few updates in
-turn; the median round counts. The batches are those that we make of Multi30k (--text), or without that text
-sentences of 28 random tokens.
+(scripts/launch); on a GPU, or with --compile, torch.compile too. Each variant runs in a process of its own,
+for a few updates in turn; the median round counts. The batches are those that we make of Multi30k (--text),
+or without that text sentences of 28 random tokens.
 """
 
 import argparse
@@ -56,16 +56,10 @@ class Variant:
 
     model: str
     is_tuned: bool
+    is_compiled: bool = False
 
     def __str__(self) -> str:
         return f"{self.model}, {'tuned' if self.is_tuned else 'stock'}"
-
-
-VARIANTS = [
-    Variant(model, is_tuned)
-    for model in ("ours", "Marian", "torch.nn.Transformer")
-    for is_tuned in (True, False)
-]
 
 
 class Round(NamedTuple):
@@ -84,6 +78,7 @@ def main() -> None:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--size", nargs="+", choices=SIZES, default=["small"])
+    parser.add_argument("--compile", action="store_true", help="compile what is tuned, as on a GPU")
     parser.add_argument("--tokens", type=int, help="most tokens of a batch a side (4,096; GPU: 25,000)")
     parser.add_argument("--vocabulary", type=int, help="entries (10,000; GPU: 37,000)")
     parser.add_argument("--updates", type=int, default=4, help="updates of a round that count")
@@ -98,15 +93,21 @@ def main() -> None:
     vocabulary = options.vocabulary or (37_000 if is_gpu else 10_000)
     batches = make_batches(options.text, vocabulary, tokens, options.warm_up + options.updates)
 
+    is_compiled = is_gpu or options.compile
+    variants = [
+        Variant(model, is_tuned, is_tuned and is_compiled)
+        for model in ("ours", "Marian", "torch.nn.Transformer")
+        for is_tuned in (True, False)
+    ]
     precision = choose_precision("auto", device)
     rates = {name: matrix_rate(getattr(torch, name), device) for name in ("float32", "bfloat16")}
     print(f"{machine(device)}; tuned: {precision}")
     print("one matrix product: " + ", ".join(f"{n} {r / 1e12:.3f} TFLOP/s" for n, r in rates.items()))
     for size in options.size:
         config = transformer.ModelConfig(vocab_size=vocabulary, **SIZES[size])
-        rounds: dict[Variant, list[Round]] = {variant: [] for variant in VARIANTS}
+        rounds: dict[Variant, list[Round]] = {variant: [] for variant in variants}
         for _ in range(options.rounds):
-            for variant in VARIANTS:
+            for variant in variants:
                 rounds[variant].append(in_a_process(variant, config, batches, options.warm_up, device.type))
         report(size, config, batches[options.warm_up :], rounds, rates, precision)
 
@@ -168,12 +169,11 @@ def make_update(
     import peers
 
     precision = choose_precision("auto", device) if variant.is_tuned else "float32"
-    is_compiled = variant.is_tuned and device.type == "cuda"
     if variant.model == "ours":
-        return our_update(config, device, precision, is_compiled=is_compiled)
+        return our_update(config, device, precision, is_compiled=variant.is_compiled)
     make = {"Marian": peers.marian, "torch.nn.Transformer": peers.TorchTransformer}[variant.model]
     model = make(config).to(device).train()
-    return peers.plain_update(model, device, precision, is_compiled=is_compiled, pad_id=config.pad_id)
+    return peers.plain_update(model, device, precision, is_compiled=variant.is_compiled, pad_id=config.pad_id)
 
 
 def our_update(
@@ -220,7 +220,7 @@ def report(
         f"{'of bf16 rate':>14}{'of own rate':>13}{'ours is':>9}"
     )
     seconds = {variant: [sum(part.seconds) for part in parts] for variant, parts in rounds.items()}
-    ours = seconds[VARIANTS[0]]
+    ours = next(iter(seconds.values()))
     for variant, parts in rounds.items():
         spent = median(seconds[variant])
         own = rates[precision if variant.is_tuned else "float32"]
