@@ -35,7 +35,7 @@ import transformer
 from transformer.data.batches import Batch, TokenBatches, tokenize_pairs
 from transformer.data.corpus import load_parallel
 from transformer.data.tokenizer import train_tokenizer
-from transformer.hardware import autocast, choose_precision, training_attention
+from transformer.hardware import autocast, choose_device, choose_precision, training_attention
 from transformer.training.loop import accumulate_gradients, clip_gradients, make_optimizer, take_step
 from transformer.training.objectives import translation_loss
 
@@ -87,7 +87,10 @@ def main() -> None:
     data = os.environ.get("TRANSFORMER_DATA", "data")
     parser.add_argument("--text", default=f"{data}/multi30k/train", help="path without .en and .de")
     options = parser.parse_args()
-    device = torch.device(options.device)
+    try:
+        device = choose_device(options.device)
+    except ValueError as error:
+        parser.error(str(error))
     is_gpu = device.type == "cuda"
     tokens = options.tokens or (25_000 if is_gpu else 4_096)
     vocabulary = options.vocabulary or (37_000 if is_gpu else 10_000)
