@@ -164,6 +164,8 @@ def plot(path: Path, updates: dict[str, list[Point]], layers: dict[int, list[tup
         model = [1000 * point.flops * middle.seconds / middle.flops for point in points]
         axis.loglog(STEPS[name], model, "--", label="FLOP model")
         axis.set(xlabel=name, ylabel="ms an update")
+        axis.set_xticks(STEPS[name], labels=[f"{step:,}" for step in STEPS[name]])
+        axis.minorticks_off()
         axis.legend()
     axis: Any = axes.flat[-1]
     for width, pairs in layers.items():
@@ -171,7 +173,8 @@ def plot(path: Path, updates: dict[str, list[Point]], layers: dict[int, list[tup
         recurrence = [1000 * pair[1] for pair in pairs]
         axis.loglog(LENGTHS, recurrence, "--", color=line.get_color(), label=f"LSTM, d {width}")
     axis.set(xlabel=f"n, {TOKENS:,} tokens in all", ylabel="ms a layer")
-    axis.legend(fontsize="small")
+    axis.set_ylim(top=2_000)  # room for the legend
+    axis.legend(fontsize="small", ncols=2, loc="upper left")
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
