@@ -165,7 +165,7 @@ def plot(path: Path, updates: dict[str, list[Point]], layers: dict[int, list[tup
         axis.loglog(STEPS[name], model, "--", label="FLOP model")
         axis.set(xlabel=name, ylabel="ms an update")
         axis.set_xticks(STEPS[name], labels=[f"{step:,}" for step in STEPS[name]])
-        axis.minorticks_off()
+        axis.xaxis.minorticks_off()
         axis.legend()
     axis: Any = axes.flat[-1]
     for width, pairs in layers.items():
@@ -174,7 +174,7 @@ def plot(path: Path, updates: dict[str, list[Point]], layers: dict[int, list[tup
         axis.loglog(LENGTHS, recurrence, "--", color=line.get_color(), label=f"LSTM, d {width}")
     axis.set(xlabel=f"n, {TOKENS:,} tokens in all", ylabel="ms a layer")
     axis.set_ylim(top=2_000)  # room for the legend
-    axis.legend(fontsize="small", ncols=2, loc="upper left")
+    axis.legend(fontsize="x-small", ncols=2, loc="upper left")
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
