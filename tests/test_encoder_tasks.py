@@ -298,7 +298,7 @@ def test_the_sum_is_over_sentences_however_they_are_batched() -> None:
         ),
         (
             {"training": TrainingConfig(best_metric="accuracy")},
-            "best_metric is 'accuracy'; choose one of loss",
+            "best_metric is 'accuracy'; choose one",
         ),
         (
             {"training": TrainingConfig(best_metric="bleu", valid_sample=0)},

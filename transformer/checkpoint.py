@@ -78,9 +78,9 @@ class Run:
                 delete(folder)
 
     def clean(self, step: int) -> None:
-        """Delete what interrupted writes have left, and checkpoints later than `step`: there training goes on.
+        """Delete what interrupted writes have left, and checkpoints later than `step`.
 
-        Those are damaged, or were never marked, and would count among the newest.
+        A run that goes on from `step` finds them damaged or unmarked; they would count among the newest.
         """
         for leftover in self.checkpoints.glob(f"{UNFINISHED}step-*"):
             shutil.rmtree(leftover)
