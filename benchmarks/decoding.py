@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -102,7 +101,13 @@ def measure(
         if time.perf_counter() - start > seconds:
             break
     spent = time.perf_counter() - start
-    return {"rate": tokens / spent, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"rate": tokens / spent, "memory": peak_memory()}
+
+
+def peak_memory() -> float:
+    """Of this program since it started, in MB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def in_batches(sources: list[list[int]], batch: str, beam: int) -> Iterator[list[list[int]]]:
@@ -150,7 +155,9 @@ def hugging_face(folder: Path, beam: int, is_forced: bool, threads: int) -> Tran
     import torch
     from torch.nn.utils.rnn import pad_sequence
     from transformers import MarianMTModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     torch.set_num_threads(threads)
     model: Any = MarianMTModel.from_pretrained(folder).eval()
     pad, to_theirs = model.config.pad_token_id, their_id
