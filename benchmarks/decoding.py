@@ -2,10 +2,11 @@
 
     TRANSFORMER_DATA=FOLDER python benchmarks/decoding.py [--sizes small base] [--run RUN] [--beams 1 4]
 
-Translates Multi30k's test_2016_flickr. With `--run`, a run of a model with biases in its attention and output,
-lengths are natural; without, weights are random and every output has exactly 15 tokens. Prints output tokens a
-second, EOS included, and the peak memory of the process; each row is measured in a process of its own. A batch
-is a number of sentences or, with a t, of source tokens, padding and beam included; sources are sorted by length.
+Translates Multi30k's test_2016_flickr. With `--run`, a run of a model with biases in its attention and output
+and V 10,000, lengths are natural; without, weights are random and every output has exactly 15 tokens. Prints
+output tokens a second, EOS included, and the peak memory; each figure is measured in a process of its own. A
+batch is a number of sentences or, with a t, of source tokens, padding and beam included; sources are sorted by
+length. Last comes the start of `transformer translate` with one line, beside `import torch`.
 Needs `pip install transformers ctranslate2`.
 """
 
@@ -179,7 +180,9 @@ def hugging_face(folder: Path, beam: int, is_forced: bool, threads: int) -> Tran
     return translate
 
 
-def ctranslate2(folder: Path, beam: int, is_forced: bool, threads: int, precision: str = "float32") -> Translate:
+def ctranslate2(
+    folder: Path, beam: int, is_forced: bool, threads: int, precision: str = "float32"
+) -> Translate:
     import ctranslate2
 
     translator = ctranslate2.Translator(

@@ -38,7 +38,7 @@ class PackedLinear(nn.Linear):
 
 def pack_linear_layers(model: nn.Module) -> None:
     """Replace the large linear layers of `model` by packed ones that share their parameters."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):

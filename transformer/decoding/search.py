@@ -63,14 +63,10 @@ def greedy(logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
 
 
 def greedy_search(
-    model: StepModel,
-    src_tokens: Int[Tensor, "batch source"],
-    *,
-    max_length: int | Tensor,
-    processors: Sequence[Processor] = (),
+    model: StepModel, src_tokens: Int[Tensor, "batch source"], *, max_length: int | Tensor, **options: Any
 ) -> Hypotheses:
-    """The most probable token at each step; scores are sums of log-probabilities."""
-    return generate(model, src_tokens, choose=greedy, max_length=max_length, processors=processors)
+    """`generate` with the most probable token at each step; scores are sums of log-probabilities."""
+    return generate(model, src_tokens, choose=greedy, max_length=max_length, **options)
 
 
 @torch.no_grad()
@@ -155,10 +151,7 @@ def beam_search(
 
 
 def next_log_probs(
-    logits: Float[Tensor, "hypotheses vocabulary"],
-    tokens: Int[Tensor, "hypotheses length"],
-    rows: Int[Tensor, " hypotheses"],
-    processors: Sequence[Processor],
+    logits: Tensor, tokens: Tensor, rows: Tensor, processors: Sequence[Processor]
 ) -> Float[Tensor, "hypotheses vocabulary"]:
     log_probs = logits.float().log_softmax(dim=-1)
     for processor in processors:
@@ -222,7 +215,7 @@ def expand(alive: Alive, log_probs: Float[Tensor, "hypotheses vocabulary"], beam
 def best_first(
     log_probs: Float[Tensor, "rows vocabulary"], count: int
 ) -> tuple[Float[Tensor, "rows {count}"], Int[Tensor, "rows {count}"]]:
-    """`topk`, which promises no order among equals: where two are best, the first comes first, as in `greedy`."""
+    """`topk` promises no order among equals: where two are best, the first comes first, as in `greedy`."""
     best, tokens = log_probs.topk(count, dim=1)
     if count > 1 and (best[:, 0] == best[:, 1]).any():
         first = greedy(log_probs)[:, None]

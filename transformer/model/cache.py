@@ -137,7 +137,7 @@ class DecodeState:
         if self.memory_mask is None:
             return DecodeState(caches, positions, self.length, is_ragged=self.is_ragged)
         sentences = rows // (len(self.positions) // len(self.memory_mask))
-        groups, sizes = sentences.unique_consecutive(return_counts=True)
+        groups, sizes = sentences.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
         if (sizes == sizes[0]).all():
             sentences = groups
         memory, memory_mask = self.memory, self.memory_mask
