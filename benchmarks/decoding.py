@@ -5,8 +5,8 @@
 Translates Multi30k's test_2016_flickr. With `--run`, a run of a model with biases in its attention and output
 and V 10,000, lengths are natural; without, weights are random and every output has exactly 15 tokens. Prints
 output tokens a second, EOS included, and the peak memory; each figure is measured in a process of its own. A
-batch is a number of sentences or, with a t, of source tokens, padding and beam included; sources are sorted by
-length. Last comes the start of `transformer translate` with one line, beside `import torch`.
+batch is a number of sentences or, with a t, of source tokens, padding and beam included; sources are sorted
+by length. Last comes the start of `transformer translate` with one line, beside `import torch`.
 Needs `pip install transformers ctranslate2`.
 """
 

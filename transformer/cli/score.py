@@ -8,7 +8,7 @@ from transformer.data.text import CorpusError
 from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Read lines SOURCE<TAB>TARGET and write for each log P(target | source): natural logarithms,
-summed over the target's tokens and its end. `transformer translate --alpha 0 --scores` writes the same number."""
+summed over the target's tokens and its end; `transformer translate --alpha 0 --scores` writes the same."""
 
 
 def run(arguments: list[str], prog: str) -> None:

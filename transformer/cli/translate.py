@@ -244,7 +244,7 @@ def sampler(translator: "Translator", first_line: int, options: Namespace) -> An
     from transformer.decoding.sampling import Sampler
 
     generator = torch.Generator(next(translator.model.parameters()).device)
-    generator.manual_seed(options.seed * 2**32 + first_line)
+    generator.manual_seed((options.seed + first_line * 2_654_435_761) % 2**32)  # a prime: seeds keep apart
     return Sampler(options.temperature, options.top_k, options.top_p, generator)
 
 

@@ -35,13 +35,14 @@ def align(
 ) -> list[Alignment]:
     """The alignment of each pair; `sources` end with EOS, `targets` have neither BOS nor EOS."""
     alignments: list[Alignment] = [[]] * len(sources)
-    for rows in batches_of_pairs(sources, targets, batch_tokens):
+    for batch in batches_of_pairs(sources, targets, batch_tokens):
+        rows = [row for row in batch if sources[row]]  # not the blank lines
+        if not rows:
+            continue
         src_tokens = right_padded([sources[row] for row in rows])
         tgt_tokens = right_padded([[*targets[row], EOS_ID] for row in rows])
         attention = cross_attention(model, src_tokens, tgt_tokens, layer)
         for row, weights in zip(rows, attention, strict=True):
-            if not sources[row]:  # a blank line
-                continue
             source, target = (words_of(tokenizer, ids) for ids in (sources[row][:-1], targets[row]))
             alignments[row] = best_words(weights[: len(target), : len(source)], source, target)
     return alignments
@@ -65,7 +66,7 @@ def cross_attention(
 def words_of(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
     """The number of the word that each token ends in."""
     texts = tokenizer.decode([ids[: end + 1] for end in range(len(ids))])
-    return [text.rstrip().lstrip().count(" ") for text in texts]
+    return [max(0, sum(map(bool, text.split(" "))) - 1) for text in texts]
 
 
 def best_words(

@@ -29,15 +29,9 @@ class StepModel(Protocol):
     def step(self, tokens: Tensor, state: Any) -> Tensor: ...
 
 
-@runtime_checkable
-class Processor(Protocol):
-    """Changes the log-probabilities (n, V) of a step's next tokens, in place or not, before one is chosen.
-
-    `tokens` (n, T) are the hypotheses so far, and `rows` (n,) the inputs of the batch that they belong to.
-    `decoding/processors.py` has some.
-    """
-
-    def __call__(self, log_probs: Tensor, tokens: Tensor, rows: Tensor) -> Tensor: ...
+Processor = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Changes a step's log-probabilities (n, V), in place or not, before a token is chosen: it gets them, the
+hypotheses so far (n, T), and the rows of the batch that these belong to (n,). `processors.py` has some."""
 
 
 class Hypotheses(NamedTuple):
@@ -63,10 +57,14 @@ def greedy(logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
 
 
 def greedy_search(
-    model: StepModel, src_tokens: Int[Tensor, "batch source"], *, max_length: int | Tensor, **options: Any
+    model: StepModel,
+    src_tokens: Int[Tensor, "batch source"],
+    *,
+    max_length: int | Tensor,
+    processors: Sequence[Processor] = (),
 ) -> Hypotheses:
-    """`generate` with the most probable token at each step; scores are sums of log-probabilities."""
-    return generate(model, src_tokens, choose=greedy, max_length=max_length, **options)
+    """The most probable token at each step; scores are sums of log-probabilities."""
+    return generate(model, src_tokens, choose=greedy, max_length=max_length, processors=processors)
 
 
 @torch.no_grad()

@@ -40,7 +40,9 @@ class KeyValueCache:
 
     def select(self, rows: Int[Tensor, " chosen"]) -> "KeyValueCache":
         """These rows in buffers of their own; only what has been written is copied."""
-        return KeyValueCache(*(copy_rows(buffer, rows, self.length) for buffer in (self.keys, self.values)))
+        chosen = KeyValueCache(*(copy_rows(part, rows, self.length) for part in (self.keys, self.values)))
+        chosen.length = self.length
+        return chosen
 
 
 def copy_rows(
