@@ -2,7 +2,7 @@
 
     python benchmarks/alignment.py --run runs/toyland [--sentences 400]
 
-Aligns toyland's references by forced decoding, with each layer of the decoder.
+Aligns toyland's references by forced decoding, with the decoder's last layer, its last two, and so on.
 """
 
 import argparse
@@ -25,9 +25,9 @@ def main() -> None:
     gold = [alignments(example) for example in examples]
     sources = translator.encode([example.source for example in examples])
     targets = translator.tokenizer.encode_target([example.target for example in examples])
-    for layer in range(len(translator.model.blocks)):  # type: ignore[arg-type]
-        found = align(translator.model, translator.tokenizer, sources, targets, layer=layer)
-        print(f"layer {layer + 1}: alignment error rate {100 * alignment_error_rate(found, gold):.1f} %")
+    for layers in range(1, len(translator.model.blocks) + 1):  # type: ignore[arg-type]
+        found = align(translator.model, translator.tokenizer, sources, targets, layers=layers)
+        print(f"last {layers} layers: alignment error rate {100 * alignment_error_rate(found, gold):.1f} %")
     diagonal = [
         [(min(word, len(source) - 1), word) for word in range(len(example.target.split()))]
         for example in examples

@@ -6,7 +6,8 @@ Translates Multi30k's test_2016_flickr. With `--run`, a run of a model with bias
 and V 10,000, lengths are natural; without, weights are random and every output has exactly 15 tokens. Prints
 output tokens a second, EOS included, and the peak memory; each figure is measured in a process of its own. A
 batch is a number of sentences or, with a t, of source tokens, padding and beam included; sources are sorted
-by length. Last comes the start of `transformer translate` with one line, beside `import torch`.
+by length. `--start RUN` prints how long `transformer translate` takes from its start for one line, beside
+`import torch`; `--curve` how long a token takes when outputs are 15, 60, 240 and 960 tokens long.
 Needs `pip install transformers ctranslate2`.
 """
 
@@ -43,10 +44,18 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--seconds", type=float, default=4.0, help="most time for a row, once warm")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each system")
+    parser.add_argument("--start", metavar="RUN", help="only measure the start of `transformer translate`")
+    parser.add_argument("--curve", action="store_true", help="only measure a token's time by length")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
         print(json.dumps(measure(**json.loads(options.row))))
+        return
+    if options.start:
+        print_start(options.start)
+        return
+    if options.curve:
+        print_curve(options.sizes, options.beams, options.threads)
         return
     with tempfile.TemporaryDirectory() as folder:
         for size in ["run"] if options.run else options.sizes:
@@ -55,6 +64,45 @@ def main() -> None:
             for beam in options.beams:
                 for batch in options.batches:
                     print_row(options, marian, beam, batch)
+
+
+def print_start(run: str) -> None:
+    """The median of seven starts each, in turn."""
+    translate = [sys.executable, "-m", "transformer", "translate", "--run", run]
+    commands = {"import torch": [sys.executable, "-c", "import torch"], "translate": translate}
+    spent: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(8):
+        for name, command in commands.items():
+            start = time.perf_counter()
+            subprocess.run(command, input=b"A man sleeps .\n", stdout=subprocess.DEVNULL, check=True)
+            spent[name].append(time.perf_counter() - start)
+    medians = {name: sorted(times[1:])[3] for name, times in spent.items()}
+    ratio = medians["translate"] / medians["import torch"]
+    print(", ".join(f"{name} {seconds:.2f} s" for name, seconds in medians.items()), f"({ratio:.2f} ×)")
+
+
+def print_curve(sizes: list[str], beams: list[int], threads: int) -> None:
+    import torch
+
+    from transformer.config import ModelConfig
+    from transformer.decoding.packed import pack_linear_layers
+    from transformer.decoding.processors import MinLength
+    from transformer.decoding.search import beam_search
+    from transformer.model.build import build_model
+
+    torch.set_num_threads(threads)
+    for size in sizes:
+        model = build_model(ModelConfig(**SIZES[size], vocab_size=VOCABULARY)).eval()
+        pack_linear_layers(model)
+        sources = torch.randint(4, VOCABULARY, (8, 20))
+        for beam in beams:
+            for length in (15, 60, 240, 960):
+                options = {"beam_size": beam, "alpha": 0.6, "processors": [MinLength(length, 2)]}
+                beam_search(model, sources, max_length=5, **options)
+                start = time.perf_counter()
+                beam_search(model, sources, max_length=length, **options)
+                step = 1000 * (time.perf_counter() - start) / length
+                print(f"{size}, 8 sentences, beam {beam}, {length} tokens: {step:.2f} ms a step", flush=True)
 
 
 def print_row(options: argparse.Namespace, marian: Path, beam: int, batch: str) -> None:

@@ -1,7 +1,7 @@
 """Which source word each word of a translation was made from, read off the attention to the source.
 
 Words are what blanks separate. A word of the translation is aligned with the source word that gets most of
-its pieces' attention: the mean over the heads of one layer of the decoder.
+its pieces' attention: the mean over the heads of the decoder's last layers.
 """
 
 from collections.abc import Sequence
@@ -30,10 +30,13 @@ def align(
     sources: Sequence[list[int]],
     targets: Sequence[list[int]],
     *,
-    layer: int = -1,
+    layers: int = 2,
     batch_tokens: int = 4096,
 ) -> list[Alignment]:
-    """The alignment of each pair; `sources` end with EOS, `targets` have neither BOS nor EOS."""
+    """The alignment of each pair; `sources` end with EOS, `targets` have neither BOS nor EOS.
+
+    `layers` counts from the decoder's end; `benchmarks/alignment.py` compares.
+    """
     alignments: list[Alignment] = [[]] * len(sources)
     for batch in batches_of_pairs(sources, targets, batch_tokens):
         rows = [row for row in batch if sources[row]]  # not the blank lines
@@ -41,7 +44,7 @@ def align(
             continue
         src_tokens = right_padded([sources[row] for row in rows])
         tgt_tokens = right_padded([[*targets[row], EOS_ID] for row in rows])
-        attention = cross_attention(model, src_tokens, tgt_tokens, layer)
+        attention = cross_attention(model, src_tokens, tgt_tokens)[-layers:].mean(dim=(0, 2)).cpu()
         for row, weights in zip(rows, attention, strict=True):
             source, target = (words_of(tokenizer, ids) for ids in (sources[row][:-1], targets[row]))
             alignments[row] = best_words(weights[: len(target), : len(source)], source, target)
@@ -49,19 +52,16 @@ def align(
 
 
 def cross_attention(
-    model: nn.Module, src_tokens: Tensor, tgt_tokens: Tensor, layer: int
-) -> Float[Tensor, "batch target source"]:
-    """Mean over the heads of one decoder layer, where each target token is predicted.
-
-    In the last layer that is better than where the token is read (`benchmarks/alignment.py`).
-    """
+    model: nn.Module, src_tokens: Tensor, tgt_tokens: Tensor
+) -> Float[Tensor, "layers batch heads target source"]:
+    """The attention of each decoder layer where each target token is predicted."""
     device = next(model.parameters()).device
     with record_attention(model) as recorded:
         model(src_tokens.to(device), with_bos(model, tgt_tokens).to(device))
-    layers = [weights for name, weights in recorded.items() if name.endswith("cross_attention")]
-    if not layers:
+    found = [weights for name, weights in recorded.items() if name.endswith("cross_attention")]
+    if not found:
         raise ValueError("the model has no module called cross_attention to read an alignment from")
-    return layers[layer].mean(dim=1).cpu()
+    return torch.stack(found)
 
 
 def words_of(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
