@@ -171,7 +171,7 @@ def in_batches(sources: list[list[int]], batch: str, beam: int) -> Iterator[list
 # The three systems
 
 
-def ours(folder: Path, beam: int, is_forced: bool, threads: int) -> Translate:
+def ours(folder: Path, beam: int, is_forced: bool, threads: int, precision: str = "float32") -> Translate:
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
@@ -183,7 +183,7 @@ def ours(folder: Path, beam: int, is_forced: bool, threads: int) -> Translate:
     torch.set_num_threads(threads)
     model = build_model(config_of(folder)).eval()
     model.load_state_dict(torch.load(folder / "ours.pt", weights_only=True))
-    pack_linear_layers(model)
+    pack_linear_layers(model, getattr(torch, precision))
     processors = [MinLength(FORCED, eos_id=2)] if is_forced else []
 
     def translate(batch: list[list[int]]) -> int:
@@ -198,6 +198,10 @@ def ours(folder: Path, beam: int, is_forced: bool, threads: int) -> Translate:
         return int(found.lengths[:, 0].sum())
 
     return translate
+
+
+def ours_bfloat16(folder: Path, beam: int, is_forced: bool, threads: int) -> Translate:
+    return ours(folder, beam, is_forced, threads, "bfloat16")
 
 
 def hugging_face(folder: Path, beam: int, is_forced: bool, threads: int) -> Translate:
@@ -253,7 +257,13 @@ def ctranslate2_int8(folder: Path, beam: int, is_forced: bool, threads: int) -> 
     return ctranslate2(folder, beam, is_forced, threads, "int8")
 
 
-SYSTEMS = {"ours": ours, "hf": hugging_face, "ct2": ctranslate2, "ct2 int8": ctranslate2_int8}
+SYSTEMS = {
+    "ours": ours,
+    "hf": hugging_face,
+    "ct2": ctranslate2,
+    "ours bfloat16": ours_bfloat16,
+    "ct2 int8": ctranslate2_int8,
+}
 
 
 # The same weights for all

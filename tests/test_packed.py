@@ -26,12 +26,15 @@ def test_a_packed_layer_computes_the_same(layers, shape):
     x = torch.randn(shape)
     with torch.no_grad():
         assert_close(packed_linear(x), linear(x))
-    assert packed_linear.packed is not None
+        assert (packed_linear.packed is not None) == (x.numel() // 33 >= packed.FEW_ROWS)
+        coarse = PackedLinear(linear, torch.bfloat16)(x)
+    assert coarse.dtype == torch.float32
+    torch.testing.assert_close(coarse, linear(x).detach(), rtol=0.05, atol=0.05)
 
 
 def test_a_packed_layer_follows_its_weight(layers):
     linear, packed_linear = layers
-    x = torch.randn(4, 33)
+    x = torch.randn(9, 33)
     with torch.no_grad():
         before = packed_linear(x)
         linear.weight.add_(1)
@@ -42,14 +45,15 @@ def test_a_packed_layer_follows_its_weight(layers):
 def test_a_packed_layer_trains(layers):
     linear, packed_linear = layers
     assert dict(packed_linear.named_parameters()).keys() == {"weight", "bias"}
-    packed_linear(torch.randn(4, 33)).sum().backward()
+    packed_linear(torch.randn(9, 33)).sum().backward()
     assert linear.weight.grad is not None
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        assert packed_linear(torch.randn(4, 33)).dtype == torch.bfloat16
+        assert packed_linear(torch.randn(9, 33)).dtype == torch.bfloat16
 
 
 def test_a_packed_model_finds_the_same(monkeypatch):
     monkeypatch.setattr(packed, "SMALLEST", 1)
+    monkeypatch.setattr(packed, "FEW_ROWS", 1)
     model, sources = tiny_model(), right_padded([[5, 7, 3], [4], [8, 9]])
     expected = beam_search(model, sources, beam_size=3, alpha=0.6, max_length=6, n_best=3)
     names = list(model.state_dict())

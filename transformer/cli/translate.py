@@ -41,7 +41,7 @@ def run(arguments: list[str], prog: str) -> None:
         raise ValueError("several processes cannot share standard input; pass --input and --output")
     from transformer.decoding.translator import Translator
 
-    translator = Translator.from_pretrained(options.run, device=device)
+    translator = Translator.from_pretrained(options.run, device=device, precision=options.precision)
     if options.input:
         with open_bytes(Path(options.input)) as stream:
             requests = read_requests(decode_lines(stream, options.input, options.on_error), options)
@@ -102,6 +102,12 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         "--buffer", type=int, default=1000, help="lines read before they are translated together"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "auto"),
+        default="float32",
+        help="of the matrix products; auto: bfloat16 where the hardware is fast at it",
+    )
     options = parser.parse_args(arguments)
     for name in ("beam_size", "n_best", "buffer", "min_length", "no_repeat"):
         value = getattr(options, name)

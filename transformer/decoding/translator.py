@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from transformer.config import DecodingConfig, ModelConfig
+from transformer.config import DecodingConfig, ModelConfig, Precision
 from transformer.data.text import one_line
 from transformer.data.tokenizer import Tokenizer
 from transformer.decoding.alignment import Alignment, align
@@ -21,6 +21,7 @@ from transformer.decoding.processors import ForcedPrefix
 from transformer.decoding.sampling import Sampler
 from transformer.decoding.scoring import Score, score_pairs
 from transformer.decoding.search import Hypotheses, Processor, beam_search, generate
+from transformer.hardware import choose_precision
 from transformer.model.build import build_model
 
 MOST_CHARACTERS = 64
@@ -68,23 +69,27 @@ class Translator:
         *,
         build: Callable[[ModelConfig], nn.Module] = build_model,
         device: str = "auto",
+        precision: Precision = "float32",
     ) -> "Translator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
 
-        Several paths make an ensemble; the first one's settings decide how it searches.
+        Several paths make an ensemble; the first one's settings decide how it searches. `precision` is that
+        of the matrix products, as in training.
         """
         paths = [path] if isinstance(path, str | Path) else path
         found = [load_pretrained(each, task="translation", build=build, device=device) for each in paths]
         model, tokenizer, settings = found[0]
-        for other, where in zip(found, paths, strict=True):
+        for other, name in zip(found, paths, strict=True):
             if other.tokenizer.digest != tokenizer.digest:
-                raise ValueError(
-                    f"{where}: another vocabulary than {paths[0]}; an ensemble needs one for all"
-                )
+                raise ValueError(f"{name}: another vocabulary than {paths[0]}; an ensemble needs one for all")
         if len(found) > 1:
             model = Ensemble([each.model for each in found])
-        if next(model.parameters()).device.type == "cpu":
-            pack_linear_layers(model)
+        where = next(model.parameters()).device
+        dtype = getattr(torch, choose_precision(precision, where))
+        if where.type == "cpu":
+            pack_linear_layers(model, dtype)
+        else:
+            model.to(dtype)
         limit = min(each.settings.model.max_positions for each in found)
         config = replace(settings.model, max_positions=limit)
         return cls(model, tokenizer, model_config=config, decoding=settings.decoding)

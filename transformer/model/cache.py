@@ -29,10 +29,10 @@ class KeyValueCache:
     def append(self, kv: KeyValue, positions: Int[Tensor, "#batch length"]) -> KeyValue:
         """Write `kv` in place at each row's own `positions`; returns the first `length` of the buffers."""
         new = slice(self.length - positions.shape[1], self.length)
-        rows = torch.arange(len(positions), device=positions.device)[:, None]
         for buffer, part in ((self.keys, kv.keys), (self.values, kv.values)):
             if self.is_ragged:
                 buffer[:, :, new] = 0  # behind a short row's own: the mask hides any number but NaN
+                rows = torch.arange(len(positions), device=positions.device)[:, None]
                 buffer[rows, :, positions] = part.transpose(1, 2)
             else:
                 buffer[:, :, new] = part
