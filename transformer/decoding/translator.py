@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -258,7 +258,8 @@ class Translator:
         return outputs
 
 
-class EachTimes(NamedTuple):
+@dataclass(frozen=True)
+class EachTimes:
     """A processor for a batch in which each row stands so many `times`."""
 
     times: int
