@@ -120,14 +120,15 @@ def beam_search(
 
     An end token counts only among the best `beam_size` candidates of a step, and a sentence closes when
     `beam_size` hypotheses have ended or its limit is reached; what is still alive then competes too, at
-    the same normalisation. `beam_size` 1 is exactly greedy search. `max_length` is the most new tokens of
-    a row, EOS included: a number, or one for each row.
+    the same normalisation. It closes earlier where nothing alive can get ahead. `beam_size` 1 is exactly
+    greedy search. `max_length` is the most new tokens of a row, EOS included: a number, or one for each row.
     """
     if not 1 <= n_best <= beam_size:
         raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
     pad_id, eos_id = special_ids(model)
     limits = row_limits(max_length, src_tokens)
     longest = int(limits.max())
+    highest_penalty = length_penalty(limits, alpha).clamp(min=1)
     ended = Ended(src_tokens, beam_size, longest, pad_id, alpha)
     alive = Alive.start(src_tokens)
 
@@ -139,7 +140,8 @@ def beam_search(
         alive = keep_alive(alive, candidates, beam_size, eos_id)
         at_limit = limits[alive.rows] == length
         ended.keep(alive.rows[at_limit], alive.hypotheses(at_limit))
-        still_open = (~at_limit & ~ended.full(alive.rows) & alive.possible()).nonzero()[:, 0]
+        can_win = alive.highest_score(highest_penalty) > ended.scores[alive.rows, n_best - 1]
+        still_open = (~at_limit & ~ended.full(alive.rows) & can_win).nonzero()[:, 0]
         if len(still_open) == 0:
             break
         alive, parents = alive.select(still_open)
@@ -184,8 +186,9 @@ class Alive:
         """The tokens of every hypothesis and the row of the batch that it belongs to."""
         return self.tokens.flatten(0, 1), self.rows.repeat_interleave(self.scores.shape[1])
 
-    def possible(self) -> Bool[Tensor, " sentences"]:
-        return (self.scores > -torch.inf).any(dim=1)
+    def highest_score(self, highest_penalty: Float[Tensor, " batch"]) -> Float[Tensor, " sentences"]:
+        """No hypothesis of the sentence can end with more: log-probabilities are at most 0."""
+        return self.scores.amax(dim=1) / highest_penalty[self.rows]
 
     def hypotheses(self, chosen: Bool[Tensor, " sentences"]) -> Candidates:
         return Candidates(self.tokens[chosen], self.scores[chosen], self.parents[chosen])
@@ -245,9 +248,7 @@ def keep_alive(alive: Alive, candidates: Candidates, beam_size: int, eos_id: int
 class Ended:
     """The best ended hypotheses of every sentence of the batch, with normalised scores."""
 
-    def __init__(
-        self, src_tokens: Int[Tensor, "batch source"], beam_size: int, longest: int, pad_id: int, alpha: float
-    ) -> None:
+    def __init__(self, src_tokens: Tensor, beam_size: int, longest: int, pad_id: int, alpha: float) -> None:
         shape = (len(src_tokens), beam_size)
         self.tokens = src_tokens.new_full((*shape, longest), pad_id)
         self.scores = torch.full(shape, -torch.inf, device=src_tokens.device)
