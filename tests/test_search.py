@@ -195,7 +195,8 @@ def test_closing_early_changes_no_output(alpha, n_best):
     found = beam_search(early, sources, n_best=n_best, **options)
     whole = beam_search(late, sources, n_best=4, **options)
     assert outputs(found) == [row[:n_best] for row in outputs(whole)]
-    assert sum(early.rows_per_step) < sum(late.rows_per_step)
+    if alpha < 1:  # a strong penalty lets nearly everything get ahead still
+        assert sum(early.rows_per_step) < sum(late.rows_per_step)
 
 
 # Real models
