@@ -1,5 +1,7 @@
 """Packed linear layers: the same numbers and the same parameters as the layers that they replace."""
 
+import copy
+
 import pytest
 import torch
 from helpers import assert_close, right_padded, tiny_model
@@ -62,6 +64,16 @@ def test_a_packed_model_finds_the_same(monkeypatch):
     found = beam_search(model, sources, beam_size=3, alpha=0.6, max_length=6, n_best=3)
     assert torch.equal(found.tokens, expected.tokens)
     assert_close(found.scores, expected.scores)
+
+
+def test_a_packed_layer_can_be_copied_and_saved(layers, tmp_path):
+    packed_linear = layers[1]
+    x = torch.randn(9, 33)
+    with torch.no_grad():
+        expected = packed_linear(x)
+        torch.save(packed_linear, tmp_path / "layer")
+        for again in (copy.deepcopy(packed_linear), torch.load(tmp_path / "layer", weights_only=False)):
+            assert_close(again(x), expected)
 
 
 def test_subclasses_and_small_layers_stay():

@@ -5,6 +5,8 @@ oneDNN reads a packed copy up to 5 times faster, and one in bfloat16 twice as fa
 instructions for it (docs/performance.md).
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -43,6 +45,10 @@ class PackedLinear(nn.Linear):
         bias = None if self.bias is None else self.bias.to(self.dtype)
         y = torch.ops.mkldnn._linear_pointwise(x.to(self.dtype), self.packed, bias, "none", [], "")
         return y.float()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: not the packed weight, which cannot be, and is soon made again."""
+        return self.__dict__ | {"packed": None, "packed_version": None}
 
 
 def pack_linear_layers(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
