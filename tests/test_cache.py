@@ -139,3 +139,22 @@ def test_the_memory_is_projected_once():
     for _ in range(3):
         model.step(torch.tensor([5, 5, 5]), state)
     assert len(projections) == len(model.blocks)
+
+
+def test_the_beam_of_a_sentence_shares_its_memory():
+    """Three rows of each of two sentences attend to two memories; other choices of rows have their own."""
+    model, source = tiny_model(), right_padded(SOURCES)
+    _, state = model.prefill(source, max_length=4)
+    tokens = torch.tensor([5, 6, 7, 8, 9, 10])
+    for rows in ([2, 2, 2, 0, 0, 0], [0, 1, 1, 2, 2, 2]):
+        chosen = state.select(torch.tensor(rows))
+        assert len(chosen.memory_mask) == len(chosen.memory[0].keys) == (2 if rows[0] == 2 else 6)
+        logits = model.step(tokens, chosen)
+        for row, token, found in zip(rows, tokens.tolist(), logits, strict=True):
+            expected = model(source[row : row + 1], torch.tensor([[1, token]]))[0, -1]
+            assert_close(found, expected)
+    again = state.select(torch.tensor([2, 2, 0, 0])).select(torch.tensor([1, 0, 3, 3]))
+    assert len(again.memory_mask) == 2
+    assert_close(
+        model.step(tokens[:4], again)[1], model.step(tokens[1:2], state.select(torch.tensor([2])))[0]
+    )

@@ -185,6 +185,20 @@ def test_length_penalty_is_the_papers():
     assert length_penalty(100, 0) == 1
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.5])
+@pytest.mark.parametrize("n_best", [1, 2])
+def test_closing_early_changes_no_output(alpha, n_best):
+    """With as many outputs as the beam is wide, no sentence closes before as many have ended."""
+    early, late = HistoryModel(), HistoryModel()
+    sources = torch.tensor(random_rows(*[3] * 40, vocab_size=9))
+    options = {"beam_size": 4, "alpha": alpha, "max_length": 9}
+    found = beam_search(early, sources, n_best=n_best, **options)
+    whole = beam_search(late, sources, n_best=4, **options)
+    assert outputs(found) == [row[:n_best] for row in outputs(whole)]
+    if alpha < 1:  # a strong penalty lets nearly everything get ahead still
+        assert sum(early.rows_per_step) < sum(late.rows_per_step)
+
+
 # Real models
 
 

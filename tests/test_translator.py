@@ -60,7 +60,7 @@ def test_a_line_break_that_the_model_says_becomes_a_space(translator, monkeypatc
     assert translator.translate(["the clock"]) == ["a b  c"]
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 60, 10**6])
+@pytest.mark.parametrize("batch_tokens", [1, 17, 60, 133, 400, 10**6])
 def test_a_translation_does_not_depend_on_its_company(translator, batch_tokens):
     alone = [translator.translate_n_best([line], n_best=2)[0] for line in LINES]
     changed = Translator(

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -253,15 +253,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The state of a model by name, a tied tensor once, under the first of its names."""
-    return dict(first_names(model.state_dict(keep_vars=True)))
-
-
-def first_names(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    seen: set[int] = set()
-    for name, tensor in state.items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            yield name, tensor
+    unique: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        unique.setdefault(id(tensor), (name, tensor))
+    return dict(unique.values())
 
 
 def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:

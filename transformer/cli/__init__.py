@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train a model from settings, or continue a run",
     "translate": "translate standard input, line by line",
     "evaluate": "score a trained model on a test text",
+    "score": "say how probable given translations are",
     "generate": "continue a text with a language model",
     "classify": "name the class of each line of standard input",
     "fill-mask": "say what may stand where a line has <mask>",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from jsonargparse import Namespace
 
-from transformer.cli.translate import in_chunks
+from transformer.cli.requests import in_chunks
 from transformer.data.text import decode_lines
 from transformer.settings.parser import CommandParser
 

@@ -1,67 +1,95 @@
-"""`transformer translate`: standard input to standard output, line by line."""
+"""`transformer translate`: standard input to standard output, or a file to a file, line by line."""
 
+import json
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from transformer.data.text import CorpusError, decode_lines
-from transformer.settings.parser import command_parser
+from transformer.cli.requests import Request, in_chunks, prompted, read_requests
+from transformer.data.text import decode_lines, open_bytes
+from transformer.settings.parser import CommandParser, command_parser
 
 if TYPE_CHECKING:
     from transformer.convert.engine import CTranslate2Translator
+    from transformer.decoding.search import Processor
     from transformer.decoding.translator import Translation, Translator
 
 DESCRIPTION = """Translate standard input to standard output: exactly one line for each line, in order. On a
-terminal, type a sentence and read its translation; Ctrl-D ends."""
+terminal, type a sentence and read its translation; Ctrl-D ends. With --input and --output under torchrun,
+processes share the lines."""
 
 
 def run(arguments: list[str], prog: str) -> None:
     options = parse(arguments, prog)
-    translator = load(options)
+    from transformer.cli.shards import process, write_shared
+
+    rank, count, device = process(options.device)
+    if count > 1 and not options.input:
+        raise ValueError("several processes cannot share standard input; pass --input and --output")
+    translator = load(options, device)
+    if options.input:
+        with open_bytes(Path(options.input)) as stream:
+            requests = read_requests(decode_lines(stream, options.input, options.on_error), options)
+            chunks = in_chunks(requests, options.buffer)
+            lines = options.buffer * (1 if options.json else options.n_best)
+            write_shared(
+                Path(options.output),
+                chunks,
+                lambda number, chunk: translate(translator, chunk, number * options.buffer + 1, options),
+                lines,
+                rank,
+                count,
+            )
+        return
     is_prompting = sys.stdin.isatty()
-    lines = decode_lines(sys.stdin.buffer, "standard input", options.on_error)
+    typed = decode_lines(sys.stdin.buffer, "standard input", options.on_error)
+    requests = read_requests(prompted(typed) if is_prompting else typed, options)
     number = 1
-    for chunk in in_chunks(prompted(lines) if is_prompting else lines, 1 if is_prompting else options.buffer):
-        results = translator.translate_n_best(
-            chunk,
-            n_best=options.n_best,
-            beam_size=options.beam_size,
-            alpha=options.alpha,
-            first_line=number,
-        )
-        for line_number, outputs in enumerate(results, start=number):
-            write(line_number, outputs, options)
+    for chunk in in_chunks(requests, 1 if is_prompting else options.buffer):
+        sys.stdout.buffer.write(translate(translator, chunk, number, options))
         sys.stdout.buffer.flush()
         number += len(chunk)
 
 
-def load(options: Namespace) -> "Translator | CTranslate2Translator":
+def load(options: Namespace, device: str) -> "Translator | CTranslate2Translator":
     if options.engine == "torch":
         from transformer.decoding.translator import Translator
 
-        return Translator.from_pretrained(options.run, device=options.device)
+        return Translator.from_pretrained(options.run, device=device, precision=options.precision)
     from transformer.convert.engine import CTranslate2Translator
 
     quantization = options.engine.partition("-")[2] or "float32"
-    return CTranslate2Translator.from_pretrained(
-        options.run, device=options.device, quantization=quantization
-    )
+    return CTranslate2Translator.from_pretrained(options.run[0], device=device, quantization=quantization)
 
 
 def parse(arguments: list[str], prog: str) -> Namespace:
     parser = command_parser(prog, DESCRIPTION)
-    parser.add_argument("--run", required=True, metavar="RUN", help="a run's folder, or a checkpoint in it")
     parser.add_argument(
-        "--beam-size", type=int, help="hypotheses kept alive; 1 is greedy; else the run's own"
+        "--run",
+        required=True,
+        nargs="+",
+        metavar="RUN",
+        help="a run's folder, or a checkpoint in it; several translate by the mean of their probabilities",
     )
-    parser.add_argument("--alpha", type=float, help="exponent of the length penalty; else the run's own")
+    parser.add_argument("--input", metavar="FILE", help="read this file, .gz and .xz too; needs --output")
+    parser.add_argument("--output", metavar="FILE", help="write this file, whole or not at all")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help='JSON objects, one a line: "source", perhaps "prefix"; "translation" and "score" join the rest',
+    )
+    add_search_options(parser)
     parser.add_argument(
         "--n-best", type=int, default=1, help="translations of each line; above 1 as NUMBER<TAB>TEXT lines"
     )
     parser.add_argument(
         "--scores", action="store_true", help="log-probability / length penalty and a tab before each text"
+    )
+    parser.add_argument(
+        "--alignment", action="store_true", help="a tab and aligned words after each text, as 0-0 1-2"
     )
     parser.add_argument(
         "--on-error",
@@ -79,46 +107,150 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         help="what computes; for ctranslate2 the model is converted once and kept with its checkpoint",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "auto"),
+        default="float32",
+        help="of the matrix products; auto: bfloat16 where the hardware is fast at it",
+    )
     options = parser.parse_args(arguments)
-    for name in ("beam_size", "n_best", "buffer"):
+    for name in ("beam_size", "n_best", "buffer", "min_length", "no_repeat"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
+    if bool(options.input) != bool(options.output):
+        raise ValueError("--input and --output go together")
+    if options.json and options.prefixes:
+        raise ValueError('--prefixes is for lines of text; with --json each line has its own "prefix"')
+    if not options.sample and (options.temperature != 1 or options.top_k or options.top_p):
+        raise ValueError("--temperature, --top-k and --top-p need --sample")
+    if options.engine != "torch":
+        refuse_what_only_torch_does(options)
     return options
 
 
-def prompted(lines: Iterable[str]) -> Iterator[str]:
-    """Ask for each line on standard error, so that standard output holds translations alone."""
-    remaining = iter(lines)
-    while True:
-        print("> ", end="", file=sys.stderr, flush=True)
-        line = next(remaining, None)
-        if line is None:
-            print(file=sys.stderr)
-            return
-        yield line
+def refuse_what_only_torch_does(options: Namespace) -> None:
+    names = ("min_length", "no_repeat", "prefixes", "sample", "alignment")
+    asked = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
+    asked += ["--run with several runs"] if len(options.run) > 1 else []
+    asked += ["--precision"] if options.precision != "float32" else []
+    if asked:
+        raise ValueError(f"{asked[0]} needs --engine torch, not {options.engine}")
 
 
-def in_chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
-    """The lines in lists of `size`; where reading fails, what was read before comes first."""
-    chunk: list[str] = []
-    failure = None
-    try:
-        for line in lines:
-            chunk.append(line)
-            if len(chunk) == size:
-                yield chunk
-                chunk = []
-    except CorpusError as error:
-        failure = error
-    if chunk:
-        yield chunk
-    if failure is not None:
-        raise failure
+def add_search_options(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--beam-size", type=int, help="hypotheses kept alive; 1 is greedy; else the run's own"
+    )
+    parser.add_argument("--alpha", type=float, help="exponent of the length penalty; else the run's own")
+    parser.add_argument("--min-length", type=int, help="fewest tokens of a translation, its end included")
+    parser.add_argument("--no-repeat", type=int, metavar="N", help="no N tokens in a row stand twice")
+    parser.add_argument(
+        "--prefixes",
+        metavar="FILE",
+        help="what each line's translation starts with, a line each; may be blank",
+    )
+    parser.add_argument(
+        "--sample", action="store_true", help="draw translations instead of searching the best"
+    )
+    parser.add_argument("--temperature", type=float, default=1.0, help="below 1 is bolder, above 1 wilder")
+    parser.add_argument("--top-k", type=int, help="draw from the K most probable tokens only")
+    parser.add_argument("--top-p", type=float, help="draw from the fewest tokens that hold this probability")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the draws")
 
 
-def write(line_number: int, outputs: "list[Translation]", options: Namespace) -> None:
-    for output in outputs:
-        columns = [str(line_number)] if options.n_best > 1 else []
+def translate(
+    translator: "Translator | CTranslate2Translator",
+    chunk: Sequence[Request],
+    first_line: int,
+    options: Namespace,
+) -> bytes:
+    """The lines of the output for these of the input."""
+    from transformer.decoding.translator import Translator
+
+    prefixes = [request.prefix for request in chunk] if any(request.prefix for request in chunk) else None
+    special: dict[str, Any] = {}
+    if isinstance(translator, Translator):
+        special["processors"] = processors(translator, options)
+        special["prefixes"] = prefixes
+        special["sampler"] = sampler(translator, first_line, options) if options.sample else None
+    elif prefixes is not None:
+        raise ValueError(f'a "prefix" needs --engine torch, not {options.engine}')
+    found = translator.translate_n_best(
+        [request.source for request in chunk],
+        n_best=options.n_best,
+        beam_size=options.beam_size,
+        alpha=options.alpha,
+        first_line=first_line,
+        **special,
+    )
+    rows: list[list[tuple[Translation, str | None]]] = [[(output, None) for output in row] for row in found]
+    if options.alignment and isinstance(translator, Translator):
+        rows = aligned(translator, chunk, found)
+    write = json_lines if options.json else text_lines
+    written = (
+        line
+        for number, (request, outputs) in enumerate(zip(chunk, rows, strict=True), start=first_line)
+        for line in write(request, number, outputs, options)
+    )
+    return "".join(f"{line}\n" for line in written).encode()
+
+
+def processors(translator: "Translator", options: Namespace) -> "list[Processor]":
+    from transformer.decoding.processors import MinLength, NoRepeat
+
+    chosen: list[Processor] = []
+    if options.min_length:
+        chosen.append(MinLength(options.min_length, translator.config.eos_id))
+    if options.no_repeat:
+        chosen.append(NoRepeat(options.no_repeat))
+    return chosen
+
+
+def sampler(translator: "Translator", first_line: int, options: Namespace) -> Any:
+    """Seeded anew for each chunk, so that one process draws what several do."""
+    import torch
+
+    from transformer.decoding.sampling import Sampler
+
+    generator = torch.Generator(next(translator.model.parameters()).device)
+    generator.manual_seed((options.seed + first_line * 2_654_435_761) % 2**32)  # a prime: seeds keep apart
+    return Sampler(options.temperature, options.top_k, options.top_p, generator)
+
+
+def aligned(
+    translator: "Translator", chunk: Sequence[Request], found: "list[list[Translation]]"
+) -> "list[list[tuple[Translation, str | None]]]":
+    from transformer.decoding.alignment import pharaoh
+
+    sources = [request.source for request, row in zip(chunk, found, strict=True) for _ in row]
+    alignments = iter(translator.align(sources, [output for row in found for output in row]))
+    return [[(output, pharaoh(next(alignments))) for output in row] for row in found]
+
+
+def text_lines(
+    request: Request,  # noqa: ARG001
+    number: int,
+    outputs: "list[tuple[Translation, str | None]]",
+    options: Namespace,
+) -> Iterator[str]:
+    for output, alignment in outputs:
+        columns = [str(number)] if options.n_best > 1 else []
         columns += [f"{output.score:.4f}"] if options.scores else []
-        sys.stdout.buffer.write(("\t".join([*columns, output.text]) + "\n").encode())
+        yield "\t".join([*columns, output.text, *([] if alignment is None else [alignment])])
+
+
+def json_lines(
+    request: Request,
+    number: int,  # noqa: ARG001
+    outputs: "list[tuple[Translation, str | None]]",
+    options: Namespace,
+) -> Iterator[str]:
+    """The best translation among the fields of the input; with --n-best above 1, all in a list as well."""
+    n_best = [
+        {"translation": output.text, "score": output.score}
+        | ({} if alignment is None else {"alignment": alignment})
+        for output, alignment in outputs
+    ]
+    listed = {"n_best": n_best} if options.n_best > 1 else {}
+    yield json.dumps(request.fields | n_best[0] | listed, ensure_ascii=False)

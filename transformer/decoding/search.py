@@ -4,7 +4,7 @@ Shapes: B batch, S sentences whose search is still open, W alive hypotheses of e
 Hypotheses of different sentences never meet, and a sentence whose search has closed leaves the batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -29,6 +29,11 @@ class StepModel(Protocol):
     def step(self, tokens: Tensor, state: Any) -> Tensor: ...
 
 
+Processor = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Changes a step's log-probabilities (n, V), in place or not, before a token is chosen: it gets them, the
+hypotheses so far (n, T), and the rows of the batch that these belong to (n,). `processors.py` has some."""
+
+
 class Hypotheses(NamedTuple):
     """N outputs for each of B rows, best first; without BOS, with EOS unless cut off at the limit.
 
@@ -47,15 +52,19 @@ def length_penalty(length: Any, alpha: float) -> Any:
 
 
 def greedy(logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
-    """The most probable token of each row."""
+    """The most probable token of each row; of equally probable ones the first."""
     return logits.argmax(dim=-1)
 
 
 def greedy_search(
-    model: StepModel, src_tokens: Int[Tensor, "batch source"], *, max_length: int | Tensor
+    model: StepModel,
+    src_tokens: Int[Tensor, "batch source"],
+    *,
+    max_length: int | Tensor,
+    processors: Sequence[Processor] = (),
 ) -> Hypotheses:
     """The most probable token at each step; scores are sums of log-probabilities."""
-    return generate(model, src_tokens, choose=greedy, max_length=max_length)
+    return generate(model, src_tokens, choose=greedy, max_length=max_length, processors=processors)
 
 
 @torch.no_grad()
@@ -65,10 +74,12 @@ def generate(
     *,
     choose: Callable[[Tensor], Tensor],
     max_length: int | Tensor,
+    processors: Sequence[Processor] = (),
 ) -> Hypotheses:
-    """Continue each prompt by tokens that `choose` picks from (rows, V) logits, until EOS or the limit.
+    """Continue each prompt by tokens that `choose` picks, until EOS or the limit.
 
-    `max_length` is the most new tokens of a row, EOS included: a number, or one for each row.
+    `choose` gets (rows, V) log-probabilities, after the `processors`. `max_length` is the most new tokens of
+    a row, EOS included: a number, or one for each row.
     """
     pad_id, eos_id = special_ids(model)
     limits = row_limits(max_length, prompts)
@@ -80,8 +91,8 @@ def generate(
 
     logits, state = model.prefill(prompts, max_length=longest)
     for length in range(1, longest + 1):
-        chosen = choose(logits)
-        log_probs = logits.float().log_softmax(dim=-1)
+        log_probs = next_log_probs(logits, tokens[rows, : length - 1], rows, processors)
+        chosen = choose(log_probs)
         tokens[rows, length - 1] = chosen
         scores[rows] += log_probs.gather(1, chosen[:, None])[:, 0]
         lengths[rows] = length
@@ -103,36 +114,49 @@ def beam_search(
     alpha: float,
     max_length: int | Tensor,
     n_best: int = 1,
+    processors: Sequence[Processor] = (),
 ) -> Hypotheses:
     """The `n_best` hypotheses of each row by log-probability / length penalty.
 
     An end token counts only among the best `beam_size` candidates of a step, and a sentence closes when
     `beam_size` hypotheses have ended or its limit is reached; what is still alive then competes too, at
-    the same normalisation. `beam_size` 1 is exactly greedy search. `max_length` is the most new tokens of
-    a row, EOS included: a number, or one for each row.
+    the same normalisation. It closes earlier where nothing alive can get ahead. `beam_size` 1 is exactly
+    greedy search. `max_length` is the most new tokens of a row, EOS included: a number, or one for each row.
     """
     if not 1 <= n_best <= beam_size:
         raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
     pad_id, eos_id = special_ids(model)
     limits = row_limits(max_length, src_tokens)
     longest = int(limits.max())
+    highest_penalty = length_penalty(limits, alpha).clamp(min=1)
     ended = Ended(src_tokens, beam_size, longest, pad_id, alpha)
     alive = Alive.start(src_tokens)
 
     logits, state = model.prefill(src_tokens, max_length=longest)
     for length in range(1, longest + 1):
-        candidates = expand(alive, logits, beam_size)
+        log_probs = next_log_probs(logits, *alive.flat(), processors)
+        candidates = expand(alive, log_probs, beam_size)
         ended.keep(alive.rows, keep_ended(candidates, beam_size, eos_id))
         alive = keep_alive(alive, candidates, beam_size, eos_id)
         at_limit = limits[alive.rows] == length
         ended.keep(alive.rows[at_limit], alive.hypotheses(at_limit))
-        still_open = (~at_limit & ~ended.full(alive.rows) & alive.possible()).nonzero()[:, 0]
+        can_win = alive.highest_score(highest_penalty) > ended.scores[alive.rows, n_best - 1]
+        still_open = (~at_limit & ~ended.full(alive.rows) & can_win).nonzero()[:, 0]
         if len(still_open) == 0:
             break
         alive, parents = alive.select(still_open)
         state = state.select(parents)
         logits = model.step(alive.tokens[:, :, -1].flatten(), state)
     return ended.best(n_best)
+
+
+def next_log_probs(
+    logits: Tensor, tokens: Tensor, rows: Tensor, processors: Sequence[Processor]
+) -> Float[Tensor, "hypotheses vocabulary"]:
+    log_probs = logits.float().log_softmax(dim=-1)
+    for processor in processors:
+        log_probs = processor(log_probs, tokens, rows)
+    return log_probs
 
 
 class Candidates(NamedTuple):
@@ -158,8 +182,13 @@ class Alive:
         scores = torch.zeros(len(rows), 1, device=rows.device)
         return cls(rows, src_tokens.new_empty(len(rows), 1, 0), scores, rows[:, None])
 
-    def possible(self) -> Bool[Tensor, " sentences"]:
-        return (self.scores > -torch.inf).any(dim=1)
+    def flat(self) -> tuple[Int[Tensor, "hypotheses length"], Int[Tensor, " hypotheses"]]:
+        """The tokens of every hypothesis and the row of the batch that it belongs to."""
+        return self.tokens.flatten(0, 1), self.rows.repeat_interleave(self.scores.shape[1])
+
+    def highest_score(self, highest_penalty: Float[Tensor, " batch"]) -> Float[Tensor, " sentences"]:
+        """No hypothesis of the sentence can end with more: log-probabilities are at most 0."""
+        return self.scores.amax(dim=1) / highest_penalty[self.rows]
 
     def hypotheses(self, chosen: Bool[Tensor, " sentences"]) -> Candidates:
         return Candidates(self.tokens[chosen], self.scores[chosen], self.parents[chosen])
@@ -171,21 +200,29 @@ class Alive:
         return Alive(self.rows[sentences], self.tokens[sentences], self.scores[sentences], here), parents
 
 
-def expand(alive: Alive, logits: Float[Tensor, "hypotheses vocabulary"], beam_size: int) -> Candidates:
-    """The best 2 × `beam_size` continuations: enough to go on with even if half of them have ended.
-
-    Of equally probable tokens `greedy`'s comes first: `topk` promises no order, and bfloat16 is often equal.
-    """
-    count = min(2 * beam_size, logits.shape[-1])
-    tokens = logits.scatter(1, greedy(logits)[:, None], torch.inf).topk(count, dim=1).indices
-    log_probs = logits.float().log_softmax(dim=-1).gather(1, tokens)
-    scores = (alive.scores[:, :, None] + log_probs.view(*alive.scores.shape, count)).flatten(1)
+def expand(alive: Alive, log_probs: Float[Tensor, "hypotheses vocabulary"], beam_size: int) -> Candidates:
+    """The best 2 × `beam_size` continuations: enough to go on with even if half of them have ended."""
+    count = min(2 * beam_size, log_probs.shape[1])
+    best, tokens = best_first(log_probs, count)
+    scores = (alive.scores[:, :, None] + best.view(*alive.scores.shape, count)).flatten(1)
     scores, order = scores.sort(dim=1, descending=True, stable=True)  # (S, W × n)
     order = order[:, : 2 * beam_size]
     parents = order // count
     tokens = tokens.view(scores.shape).gather(1, order)
     history = take(alive.tokens, parents)
     return Candidates(torch.cat((history, tokens[:, :, None]), dim=2), scores[:, : 2 * beam_size], parents)
+
+
+def best_first(
+    log_probs: Float[Tensor, "rows vocabulary"], count: int
+) -> tuple[Float[Tensor, "rows {count}"], Int[Tensor, "rows {count}"]]:
+    """`topk` promises no order among equals: where two are best, the first comes first, as in `greedy`."""
+    best, tokens = log_probs.topk(count, dim=1)
+    if count > 1 and (best[:, 0] == best[:, 1]).any():
+        first = greedy(log_probs)[:, None]
+        best, tokens = log_probs.scatter(1, first, torch.inf).topk(count, dim=1)
+        best[:, :1] = log_probs.gather(1, first)
+    return best, tokens
 
 
 def keep_ended(candidates: Candidates, beam_size: int, eos_id: int) -> Candidates:
@@ -211,9 +248,7 @@ def keep_alive(alive: Alive, candidates: Candidates, beam_size: int, eos_id: int
 class Ended:
     """The best ended hypotheses of every sentence of the batch, with normalised scores."""
 
-    def __init__(
-        self, src_tokens: Int[Tensor, "batch source"], beam_size: int, longest: int, pad_id: int, alpha: float
-    ) -> None:
+    def __init__(self, src_tokens: Tensor, beam_size: int, longest: int, pad_id: int, alpha: float) -> None:
         shape = (len(src_tokens), beam_size)
         self.tokens = src_tokens.new_full((*shape, longest), pad_id)
         self.scores = torch.full(shape, -torch.inf, device=src_tokens.device)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,12 +10,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from transformer.config import DecodingConfig, ModelConfig
+from transformer.config import DecodingConfig, ModelConfig, Precision
 from transformer.data.text import one_line
 from transformer.data.tokenizer import Tokenizer
+from transformer.decoding.alignment import Alignment, align
+from transformer.decoding.ensemble import Ensemble
+from transformer.decoding.packed import pack_linear_layers
 from transformer.decoding.pretrained import load_pretrained
-from transformer.decoding.search import Hypotheses, beam_search
+from transformer.decoding.processors import ForcedPrefix
+from transformer.decoding.sampling import Sampler
+from transformer.decoding.scoring import Score, score_pairs
+from transformer.decoding.search import Hypotheses, Processor, beam_search, generate
+from transformer.hardware import choose_precision
 from transformer.model.build import build_model
+
+MOST_CHARACTERS = 64
+"""Per token of `max_positions`: what a line has beyond that is not even cut into tokens."""
+MOST_HYPOTHESES = 1 / 8
+"""Per token of `decoding.batch_tokens`: short sentences share their batch with no more than that."""
+WIDEST_BEAM = 1000
 
 
 class Translation(NamedTuple):
@@ -30,7 +43,8 @@ class Translator:
     """Translates lines with a trained model: §6.1's beam search and limit, in batches of similar length.
 
     A blank line's translation is an empty line. A line longer than the model's `max_positions` is cut there,
-    and `warn` is told so. Translations never hold a line break.
+    and `warn` is told so. Translations never hold a line break. What a batch may hold is bounded by
+    `decoding.batch_tokens`.
     """
 
     def __init__(
@@ -51,14 +65,34 @@ class Translator:
     @classmethod
     def from_pretrained(
         cls,
-        path: str | Path,
+        path: str | Path | Sequence[str | Path],
         *,
         build: Callable[[ModelConfig], nn.Module] = build_model,
         device: str = "auto",
+        precision: Precision = "float32",
     ) -> "Translator":
-        """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate."""
-        model, tokenizer, settings = load_pretrained(path, task="translation", build=build, device=device)
-        return cls(model, tokenizer, model_config=settings.model, decoding=settings.decoding)
+        """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
+
+        Several paths make an ensemble; the first one's settings decide how it searches. `precision` is that
+        of the matrix products, as in training.
+        """
+        paths = [path] if isinstance(path, str | Path) else path
+        found = [load_pretrained(each, task="translation", build=build, device=device) for each in paths]
+        model, tokenizer, settings = found[0]
+        for other, name in zip(found, paths, strict=True):
+            if other.tokenizer.digest != tokenizer.digest:
+                raise ValueError(f"{name}: another vocabulary than {paths[0]}; an ensemble needs one for all")
+        if len(found) > 1:
+            model = Ensemble([each.model for each in found])
+        where = next(model.parameters()).device
+        dtype = getattr(torch, choose_precision(precision, where))
+        if where.type == "cpu":
+            pack_linear_layers(model, dtype)
+        else:
+            model.to(dtype)
+        limit = min(each.settings.model.max_positions for each in found)
+        config = replace(settings.model, max_positions=limit)
+        return cls(model, tokenizer, model_config=config, decoding=settings.decoding)
 
     def translate(
         self, lines: Iterable[str], *, beam_size: int | None = None, alpha: float | None = None
@@ -77,66 +111,138 @@ class Translator:
         beam_size: int | None = None,
         alpha: float | None = None,
         first_line: int = 1,
+        processors: Sequence[Processor] = (),
+        prefixes: Sequence[str] | None = None,
+        sampler: Sampler | None = None,
     ) -> list[list[Translation]]:
-        """The `n_best` translations of each line, best first, in the order of the lines.
+        """The `n_best` best translations of each line, best first; `first_line` numbers the first one.
 
-        `first_line` is the number of the first one, for warnings.
+        Each begins with the line's text of `prefixes`, tokens that `processors` leave, and, with a `sampler`,
+        is drawn instead of searched for: scores are log-probabilities then.
         """
-        if isinstance(lines, str):
-            raise TypeError("translate takes lines, not one text; for one line pass [text]")
         lines = list(lines)
-        beam_size = self.decoding.beam_size if beam_size is None else beam_size
-        alpha = self.decoding.alpha if alpha is None else alpha
-        replace(self.decoding, beam_size=beam_size, alpha=alpha)  # refuses what cannot be
-        if not 1 <= n_best <= beam_size:
+        search = self.decoding
+        beam_size = search.beam_size if beam_size is None else beam_size
+        alpha = search.alpha if alpha is None else alpha
+        replace(search, beam_size=beam_size, alpha=alpha)  # refuses what cannot be
+        if beam_size > WIDEST_BEAM:
+            raise ValueError(f"decoding.beam_size is {beam_size}; the widest beam is {WIDEST_BEAM}")
+        if n_best < 1 or (sampler is None and n_best > beam_size):
             raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
         sources = self.encode(lines, first_line)
+        starts = self.encode_prefixes(prefixes, len(lines))
         results: list[list[Translation]] = [[Translation("", 0.0, [])] * n_best for _ in lines]
-        for rows in self.batches(sources, beam_size):
-            found = self.search([sources[row] for row in rows], beam_size, alpha, n_best)
+        for rows in self.batches(sources, n_best if sampler else beam_size):
+            src_tokens, forced = (
+                self.right_padded([sources[row] for row in rows]),
+                [starts[row] for row in rows],
+            )
+            limits = self.limits(src_tokens, forced)
+            chosen = [ForcedPrefix(forced, processors)] if any(forced) else processors
+            if sampler is None:
+                found = beam_search(
+                    self.model,  # type: ignore[arg-type]  # an nn.Module with prefill and step
+                    src_tokens,
+                    beam_size=beam_size,
+                    alpha=alpha,
+                    max_length=limits,
+                    n_best=n_best,
+                    processors=chosen,
+                )
+            else:
+                found = self.sample(src_tokens, limits, n_best, chosen, sampler)
             for row, outputs in zip(rows, self.read_out(found), strict=True):
                 results[row] = outputs
         return results
 
-    def encode(self, lines: Sequence[str], first_line: int) -> list[list[int]]:
-        """Ids of each line with EOS, cut at `max_positions`; none for a blank line."""
+    def sample(
+        self,
+        src_tokens: Tensor,
+        limits: Tensor,
+        count: int,
+        processors: Sequence[Processor],
+        sampler: Sampler,
+    ) -> Hypotheses:
+        """`count` outputs of each row, the most probable first."""
+        found = generate(
+            self.model,  # type: ignore[arg-type]
+            src_tokens.repeat_interleave(count, dim=0),
+            choose=sampler,
+            max_length=limits.repeat_interleave(count),
+            processors=[EachTimes(count, processor) for processor in processors],
+        )
+        tokens, scores, lengths = (part.view(len(src_tokens), count, *part.shape[2:]) for part in found)
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        tokens = tokens.gather(1, order[:, :, None].expand_as(tokens))
+        return Hypotheses(tokens, scores, lengths.gather(1, order))
+
+    def align(self, lines: Iterable[str], translations: Sequence[Translation]) -> list[Alignment]:
+        """Which word of each line each word of its translation was made from (`decoding/alignment.py`)."""
+        sources = self.encode(list(lines))
+        targets = [translation.tokens for translation in translations]
+        member = self.model.members[0] if isinstance(self.model, Ensemble) else self.model
+        assert isinstance(member, nn.Module)  # of an nn.ModuleList
+        return align(member, self.tokenizer, sources, targets, batch_tokens=self.decoding.batch_tokens)
+
+    def score(self, lines: Sequence[str], targets: Sequence[str], *, first_line: int = 1) -> list[Score]:
+        """What the model thinks of given translations; both sides are cut at `max_positions`."""
+        room = self.config.max_positions - 1
+        sources = self.encode(lines, first_line)
+        ended = [source or [self.config.eos_id] for source in sources]  # a blank line has a score, too
+        ids = [each[:room] for each in self.tokenizer.encode_target([t[: self.longest] for t in targets])]
+        return score_pairs(self.model, ended, ids, batch_tokens=self.decoding.batch_tokens)
+
+    @property
+    def longest(self) -> int:
+        """Characters of a line that are cut into tokens at all."""
+        return MOST_CHARACTERS * self.config.max_positions
+
+    def encode(self, lines: Sequence[str], first_line: int | None = None) -> list[list[int]]:
+        """Ids of each line with EOS, cut at `max_positions`; none for a blank line.
+
+        With the number of the first line, `warn` is told which lines were cut.
+        """
         limit = self.config.max_positions
         sources = []
-        for number, (line, ids) in enumerate(
-            zip(lines, self.tokenizer.encode(lines), strict=True), first_line
-        ):
-            if len(ids) >= limit:
-                self.warn(f"line {number} has {len(ids) + 1} tokens; only its first {limit} are translated")
+        encoded = self.tokenizer.encode([line[: self.longest] for line in lines])
+        for number, (line, ids) in enumerate(zip(lines, encoded, strict=True), first_line or 0):
+            if first_line is not None and (len(ids) >= limit or len(line) > self.longest):
+                is_whole = len(line) <= self.longest
+                size = f"{len(ids) + 1} tokens" if is_whole else f"{len(line)} characters"
+                kept = f"{limit}" if is_whole else f"{min(limit, len(ids) + 1)} tokens"
+                self.warn(f"line {number} has {size}; only its first {kept} are translated")
             sources.append([*ids[: limit - 1], self.config.eos_id] if line.strip() and ids else [])
         return sources
+
+    def encode_prefixes(self, prefixes: Sequence[str] | None, count: int) -> list[list[int]]:
+        """Ids that each line's translation starts with, none where none is given."""
+        if prefixes is None:
+            return [[] for _ in range(count)]
+        if len(prefixes) != count:
+            raise ValueError(f"there are {len(prefixes)} prefixes for {count} lines; give one for each")
+        room = self.config.max_positions - 1
+        return [ids[:room] for ids in self.tokenizer.encode_target(prefixes)]
 
     def batches(self, sources: Sequence[list[int]], beam_size: int) -> Iterator[list[int]]:
         """Rows of similar length together, longest first, so that memory is greatest at once."""
         rows = sorted((row for row, ids in enumerate(sources) if ids), key=lambda row: -len(sources[row]))
-        start = 0
+        start, budget = 0, self.decoding.batch_tokens
         while start < len(rows):
             width = len(sources[rows[start]])
-            size = max(1, self.decoding.batch_tokens // (width * beam_size))
+            most = min(budget / width, budget * MOST_HYPOTHESES)
+            size = max(1, int(most / beam_size))
             yield rows[start : start + size]
             start += size
 
-    def search(self, sources: list[list[int]], beam_size: int, alpha: float, n_best: int) -> Hypotheses:
-        device = next(self.model.parameters()).device
-        src_tokens = pad_sequence(
-            [torch.tensor(ids) for ids in sources], batch_first=True, padding_value=self.config.pad_id
-        )
-        return beam_search(
-            self.model,  # type: ignore[arg-type]  # an nn.Module with prefill and step
-            src_tokens.to(device),
-            beam_size=beam_size,
-            alpha=alpha,
-            max_length=self.limits(src_tokens).to(device),
-            n_best=n_best,
-        )
+    def right_padded(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        tensors = [torch.tensor(row) for row in rows]
+        tokens = pad_sequence(tensors, batch_first=True, padding_value=self.config.pad_id)
+        return tokens.to(next(self.model.parameters()).device)
 
-    def limits(self, src_tokens: Tensor) -> Tensor:
-        """At most `max_extra` tokens more than the source (§6.1), and no more than `max_positions`."""
+    def limits(self, src_tokens: Tensor, prefixes: Sequence[Sequence[int]]) -> Tensor:
+        """At most `max_extra` tokens more than source and prefix (§6.1), and no more than `max_positions`."""
         lengths = (src_tokens != self.config.pad_id).sum(dim=1)
+        lengths += torch.tensor([len(prefix) for prefix in prefixes], device=lengths.device)
         return (lengths + self.decoding.max_extra).clamp(max=self.config.max_positions)
 
     def read_out(self, found: Hypotheses) -> list[list[Translation]]:
@@ -150,3 +256,14 @@ class Translator:
             texts = map(one_line, self.tokenizer.decode(ids))
             outputs.append([Translation(*parts) for parts in zip(texts, scores[row], ids, strict=True)])
         return outputs
+
+
+@dataclass(frozen=True)
+class EachTimes:
+    """A processor for a batch in which each row stands so many `times`."""
+
+    times: int
+    processor: Processor
+
+    def __call__(self, log_probs: Tensor, tokens: Tensor, rows: Tensor) -> Tensor:
+        return self.processor(log_probs, tokens, rows // self.times)

@@ -77,7 +77,7 @@ class DecoderBlock(TransformerBlock):
         self,
         x: Float[Tensor, "batch length d_model"],
         memory: KeyValue,
-        memory_mask: Bool[Tensor, "batch 1 1 source"],
+        memory_mask: Bool[Tensor, "sentences 1 1 source"],
         *,
         positions: Int[Tensor, "#batch length"],
         mask: Bool[Tensor, "#batch 1 #length keys"] | None = None,
@@ -85,5 +85,15 @@ class DecoderBlock(TransformerBlock):
         cache: KeyValueCache | None = None,
     ) -> Float[Tensor, "batch length d_model"]:
         x = self.attend_to_self(x, positions=positions, mask=mask, is_causal=is_causal, cache=cache)
-        x = self.around_cross_attention(x, lambda h: self.cross_attention(h, memory, mask=memory_mask))
+        x = self.around_cross_attention(x, lambda h: self.attend_to_memory(h, memory, memory_mask))
         return self.around_feed_forward(x, self.feed_forward)
+
+    def attend_to_memory(
+        self,
+        x: Float[Tensor, "batch length d_model"],
+        memory: KeyValue,
+        memory_mask: Bool[Tensor, "sentences 1 1 source"],
+    ) -> Float[Tensor, "batch length d_model"]:
+        """In a beam, rows of the same sentence are queries to one memory: (S × W, T, D) as (S, W × T, D)."""
+        queries = x.reshape(len(memory.keys), -1, x.shape[2])
+        return self.cross_attention(queries, memory, mask=memory_mask).reshape(x.shape)

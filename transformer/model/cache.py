@@ -24,23 +24,41 @@ class KeyValueCache:
         self.keys = keys
         self.values = values
         self.length = 0
+        self.is_ragged = False
 
-    def append(self, kv: KeyValue, positions: Int[Tensor, "batch length"]) -> KeyValue:
+    def append(self, kv: KeyValue, positions: Int[Tensor, "#batch length"]) -> KeyValue:
         """Write `kv` in place at each row's own `positions`; returns the first `length` of the buffers."""
-        rows = torch.arange(len(positions), device=positions.device)[:, None]
-        self.keys[rows, :, positions] = kv.keys.transpose(1, 2)
-        self.values[rows, :, positions] = kv.values.transpose(1, 2)
+        new = slice(self.length - positions.shape[1], self.length)
+        for buffer, part in ((self.keys, kv.keys), (self.values, kv.values)):
+            if self.is_ragged:
+                buffer[:, :, new] = 0  # behind a short row's own: the mask hides any number but NaN
+                rows = torch.arange(len(positions), device=positions.device)[:, None]
+                buffer[rows, :, positions] = part.transpose(1, 2)
+            else:
+                buffer[:, :, new] = part
         return KeyValue(self.keys[:, :, : self.length], self.values[:, :, : self.length])
 
     def select(self, rows: Int[Tensor, " chosen"]) -> "KeyValueCache":
-        return KeyValueCache(self.keys.index_select(0, rows), self.values.index_select(0, rows))
+        """These rows in buffers of their own; only what has been written is copied."""
+        chosen = KeyValueCache(*(copy_rows(part, rows, self.length) for part in (self.keys, self.values)))
+        chosen.length = self.length
+        return chosen
+
+
+def copy_rows(
+    buffer: Float[Tensor, "batch heads room width"], rows: Int[Tensor, " chosen"], length: int
+) -> Float[Tensor, "chosen heads room width"]:
+    """Rows of the first `length` slots of a buffer, in a new one with as much room."""
+    copy = buffer.new_empty(len(rows), *buffer.shape[1:])
+    copy[:, :, :length] = buffer[:, :, :length].index_select(0, rows)
+    return copy
 
 
 class Past(NamedTuple):
     """How the layers of one causal pass see what came before: chosen once, in the stack."""
 
     positions: Int[Tensor, "#batch length"]
-    mask: Bool[Tensor, "batch 1 length keys"] | None
+    mask: Bool[Tensor, "#batch 1 length keys"] | None
     is_causal: bool
     caches: Sequence[KeyValueCache | None]
 
@@ -57,7 +75,9 @@ class DecodeState:
     """The state of a decode: caches, positions and, in an encoder-decoder, the projected memory.
 
     `positions` (B,) counts the tokens that each row has read; `length`, a Python int, is at least the
-    largest of them and says how much of the buffers attention looks at.
+    largest of them and says how much of the buffers attention looks at. Rows are not `is_ragged` while all of
+    them have read `length` tokens. Neighbouring rows of one sentence share its memory: there are S memories,
+    and the rows are S groups of B / S.
     """
 
     def __init__(
@@ -66,13 +86,15 @@ class DecodeState:
         positions: Int[Tensor, " batch"],
         length: int = 0,
         memory: Sequence[KeyValue] = (),
-        memory_mask: Bool[Tensor, "batch 1 1 source"] | None = None,
+        memory_mask: Bool[Tensor, "sentences 1 1 source"] | None = None,
+        is_ragged: bool = False,
     ) -> None:
         self.caches = caches
         self.positions = positions
         self.length = length
         self.memory = memory
         self.memory_mask = memory_mask
+        self.is_ragged = is_ragged
 
     @classmethod
     def empty(
@@ -98,23 +120,33 @@ class DecodeState:
             )
         self.length += new
         for cache in self.caches:
-            cache.length = self.length
-        positions = self.positions[:, None] + torch.arange(new, device=tokens.device)
-        return Past(positions, causal_mask(positions, self.length), False, self.caches)
+            cache.length, cache.is_ragged = self.length, self.is_ragged
+        starts = self.positions if self.is_ragged else self.positions[:1]
+        positions = starts[:, None] + torch.arange(new, device=tokens.device)
+        sees_all = new == 1 and not self.is_ragged  # the last token of each row may look at every slot
+        mask = None if sees_all else causal_mask(positions, self.length)
+        return Past(positions, mask, False, self.caches)
 
     def advance(self, counts: Int[Tensor, " batch"] | int) -> None:
         """Count the real tokens that each row has read; pads do not move a row forward."""
         self.positions = self.positions + counts
+        self.is_ragged |= isinstance(counts, Tensor)
 
     def select(self, rows: Int[Tensor, " chosen"]) -> "DecodeState":
         """The state of these rows, in this order; a row may be chosen more than once."""
-        return DecodeState(
-            [cache.select(rows) for cache in self.caches],
-            self.positions.index_select(0, rows),
-            self.length,
-            [KeyValue(*(part.index_select(0, rows) for part in kv)) for kv in self.memory],
-            None if self.memory_mask is None else self.memory_mask.index_select(0, rows),
-        )
+        caches = [cache.select(rows) for cache in self.caches]
+        positions = self.positions.index_select(0, rows)
+        if self.memory_mask is None:
+            return DecodeState(caches, positions, self.length, is_ragged=self.is_ragged)
+        sentences = rows // (len(self.positions) // len(self.memory_mask))
+        groups, sizes = sentences.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
+        if (sizes == sizes[0]).all():
+            sentences = groups
+        memory, memory_mask = self.memory, self.memory_mask
+        if not torch.equal(sentences, torch.arange(len(memory_mask), device=rows.device)):
+            memory = [KeyValue(*(part.index_select(0, sentences) for part in kv)) for kv in memory]
+            memory_mask = memory_mask.index_select(0, sentences)
+        return DecodeState(caches, positions, self.length, memory, memory_mask, self.is_ragged)
 
 
 def empty_cache(attention: MultiHeadAttention, batch: int, room: int) -> KeyValueCache:

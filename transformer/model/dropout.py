@@ -14,7 +14,9 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        is_plain = not self.training or self.p == 0 or x.device.type != "cpu"
+        if not self.training:
+            return x
+        is_plain = self.p == 0 or x.device.type != "cpu"
         if is_plain or torch.compiler.is_compiling():  # the compiler fuses torch's own
             return super().forward(x)
         dropped = round(self.p * LEVELS)

@@ -82,7 +82,7 @@ class EncoderDecoder(nn.Module):
         self,
         tgt_tokens: Int[Tensor, "batch target"],
         memory: Sequence[KeyValue],
-        memory_mask: Bool[Tensor, "batch 1 1 source"],
+        memory_mask: Bool[Tensor, "sentences 1 1 source"],
         state: DecodeState | None,
     ) -> Float[Tensor, "batch target d_model"]:
         past = causal_past(tgt_tokens, state, len(self.blocks))

@@ -1,0 +1,164 @@
+"""How fast translations are found: ours, Hugging Face and CTranslate2 with the same weights.
+
+    TRANSFORMER_DATA=FOLDER python benchmarks/decoding.py [--sizes small base] [--run RUN] [--beams 1 4]
+
+Without `--run` it translates Multi30k's test_2016_flickr with random weights, and every output has exactly 15
+tokens; with it, the test text of that run with its model, and lengths are natural. Prints output tokens a
+second, EOS included, and the peak memory; each figure is measured in a process of its own. A batch is a
+number of sentences or, with a t, of source tokens, padding and beam included; sources are sorted by length.
+`--start RUN` prints how long `transformer translate` takes from its start for one line, beside `import
+torch`; `--curve` how long a token takes when outputs are 15, 60, 240 and 960 tokens long.
+Needs `pip install transformers ctranslate2`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from decoding_systems import FORCED, SIZES, SYSTEMS, VOCABULARY, prepare
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--run", help="a trained run: natural lengths")
+    parser.add_argument("--beams", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--batches", nargs="+", default=["1", "32", "2048t", "8192t"])
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--seconds", type=float, default=4.0, help="most time for a row, once warm")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each system")
+    parser.add_argument("--start", metavar="RUN", help="only measure the start of `transformer translate`")
+    parser.add_argument("--curve", action="store_true", help="only measure a token's time by length")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.row:
+        print(json.dumps(measure(**json.loads(options.row))))
+        return
+    if options.start:
+        print_start(options.start)
+        return
+    if options.curve:
+        print_curve(options.sizes, options.beams, options.threads)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for size in ["run"] if options.run else options.sizes:
+            marian = prepare(options.run, size, Path(folder) / size)
+            print(f"\n{size}, lengths {'natural' if options.run else FORCED}: {versions(options.threads)}")
+            for beam in options.beams:
+                for batch in options.batches:
+                    print_row(options, marian, beam, batch)
+
+
+def print_start(run: str) -> None:
+    """The median of seven starts each, in turn."""
+    translate = [sys.executable, "-m", "transformer", "translate", "--run", run]
+    commands = {"import torch": [sys.executable, "-c", "import torch"], "translate": translate}
+    spent: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(8):
+        for name, command in commands.items():
+            start = time.perf_counter()
+            subprocess.run(command, input=b"A man sleeps .\n", stdout=subprocess.DEVNULL, check=True)
+            spent[name].append(time.perf_counter() - start)
+    medians = {name: sorted(times[1:])[3] for name, times in spent.items()}
+    ratio = medians["translate"] / medians["import torch"]
+    print(", ".join(f"{name} {seconds:.2f} s" for name, seconds in medians.items()), f"({ratio:.2f} ×)")
+
+
+def print_curve(sizes: list[str], beams: list[int], threads: int) -> None:
+    import torch
+
+    from transformer.config import ModelConfig
+    from transformer.decoding.packed import pack_linear_layers
+    from transformer.decoding.processors import MinLength
+    from transformer.decoding.search import beam_search
+    from transformer.model.build import build_model
+
+    torch.set_num_threads(threads)
+    for size in sizes:
+        model = build_model(ModelConfig(**SIZES[size], vocab_size=VOCABULARY)).eval()
+        pack_linear_layers(model)
+        sources = torch.randint(4, VOCABULARY, (8, 20))
+        for beam in beams:
+            for length in (15, 60, 240, 960):
+                options = {"beam_size": beam, "alpha": 0.6, "processors": [MinLength(length, 2)]}
+                beam_search(model, sources, max_length=5, **options)
+                start = time.perf_counter()
+                beam_search(model, sources, max_length=length, **options)
+                step = 1000 * (time.perf_counter() - start) / length
+                print(f"{size}, 8 sentences, beam {beam}, {length} tokens: {step:.2f} ms a step", flush=True)
+
+
+def print_row(options: argparse.Namespace, marian: Path, beam: int, batch: str) -> None:
+    found = {}
+    for system in options.systems:
+        row = {"system": system, "folder": str(marian), "beam": beam, "batch": batch}
+        row |= {"is_forced": not options.run, "seconds": options.seconds, "threads": options.threads}
+        command = [sys.executable, __file__, "--row", json.dumps(row)]
+        environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
+        found[system] = json.loads(done.stdout.splitlines()[-1])
+    rates = ", ".join(f"{name} {row['rate']:,.0f} ({row['memory']:,.0f} MB)" for name, row in found.items())
+    ratios = [
+        f"{found['ours']['rate'] / found[name]['rate']:.2f} × {name}"
+        for name in found
+        if name != "ours" and "ours" in found
+    ]
+    print(f"beam {beam}, batch {batch}: {rates}; ours is {', '.join(ratios)}", flush=True)
+
+
+def versions(threads: int) -> str:
+    import ctranslate2
+    import torch
+    import transformers
+
+    return (
+        f"{platform.processor() or platform.machine()}, {threads} threads, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}, ctranslate2 {ctranslate2.__version__}"
+    )
+
+
+def measure(
+    system: str, folder: str, beam: int, batch: str, is_forced: bool, seconds: float, threads: int
+) -> dict[str, float]:
+    """Output tokens a second over whole batches, spread evenly over the file, and peak memory in MB."""
+    sources = json.loads((Path(folder) / "sources.json").read_text())
+    batches = list(in_batches(sources, batch, beam))
+    translate = SYSTEMS[system](Path(folder), beam, is_forced, threads)
+    for index in (0, -1):
+        translate(batches[index])  # warm
+    order = sorted(range(len(batches)), key=lambda number: (number * 0.618034) % 1)
+    tokens, start = 0, time.perf_counter()
+    for number in order:
+        tokens += translate(batches[number])
+        if time.perf_counter() - start > seconds:
+            break
+    spent = time.perf_counter() - start
+    return {"rate": tokens / spent, "memory": peak_memory()}
+
+
+def peak_memory() -> float:
+    """Of this program since it started, in MB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def in_batches(sources: list[list[int]], batch: str, beam: int) -> Iterator[list[list[int]]]:
+    rest = sorted(sources, key=len, reverse=True)
+    while rest:
+        budget = int(batch.removesuffix("t"))
+        size = max(1, budget // (len(rest[0]) * beam)) if batch.endswith("t") else budget
+        yield rest[:size]
+        rest = rest[size:]
+
+
+if __name__ == "__main__":
+    main()

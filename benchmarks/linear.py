@@ -1,0 +1,48 @@
+"""How long a linear layer takes on this machine's CPU: `nn.Linear`, and packed in float32 and in bfloat16.
+
+python benchmarks/linear.py
+
+Prints microseconds a call, without gradients, for a few rows at a time, as in a decode.
+"""
+
+import platform
+import time
+
+import torch
+from torch import Tensor, nn
+
+from transformer.decoding import packed
+from transformer.decoding.packed import PackedLinear
+
+SHAPES = [(256, 256), (256, 1024), (256, 10_000), (512, 2048), (512, 10_000)]
+ROWS = (1, 4, 32, 128)
+
+
+def microseconds(layer: nn.Module, x: Tensor) -> float:
+    for _ in range(3):
+        layer(x)
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < 0.1:
+        layer(x)
+        count += 1
+    return 1e6 * (time.perf_counter() - start) / count
+
+
+def main() -> None:
+    packed.FEW_ROWS = 1
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{'shape':>14}  rows   plain  packed  bfloat16")
+    with torch.no_grad():
+        for inputs, outputs in SHAPES:
+            layer = nn.Linear(inputs, outputs)
+            layers = (layer, PackedLinear(layer), PackedLinear(layer, torch.bfloat16))
+            for rows in ROWS:
+                x = torch.randn(rows, inputs)
+                plain, float32, bfloat16 = (microseconds(each, x) for each in layers)
+                print(
+                    f"{inputs:>5} x {outputs:>6}  {rows:>4}  {plain:>6.0f}  {float32:>6.0f}  {bfloat16:>8.0f}"
+                )
+
+
+if __name__ == "__main__":
+    main()

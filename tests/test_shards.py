@@ -1,0 +1,81 @@
+"""One file, several processes: every line once and in order, whatever the number of processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fixtures_run import tiny_settings
+
+from transformer.cli.shards import join
+from transformer.data.toyland import generate
+
+ROOT = Path(__file__).parents[1]
+
+
+def translate_file(run: Path, source: Path, output: Path, processes: int, *options: str) -> str:
+    """What it wrote on standard error."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "--"]
+    done = subprocess.run(
+        [
+            *(sys.executable, *(launcher if processes > 1 else ["-m"]), "transformer", "translate"),
+            *("--run", str(run), "--input", str(source), "--output", str(output), "--device", "cpu"),
+            *options,
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return "" if done.returncode == 0 else done.stderr or "failed"
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("lines", [0, 1, 6, 7])
+def test_parts_are_joined_in_order(tmp_path, processes, lines):
+    chunks = [[b"%d\n" % line for line in range(lines)][start : start + 2] for start in range(0, lines, 2)]
+    parts = [tmp_path / str(rank) for rank in range(processes)]
+    for rank, part in enumerate(parts):
+        part.write_bytes(b"".join(b"".join(chunk) for chunk in chunks[rank::processes]))
+    join(parts, tmp_path / "whole", 2)
+    assert (tmp_path / "whole").read_bytes() == b"".join(b"".join(chunk) for chunk in chunks)
+
+
+def check(run: Path, folder: Path, count: int, processes: list[int], *options: str) -> None:
+    source = folder / "source"
+    source.write_text(
+        "".join(f"{example.source}\n" for example in generate("train", count)), encoding="utf-8"
+    )
+    outputs = {}
+    for number in [1, *processes]:
+        output = folder / f"output-{number}"
+        assert translate_file(run, source, output, number, *options) == ""
+        outputs[number] = output.read_bytes()
+    assert len(outputs[1].splitlines()) == count
+    assert all(output == outputs[1] for output in outputs.values())
+    assert len(list(folder.iterdir())) == 2 + len(processes)  # no parts are left
+
+
+def test_two_processes_write_what_one_writes(tiny_run, tmp_path):
+    check(tiny_run, tmp_path, 50, [2], "--buffer", "8", "--scores")
+
+
+def test_a_bad_line_leaves_no_output(tiny_run, tmp_path):
+    (tmp_path / "source").write_bytes(b"the clock\nthe \xffcat\n")
+    error = translate_file(tiny_run, tmp_path / "source", tmp_path / "output", 1)
+    assert error.startswith("transformer translate: error: ")
+    assert "line 2: invalid UTF-8 at byte 5" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.slow
+def test_two_and_four_processes_share_200_000_lines(tmp_path_factory):
+    from dataclasses import replace
+
+    from transformer.recipe import train
+
+    folder = tmp_path_factory.mktemp("shards")
+    settings = tiny_settings(folder / "run", max_steps=2)
+    run = train(replace(settings, decoding=replace(settings.decoding, max_extra=1)))
+    (folder / "files").mkdir()
+    check(run, folder / "files", 200_000, [2, 4], "--beam-size", "1")

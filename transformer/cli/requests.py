@@ -1,0 +1,79 @@
+"""What `transformer translate` is asked for: lines of text or JSON, with or without a prefix."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
+from typing import Any, NamedTuple, TypeVar
+
+from jsonargparse import Namespace
+
+from transformer.data.text import CorpusError, read_lines
+
+Item = TypeVar("Item")
+
+
+class Request(NamedTuple):
+    """One line of the input."""
+
+    source: str
+    prefix: str
+    fields: dict[str, Any]
+    """Everything in a JSON line; it is written back."""
+
+
+def read_requests(lines: Iterable[str], options: Namespace) -> Iterator[Request]:
+    if options.json:
+        yield from (read_json(line, number) for number, line in enumerate(lines, start=1))
+    elif options.prefixes:
+        for number, (line, prefix) in enumerate(zip_longest(lines, read_lines(options.prefixes)), start=1):
+            if line is None or prefix is None:
+                shorter = "the input" if line is None else options.prefixes
+                raise CorpusError(
+                    f"{shorter} ends before line {number}; give a prefix, or a blank, for each line"
+                )
+            yield Request(line, prefix, {})
+    else:
+        yield from (Request(line, "", {}) for line in lines)
+
+
+def read_json(line: str, number: int) -> Request:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"line {number} is not JSON: {error}") from None
+    if not isinstance(fields, dict) or not isinstance(fields.get("source"), str):
+        raise CorpusError(f'line {number} is not a JSON object with a text "source"')
+    if not isinstance(fields.get("prefix", ""), str):
+        raise CorpusError(f'line {number}: "prefix" is not a text')
+    return Request(fields["source"], fields.get("prefix", ""), fields)
+
+
+def prompted(lines: Iterable[str]) -> Iterator[str]:
+    """Ask for each line on standard error, so that standard output holds translations alone."""
+    remaining = iter(lines)
+    while True:
+        print("> ", end="", file=sys.stderr, flush=True)
+        line = next(remaining, None)
+        if line is None:
+            print(file=sys.stderr)
+            return
+        yield line
+
+
+def in_chunks(lines: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The lines in lists of `size`; where reading fails, what was read before comes first."""
+    chunk: list[Item] = []
+    failure = None
+    try:
+        for line in lines:
+            chunk.append(line)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+    except CorpusError as error:
+        failure = error
+    if chunk:
+        yield chunk
+    if failure is not None:
+        raise failure

@@ -1,0 +1,59 @@
+"""`transformer score`: what a model thinks of given translations."""
+
+import json
+import sys
+
+from transformer.cli.lines import add_line_options, standard_input, write_row
+from transformer.data.text import CorpusError
+from transformer.settings.parser import command_parser
+
+DESCRIPTION = """Read lines SOURCE<TAB>TARGET and write for each log P(target | source): natural logarithms,
+summed over the target's tokens and its end; `transformer translate --alpha 0 --scores` writes the same."""
+
+
+def run(arguments: list[str], prog: str) -> None:
+    parser = command_parser(prog, DESCRIPTION)
+    add_line_options(parser)
+    parser.add_argument("--tokens", action="store_true", help="a tab and each token's own after the sum")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help='a JSON object a line, with "source" and "target"; "score" and "token_scores" join its fields',
+    )
+    options = parser.parse_args(arguments)
+    from transformer.decoding.translator import Translator
+
+    translator = Translator.from_pretrained(options.run, device=options.device)
+    number = 1
+    for chunk in standard_input(options):
+        records = [read(line, number + place, options.json) for place, line in enumerate(chunk)]
+        sources, targets = ([record[side] for record in records] for side in ("source", "target"))
+        for record, score in zip(records, translator.score(sources, targets, first_line=number), strict=True):
+            if options.json:
+                write_row(
+                    json.dumps(
+                        record | {"score": score.total, "token_scores": score.tokens}, ensure_ascii=False
+                    )
+                )
+            else:
+                tokens = [" ".join(f"{value:.4f}" for value in score.tokens)] if options.tokens else []
+                write_row(f"{score.total:.4f}", *tokens)
+        sys.stdout.buffer.flush()
+        number += len(chunk)
+
+
+def read(line: str, number: int, is_json: bool) -> dict[str, str]:
+    if not is_json:
+        source, tab, target = line.partition("\t")
+        if not tab:
+            raise CorpusError(f"line {number} has no tab; write SOURCE<TAB>TARGET")
+        return {"source": source, "target": target}
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"line {number} is not JSON: {error}") from None
+    if not isinstance(record, dict) or not all(
+        isinstance(record.get(side), str) for side in ("source", "target")
+    ):
+        raise CorpusError(f'line {number} is not a JSON object with texts "source" and "target"')
+    return record

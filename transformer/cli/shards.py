@@ -1,0 +1,104 @@
+"""Several processes, on one machine or more, that share the lines of a file: `torchrun … -m transformer …`.
+
+Process r of n works on every n-th chunk, from chunk r on, and writes its results beside the output, which all
+machines must see. When all are done, the first puts the parts together in order.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from transformer.checkpoint import UNFINISHED
+
+Chunk = TypeVar("Chunk")
+
+
+class Process(NamedTuple):
+    """One of `processes` that work together, and what it computes on."""
+
+    rank: int
+    processes: int
+    device: str
+
+
+def process(device: str) -> Process:
+    """Which of how many this one is, and its device: with several GPUs, one each."""
+    rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if count > 1:
+        import torch
+
+        if device == "auto" and torch.cuda.is_available():
+            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return Process(rank, count, device)
+
+
+def write_shared(
+    output: Path,
+    chunks: Iterable[Chunk],
+    work: Callable[[int, Chunk], bytes],
+    lines_per_chunk: int,
+    rank: int,
+    count: int,
+) -> None:
+    """Write what `work` makes of each numbered chunk to `output`, in order, whole or not at all.
+
+    A chunk makes `lines_per_chunk` lines, the last one perhaps fewer.
+    """
+    parts = [output.with_name(f"{UNFINISHED}{output.name}-{number}") for number in range(count)]
+    try:
+        with parts[rank].open("wb") as part:
+            for number, chunk in enumerate(chunks):
+                if number % count == rank:
+                    part.write(work(number, chunk))
+        with Meeting(count) as meeting:
+            meeting.wait()
+            if rank == 0:
+                whole = output.with_name(UNFINISHED + output.name)
+                join(parts, whole, lines_per_chunk)
+                whole.replace(output)
+            meeting.wait()
+    finally:
+        parts[rank].unlink(missing_ok=True)
+
+
+def join(parts: list[Path], whole: Path, lines_per_chunk: int) -> None:
+    """Take a chunk's lines from each part in turn, until one has none left."""
+    streams = [part.open("rb") for part in parts]
+    try:
+        with whole.open("wb") as file:
+            number = 0
+            while lines := list(islice(streams[number % len(streams)], lines_per_chunk)):
+                file.writelines(lines)
+                number += 1
+    finally:
+        for stream in streams:
+            stream.close()
+
+
+class Meeting:
+    """Where all processes wait for each other; a single one need not."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __enter__(self) -> "Meeting":
+        if self.count > 1:
+            import torch.distributed
+
+            torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
+        return self
+
+    def wait(self) -> None:
+        if self.count > 1:
+            import torch.distributed
+
+            torch.distributed.barrier()
+
+    def __exit__(self, *error: object) -> None:
+        if self.count > 1:
+            import torch.distributed
+
+            torch.distributed.destroy_process_group()

@@ -1,0 +1,88 @@
+"""Which source word each word of a translation was made from, read off the attention to the source.
+
+Words are what blanks separate. A word of the translation is aligned with the source word that gets most of
+its pieces' attention: the mean over the heads of the decoder's last layers.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from transformer.data.tokenizer import EOS_ID, Tokenizer
+from transformer.decoding.scoring import batches_of_pairs, right_padded, with_bos
+from transformer.model.attention import record_attention
+
+Alignment = list[tuple[int, int]]
+"""(source word, target word), counted from 0, in order."""
+
+
+def pharaoh(alignment: Alignment) -> str:
+    """`0-0 1-2`, the format that alignment tools read."""
+    return " ".join(f"{source}-{target}" for source, target in alignment)
+
+
+@torch.no_grad()
+def align(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    sources: Sequence[list[int]],
+    targets: Sequence[list[int]],
+    *,
+    layers: int = 2,
+    batch_tokens: int = 4096,
+) -> list[Alignment]:
+    """The alignment of each pair; `sources` end with EOS, `targets` have neither BOS nor EOS.
+
+    `layers` counts from the decoder's end; `benchmarks/alignment.py` compares.
+    """
+    alignments: list[Alignment] = [[]] * len(sources)
+    for batch in batches_of_pairs(sources, targets, batch_tokens):
+        rows = [row for row in batch if sources[row]]  # not the blank lines
+        if not rows:
+            continue
+        src_tokens = right_padded([sources[row] for row in rows])
+        tgt_tokens = right_padded([[*targets[row], EOS_ID] for row in rows])
+        attention = cross_attention(model, src_tokens, tgt_tokens)[-layers:].mean(dim=(0, 2)).cpu()
+        for row, weights in zip(rows, attention, strict=True):
+            source, target = (words_of(tokenizer, ids) for ids in (sources[row][:-1], targets[row]))
+            alignments[row] = best_words(weights[: len(target), : len(source)], source, target)
+    return alignments
+
+
+def cross_attention(
+    model: nn.Module, src_tokens: Tensor, tgt_tokens: Tensor
+) -> Float[Tensor, "layers batch heads target source"]:
+    """The attention of each decoder layer where each target token is predicted."""
+    device = next(model.parameters()).device
+    with record_attention(model) as recorded:
+        model(src_tokens.to(device), with_bos(model, tgt_tokens).to(device))
+    found = [weights for name, weights in recorded.items() if name.endswith("cross_attention")]
+    if not found:
+        raise ValueError("the model has no module called cross_attention to read an alignment from")
+    return torch.stack(found)
+
+
+def words_of(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
+    """The number of the word that each token ends in."""
+    texts = tokenizer.decode([ids[: end + 1] for end in range(len(ids))])
+    return [max(0, sum(map(bool, text.split(" "))) - 1) for text in texts]
+
+
+def best_words(
+    weights: Float[Tensor, "target source"], source: Sequence[int], target: Sequence[int]
+) -> Alignment:
+    """One source word for each target word."""
+    if not source or not target:
+        return []
+    by_word = torch.zeros(max(target) + 1, max(source) + 1)
+    for row, word in zip(weights, target, strict=True):
+        by_word[word].index_add_(0, torch.tensor(source), row)
+    return sorted((int(best), word) for word, best in enumerate(by_word.argmax(dim=1).tolist()))
+
+
+def alignment_error_rate(found: Sequence[Alignment], gold: Sequence[Alignment]) -> float:
+    """1 - 2 |A ∩ G| / (|A| + |G|) over all sentences (Och and Ney 2003, all links sure): 0 is perfect."""
+    common = sum(len(set(ours) & set(right)) for ours, right in zip(found, gold, strict=True))
+    return 1 - 2 * common / (sum(map(len, found)) + sum(map(len, gold)))

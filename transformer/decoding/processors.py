@@ -1,0 +1,77 @@
+"""What a search may be asked to do: each processor changes the log-probabilities of a step, and they combine.
+
+Each is a `Processor` of `decoding/search.py`. They only take tokens away, so the score of an output stays the
+model's own log-probability of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from transformer.decoding.search import Processor
+
+LogProbs = Float[Tensor, "hypotheses vocabulary"]
+Tokens = Int[Tensor, "hypotheses length"]
+Rows = Int[Tensor, " hypotheses"]
+
+
+@dataclass(frozen=True)
+class MinLength:
+    """No EOS before it is token number `min_length`: it counts EOS, as `max_length` does."""
+
+    min_length: int
+    eos_id: int
+
+    def __call__(self, log_probs: LogProbs, tokens: Tokens, rows: Rows) -> LogProbs:  # noqa: ARG002
+        if tokens.shape[1] + 1 < self.min_length:
+            log_probs[:, self.eos_id] = -torch.inf
+        return log_probs
+
+
+@dataclass(frozen=True)
+class NoRepeat:
+    """No sequence of `size` tokens stands twice in an output."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"no-repeat size is {self.size}; it must be at least 1")
+
+    def __call__(self, log_probs: LogProbs, tokens: Tokens, rows: Rows) -> LogProbs:  # noqa: ARG002
+        if tokens.shape[1] < self.size:
+            return log_probs
+        windows = tokens.unfold(1, self.size, 1)  # (n, places, size)
+        newest = tokens[:, None, tokens.shape[1] - self.size + 1 :]
+        would_repeat = (windows[:, :, :-1] == newest).all(dim=2)
+        penalties = torch.zeros_like(would_repeat, dtype=log_probs.dtype)
+        penalties.masked_fill_(would_repeat, -torch.inf)
+        return log_probs.scatter_add(1, windows[:, :, -1], penalties)
+
+
+class ForcedPrefix:
+    """Outputs start with given tokens, of which each row of the batch has its own, perhaps none.
+
+    Inside its prefix a row listens to no other processor; behind it, to those in `then`.
+    """
+
+    def __init__(self, prefixes: Sequence[Sequence[int]], then: Sequence[Processor] = ()) -> None:
+        rows = [torch.tensor(prefix, dtype=torch.int64) for prefix in prefixes]
+        self.tokens = pad_sequence(rows, batch_first=True, padding_value=-1)
+        self.then = then
+
+    def __call__(self, log_probs: LogProbs, tokens: Tokens, rows: Rows) -> LogProbs:
+        place = tokens.shape[1]
+        changed = log_probs.clone()
+        for processor in self.then:
+            changed = processor(changed, tokens, rows)
+        if place >= self.tokens.shape[1]:
+            return changed
+        forced = self.tokens.to(rows.device)[rows, place][:, None]  # -1: this row is behind its prefix
+        token = forced.clamp(min=0)
+        alone = torch.full_like(log_probs, -torch.inf).scatter(1, token, log_probs.gather(1, token))
+        return torch.where(forced >= 0, alone, changed)

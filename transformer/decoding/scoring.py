@@ -1,0 +1,63 @@
+"""What a model thinks of a translation that it is given: forced decoding."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from transformer.data.tokenizer import EOS_ID
+
+
+class Score(NamedTuple):
+    """log P(target | source), natural, EOS included, and its terms token by token."""
+
+    total: float
+    tokens: list[float]
+
+
+@torch.no_grad()
+def score_pairs(
+    model: nn.Module, sources: Sequence[list[int]], targets: Sequence[list[int]], *, batch_tokens: int
+) -> list[Score]:
+    """The score of each pair; `sources` end with EOS, `targets` have neither BOS nor EOS."""
+    scores = [Score(0.0, [])] * len(sources)
+    for rows in batches_of_pairs(sources, targets, batch_tokens):
+        ended = [[*targets[row], EOS_ID] for row in rows]
+        src_tokens, wanted = right_padded([sources[row] for row in rows]), right_padded(ended)
+        log_probs = forced_log_probs(model, src_tokens, wanted).tolist()
+        for row, target, values in zip(rows, ended, log_probs, strict=True):
+            values = values[: len(target)]
+            scores[row] = Score(sum(values), values)
+    return scores
+
+
+def forced_log_probs(model: nn.Module, src_tokens: Tensor, tgt_tokens: Tensor) -> Tensor:
+    """(B, T): the log-probability of each of `tgt_tokens` (B, T), which lack BOS, after those before it."""
+    device = next(model.parameters()).device
+    src_tokens, tgt_tokens = src_tokens.to(device), tgt_tokens.to(device)
+    log_probs = model(src_tokens, with_bos(model, tgt_tokens)).float().log_softmax(dim=-1)
+    return log_probs.gather(2, tgt_tokens[:, :, None])[:, :, 0]
+
+
+def with_bos(model: nn.Module, tgt_tokens: Tensor) -> Tensor:
+    """What the decoder reads to predict each of `tgt_tokens`."""
+    bos = torch.full_like(tgt_tokens[:, :1], model.bos_id)  # type: ignore[arg-type]
+    return torch.cat((bos, tgt_tokens[:, :-1]), dim=1)
+
+
+def batches_of_pairs(
+    sources: Sequence[list[int]], targets: Sequence[list[int]], batch_tokens: int
+) -> Iterator[list[int]]:
+    """Row numbers, the longest pairs first, of at most `batch_tokens` tokens a side, padding included."""
+    widths = [max(len(source), len(target) + 1) for source, target in zip(sources, targets, strict=True)]
+    rows = sorted(range(len(widths)), key=lambda row: -widths[row])
+    while rows:
+        size = max(1, batch_tokens // widths[rows[0]])
+        yield rows[:size]
+        rows = rows[size:]
+
+
+def right_padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    return pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True)
