@@ -17,6 +17,7 @@ from transformer.checkpoint import (
     FORMAT_VERSION,
     MANIFEST,
     MODEL,
+    OPTIMIZER,
     STATE,
     CheckpointError,
     Run,
@@ -238,6 +239,17 @@ def test_a_missing_or_cut_file_is_noticed(run, name, damage):
     with pytest.raises(CheckpointError, match="damaged") as error:
         read_manifest(run.checkpoint(1))
     assert name in str(error.value)
+
+
+def test_what_stays_unread_need_not_be_sound_but_all_else_must(copied_run):
+    folder = Run(copied_run).marked("best")
+    (folder / OPTIMIZER).write_bytes(b"x")
+    Translator.from_pretrained(copied_run, device="cpu")
+    with pytest.raises(CheckpointError, match="missing or damaged"):
+        read_manifest(folder)
+    (folder / MODEL).write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="missing or damaged"):
+        Translator.from_pretrained(copied_run, device="cpu")
 
 
 def test_a_newer_format_is_named_even_if_it_looks_otherwise(run):

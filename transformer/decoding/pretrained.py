@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from transformer.checkpoint import CheckpointError, Run, find_run, load_model, read_manifest
+from transformer.checkpoint import OPTIMIZER, CheckpointError, Run, find_run, load_model, read_manifest
 from transformer.config import ModelConfig, Settings, TaskName
 from transformer.data.tokenizer import Tokenizer, load_tokenizer
 from transformer.hardware import choose_device
@@ -44,7 +44,7 @@ def open_run(path: str | Path, *, task: TaskName) -> OpenedRun:
     if settings.trained_task != task:
         raise CheckpointError(f"{path}: trained for {settings.trained_task}; {task} is needed here")
     tokenizer = load_tokenizer(run.tokenizer)
-    if read_manifest(checkpoint)["tokenizer"] != tokenizer.digest:
+    if read_manifest(checkpoint, unread=[OPTIMIZER])["tokenizer"] != tokenizer.digest:
         raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {checkpoint} was trained with")
     return OpenedRun(checkpoint, tokenizer, settings)
 
