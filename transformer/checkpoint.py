@@ -214,7 +214,7 @@ def file_hash(path: Path) -> str:
 
 
 def read_manifest(folder: Path, *, unread: Collection[str] = ()) -> dict[str, Any]:
-    """The manifest of a checkpoint whose every file, but those that stay `unread`, has the hash it records."""
+    """The manifest of a checkpoint whose files, but those that stay `unread`, have the hashes it records."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version = manifest["format_version"]
