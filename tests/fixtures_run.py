@@ -1,5 +1,6 @@
 """Runs of a tiny model, trained for a moment: enough for every law about files, lines and commands."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +30,9 @@ def tiny_settings(output: Path, *, data: dict[str, Any] | None = None, **trainin
         training=TrainingConfig(**{**loop, **training}),
         decoding=DecodingConfig(beam_size=2, max_extra=4),
     )
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of a run's log that tell of this kind of event."""
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [entry for entry in entries if entry["event"] == kind]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures_run import tiny_settings
+from fixtures_run import events, tiny_settings
 from safetensors.torch import save_file
 
 import transformer.checkpoint as checkpoint
@@ -33,11 +33,6 @@ from transformer.model.build import build_model
 from transformer.recipe import dry_run, train
 from transformer.training.finite import DivergedError, require_finite
 from transformer.training.interruption import EXIT_CODE, TrainingStopped, stop_requests
-
-
-def events(run: Run, kind: str) -> list[dict]:
-    entries = [json.loads(line) for line in run.log.read_text().splitlines()]
-    return [entry for entry in entries if entry["event"] == kind]
 
 
 def assert_equal_end(ours: Run, theirs: Run) -> None:
@@ -182,7 +177,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(settings, strai
     said: list[str] = []
     train(replace(settings, output=str(run.path)), resume=True, say=said.append)
     assert "its hash is not the one in manifest.json; looking for the checkpoint before" in said[0]
-    assert events(run, "resume")[-1]["step"] == 5
+    assert events(run.path, "resume")[-1]["step"] == 5
     assert_equal_end(run, straight)
 
 
@@ -299,8 +294,8 @@ def test_a_disk_that_cannot_be_written_does_not_stop_the_training(
 ):
     failing(monkeypatch, {2, 3}, error)
     run = Run(train(replace(settings, output=str(tmp_path / "run"))))
-    assert [entry["step"] for entry in events(run, "save_failed")] == [2, 3]
-    assert [entry["step"] for entry in events(run, "save")] == [1, 4, 5, 6]
+    assert [entry["step"] for entry in events(run.path, "save_failed")] == [2, 3]
+    assert [entry["step"] for entry in events(run.path, "save")] == [1, 4, 5, 6]
     assert f"update 2: no checkpoint could be written ([Errno {error}]" in capsys.readouterr().err
     assert not list(run.path.rglob(".unfinished*step*"))
     assert_equal_end(run, straight)
@@ -310,7 +305,7 @@ def test_the_next_occasion_is_taken_after_a_failure(settings, tmp_path, monkeypa
     failing(monkeypatch, {2}, errno.ENOSPC)
     later = replace(settings.training, save_every=2, valid_every=100)
     run = Run(train(replace(settings, output=str(tmp_path / "run"), training=later)))
-    assert [entry["step"] for entry in events(run, "save")] == [3, 4, 6]
+    assert [entry["step"] for entry in events(run.path, "save")] == [3, 4, 6]
 
 
 def test_a_disk_that_stays_full_to_the_end_is_an_error(settings, tmp_path, monkeypatch):
@@ -318,7 +313,7 @@ def test_a_disk_that_stays_full_to_the_end_is_an_error(settings, tmp_path, monke
     monkeypatch.setattr("transformer.training.saving.LAST_TRIES", (0.0, 0.0))
     with pytest.raises(OSError, match="No space left on device"):
         train(replace(settings, output=str(tmp_path / "run")))
-    assert len(events(Run(tmp_path / "run"), "save_failed")) == 5 + 3
+    assert len(events(tmp_path / "run", "save_failed")) == 5 + 3
 
 
 # Signals
@@ -347,7 +342,7 @@ def test_a_signal_finishes_the_update_saves_and_leaves(settings, straight, tmp_p
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
     run = Run(tmp_path / "run")
     assert run.marked("last") == run.checkpoint(3)
-    assert [entry["step"] for entry in events(run, "stop")] == [3]
+    assert [entry["step"] for entry in events(run.path, "stop")] == [3]
     train(ours, resume=True)
     assert_equal_end(run, straight)
 
@@ -401,9 +396,9 @@ def breaking(monkeypatch, steps: set[int]) -> list[list[int]]:
 def test_an_update_that_is_no_number_is_skipped_and_reported(settings, tmp_path, monkeypatch, capsys):
     breaking(monkeypatch, {2, 3})
     run = Run(train(replace(settings, output=str(tmp_path / "run"))))
-    assert [entry["step"] for entry in events(run, "skip")] == [2, 3]
+    assert [entry["step"] for entry in events(run.path, "skip")] == [2, 3]
     assert "update 2 was skipped: its loss or gradient is not finite" in capsys.readouterr().err
-    losses = {entry["step"]: entry["loss"] for entry in events(run, "train")}
+    losses = {entry["step"]: entry["loss"] for entry in events(run.path, "train")}
     assert losses[2] is losses[3] is None
     assert losses[4] > 0
     assert {
@@ -481,7 +476,7 @@ def test_patience_stops_early_and_the_best_is_by_the_named_metric(settings, tmp_
     run = Run(train(replace(settings, output=str(tmp_path / "run"), training=chosen)))
     assert run.marked("last") == run.checkpoint(5)
     assert run.marked("best") == run.checkpoint(2)
-    assert [entry["step"] for entry in events(run, "early_stop")] == [5]
+    assert [entry["step"] for entry in events(run.path, "early_stop")] == [5]
     train(replace(settings, output=str(run.path), training=chosen), resume=True)  # it stays stopped
     assert run.marked("last") == run.checkpoint(5)
 
@@ -492,7 +487,7 @@ def test_the_clock_asks_for_checkpoints_too(settings, tmp_path, monkeypatch):
     monkeypatch.setattr("transformer.training.saving.time.monotonic", lambda: next(now))
     by_clock = replace(settings.training, save_every=100, save_minutes=2.5, valid_every=100, keep=9)
     run = Run(train(replace(settings, output=str(tmp_path / "run"), training=by_clock)))
-    assert [entry["step"] for entry in events(run, "save")] == [3, 6]  # a minute each time it looks
+    assert [entry["step"] for entry in events(run.path, "save")] == [3, 6]  # a minute each time it looks
 
 
 # Trying out, fine-tuning, equal runs, TensorBoard
@@ -558,6 +553,6 @@ def test_tensorboard_gets_the_figures_of_the_log(settings, tmp_path):
     board = accumulator.EventAccumulator(str(run.path / "tensorboard"))
     board.Reload()
     scalars = {entry.step: entry.value for entry in board.Scalars("train/loss")}
-    expected = {entry["step"]: entry["loss"] for entry in events(run, "train")}
+    expected = {entry["step"]: entry["loss"] for entry in events(run.path, "train")}
     assert scalars == pytest.approx(expected)
     assert {"valid/loss", "train/rate"} <= set(board.Tags()["scalars"])

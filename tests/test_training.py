@@ -1,6 +1,5 @@
 """A resumed run equals one without a break, and the loop learns."""
 
-import json
 import math
 import random
 import shutil
@@ -10,7 +9,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
-from fixtures_run import tiny_settings
+from fixtures_run import events, tiny_settings
 from helpers import right_padded, tiny_config
 
 import transformer.training.loop as loop
@@ -47,11 +46,6 @@ def stop_before(step: int, monkeypatch) -> None:
         return original(current, *rest)
 
     monkeypatch.setattr(loop, "learning_rate", rate)
-
-
-def events(folder: Path, kind: str) -> list[dict]:
-    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [entry for entry in entries if entry["event"] == kind]
 
 
 def assert_equal_checkpoints(ours: Path, theirs: Path) -> None:
