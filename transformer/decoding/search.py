@@ -139,7 +139,8 @@ def beam_search(
         ended.keep(alive.rows, keep_ended(candidates, beam_size, eos_id))
         alive = keep_alive(alive, candidates, beam_size, eos_id)
         at_limit = limits[alive.rows] == length
-        ended.keep(alive.rows[at_limit], alive.hypotheses(at_limit))
+        if at_limit.any():
+            ended.keep(alive.rows[at_limit], alive.hypotheses(at_limit))
         can_win = alive.highest_score(highest_penalty) > ended.scores[alive.rows, n_best - 1]
         still_open = (~at_limit & ~ended.full(alive.rows) & can_win).nonzero()[:, 0]
         if len(still_open) == 0:
@@ -258,6 +259,8 @@ class Ended:
 
     def keep(self, rows: Int[Tensor, " sentences"], new: Candidates) -> None:
         """Add these hypotheses to their sentences' own, of which the best remain."""
+        if not (new.scores > -torch.inf).any():
+            return  # as in most steps
         beam_size, longest = self.tokens.shape[1:]
         length = new.tokens.shape[2]
         scores = torch.cat((self.scores[rows], new.scores / length_penalty(length, self.alpha)), dim=1)
