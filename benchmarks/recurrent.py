@@ -26,7 +26,7 @@ import torch
 
 import transformer
 from transformer.data.batches import Batch
-from transformer.hardware import autocast, choose_precision, training_attention
+from transformer.hardware import autocast, choose_precision
 from transformer.training.loop import accumulate_gradients, make_optimizer
 from transformer.training.objectives import translation_loss
 
@@ -46,7 +46,7 @@ def make_update(model: torch.nn.Module) -> Callable[[], None]:
 
     def update() -> None:
         model.train()
-        with autocast(CPU, choose_precision("auto", CPU)), training_attention(CPU):
+        with autocast(CPU, choose_precision("auto", CPU)):
             accumulate_gradients(translation_loss, model, [batch], 0.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -26,7 +26,6 @@ from torch import nn
 from training import Variant, make_update
 
 import transformer
-from transformer.hardware import training_attention
 
 CPU = torch.device("cpu")
 MIDDLE = {"length": 32, "width": 128, "layers": 2, "vocabulary": 4_000, "sentences": 32}
@@ -136,8 +135,7 @@ def measure_layers(seconds: float) -> dict[int, list[tuple[float, float]]]:
             x = torch.randn(TOKENS // length, length, width, requires_grad=True)
 
             def step(layer: nn.Module, x: torch.Tensor = x) -> None:
-                with training_attention(CPU):
-                    layer(x).sum().backward()
+                layer(x).sum().backward()
 
             attention, recurrence = (
                 seconds_per_call(lambda layer=layer: step(layer), CPU, seconds=seconds)  # type: ignore[misc]

@@ -35,7 +35,7 @@ import transformer
 from transformer.data.batches import Batch, TokenBatches, tokenize_pairs
 from transformer.data.corpus import load_parallel
 from transformer.data.tokenizer import train_tokenizer
-from transformer.hardware import autocast, choose_device, choose_precision, training_attention
+from transformer.hardware import autocast, choose_device, choose_precision
 from transformer.training.loop import accumulate_gradients, clip_gradients, make_optimizer, take_step
 from transformer.training.objectives import translation_loss
 
@@ -190,7 +190,7 @@ def our_update(
     def update(src_tokens: Tensor, tgt_tokens: Tensor) -> None:
         target_tokens = int((tgt_tokens[:, 1:] != config.pad_id).sum())
         batch = Batch(src_tokens, tgt_tokens, np.arange(len(src_tokens)), target_tokens)
-        with autocast(device, precision), training_attention(device):  # type: ignore[arg-type]
+        with autocast(device, precision):  # type: ignore[arg-type]
             loss = accumulate_gradients(translation_loss, forward, [batch], 0.1)  # type: ignore[arg-type]
         norm = clip_gradients(model, None)
         take_step(optimizer, (loss.total.isfinite() & norm.isfinite()).float())

@@ -14,6 +14,7 @@ from transformer.model.attention import (
     attention_weights,
     record_attention,
 )
+from transformer.model.kernels import fused_attention
 from transformer.model.masks import causal_mask, padding_mask
 
 B, H, T, S, D_K, D_V = 2, 3, 5, 7, 4, 6
@@ -41,12 +42,41 @@ def visible(mask=None, is_causal=False):
 
 
 @pytest.mark.parametrize("arguments", MASKS.values(), ids=MASKS)
-def test_written_out_attention_equals_the_fused_call(arguments):
+def test_written_out_attention_equals_torch(arguments):
     q, k, v = random_qkv()
     fused = F.scaled_dot_product_attention(
         q, k, v, attn_mask=arguments.get("mask"), is_causal=arguments.get("is_causal", False)
     )
     assert_close(attention(q, k, v, **arguments), fused)
+
+
+@pytest.mark.parametrize("needs_gradients", [True, False])
+@pytest.mark.parametrize("arguments", MASKS.values(), ids=MASKS)
+def test_the_kernels_equal_written_out_attention(arguments, needs_gradients):
+    qkv = [part.double().requires_grad_(needs_gradients) for part in random_qkv()]
+    with torch.set_grad_enabled(needs_gradients):
+        found, expected = fused_attention(*qkv, **arguments), attention(*qkv, **arguments)
+    assert found.dtype == torch.float64
+    assert_close(found, expected)
+    if needs_gradients:
+        direction = torch.randn_like(expected)
+        for ours, theirs in zip(
+            torch.autograd.grad(found, qkv, direction),
+            torch.autograd.grad(expected, qkv, direction),
+            strict=True,
+        ):
+            assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("needs_gradients", [True, False])
+def test_the_kernels_drop_weights_and_scale_the_others(needs_gradients):
+    """Uniform weights over 1,000 keys whose values are 1: what is left sums to 1 on average."""
+    q, k, v = torch.zeros(1, 64, 1, 4), torch.zeros(1, 64, 1000, 4), torch.ones(1, 64, 1000, 4)
+    with torch.set_grad_enabled(needs_gradients):
+        kept = fused_attention(q, k, v, dropout=0.25)[0, :, 0, 0] * 750
+    assert_close(kept, kept.round(), atol=1e-3)  # each key that is kept counts 1 / (1000 x 0.75)
+    assert kept.unique().numel() > 8
+    assert_close(kept.mean(), torch.tensor(750.0), atol=750 * 0.01)
 
 
 @pytest.mark.parametrize("arguments", MASKS.values(), ids=MASKS)

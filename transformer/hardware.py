@@ -1,10 +1,9 @@
 """Where and how precisely to compute: from the settings `device` and `precision` to torch's own terms."""
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from transformer.config import Precision
 from transformer.requirements import require_device
@@ -42,12 +41,3 @@ def choose_precision(precision: Precision, device: torch.device) -> Precision:
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Matrix products in `precision`; sums, norms and losses stay float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def training_attention(device: torch.device) -> AbstractContextManager[object]:
-    """The kernels of fused attention that train fastest.
-
-    On a CPU the flash kernel's backward pass takes most of an update at a translation's lengths; with the
-    plain products a whole update is up to 2.6 times faster (`benchmarks/attention_kernels.py`).
-    """
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()

@@ -13,8 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-PAD_ID, EOS_ID = 0, 2
-"""For a model that does not say its own `pad_id` and `eos_id`."""
+PAD_ID, EOS_ID = 0, 2  # of a model that does not say its own
 
 
 @runtime_checkable
@@ -139,8 +138,7 @@ def beam_search(
         ended.keep(alive.rows, keep_ended(candidates, beam_size, eos_id))
         alive = keep_alive(alive, candidates, beam_size, eos_id)
         at_limit = limits[alive.rows] == length
-        if at_limit.any():
-            ended.keep(alive.rows[at_limit], alive.hypotheses(at_limit))
+        ended.keep(alive.rows[at_limit], alive.hypotheses(at_limit))
         can_win = alive.highest_score(highest_penalty) > ended.scores[alive.rows, n_best - 1]
         still_open = (~at_limit & ~ended.full(alive.rows) & can_win).nonzero()[:, 0]
         if len(still_open) == 0:
@@ -261,8 +259,7 @@ class Ended:
         """Add these hypotheses to their sentences' own, of which the best remain."""
         if not (new.scores > -torch.inf).any():
             return  # as in most steps
-        beam_size, longest = self.tokens.shape[1:]
-        length = new.tokens.shape[2]
+        (beam_size, longest), length = self.tokens.shape[1:], new.tokens.shape[2]
         scores = torch.cat((self.scores[rows], new.scores / length_penalty(length, self.alpha)), dim=1)
         tokens = torch.cat((self.tokens[rows], pad(new.tokens, (0, longest - length), value=self.pad_id)), 1)
         lengths = torch.cat((self.lengths[rows], torch.full_like(new.parents, length)), dim=1)

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from transformer.model.kernels import fused_attention
 
 
 def attention_weights(
@@ -45,7 +46,7 @@ def attention(
 ) -> Float[Tensor, "batch heads queries d_v"]:
     """Equation 1 written out: softmax(Q Kᵀ / √d_k) V.
 
-    It documents `F.scaled_dot_product_attention`, which the modules call and the tests hold equal to it.
+    It documents `fused_attention`, which the modules call and the tests hold equal to it.
     """
     return attention_weights(q, k, mask=mask, is_causal=is_causal) @ v
 
@@ -117,9 +118,7 @@ class MultiHeadAttention(nn.Module):
     ) -> Float[Tensor, "batch queries d_model"]:
         q = self.project_q(x, positions)  # (B, H, T, d_k)
         dropout = self.attention_dropout if self.training else 0.0  # the fused call does not look at the mode
-        y = F.scaled_dot_product_attention(
-            q, kv.keys, kv.values, attn_mask=mask, is_causal=is_causal, dropout_p=dropout
-        )
+        y = fused_attention(q, kv.keys, kv.values, mask=mask, is_causal=is_causal, dropout=dropout)
         return self.w_o(self.merge_heads(y))
 
     def weights(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from transformer.model.attention import MultiHeadAttention, attention
 from transformer.model.blocks import DecoderBlock, TransformerBlock
+from transformer.model.kernels import keys_first_attention
 from transformer.model.layers import LAYER_NORM_EPSILON, FeedForward, PostNorm, PreNorm
 from transformer.model.masks import padding_mask
 from transformer.selftest.samples import SOURCE_LENGTHS, TARGET_LENGTHS, randomised, real
@@ -21,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"ReLU": F.relu, "GELU": F.
 
 
 def fused_attention(device: torch.device) -> Iterator[Comparison]:
-    """Equation 1 written out beside `scaled_dot_product_attention`, in every way that we call it."""
+    """Equation 1 written out beside torch's kernel, in every way that we call it, and ours for training."""
     q = torch.randn(3, H, 9, 5, device=device)
     k, v = torch.randn(3, H, 9, 5, device=device), torch.randn(3, H, 9, 7, device=device)
     mask = padding_mask(real(TARGET_LENGTHS).long().to(device), pad_id=0)
@@ -32,6 +33,8 @@ def fused_attention(device: torch.device) -> Iterator[Comparison]:
     ):
         fused = F.scaled_dot_product_attention(q, k, v, attn_mask=hidden, is_causal=is_causal)
         yield Comparison(name, attention(q, k, v, mask=hidden, is_causal=is_causal), fused)
+        ours = keys_first_attention(q, k, v, mask=hidden, is_causal=is_causal)
+        yield Comparison(f"{name}, keys first", ours, fused)
 
 
 def multi_head_attention(device: torch.device) -> Iterator[Comparison]:

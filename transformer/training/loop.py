@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from transformer.checkpoint import Run
 from transformer.config import Precision, TrainingConfig
-from transformer.hardware import autocast, training_attention
+from transformer.hardware import autocast
 from transformer.training.distributed import Group
 from transformer.training.finite import FiniteGuard, first_not_finite
 from transformer.training.interruption import TrainingStopped, stop_requests
@@ -72,7 +72,7 @@ def fit(
     def find_cause(step: int, update: Update) -> str:
         optimizer.zero_grad(set_to_none=True)
         seed_update(seed, step, group.rank)
-        with autocast(device, precision), training_attention(device):
+        with autocast(device, precision):
             smoothing = settings.label_smoothing
             compute = partial(accumulate_gradients, objective, model, update.batches, smoothing)
             return first_not_finite(model, compute)
@@ -94,7 +94,7 @@ def fit(
             seed_update(seed, step, group.rank)
             stops = stops if step < settings.max_steps else 0  # at the end all is done and saved anyway
             with naming_what_is_too_large(update.batches):
-                with autocast(device, precision), training_attention(device):
+                with autocast(device, precision):
                     smoothing = settings.label_smoothing
                     loss = accumulate_gradients(
                         objective, forward, update.batches, smoothing, tokens=tokens, group=group

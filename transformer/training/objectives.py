@@ -14,7 +14,7 @@ from transformer.data.masking import MaskedBatch
 from transformer.data.running_text import TextBatch
 from transformer.data.sentences import LabelledBatch
 
-CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
+CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 """Logits of which the loss is computed at once: what a core's cache holds, and what keeps a GPU busy."""
 
 
@@ -58,17 +58,18 @@ class SmoothedCrossEntropy(torch.autograd.Function):
         elements = CHUNK_ELEMENTS.get(logits.device.type, CHUNK_ELEMENTS["cuda"])
         rows = max(1, elements // vocabulary)
         for part, gold, real in zip(*(torch.split(x, rows) for x in (logits, labels, is_real)), strict=True):
-            scores = part.to(torch.float32, copy=True)
-            highest = scores.amax(dim=1, keepdim=True)
+            scores = part.float()
             expected = (1 - epsilon) * scores.gather(1, gold[:, None])[:, 0] + epsilon * scores.mean(dim=1)
-            exponentials = scores.sub_(highest).exp_()
-            sums = exponentials.sum(dim=1, keepdim=True)
-            total += (((highest + sums.log())[:, 0] - expected) * real).sum()
+            probabilities = scores.softmax(dim=1)  # up to `one`: this kernel is fast, but adds inexactly
+            one = probabilities.sum(dim=1, keepdim=True)
+            # log Σ exp of the scores, from the largest probability, which is at least 1 / V
+            log_sums = scores.amax(dim=1) - (probabilities.amax(dim=1) / one[:, 0]).log()
+            total += ((log_sums - expected) * real).sum()
             if context.needs_input_grad[0]:
                 # The gradient is the model's distribution minus the smoothed one.
-                gradient = exponentials.div_(sums).sub_(epsilon / vocabulary)
-                gradient.scatter_add_(1, gold[:, None], (epsilon - 1) * torch.ones_like(sums))
-                part.copy_(gradient.mul_(real[:, None]))
+                gradient = probabilities.sub_(epsilon / vocabulary * one)
+                gradient.scatter_add_(1, gold[:, None], (epsilon - 1) * one)
+                part.copy_(gradient.mul_(real[:, None] / one))
         if context.needs_input_grad[0]:
             context.gradient = logits
         return total

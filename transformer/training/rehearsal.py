@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from transformer.config import Precision, TrainingConfig
-from transformer.hardware import autocast, training_attention
+from transformer.hardware import autocast
 from transformer.training.loop import (
     accumulate_gradients,
     clip_gradients,
@@ -60,7 +60,7 @@ def rehearse(
         set_learning_rate(optimizer, learning_rate(state.step, d_model, settings))
         seed_update(0, state.step, 0)
         with naming_what_is_too_large(batches):
-            with autocast(device, precision), training_attention(device):
+            with autocast(device, precision):
                 loss = accumulate_gradients(objective, forward, batches, settings.label_smoothing)
             norm = clip_gradients(model, settings.max_norm)
             take_step(optimizer, torch.isfinite(norm).float())

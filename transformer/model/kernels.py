@@ -1,0 +1,57 @@
+"""Equation 1 by whatever computes it fastest where it runs; `attention` says what it means."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def fused_attention(
+    q: Float[Tensor, "batch heads queries d_k"],
+    k: Float[Tensor, "batch heads keys d_k"],
+    v: Float[Tensor, "batch heads keys d_v"],
+    *,
+    mask: Bool[Tensor, "#batch #heads #queries #keys"] | None = None,
+    is_causal: bool = False,
+    dropout: float = 0.0,
+) -> Float[Tensor, "batch heads queries d_v"]:
+    """`attention`, with dropout of the weights.
+
+    Torch's kernel, but where a CPU needs gradients: its backward pass there takes several times as long as
+    the plain products (`benchmarks/attention_kernels.py`).
+    """
+    if q.device.type == "cpu" and torch.is_grad_enabled():
+        return keys_first_attention(q, k, v, mask=mask, is_causal=is_causal, dropout=dropout)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal, dropout_p=dropout)
+
+
+def keys_first_attention(
+    q: Float[Tensor, "batch heads queries d_k"],
+    k: Float[Tensor, "batch heads keys d_k"],
+    v: Float[Tensor, "batch heads keys d_v"],
+    *,
+    mask: Bool[Tensor, "#batch #heads #queries #keys"] | None = None,
+    is_causal: bool = False,
+    dropout: float = 0.0,
+) -> Float[Tensor, "batch heads queries d_v"]:
+    """The plain products, with the scores as keys x queries.
+
+    A softmax over rows of fewer than 16 keys takes a CPU ten times as long as one over columns, which it
+    computes side by side.
+    """
+    scores = k @ (q / math.sqrt(q.shape[-1])).transpose(-2, -1)  # (B, H, S, T)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    if is_causal:
+        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril(-1)
+        scores = scores + minus_infinity(hidden)
+    if mask is not None:
+        scores = scores + minus_infinity(~mask.transpose(-2, -1))
+    weights = F.dropout(scores.softmax(dim=-2), dropout)
+    return weights.transpose(-2, -1).to(v.dtype) @ v
+
+
+def minus_infinity(hidden: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """-inf where `hidden`, else 0: to add it costs less, in both directions, than to fill with it."""
+    return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -math.inf)
