@@ -163,5 +163,5 @@ class ModelBuilder:
 
 
 @torch.no_grad()
-def scale(weight: nn.Parameter, factor: float) -> None:
+def scale(weight: Tensor, factor: float) -> None:
     weight.mul_(factor)
