@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -50,13 +50,19 @@ class BagOfWords(nn.Module):
 
 
 class Entry(NamedTuple):
-    """A model and its rate, each at the best of those that were tried on the validation text."""
+    """A model, and what of its training was chosen for it alone, on the validation text."""
 
     build: Callable[[ModelConfig], nn.Module]
-    rate_scale: float
+    training: dict[str, Any]
 
 
-MODELS = {"transformer": Entry(transformer.build_model, 2.0), "word_embeddings": Entry(BagOfWords, 3.0)}
+MODELS = {
+    "transformer": Entry(transformer.build_model, {}),
+    "word_embeddings": Entry(BagOfWords, {"rate_scale": 3.0}),
+    "word_embeddings_own_loss": Entry(
+        BagOfWords, {"rate_scale": 3.0, "label_smoothing": 0.0, "temperature": 0.1}
+    ),
+}
 
 
 def answered(embedder: Embedder, data: Path, part: str, source: str, target: str) -> NDArray[np.bool_]:
@@ -80,7 +86,7 @@ def answered(embedder: Embedder, data: Path, part: str, source: str, target: str
 
 def measure(name: str, data: Path, part: str, output: Path, seed: int) -> NDArray[np.bool_]:
     """(directions, distractors, queries) of one model, which is trained if it is not there."""
-    build, rate_scale = MODELS[name]
+    build, training = MODELS[name]
     settings = transformer.load_settings(ROOT / "configs" / "multi30k_embeddings.yaml")
     files = {"train": f"{data}/multi30k/train", "valid": f"{data}/multi30k/val"}
     settings = replace(
@@ -88,7 +94,7 @@ def measure(name: str, data: Path, part: str, output: Path, seed: int) -> NDArra
         output=str(output / f"{name}_{seed}"),
         seed=seed,
         data=replace(settings.data, **files),
-        training=replace(settings.training, rate_scale=rate_scale),
+        training=replace(settings.training, **training),
     )
     started = time.perf_counter()
     run = transformer.train(settings, build=build, resume=True)
@@ -97,22 +103,20 @@ def measure(name: str, data: Path, part: str, output: Path, seed: int) -> NDArra
     parameters = sum(parameter.numel() for parameter in embedder.model.parameters())
     both = np.stack([answered(embedder, data, part, *way) for way in (("en", "de"), ("de", "en"))])
     figures = "".join(f"{100 * share:>8.1f} %" for share in both.mean(axis=2).flatten())
-    print(f"{name:<18}{seed:>5}{parameters:>13,}{seconds:>9.0f}{figures}", flush=True)
+    print(f"{name:<26}{seed:>5}{parameters:>13,}{seconds:>9.0f}{figures}", flush=True)
     return both
 
 
-def report(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> None:
-    """Both are (seeds, directions, distractors, queries), of the Transformer and of the word embeddings."""
-    print(
-        "\nmean of both directions     Transformer   word embeddings        difference   answered by only one"
-    )
+def report(name: str, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> None:
+    """Both are (seeds, directions, distractors, queries), of the Transformer and of the model `name`."""
+    print(f"\nboth directions: the Transformer, {name}, difference, queries that only one answers")
     for number, count in enumerate(DISTRACTORS):
         mine, other = ours[:, :, number], theirs[:, :, number]
         values = [100 * side.mean(axis=(1, 2)) for side in (mine, other)]
         columns = "".join(f"{with_interval(value):>18}" for value in (*values, values[0] - values[1]))
         only = [int(np.sum(mine & ~other)), int(np.sum(other & ~mine))]
         chance = stats.binomtest(only[0], max(1, sum(only))).pvalue
-        print(f"{count:>6,} distractors{columns}{only[0]:>8} : {only[1]} (sign test {chance:.2g})")
+        print(f"{count:>6,} distractors{columns}{only[0]:>8} : {only[1]} (sign test: p = {chance:.2g})")
 
 
 def with_interval(values: NDArray[np.float64]) -> str:
@@ -132,15 +136,16 @@ def main() -> None:
     options = parser.parse_args()
     data = Path(os.environ.get("TRANSFORMER_DATA", "data"))
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(f"{'distractors':<45}{'en -> de':>30}{'de -> en':>30}")
+    print(f"{'distractors':<53}{'en -> de':>30}{'de -> en':>30}")
     columns = "".join(f"{count:>10,}" for count in DISTRACTORS) * 2
-    print(f"{'model':<18}{'seed':>5}{'parameters':>13}{'seconds':>9}{columns}")
-    seeds = range(1, options.seeds + 1)
-    found = {
-        name: np.stack([measure(name, data, options.part, Path(options.output), seed) for seed in seeds])
-        for name in MODELS
-    }
-    report(found["transformer"], found["word_embeddings"])
+    print(f"{'model':<26}{'seed':>5}{'parameters':>13}{'seconds':>9}{columns}")
+    results: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in MODELS}
+    for seed in range(1, options.seeds + 1):
+        for name, seeds in results.items():
+            seeds.append(measure(name, data, options.part, Path(options.output), seed))
+    ours, *others = ((name, np.stack(seeds)) for name, seeds in results.items())
+    for name, theirs in others:
+        report(name, ours[1], theirs)
 
 
 if __name__ == "__main__":
