@@ -216,6 +216,24 @@ def test_the_three_projections_start_as_one_fused_matrix_would():
     assert ours.std().item() == pytest.approx(fused.std().item(), rel=0.03)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_residual_gain_is_on_what_writes_to_the_residual_sum(kind):
+    def built(gain):
+        torch.manual_seed(5)
+        return build_model(tiny_config(kind=kind, residual_gain=gain)).state_dict()
+
+    plain, scaled = built(1.0), built(0.5)
+    for name, weight in plain.items():
+        writes = name.endswith(("w_o.weight", "w_2.weight"))
+        assert torch.equal(scaled[name], weight * (0.5 if writes else 1.0)), name
+
+
+def test_with_a_residual_gain_of_zero_an_encoder_starts_as_its_embedding():
+    model = build_model(tiny_config(kind="encoder_only", norm="pre", final_norm=False, residual_gain=0.0))
+    tokens = torch.tensor([[5, 6, 7, 2]])
+    assert torch.equal(model(tokens), model.embedding(tokens, torch.arange(4)[None]))
+
+
 def test_biases_start_at_zero_and_norms_as_the_identity():
     model = build_model(tiny_config(attention_bias=True, output_bias=True, tie_embeddings=False, norm="pre"))
     for name, parameter in model.named_parameters():

@@ -65,6 +65,7 @@ REFUSED = [
     (ModelConfig, {"dropout": float("nan")}, "model.dropout is nan"),
     (ModelConfig, {"num_heads": 7}, "model.d_model 512 is not a multiple of model.num_heads 7"),
     (ModelConfig, {"num_heads": 7, "d_k": 3}, "model.d_model 512 is not a multiple of model.num_heads 7"),
+    (ModelConfig, {"residual_gain": -1.0}, "model.residual_gain is -1.0; it must be 0 or more"),
     (ModelConfig, {"d_k": 0}, "model.d_k is 0; it must be null or greater than 0"),
     (ModelConfig, {"d_v": -1}, "model.d_v is -1; it must be null or greater than 0"),
     (

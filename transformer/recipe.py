@@ -50,7 +50,7 @@ TASKS: dict[TaskName, Callable[[Settings], Task]] = {
 
 FREE_AT_START = (
     *("model.vocab_size", "model.output_bias", "model.tie_embeddings", "model.max_positions"),
-    *("model.dropout", "model.attention_dropout", "model.activation_dropout"),
+    *("model.dropout", "model.attention_dropout", "model.activation_dropout", "model.residual_gain"),
 )
 """Settings of the model that need not be those of the run that training starts from; shapes still are."""
 

@@ -40,6 +40,8 @@ class ModelConfig:
     """Whether a pre-norm stack ends in a LayerNorm; a post-norm one ends in its last layer's."""
     norm_epsilon: float = 1e-6
     """What LayerNorm adds to the variance, so that it never divides by 0."""
+    residual_gain: float = 1.0
+    """Factor on the initial W^O and W_2; 0: every sub-layer adds nothing to the residual sum at first."""
     activation: Literal["relu", "gelu", "silu"] = "relu"
     """Non-linearity of the feed-forward network."""
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
@@ -72,6 +74,7 @@ class ModelConfig:
             *("vocab_size", "d_model", "num_heads", "d_ff", "num_layers", "norm_epsilon", "max_positions"),
         )
         require_share(self, "model", "dropout", "attention_dropout", "activation_dropout")
+        require(self.residual_gain >= 0, f"model.residual_gain is {self.residual_gain}; it must be 0 or more")
         if self.d_k is None or self.d_v is None:
             require(
                 self.d_model % self.num_heads == 0,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -138,6 +139,7 @@ class ModelBuilder:
         Embeddings and the projection to the vocabulary: normal, standard deviation d_model^-½, so that
         embeddings × √d_model and logits have unit scale. Other matrices: Glorot uniform; over a fused
         W^Q W^K W^V there, which on the separate matrices here is a gain of 1/√2. Biases: 0.
+        W^O and W_2, which write to the residual sum, are then multiplied by `residual_gain`, 1 by default.
         """
         for module in model.modules():
             if isinstance(module, nn.Linear):
@@ -148,6 +150,9 @@ class ModelBuilder:
             if isinstance(module, MultiHeadAttention):
                 for projection in (module.w_q, module.w_k, module.w_v):
                     nn.init.xavier_uniform_(projection.weight, gain=2**-0.5)
+                scale(module.w_o.weight, self.config.residual_gain)
+            elif isinstance(module, FeedForward):
+                scale(module.w_2.weight, self.config.residual_gain)
         deviation = self.config.d_model**-0.5
         for module in model.modules():
             if isinstance(module, nn.Embedding):
@@ -155,3 +160,8 @@ class ModelBuilder:
         output = getattr(model, "output", None)
         if isinstance(output, nn.Linear) and not self.config.tie_embeddings:
             nn.init.normal_(output.weight, std=deviation)
+
+
+@torch.no_grad()
+def scale(weight: Tensor, factor: float) -> None:
+    weight.mul_(factor)
