@@ -4,6 +4,7 @@ import ast
 import json
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from transformer.checkpoint import (
     write_checkpoint,
 )
 from transformer.decoding.translator import Translator
-from transformer.model.build import build_model
+from transformer.model.build import ModelBuilder, build_model
+from transformer.settings.files import load_settings, save_settings
 from transformer.training.averaging import average_checkpoints
 
 PACKAGE = Path(__file__).parents[1] / "transformer"
@@ -306,6 +308,33 @@ def test_a_file_that_is_no_safetensors_is_refused(model_folder, content):
     ):
         with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be read"):
             read()
+
+
+@pytest.fixture
+def only_without_memory(monkeypatch):
+    """No model is built but on torch's device `meta`, and none of many layers."""
+    original = ModelBuilder.build
+
+    def build(self):
+        assert torch.get_default_device().type == "meta", "this would have taken memory"
+        assert self.config.num_layers <= 2, "this would have taken long"
+        return original(self)
+
+    monkeypatch.setattr(ModelBuilder, "build", build)
+
+
+ABSURD = [("num_layers", 10**9), ("d_model", 10**6), ("d_ff", 10**6), ("d_k", 10**6), ("vocab_size", 10**9)]
+
+
+@pytest.mark.usefixtures("only_without_memory")
+@pytest.mark.parametrize(("name", "value"), ABSURD)
+def test_a_config_of_absurd_sizes_is_refused_before_it_takes_memory(copied_run, name, value):
+    settings = load_settings(copied_run / "config.yaml")
+    save_settings(
+        replace(settings, model=replace(settings.model, **{name: value})), copied_run / "config.yaml"
+    )
+    with pytest.raises(CheckpointError, match=r"the model of config\.yaml has [\d,]+ parameters; its sizes"):
+        Translator.from_pretrained(copied_run)
 
 
 def test_nothing_that_is_read_can_run_code():

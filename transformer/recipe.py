@@ -23,6 +23,7 @@ from transformer.checkpoint import (
 )
 from transformer.config import ModelConfig, Precision, Settings, TaskName, setting_names
 from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer, load_tokenizer
+from transformer.decoding.pretrained import require_plausible
 from transformer.hardware import choose_device, choose_precision
 from transformer.model.build import build_model
 from transformer.model.heads import with_head
@@ -37,6 +38,7 @@ from transformer.tasks.translation import Translation
 from transformer.training.distributed import Group, process_group
 from transformer.training.log import Log
 from transformer.training.loop import fit, make_optimizer
+from transformer.training.memory import require_memory
 from transformer.training.rehearsal import Rehearsal, rehearse
 from transformer.training.state import TrainingState
 
@@ -76,7 +78,6 @@ def train(
     run and `resume` is not set, or if it holds another one; `TrainingStopped` after SIGTERM, SIGINT or
     SIGUSR1, with everything saved. Started by torchrun, all its processes train the one model.
     """
-    require_trainable(settings.model)
     device = choose_device(settings.device)
     with reproducible(settings.deterministic), process_group(device, settings.training.timeout) as group:
         say = say if group.is_first else silent
@@ -121,7 +122,6 @@ def dry_run(
 
     `ValueError` if that batch does not fit into the memory.
     """
-    require_trainable(settings.model)
     require(int(os.environ.get("WORLD_SIZE", "1")) == 1, "a dry run is for one process, without torchrun")
     device = choose_device(settings.device)
     with reproducible(settings.deterministic), tempfile.TemporaryDirectory() as folder:
@@ -170,7 +170,11 @@ def prepare(
 
     The first process makes what the run's folder keeps, and reads the text first; the others find it there.
     """
+    require_trainable(settings.model)
     precision = choose_precision(settings.precision, device)
+    is_ours = build is build_model  # the sizes of other models are their builders' affair
+    if is_ours:
+        require_memory(settings.model, device)
     say(f"reading {settings.data.train}")
     with group.first_alone():
         task = TASKS[settings.trained_task](settings)
@@ -191,6 +195,8 @@ def prepare(
     say("tokenizing")
     with group.first_alone():
         prepared = task.prepare(tokenizer, settings)
+    if last is not None and is_ours:
+        require_plausible(settings.model, last)
     model = make_model(settings, build, start).to(device)
     state = TrainingState(model, make_optimizer(model, settings.training), prepared.batches)
     if last is not None:

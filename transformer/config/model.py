@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from transformer.requirements import require, require_choice, require_positive, require_share
+from transformer.requirements import require, require_at_most, require_choice, require_positive, require_share
+
+WIDEST = 10**6
+"""Most that a width may be: the sizes of any matrix then stay within what torch can count."""
 
 Kind = Literal["encoder_decoder", "decoder_only", "encoder_only"]
 
@@ -71,6 +74,8 @@ class ModelConfig:
             "model",
             *("vocab_size", "d_model", "num_heads", "d_ff", "num_layers", "norm_epsilon", "max_positions"),
         )
+        require_at_most(self, "model", WIDEST, "d_model", "num_heads", "d_ff", "d_k", "d_v", "max_positions")
+        require_at_most(self, "model", 2**31 - 1, "vocab_size")  # ids are kept in 32 bits
         require_share(self, "model", "dropout", "attention_dropout", "activation_dropout")
         if self.d_k is None or self.d_v is None:
             require(
