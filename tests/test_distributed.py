@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -19,7 +20,8 @@ from transformer.data.tokenizer import load_tokenizer
 from transformer.recipe import train
 from transformer.settings.files import save_settings
 from transformer.tasks.translation import Translation
-from transformer.training.distributed import Group
+from transformer.training.distributed import Group, ProcessLostError
+from transformer.training.interruption import stop_requests
 from transformer.training.updates import updates
 
 CPU = torch.device("cpu")
@@ -106,11 +108,23 @@ def test_when_a_process_dies_the_others_stop_with_a_clear_line(settings, tmp_pat
     ours = changed(settings, tmp_path / "run", accumulate=2, timeout=20.0)
     done = torchrun(2, ours, program=(str(TESTS / "faulty_worker.py"),))
     assert done.returncode != 0
-    assert "process 0 of 2: another one has died or did not answer within 20 s" in done.stderr
+    assert done.stderr.count("process 0 of 2: another one has died or did not answer within 20 s") == 1
     assert "the last checkpoint is whole: go on with --resume" in done.stderr
     run = Run(tmp_path / "run")
     assert run.marked("last") == run.checkpoint(3)
     read_manifest(run.checkpoint(3))
+
+
+def test_a_lost_process_is_reported_at_once_and_leaves_the_signals_as_they_were(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    with (
+        pytest.raises(ProcessLostError, match="process 1 of 2: another one has died") as info,
+        stop_requests(),
+        Group(rank=1, size=2, timeout=5.0).naming_lost_processes(),
+    ):
+        raise RuntimeError("[gloo] Connection closed by peer")
+    assert capsys.readouterr().err.strip() == str(info.value)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.slow
