@@ -1,6 +1,5 @@
 """Several processes train as one does: same losses, same parameters, every example once an epoch."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures_run import TINY_MODEL, tiny_settings
+from fixtures_run import TINY_MODEL, events, tiny_settings
 
 from transformer.checkpoint import MODEL, Run, read_manifest, read_state, read_tensors
 from transformer.config import Settings
@@ -43,8 +42,8 @@ def torchrun(
 
 
 def losses(run: Run) -> dict[int, float]:
-    entries = [json.loads(line) for line in run.log.read_text().splitlines()]
-    return {entry["step"]: entry["loss"] for entry in entries if entry["event"] == "train"}
+    """The loss of each update that was taken."""
+    return {entry["step"]: entry["loss"] for entry in events(run.path, "train") if entry["loss"] is not None}
 
 
 def assert_same_training(ours: Run, theirs: Run) -> None:
