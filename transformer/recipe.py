@@ -2,11 +2,9 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import reduce
-from operator import getitem
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from transformer.checkpoint import (
     load_model,
     read_manifest,
 )
-from transformer.config import ModelConfig, Precision, Settings, TaskName, setting_names
+from transformer.config import ModelConfig, Precision, Settings, TaskName, differing, setting_names
 from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer, load_tokenizer
 from transformer.decoding.pretrained import require_plausible
 from transformer.hardware import choose_device, choose_precision
@@ -55,6 +53,9 @@ FREE_AT_START = (
     *("model.dropout", "model.attention_dropout", "model.activation_dropout"),
 )
 """Settings of the model that need not be those of the run that training starts from; shapes still are."""
+
+JUDGES = ("data.valid", "training.best_metric")
+"""Settings that change no update, but what `best` and `training.patience` compare."""
 
 Build = Callable[[ModelConfig], nn.Module]
 
@@ -283,18 +284,10 @@ def require_same(before: Settings, now: Settings, run: Run) -> None:
     fixed.remove("data.test")  # training does not read it
     fixed += ["seed", "training.tokens_per_batch", "training.best_metric"]
     for name, old_value, new_value in differing(before, now, fixed):
+        why = ", and which checkpoint is the best was judged by it" if name in JUDGES else ""
         raise CheckpointError(
-            f"{run.path} was trained with {name} {old_value!r}, not {new_value!r}; "
+            f"{run.path} was trained with {name} {old_value!r}, not {new_value!r}{why}; "
             "resume with its own config.yaml, or choose another --output"
         )
     if before.trained_task != now.trained_task:
         raise CheckpointError(f"{run.path} was trained for {before.trained_task}, not {now.trained_task}")
-
-
-def differing(before: Settings, now: Settings, names: Iterable[str]) -> Iterator[tuple[str, Any, Any]]:
-    """The settings of these names whose values differ, with both values."""
-    old, new = asdict(before), asdict(now)
-    for name in names:
-        old_value, new_value = (reduce(getitem, name.split("."), tree) for tree in (old, new))
-        if old_value != new_value:
-            yield name, old_value, new_value
