@@ -66,7 +66,7 @@ def settings_of(task: str, folder: Path, **training: Any) -> Settings:
     text = str(folder / ("labelled" if is_labelled else "text"))
     data = {"train": text, "valid": text if "patience" in training else None, "test": None}
     data |= {"label_format": "tab" if is_labelled else None, "context": 16, "vocab_size": 300}
-    sizes = {"accumulate": PROCESSES, "tokens_per_batch": 64, "save_every": 100, **training}
+    sizes = {"accumulate": PROCESSES, "tokens_per_batch": 64, "save_every": 100, "timeout": 150.0, **training}
     made = tiny_settings(folder / "alone", data=data, **sizes)
     return replace(made, task=task, model=replace(TINY_MODEL, kind=TASKS[task], dropout=0.0))
 
@@ -111,7 +111,7 @@ def breaking(steps: set[int], patch: pytest.MonkeyPatch) -> None:
     patch.setattr(loop, "accumulate_gradients", accumulate)
 
 
-def test_what_is_not_finite_in_one_process_is_skipped_in_all(tmp_path, monkeypatch):
+def test_what_is_not_finite_in_one_process_is_skipped_in_all(tmp_path, monkeypatch, capfd):
     settings = settings_of("translation", tmp_path)
 
     def work(rank: int) -> None:
@@ -120,6 +120,7 @@ def test_what_is_not_finite_in_one_process_is_skipped_in_all(tmp_path, monkeypat
         train(shared(settings))
 
     together(work)
+    assert capfd.readouterr().err.count("update 2 was skipped") == 1  # one process speaks
     with monkeypatch.context() as patch:
         breaking({2, 4}, patch)
         alone = Run(train(settings))
