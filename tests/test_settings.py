@@ -36,7 +36,7 @@ SETTINGS = st.builds(
     model=st.builds(
         ModelConfig,
         d_model=st.integers(1, 99).map(lambda n: 16 * n),
-        d_k=st.none() | st.integers(1, 10**6),
+        d_k=st.none() | COUNTS,
         dropout=SHARES,
         norm=st.sampled_from(["post", "pre"]),
         output_bias=st.booleans(),
@@ -211,9 +211,9 @@ def test_a_refused_value_is_told_in_the_words_of_the_settings(yaml_file):
 
 def test_a_refused_value_in_a_runs_config_is_told_with_its_file(yaml_file):
     with pytest.raises(
-        UsageError, match=r"x\.yaml: model\.d_model is 1000000000; it must be at most 1000000$"
+        UsageError, match=r"x\.yaml: data\.vocab_size is 1000000000000; it must be less than 2\*\*31$"
     ):
-        load_settings(yaml_file("model: {d_model: 1000000000}"))
+        load_settings(yaml_file("data: {vocab_size: 1000000000000}"))
 
 
 def test_a_missing_file_is_named():

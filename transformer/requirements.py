@@ -20,12 +20,6 @@ def require_positive(settings: Any, section: str, *names: str) -> None:
         require(value > 0, f"{section}.{name} is {value}; it must be greater than 0")
 
 
-def require_at_most(settings: Any, section: str, most: int, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        require(value is None or value <= most, f"{section}.{name} is {value}; it must be at most {most}")
-
-
 def require_share(settings: Any, section: str, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)

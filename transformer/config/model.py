@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from transformer.requirements import require, require_at_most, require_choice, require_positive, require_share
-
-WIDEST = 10**6
-"""Most that a width may be: the sizes of any matrix then stay within what torch can count."""
+from transformer.requirements import require, require_choice, require_positive, require_share
 
 Kind = Literal["encoder_decoder", "decoder_only", "encoder_only"]
 
@@ -74,8 +71,6 @@ class ModelConfig:
             "model",
             *("vocab_size", "d_model", "num_heads", "d_ff", "num_layers", "norm_epsilon", "max_positions"),
         )
-        require_at_most(self, "model", WIDEST, "d_model", "num_heads", "d_ff", "d_k", "d_v", "max_positions")
-        require_at_most(self, "model", 2**31 - 1, "vocab_size")  # ids are kept in 32 bits
         require_share(self, "model", "dropout", "attention_dropout", "activation_dropout")
         if self.d_k is None or self.d_v is None:
             require(
@@ -106,3 +101,16 @@ class ModelConfig:
     def value_width(self) -> int:
         """d_v of one head."""
         return self.d_v or self.d_model // self.num_heads
+
+    @property
+    def num_weights(self) -> int:
+        """Numbers in the matrices of such a model, a tied one once: how large it is before it is built."""
+        attention = 2 * self.d_model * self.num_heads * (self.key_width + self.value_width)
+        feed_forward = 2 * self.d_model * self.d_ff
+        has_both = self.kind == "encoder_decoder"
+        layer = (3 * attention + 2 * feed_forward) if has_both else (attention + feed_forward)
+        embeddings = {"encoder_decoder": 3, "decoder_only": 2, "encoder_only": 1}[self.kind]
+        rows = self.vocab_size * (1 if self.tie_embeddings else embeddings)
+        if self.positions == "learned":
+            rows += self.max_positions * (2 if has_both else 1)
+        return self.num_layers * layer + rows * self.d_model

@@ -19,7 +19,7 @@ from transformer.config import ModelConfig, Settings, TaskName
 from transformer.data.tokenizer import Tokenizer, load_tokenizer
 from transformer.hardware import choose_device
 from transformer.hub import local_folder
-from transformer.model.build import build_model, count_parameters
+from transformer.model.build import build_model
 from transformer.model.heads import with_head
 from transformer.settings.files import load_settings
 
@@ -58,15 +58,15 @@ def open_run(path: str | Path, *, task: TaskName) -> OpenedRun:
 
 
 def require_plausible(config: ModelConfig, checkpoint: Path) -> None:
-    """`CheckpointError` if a model of `config` has more parameters than its file has bytes.
+    """`CheckpointError` if a model of `config` has more weights than its file has bytes.
 
     A run's `config.yaml` is refused before a model of absurd sizes is given memory.
     """
-    parameters, path = count_parameters(config), checkpoint / MODEL
-    if parameters > path.stat().st_size:
+    path = checkpoint / MODEL
+    if config.num_weights > path.stat().st_size:
         raise CheckpointError(
-            f"{path} has {path.stat().st_size:,} bytes, but the model of config.yaml has {parameters:,} "
-            "parameters; its sizes are not those of the model that was trained"
+            f"{path} has {path.stat().st_size:,} bytes, but a model of the sizes in config.yaml has "
+            f"{config.num_weights:,} weights; they are not the sizes of the model that was trained"
         )
 
 

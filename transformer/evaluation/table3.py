@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
+import torch
+
 from transformer.config import ModelConfig, TrainingConfig
-from transformer.model.build import count_parameters
+from transformer.model.build import build_model
 
 MODEL_COLUMNS = {
     "N": "num_layers",
@@ -63,6 +66,14 @@ ROWS = (
     Row("E", 4.92, 25.7, None, {"positions": "learned"}),
     Row("big", 4.33, 26.4, 213, BIG, {"max_steps": 300_000}),
 )
+
+
+@cache
+def count_parameters(config: ModelConfig) -> int:
+    """Parameters of a model that is never given memory; a tied matrix counts once."""
+    with torch.device("meta"):
+        model = build_model(config)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def records() -> Iterator[dict[str, Any]]:

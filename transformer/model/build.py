@@ -1,10 +1,7 @@
 """From numbers and names to a model: the one place where settings become parts."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cache
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -24,21 +21,6 @@ WIRINGS: dict[str, type[PostNorm]] = {"post": PostNorm, "pre": PreNorm}
 def build_model(config: ModelConfig) -> nn.Module:
     """The model that `config` describes, initialised from torch's global generator."""
     return ModelBuilder(config).build()
-
-
-@cache
-def count_parameters(config: ModelConfig) -> int:
-    """Parameters of that model, which is never given memory; a tied matrix counts once.
-
-    At most two layers are built, however many there are: each further one has as many as the second.
-    """
-
-    def count(num_layers: int) -> int:
-        with torch.device("meta"):
-            model = build_model(replace(config, num_layers=num_layers))
-        return sum(parameter.numel() for parameter in model.parameters())
-
-    return count(1) + (config.num_layers - 1) * (count(2) - count(1))
 
 
 class ModelBuilder:
