@@ -82,6 +82,12 @@ configs = st.builds(
 
 
 @given(configs)
+def test_the_weights_are_known_before_a_model_is_built(config):
+    matrices = [parameter for parameter in without_memory(config).parameters() if parameter.dim() == 2]
+    assert config.num_weights == sum(matrix.numel() for matrix in matrices)
+
+
+@given(configs)
 def test_every_model_has_the_count_derived_by_hand(config):
     assert count_parameters(without_memory(config)) == parameters_by_hand(config)
 

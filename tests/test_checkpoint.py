@@ -4,6 +4,7 @@ import ast
 import json
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from transformer.checkpoint import (
     write_checkpoint,
 )
 from transformer.decoding.translator import Translator
-from transformer.model.build import build_model
+from transformer.model.build import ModelBuilder, build_model
+from transformer.settings.files import load_settings, save_settings
 from transformer.training.averaging import average_checkpoints
 
 PACKAGE = Path(__file__).parents[1] / "transformer"
@@ -306,6 +308,20 @@ def test_a_file_that_is_no_safetensors_is_refused(model_folder, content):
     ):
         with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be read"):
             read()
+
+
+ABSURD = [("num_layers", 10**9), ("d_model", 10**12), ("d_ff", 10**9), ("d_k", 10**9), ("vocab_size", 10**12)]
+
+
+@pytest.mark.parametrize(("name", "value"), ABSURD)
+def test_a_config_of_absurd_sizes_is_refused_before_a_model_is_built(copied_run, monkeypatch, name, value):
+    monkeypatch.delattr(ModelBuilder, "build")
+    settings = load_settings(copied_run / "config.yaml")
+    save_settings(
+        replace(settings, model=replace(settings.model, **{name: value})), copied_run / "config.yaml"
+    )
+    with pytest.raises(CheckpointError, match=r"a model of the sizes in config\.yaml has [\d,]+ weights"):
+        Translator.from_pretrained(copied_run)
 
 
 def test_nothing_that_is_read_can_run_code():

@@ -40,6 +40,23 @@ def test_what_was_done_again_counts_as_it_was_done_last(run):
     }
 
 
+def test_what_an_earlier_start_left_is_not_drawn(run):
+    once = read_curves(run)
+    log = run.log.read_text()
+    run.log.write_text('{"event": "train", "step": 9, "loss": 1.0, "lost": 1.0}\n' + log)
+    assert read_curves(run) == once
+
+
+def test_what_was_lost_and_is_not_done_again_yet_is_not_drawn(run):
+    with run.log.open("a") as file:
+        file.write('{"event": "data", "step": 1}\n{"event": "resume", "step": 1}\n')
+    assert read_curves(run) == {"train/loss": {1: 5.0}, "train/rate": {1: 0.1}}
+    with run.log.open("a") as file:
+        file.write('{"event": "data", "step": 0}\n')
+    with pytest.raises(CheckpointError, match="no update has been logged"):
+        read_curves(run)
+
+
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_the_command_draws_several_runs(run, tiny_run, tmp_path, ending):
     picture = tmp_path / f"curves.{ending}"

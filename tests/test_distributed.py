@@ -1,7 +1,7 @@
 """Several processes train as one does: same losses, same parameters, every example once an epoch."""
 
-import json
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures_run import TINY_MODEL, tiny_settings
+from fixtures_run import TINY_MODEL, events, tiny_settings
 
 from transformer.checkpoint import MODEL, Run, read_manifest, read_state, read_tensors
 from transformer.config import Settings
@@ -19,7 +19,8 @@ from transformer.data.tokenizer import load_tokenizer
 from transformer.recipe import train
 from transformer.settings.files import save_settings
 from transformer.tasks.translation import Translation
-from transformer.training.distributed import Group
+from transformer.training.distributed import Group, ProcessLostError
+from transformer.training.interruption import stop_requests
 from transformer.training.updates import updates
 
 CPU = torch.device("cpu")
@@ -41,8 +42,8 @@ def torchrun(
 
 
 def losses(run: Run) -> dict[int, float]:
-    entries = [json.loads(line) for line in run.log.read_text().splitlines()]
-    return {entry["step"]: entry["loss"] for entry in entries if entry["event"] == "train"}
+    """The loss of each update that was taken."""
+    return {entry["step"]: entry["loss"] for entry in events(run.path, "train") if entry["loss"] is not None}
 
 
 def assert_same_training(ours: Run, theirs: Run) -> None:
@@ -106,11 +107,23 @@ def test_when_a_process_dies_the_others_stop_with_a_clear_line(settings, tmp_pat
     ours = changed(settings, tmp_path / "run", accumulate=2, timeout=20.0)
     done = torchrun(2, ours, program=(str(TESTS / "faulty_worker.py"),))
     assert done.returncode != 0
-    assert "process 0 of 2: another one has died or did not answer within 20 s" in done.stderr
+    assert done.stderr.count("process 0 of 2: another one has died or did not answer within 20 s") == 1
     assert "the last checkpoint is whole: go on with --resume" in done.stderr
     run = Run(tmp_path / "run")
     assert run.marked("last") == run.checkpoint(3)
     read_manifest(run.checkpoint(3))
+
+
+def test_a_lost_process_is_reported_at_once_and_leaves_the_signals_as_they_were(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    with (
+        pytest.raises(ProcessLostError, match="process 1 of 2: another one has died") as info,
+        stop_requests(),
+        Group(rank=1, size=2, timeout=5.0).naming_lost_processes(),
+    ):
+        raise RuntimeError("[gloo] Connection closed by peer")
+    assert capsys.readouterr().err.strip() == str(info.value)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from transformer.data.running_text import BlockBatches, read_text
 from transformer.data.text import CorpusError
 from transformer.data.tokenizer import load_tokenizer
 from transformer.decoding.generator import TextGenerator
+from transformer.tasks.language_model import LanguageModel
 
 TEXT = 80 * "the quick brown fox\njumps over a lazy dog.\n"
 
@@ -104,6 +105,18 @@ def test_an_epoch_predicts_every_token_but_the_first_once(
     assert sorted(predicted) == list(range(5, 4 + length))
     if not shuffle:
         assert predicted == sorted(predicted)
+
+
+def test_a_text_is_tokenized_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "text").write_text(TEXT)
+    data = DataConfig(train=str(tmp_path / "text"), valid=None, tokenizer="characters", context=32)
+    task = LanguageModel(Settings(model=ModelConfig(kind="decoder_only"), data=data))
+    tokenizer, read = task.train_tokenizer(), []
+    encode = tokenizer.encode
+    monkeypatch.setattr(type(tokenizer), "encode", lambda _, texts: read.extend(texts) or encode(texts))
+    prepared = task.prepare(tokenizer, task.settings)
+    assert read == [TEXT]
+    assert prepared.counts == {"characters": len(TEXT), "tokens": len(TEXT)}
 
 
 def test_the_position_can_be_restored() -> None:

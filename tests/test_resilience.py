@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -66,19 +67,20 @@ def straight(settings) -> Run:
 
 
 def in_a_child(work, *, kill_after: float | None = None) -> int:
-    """Call `work` in a forked process; returns how that ended: 0, or minus the signal."""
-    child = os.fork()
-    if child == 0:
-        try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-            work()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
+    """Call `work` in a forked process, where torch is imported already; returns its exit code, or minus the
+    signal that has ended it."""
+
+    def quietly():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        work()
+
+    child = multiprocessing.get_context("fork").Process(target=quietly)
+    child.start()
+    child.join(kill_after)  # not longer than it lives
     if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        child.kill()
+        child.join()
+    return child.exitcode
 
 
 class KilledAt:
@@ -134,29 +136,35 @@ def test_killed_within_the_write_of_a_checkpoint_nothing_is_lost(settings, strai
 
 
 @pytest.mark.slow
-def test_killed_before_every_file_operation_nothing_is_lost(settings, straight, tmp_path):
-    number = 1
-    while killed_at_operation(number, settings, straight, tmp_path / str(number)):
-        number += 1
-    assert number > 60
-
-
-@pytest.mark.slow
-def test_killed_at_a_hundred_random_moments_a_run_ends_like_one_without_a_break(tmp_path):
-    settings = tiny_settings(tmp_path / "straight", max_steps=300, save_every=2, valid_every=50, keep=2)
+def test_killed_a_hundred_times_a_run_ends_like_one_without_a_break(tmp_path):
+    """Along one chain of resumes: before the first file operation, before the second one and so on, through
+    two whole writes of a checkpoint; and in between at random moments."""
+    every_other = {"save_every": 2, "valid_every": 2, "valid_sample": 0, "keep": 2}
+    settings = tiny_settings(tmp_path / "straight", max_steps=300, **every_other)
     straight = Run(train(settings))
     ours = replace(settings, output=str(tmp_path / "ours"))
-    run, moments, kills = Run(tmp_path / "ours"), random.Random(1), 0
+    run, moments = Run(tmp_path / "ours"), random.Random(1)
     began = time.monotonic()
-    assert in_a_child(lambda: train(replace(ours, output=str(tmp_path / "timed")))) == 0
+    assert in_a_child(lambda: train(tiny_settings(tmp_path / "short", max_steps=10, **every_other))) == 0
     seconds = time.monotonic() - began
+
+    def killed_at(number: int) -> int:
+        return in_a_child(lambda: (KilledAt(number).install(), train(ours, resume=True)))
+
+    def killed_by_the_clock() -> int:
+        return in_a_child(lambda: train(ours, resume=True), kill_after=moments.uniform(0, 2 * seconds))
+
+    kills, within_a_write = 0, 0
     while kills < 100:
-        in_a_child(lambda: train(ours, resume=True), kill_after=moments.uniform(0.1, 0.4) * seconds)
-        kills += 1
+        ended = killed_by_the_clock() if kills % 2 else killed_at(1 + kills // 2)
+        assert ended in (0, -signal.SIGKILL)
+        kills += ended != 0
+        within_a_write += any(run.checkpoints.glob(".unfinished-step-*"))
         assert_all_whole(run)
-        if run.steps() and run.steps()[-1] == 300:
+        if ended == 0:
             assert_equal_end(run, straight)
             shutil.rmtree(run.path)
+    assert within_a_write > 20
     train(ours, resume=True)
     assert_equal_end(run, straight)
 
@@ -455,6 +463,18 @@ def test_out_of_memory_names_the_batch_and_what_to_lower(settings, tmp_path, mon
         ValueError, match=r"out of memory in an update with src_tokens \d+ x \d+, tgt_tokens \d+"
     ):
         train(replace(settings, output=str(tmp_path / "run")))
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"num_layers": 10**9}, {"d_model": 10**200}, {"d_ff": 10**6, "num_layers": 10**4}]
+)
+def test_a_model_that_no_memory_holds_is_refused_at_once(settings, tmp_path, sizes):
+    ours = replace(settings, output=str(tmp_path / "run"), model=replace(settings.model, **sizes))
+    message = r"out of memory: \d+ layers of width \d+ .* have [\d,]+ weights, which .* take [\d,]+ GiB"
+    for begin in (train, dry_run):
+        with pytest.raises(ValueError, match=message):
+            begin(ours)
+    assert not (tmp_path / "run").exists()
 
 
 # What ends a training, and which checkpoint is the best

@@ -169,6 +169,7 @@ def test_the_commands_own_options_come_back_beside_the_settings():
         ("seed: 1\noutput: a\nseed: 2", r"x\.yaml: seed is set twice, on lines 1 and 3$"),
         ("seed: 1\nmodel: [", r"x\.yaml:2:9: not valid YAML: "),
         ("seed: \x01", r"x\.yaml: not valid YAML: "),
+        ("[" * 10_000, r"x\.yaml: not valid YAML: maximum recursion depth exceeded"),
     ],
 )
 def test_an_error_in_a_file_names_the_file_and_the_setting(text, message, yaml_file):
@@ -206,6 +207,13 @@ def test_a_refused_value_is_told_in_the_words_of_the_settings(yaml_file):
         read("--config", yaml_file("model: {dropout: 1.0}"))
     with pytest.raises(ValueError, match=r"^training\.keep is 0; it must be greater than 0$"):
         read("--training.keep", "0")
+
+
+def test_a_refused_value_in_a_runs_config_is_told_with_its_file(yaml_file):
+    with pytest.raises(
+        UsageError, match=r"x\.yaml: data\.vocab_size is 1000000000000; it must be less than 2\*\*31$"
+    ):
+        load_settings(yaml_file("data: {vocab_size: 1000000000000}"))
 
 
 def test_a_missing_file_is_named():

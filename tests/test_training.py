@@ -153,9 +153,17 @@ def test_a_folder_with_a_run_is_not_overwritten(tiny_run):
             lambda s: replace(s, data=replace(s.data, train="toyland:train[:50]")),
             r"with data\.train 'toyland:train\[:60\]', not 'toyland:train\[:50\]'",
         ),
-        (lambda s: replace(s, seed=2), r"with seed 1, not 2"),
+        (lambda s: replace(s, seed=2), r"with seed 1, not 2; resume with"),
+        (
+            lambda s: replace(s, data=replace(s.data, valid=None)),
+            r"with data\.valid 'toyland:.*', not None, and which checkpoint is the best was judged",
+        ),
+        (
+            lambda s: replace(s, training=replace(s.training, best_metric="bleu")),
+            r"with training\.best_metric 'loss', not 'bleu', and which checkpoint is the best was",
+        ),
     ],
-    ids=["model", "dropout", "data", "seed"],
+    ids=["model", "dropout", "data", "seed", "valid", "metric"],
 )
 def test_resume_refuses_another_run(tiny_run, change, message):
     before = (tiny_run / "config.yaml").read_bytes()

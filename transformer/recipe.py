@@ -2,11 +2,9 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import reduce
-from operator import getitem
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,9 @@ from transformer.checkpoint import (
     load_model,
     read_manifest,
 )
-from transformer.config import ModelConfig, Precision, Settings, TaskName, setting_names
+from transformer.config import ModelConfig, Precision, Settings, TaskName, differing, setting_names
 from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer, load_tokenizer
+from transformer.decoding.pretrained import require_plausible
 from transformer.hardware import choose_device, choose_precision
 from transformer.model.build import build_model
 from transformer.model.heads import with_head
@@ -37,6 +36,7 @@ from transformer.tasks.translation import Translation
 from transformer.training.distributed import Group, process_group
 from transformer.training.log import Log
 from transformer.training.loop import fit, make_optimizer
+from transformer.training.memory import require_memory
 from transformer.training.rehearsal import Rehearsal, rehearse
 from transformer.training.state import TrainingState
 
@@ -53,6 +53,9 @@ FREE_AT_START = (
     *("model.dropout", "model.attention_dropout", "model.activation_dropout", "model.residual_gain"),
 )
 """Settings of the model that need not be those of the run that training starts from; shapes still are."""
+
+JUDGES = ("data.valid", "training.best_metric")
+"""Settings that change no update, but what `best` and `training.patience` compare."""
 
 Build = Callable[[ModelConfig], nn.Module]
 
@@ -76,7 +79,6 @@ def train(
     run and `resume` is not set, or if it holds another one; `TrainingStopped` after SIGTERM, SIGINT or
     SIGUSR1, with everything saved. Started by torchrun, all its processes train the one model.
     """
-    require_trainable(settings.model)
     device = choose_device(settings.device)
     with reproducible(settings.deterministic), process_group(device, settings.training.timeout) as group:
         say = say if group.is_first else silent
@@ -121,7 +123,6 @@ def dry_run(
 
     `ValueError` if that batch does not fit into the memory.
     """
-    require_trainable(settings.model)
     require(int(os.environ.get("WORLD_SIZE", "1")) == 1, "a dry run is for one process, without torchrun")
     device = choose_device(settings.device)
     with reproducible(settings.deterministic), tempfile.TemporaryDirectory() as folder:
@@ -170,7 +171,11 @@ def prepare(
 
     The first process makes what the run's folder keeps, and reads the text first; the others find it there.
     """
+    require_trainable(settings.model)
     precision = choose_precision(settings.precision, device)
+    is_ours = build is build_model  # the sizes of other models are their builders' affair
+    if is_ours:
+        require_memory(settings.model, device)
     say(f"reading {settings.data.train}")
     with group.first_alone():
         task = TASKS[settings.trained_task](settings)
@@ -191,6 +196,8 @@ def prepare(
     say("tokenizing")
     with group.first_alone():
         prepared = task.prepare(tokenizer, settings)
+    if last is not None and is_ours:
+        require_plausible(settings.model, last)
     model = make_model(settings, build, start).to(device)
     state = TrainingState(model, make_optimizer(model, settings.training), prepared.batches)
     if last is not None:
@@ -277,18 +284,10 @@ def require_same(before: Settings, now: Settings, run: Run) -> None:
     fixed.remove("data.test")  # training does not read it
     fixed += ["seed", "training.tokens_per_batch", "training.best_metric"]
     for name, old_value, new_value in differing(before, now, fixed):
+        why = ", and which checkpoint is the best was judged by it" if name in JUDGES else ""
         raise CheckpointError(
-            f"{run.path} was trained with {name} {old_value!r}, not {new_value!r}; "
+            f"{run.path} was trained with {name} {old_value!r}, not {new_value!r}{why}; "
             "resume with its own config.yaml, or choose another --output"
         )
     if before.trained_task != now.trained_task:
         raise CheckpointError(f"{run.path} was trained for {before.trained_task}, not {now.trained_task}")
-
-
-def differing(before: Settings, now: Settings, names: Iterable[str]) -> Iterator[tuple[str, Any, Any]]:
-    """The settings of these names whose values differ, with both values."""
-    old, new = asdict(before), asdict(now)
-    for name in names:
-        old_value, new_value = (reduce(getitem, name.split("."), tree) for tree in (old, new))
-        if old_value != new_value:
-            yield name, old_value, new_value

@@ -15,6 +15,7 @@ Under torchrun (`torchrun --nproc-per-node 4 -m transformer train ...`) all proc
 def run(arguments: list[str], prog: str) -> int:
     settings, options = read_settings(arguments, prog=prog, description=DESCRIPTION, add_options=add_options)
     from transformer.recipe import dry_run, train  # torch and all: not for --help or an error in the settings
+    from transformer.training.distributed import ProcessLostError
     from transformer.training.interruption import EXIT_CODE, TrainingStopped
 
     def say(line: str) -> None:
@@ -35,6 +36,8 @@ def run(arguments: list[str], prog: str) -> int:
     except TrainingStopped as stopped:
         print(f"\n{prog}: {stopped}; everything is saved, --resume goes on", file=sys.stderr)
         return EXIT_CODE
+    except ProcessLostError:
+        return 2
     print(f"trained model: {folder}", file=sys.stderr)
     return 0
 

@@ -13,6 +13,7 @@ from transformer.config.settings import (
     Precision,
     Settings,
     TaskName,
+    differing,
     setting_names,
 )
 from transformer.config.training import LOWER_IS_BETTER, MetricName, TrainingConfig
@@ -30,5 +31,6 @@ __all__ = [
     "Settings",
     "TaskName",
     "TrainingConfig",
+    "differing",
     "setting_names",
 ]

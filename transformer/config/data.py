@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from transformer.requirements import require_choice, require_positive
+from transformer.requirements import require, require_choice, require_positive
 
 
 @dataclass(frozen=True)
@@ -49,4 +49,5 @@ class DataConfig:
         rules = ("nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity")
         require_choice("data.normalization", self.normalization, rules)
         require_positive(self, "data", "vocab_size", "max_tokens", "context")
+        require(self.vocab_size < 2**31, f"data.vocab_size is {self.vocab_size}; it must be less than 2**31")
         require_choice("data.label_format", self.label_format or "null", ("tab", "colon", "null"))

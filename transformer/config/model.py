@@ -104,3 +104,16 @@ class ModelConfig:
     def value_width(self) -> int:
         """d_v of one head."""
         return self.d_v or self.d_model // self.num_heads
+
+    @property
+    def num_weights(self) -> int:
+        """Numbers in the matrices of such a model, a tied one once: how large it is before it is built."""
+        attention = 2 * self.d_model * self.num_heads * (self.key_width + self.value_width)
+        feed_forward = 2 * self.d_model * self.d_ff
+        has_both = self.kind == "encoder_decoder"
+        layer = (3 * attention + 2 * feed_forward) if has_both else (attention + feed_forward)
+        embeddings = {"encoder_decoder": 3, "decoder_only": 2, "encoder_only": 1}[self.kind]
+        rows = self.vocab_size * (1 if self.tie_embeddings else embeddings)
+        if self.positions == "learned":
+            rows += self.max_positions * (2 if has_both else 1)
+        return self.num_layers * layer + rows * self.d_model

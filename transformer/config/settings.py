@@ -1,7 +1,9 @@
 """The whole tree."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from functools import reduce
+from operator import getitem
 from typing import Any, Literal
 
 from transformer.config.data import DataConfig
@@ -90,3 +92,12 @@ def setting_names(settings: Any = Settings, prefix: str = "") -> Iterator[str]:
             yield from setting_names(item.default_factory, f"{prefix}{item.name}.")
         else:
             yield prefix + item.name
+
+
+def differing(before: Settings, now: Settings, names: Iterable[str]) -> Iterator[tuple[str, Any, Any]]:
+    """The settings of these names whose values differ, with both values."""
+    old, new = asdict(before), asdict(now)
+    for name in names:
+        old_value, new_value = (reduce(getitem, name.split("."), tree) for tree in (old, new))
+        if old_value != new_value:
+            yield name, old_value, new_value

@@ -13,7 +13,7 @@ from transformer.config import DecodingConfig, ModelConfig
 from transformer.convert.common import require_package, whole_folder
 from transformer.convert.ctranslate2_spec import write_model
 from transformer.data.tokenizer import Tokenizer
-from transformer.decoding.pretrained import OpenedRun, open_run
+from transformer.decoding.pretrained import OpenedRun, open_run, require_plausible
 from transformer.decoding.search import Hypotheses, length_penalty
 from transformer.decoding.translator import Translation, Translator
 from transformer.model.build import build_model
@@ -171,6 +171,7 @@ def convert_checkpoint(opened: OpenedRun, folder: Path, quantization: str) -> No
 def write_checkpoint_model(opened: OpenedRun, folder: Path, quantization: str) -> None:
     """Convert the weights of a checkpoint into the empty folder."""
     config = opened.settings.model
+    require_plausible(config, opened.checkpoint)
     model = build_model(config)
     load_model(model, opened.checkpoint)
     write_model(folder, model, config, opened.tokenizer, quantization)  # type: ignore[arg-type]

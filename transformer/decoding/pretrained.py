@@ -6,7 +6,15 @@ from typing import NamedTuple
 
 from torch import nn
 
-from transformer.checkpoint import OPTIMIZER, CheckpointError, Run, find_run, load_model, read_manifest
+from transformer.checkpoint import (
+    MODEL,
+    OPTIMIZER,
+    CheckpointError,
+    Run,
+    find_run,
+    load_model,
+    read_manifest,
+)
 from transformer.config import ModelConfig, Settings, TaskName
 from transformer.data.tokenizer import Tokenizer, load_tokenizer
 from transformer.hardware import choose_device
@@ -49,6 +57,19 @@ def open_run(path: str | Path, *, task: TaskName) -> OpenedRun:
     return OpenedRun(checkpoint, tokenizer, settings)
 
 
+def require_plausible(config: ModelConfig, checkpoint: Path) -> None:
+    """`CheckpointError` if a model of `config` has more weights than its file has bytes.
+
+    A run's `config.yaml` is refused before a model of absurd sizes is given memory.
+    """
+    path = checkpoint / MODEL
+    if config.num_weights > path.stat().st_size:
+        raise CheckpointError(
+            f"{path} has {path.stat().st_size:,} bytes, but a model of the sizes in config.yaml has "
+            f"{config.num_weights:,} weights; they are not the sizes of the model that was trained"
+        )
+
+
 def load_pretrained(
     path: str | Path,
     *,
@@ -58,6 +79,8 @@ def load_pretrained(
 ) -> Pretrained:
     """Load what `open_run` finds. `build` is what it was trained with; an encoder gets its task's head."""
     checkpoint, tokenizer, settings = open_run(path, task=task)
+    if build is build_model:  # the sizes of other models are their builders' affair
+        require_plausible(settings.model, checkpoint)
     model = with_head(build(settings.model), settings)
     load_model(model, checkpoint)
     return Pretrained(model.to(choose_device(device)).eval(), tokenizer, settings)

@@ -12,12 +12,15 @@ Curve = dict[int, float]
 
 SCORES = {"bleu": "BLEU", "p@1": "P@1, %", "accuracy": "accuracy, %", "bits_per_byte": "bits per byte"}
 """What the third panel may show, the first that a run has; and what its axis says."""
+STARTS = ("data", "resume")
+"""Events that a process logs when it starts; their step is that of the checkpoint it goes on from."""
 FORMATS = (".png", ".svg", ".pdf")
 
 
 def read_curves(run: Run) -> dict[str, Curve]:
-    """Every figure of a run's log as `EVENT/NAME`; of an update that was done twice, its last line counts.
+    """Every figure of a run's log as `EVENT/NAME`, of the updates that the model is made of.
 
+    A start at update N (0 when training began anew in the same folder) makes void what was logged beyond N.
     A line that is no event, such as half a line that a full disk has left, is passed over. `CheckpointError`
     if there is no log, or no figure in it.
     """
@@ -32,13 +35,20 @@ def read_curves(run: Run) -> dict[str, Curve]:
             event, step = str(entry["event"]), int(entry["step"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
-        if event in ("train", "valid"):
+        if event in STARTS:
+            curves = {name: up_to(step, curve) for name, curve in curves.items()}
+        elif event in ("train", "valid"):
             for name, value in entry.items():
                 if isinstance(value, int | float) and name not in ("step", "time"):
                     curves.setdefault(f"{event}/{name}", {})[step] = value
+    curves = {name: curve for name, curve in curves.items() if curve}
     if not curves:
         raise CheckpointError(f"{run.log}: no update has been logged")
     return curves
+
+
+def up_to(step: int, curve: Curve) -> Curve:
+    return {update: value for update, value in curve.items() if update <= step}
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:

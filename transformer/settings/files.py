@@ -25,7 +25,11 @@ BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, 
 
 def load_settings(path: Path | str) -> Settings:
     """The settings in one YAML file, such as a run's `config.yaml`; what it leaves out has its default."""
-    settings: Settings = build(Settings, read_file(Path(path)))
+    values = read_file(Path(path))
+    try:
+        settings: Settings = build(Settings, values)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
     return settings
 
 
@@ -59,7 +63,7 @@ def read_file(path: Path) -> dict[str, Any]:
         mark = error.problem_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise UsageError(f"{where}: not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     types = dict(setting_types())
     values: dict[str, Any] = {}

@@ -21,15 +21,14 @@ class LanguageModel:
         return make_tokenizer([self.text] if has_lines else self.text.split("\n"), data)
 
     def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
-        ids = token_ids(self.text, tokenizer)
         batches = make_batches(self.text, tokenizer, settings, shuffle=True)
-        valid = settings.data.valid
+        tokens, valid = len(batches.ids), settings.data.valid
         return Prepared(
             batches,
             language_model_loss,
             None if valid is None else make_validation(valid, tokenizer, settings),
-            {"characters": len(self.text), "tokens": len(ids)},
-            f"{len(self.text):,} characters, {len(ids):,} tokens in blocks of {settings.data.context}",
+            {"characters": len(self.text), "tokens": tokens},
+            f"{len(self.text):,} characters, {tokens:,} tokens in blocks of {settings.data.context}",
         )
 
 

@@ -7,7 +7,7 @@ same step. A single process is a group of one, for which nothing here costs anyt
 
 import os
 import re
-import signal
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]
 
 
 class ProcessLostError(ValueError):
-    """Another process of this training has died, or does not answer."""
+    """Another process of this training has died, or does not answer; standard error has the line already."""
 
 
 @dataclass(frozen=True)
@@ -91,20 +91,21 @@ class Group:
 
     @contextmanager
     def naming_lost_processes(self) -> Iterator[None]:
-        """Torch's many errors about other processes become a `ProcessLostError` of one line."""
+        """Torch's many errors about other processes become a `ProcessLostError` of one line, which is said at
+        once: torchrun now ends this process, too."""
         try:
             yield
         except RuntimeError as error:
             is_lost = isinstance(error, torch.distributed.DistError) or LOST.search(str(error)) is not None
             if self.size == 1 or not is_lost:
                 raise
-            # torchrun now ends this process, too, but not before it has said why.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            raise ProcessLostError(
+            message = (
                 f"process {self.rank} of {self.size}: another one has died or did not answer within "
                 f"{self.timeout:.0f} s ({str(error).strip().splitlines()[0]}); the last checkpoint is whole: "
                 "go on with --resume (torchrun --max-restarts does it by itself)"
-            ) from error
+            )
+            print(f"\n{message}", file=sys.stderr, flush=True)
+            raise ProcessLostError(message) from error
 
 
 @contextmanager

@@ -112,7 +112,8 @@ def fit(
             if is_logging or device.type == "cpu" or guard.is_full:  # reading makes a GPU wait
                 for skipped in guard.read(find_cause):
                     log("skip", skipped)
-                    warn(f"update {skipped} was skipped: its loss or gradient is not finite")
+                    if group.is_first:
+                        warn(f"update {skipped} was skipped: its loss or gradient is not finite")
             if is_logging:
                 values = meter.read()
                 bar.set_postfix_str("loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s".format(**values))

@@ -1,0 +1,161 @@
+"""Whatever is trained and whatever happens, two processes do what one does.
+
+They are forked, so that each law takes seconds; `test_distributed.py` lets torchrun start them.
+"""
+
+import math
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures_run import TINY_MODEL, events, tiny_settings
+from test_distributed import assert_same_training
+
+import transformer.training.loop as loop
+from transformer.checkpoint import Run, read_state
+from transformer.config import Settings
+from transformer.recipe import train
+from transformer.training.finite import DivergedError
+
+PROCESSES = 2
+TASKS = {
+    "translation": "encoder_decoder",
+    "language_model": "decoder_only",
+    "masked_language_model": "encoder_only",
+    "classification": "encoder_only",
+    "sentence_embedding": "encoder_only",
+}
+
+
+def together(work: Callable[[int], object]) -> None:
+    """Call `work` with its rank in each of the processes of a group, all forked from this one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+
+    def member(rank: int) -> None:
+        os.environ.update(place, RANK=str(rank), WORLD_SIZE=str(PROCESSES))
+        work(rank)
+
+    context = multiprocessing.get_context("fork")
+    members = [context.Process(target=member, args=(rank,)) for rank in range(PROCESSES)]
+    for process in members:
+        process.start()
+    for process in members:
+        process.join()
+    assert [process.exitcode for process in members] == [0] * PROCESSES
+
+
+def settings_of(task: str, folder: Path, **training: Any) -> Settings:
+    """Six updates of two batches, without dropout; every sentence, label and pair is one of a few words."""
+    words = ["red house", "blue tree", "green old car", "red cup", "small blue door", "hat"]
+    lines = [f"the {word} is {place}" for word in words for place in ("here", "over there", "at home")]
+    for name, written in {
+        "text": lines,
+        "labelled": [f"{line}\t{len(line) % 3}" for line in lines],
+        "text.en": lines,
+        "text.de": [" ".join(reversed(line.split())) for line in lines],
+    }.items():
+        (folder / name).write_text("".join(f"{line}\n" for line in written))
+    is_labelled = task == "classification"
+    text = str(folder / ("labelled" if is_labelled else "text"))
+    data = {"train": text, "valid": text if "patience" in training else None, "test": None}
+    data |= {"label_format": "tab" if is_labelled else None, "context": 16, "vocab_size": 300}
+    sizes = {"accumulate": PROCESSES, "tokens_per_batch": 64, "save_every": 100, "timeout": 150.0, **training}
+    made = tiny_settings(folder / "alone", data=data, **sizes)
+    return replace(made, task=task, model=replace(TINY_MODEL, kind=TASKS[task], dropout=0.0))
+
+
+def shared(settings: Settings) -> Settings:
+    """The same updates, an equal share of their batches for each process."""
+    training = replace(settings.training, accumulate=settings.training.accumulate // PROCESSES)
+    return replace(settings, output=f"{settings.output}-not", training=training)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_is_trained_as_by_one_process(task, tmp_path):
+    settings = settings_of(task, tmp_path)
+    alone = Run(train(settings))
+    together(lambda _: train(shared(settings)))
+    assert_same_training(Run(Path(shared(settings).output)), alone)
+
+
+def test_gradients_are_clipped_to_the_norm_of_the_whole_update(tmp_path):
+    settings = settings_of("translation", tmp_path, max_norm=0.05)
+    alone = Run(train(settings))
+    together(lambda _: train(shared(settings)))
+    ours = Run(Path(shared(settings).output))
+    assert_same_training(ours, alone)
+    norms, expected = (
+        [entry["gradient_norm"] for entry in events(run.path, "train")] for run in (ours, alone)
+    )
+    assert norms == pytest.approx(expected, rel=1e-3)
+    assert min(expected) > 0.05  # every update was clipped
+
+
+def breaking(steps: set[int], patch: pytest.MonkeyPatch) -> None:
+    """Make the loss of these updates NaN, but not their gradient: only the group can tell the others."""
+    original, current = loop.accumulate_gradients, 0
+
+    def accumulate(*arguments, **options):
+        nonlocal current
+        current += 1
+        loss = original(*arguments, **options)
+        return loss._replace(total=loss.total * math.nan) if current in steps else loss
+
+    patch.setattr(loop, "accumulate_gradients", accumulate)
+
+
+def test_what_is_not_finite_in_one_process_is_skipped_in_all(tmp_path, monkeypatch, capfd):
+    settings = settings_of("translation", tmp_path)
+
+    def work(rank: int) -> None:
+        if rank == 1:
+            breaking({2, 4}, monkeypatch)
+        train(shared(settings))
+
+    together(work)
+    assert capfd.readouterr().err.count("update 2 was skipped") == 1  # one process speaks
+    with monkeypatch.context() as patch:
+        breaking({2, 4}, patch)
+        alone = Run(train(settings))
+    ours = Run(Path(shared(settings).output))
+    assert [entry["step"] for entry in events(ours.path, "skip")] == [2, 4]
+    assert_same_training(ours, alone)
+
+
+def test_too_many_in_one_process_stop_all(tmp_path, monkeypatch):
+    settings = shared(settings_of("translation", tmp_path, max_skipped=2))
+
+    def work(rank: int) -> None:
+        if rank == 1:
+            breaking({3, 4, 5}, monkeypatch)
+        with pytest.raises(DivergedError, match="update 5: loss or gradient is not finite"):
+            train(settings)
+
+    together(work)
+
+
+def test_all_stop_early_by_what_the_first_process_has_validated(tmp_path, monkeypatch):
+    settings = shared(settings_of("translation", tmp_path, patience=2, valid_every=1))
+    found = {0: [3.0, 2.0, 2.5, 2.6, 1.0, 1.0], 1: [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]}
+
+    def work(rank: int) -> None:
+        losses = iter(found[rank])
+        original = loop.fit
+        evaluate = {"evaluate": lambda _: {"loss": next(losses)}}
+        monkeypatch.setattr(
+            "transformer.recipe.fit", lambda *given, **named: original(*given, **named | evaluate)
+        )
+        train(settings)
+
+    together(work)
+    run = Run(Path(settings.output))
+    assert [entry["step"] for entry in events(run.path, "early_stop")] == [4]
+    assert read_state(run.marked("last"))["step"] == 4
+    assert run.marked("best") == run.checkpoint(2)
