@@ -34,6 +34,7 @@ from transformer.model.build import build_model
 from transformer.recipe import dry_run, train
 from transformer.training.finite import DivergedError, require_finite
 from transformer.training.interruption import EXIT_CODE, TrainingStopped, stop_requests
+from transformer.training.log import Log
 
 
 def assert_equal_end(ours: Run, theirs: Run) -> None:
@@ -576,3 +577,17 @@ def test_tensorboard_gets_the_figures_of_the_log(settings, tmp_path):
     expected = {entry["step"]: entry["loss"] for entry in events(run.path, "train")}
     assert scalars == pytest.approx(expected)
     assert {"valid/loss", "train/rate"} <= set(board.Tags()["scalars"])
+
+
+def test_tensorboard_forgets_the_updates_that_a_kill_has_lost(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = Run(tmp_path)
+    for start, losses in ((0, {1: 9.0, 2: 8.0, 3: 7.0, 4: 6.0}), (2, {3: 7.5})):
+        log = Log(run, tensorboard=True)
+        log("data", start)
+        for step, loss in losses.items():
+            log("train", step, loss=loss)
+    board = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    drawn = {entry.step: entry.value for entry in board.Scalars("train/loss")}
+    assert drawn == {1: 9.0, 2: 8.0, 3: 7.5}

@@ -4,8 +4,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -17,11 +18,16 @@ from transformer.training.distributed import Group
 
 
 class Log:
-    """A run's `log.jsonl`: one JSON object per event, written at once; the same figures for TensorBoard."""
+    """A run's `log.jsonl`: one JSON object per event, written at once; the same figures for TensorBoard.
+
+    The first event's step is that of the checkpoint that training goes on from: TensorBoard hides what an
+    earlier start has drawn beyond it.
+    """
 
     def __init__(self, run: Run, *, tensorboard: bool = False) -> None:
         self.path = run.log
-        self.board = make_board(run) if tensorboard else None
+        self.make_board = board_maker(run) if tensorboard else None
+        self.board: Any = None
 
     def __call__(self, event: str, step: int, **values: Any) -> None:
         written = {name: as_json(value) for name, value in values.items()}
@@ -29,6 +35,8 @@ class Log:
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry, allow_nan=False) + "\n")
+            if self.make_board is not None and self.board is None:
+                self.board = self.make_board(purge_step=step + 1)
             if self.board is not None and event in ("train", "valid"):
                 for name, value in values.items():
                     self.board.add_scalar(f"{event}/{name}", value, step)
@@ -42,15 +50,15 @@ def as_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def make_board(run: Run) -> Any:
-    """TensorBoard's writer into the folder `tensorboard` of the run."""
+def board_maker(run: Run) -> Callable[..., Any]:
+    """Makes TensorBoard's writer into the folder `tensorboard` of the run."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ValueError(
             "training.tensorboard needs the package tensorboard; pip install 'transformer[tensorboard]'"
         ) from None
-    return SummaryWriter(run.path / "tensorboard")
+    return partial(SummaryWriter, run.path / "tensorboard")
 
 
 class Meter:
