@@ -167,22 +167,15 @@ def prepare(run: str | None, size: str, folder: Path) -> Path:
 
 def save_marian(model: Any, tokenizer: Any, config: Any, folder: Path) -> None:
     import torch
-    from transformers import MarianConfig, MarianMTModel
+    from transformers import MarianMTModel
 
     from transformer.convert.marian_names import interleaved, layer_weights
+    from transformer.selftest.hugging_face import marian_config
 
     theirs: Any = MarianMTModel(
-        MarianConfig(
-            vocab_size=config.vocab_size,
-            d_model=config.d_model,
-            encoder_layers=config.num_layers,
-            decoder_layers=config.num_layers,
-            encoder_attention_heads=config.num_heads,
-            decoder_attention_heads=config.num_heads,
-            encoder_ffn_dim=config.d_ff,
-            decoder_ffn_dim=config.d_ff,
+        marian_config(
+            config,
             activation_function=config.activation,
-            scale_embedding=True,
             eos_token_id=0,
             forced_eos_token_id=None,
             pad_token_id=config.vocab_size - 1,

@@ -15,40 +15,30 @@ from torch import Tensor, nn
 
 from transformer import ModelConfig, SinusoidalEncoding
 from transformer.config import Precision
+from transformer.selftest.hugging_face import marian_config
 
 LONGEST = 512
 
 
 def marian(config: ModelConfig) -> nn.Module:
     """Hugging Face's implementation of Marian, with the attention that it chooses itself."""
-    from transformers import MarianConfig, MarianMTModel
+    from transformers import MarianMTModel
 
-    return Marian(
-        MarianMTModel(
-            MarianConfig(
-                vocab_size=config.vocab_size,
-                d_model=config.d_model,
-                encoder_layers=config.num_layers,
-                decoder_layers=config.num_layers,
-                encoder_attention_heads=config.num_heads,
-                decoder_attention_heads=config.num_heads,
-                encoder_ffn_dim=config.d_ff,
-                decoder_ffn_dim=config.d_ff,
-                activation_function="relu",
-                dropout=config.dropout,
-                attention_dropout=0.0,
-                activation_dropout=0.0,
-                scale_embedding=True,
-                max_position_embeddings=LONGEST,
-                pad_token_id=config.pad_id,
-                bos_token_id=config.bos_id,
-                eos_token_id=config.eos_id,
-                decoder_start_token_id=config.bos_id,
-                forced_eos_token_id=None,
-                use_cache=False,
-            )
-        )
+    theirs = marian_config(
+        config,
+        activation_function="relu",
+        dropout=config.dropout,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        max_position_embeddings=LONGEST,
+        pad_token_id=config.pad_id,
+        bos_token_id=config.bos_id,
+        eos_token_id=config.eos_id,
+        decoder_start_token_id=config.bos_id,
+        forced_eos_token_id=None,
+        use_cache=False,
     )
+    return Marian(MarianMTModel(theirs))
 
 
 class Marian(nn.Module):

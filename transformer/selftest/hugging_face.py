@@ -44,27 +44,37 @@ def marian(device: torch.device) -> Iterator[Comparison]:
         yield Comparison(f"logits with {activation}", ours(source, target)[is_real], output.logits[is_real])
 
 
+def marian_config(config: ModelConfig, **values: Any) -> Any:
+    """A `MarianConfig` of our model's sizes; `values` are its other settings, by their names there."""
+    from transformers import MarianConfig
+
+    return MarianConfig(
+        vocab_size=config.vocab_size,
+        d_model=config.d_model,
+        encoder_layers=config.num_layers,
+        decoder_layers=config.num_layers,
+        encoder_attention_heads=config.num_heads,
+        decoder_attention_heads=config.num_heads,
+        encoder_ffn_dim=config.d_ff,
+        decoder_ffn_dim=config.d_ff,
+        scale_embedding=True,
+        **values,
+    )
+
+
 def random_marian(config: ModelConfig, activation: str) -> Module:
     """The last token of its vocabulary is its pad and starts its targets, as in OPUS-MT."""
-    from transformers import MarianConfig, MarianMTModel
+    from transformers import MarianMTModel
 
-    model = MarianMTModel(
-        MarianConfig(
-            vocab_size=config.vocab_size,
-            d_model=config.d_model,
-            encoder_layers=config.num_layers,
-            decoder_layers=config.num_layers,
-            encoder_attention_heads=config.num_heads,
-            decoder_attention_heads=config.num_heads,
-            encoder_ffn_dim=config.d_ff,
-            decoder_ffn_dim=config.d_ff,
-            max_position_embeddings=config.max_positions,
-            activation_function=activation,
-            scale_embedding=True,
-            pad_token_id=config.vocab_size - 1,
-            decoder_start_token_id=config.vocab_size - 1,
-        )
+    pad_id = config.vocab_size - 1
+    theirs = marian_config(
+        config,
+        max_position_embeddings=config.max_positions,
+        activation_function=activation,
+        pad_token_id=pad_id,
+        decoder_start_token_id=pad_id,
     )
+    model = MarianMTModel(theirs)
     sinusoids = model.model.encoder.embed_positions.weight.clone()
     randomised(model)
     for stack in (model.model.encoder, model.model.decoder):
