@@ -261,8 +261,7 @@ def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
-    """`CheckpointError` unless a checkpoint has weights of the names and shapes of `model`, of which none is
-    read: it may be on torch's device `meta`."""
+    """`CheckpointError` unless a checkpoint has weights of the names and shapes of `model`; reads none."""
     path = folder / MODEL
     expected = unique_tensors(model)
     try:

@@ -1,7 +1,6 @@
 """Translating with CTranslate2: a run's model in a program made for serving, under the same interface."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,10 +87,7 @@ class CTranslate2Translator:
     ) -> list[list[Translation]]:
         """As `Translator.translate_n_best`."""
         lines = list(lines)
-        decoding = self.ours.decoding
-        beam_size = decoding.beam_size if beam_size is None else beam_size
-        alpha = decoding.alpha if alpha is None else alpha
-        replace(decoding, beam_size=beam_size, alpha=alpha)  # refuses what cannot be
+        beam_size, alpha = self.ours.search_settings(beam_size, alpha)
         if not 1 <= n_best <= beam_size:
             raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
         sources = self.ours.encode(lines, first_line)

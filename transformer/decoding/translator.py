@@ -103,6 +103,16 @@ class Translator:
             for found in self.translate_n_best(lines, n_best=1, beam_size=beam_size, alpha=alpha)
         ]
 
+    def search_settings(self, beam_size: int | None, alpha: float | None) -> tuple[int, float]:
+        """These, or the run's own `decoding` settings; `ValueError` for what cannot be."""
+        search = self.decoding
+        beam_size = search.beam_size if beam_size is None else beam_size
+        alpha = search.alpha if alpha is None else alpha
+        replace(search, beam_size=beam_size, alpha=alpha)  # refuses what cannot be
+        if beam_size > WIDEST_BEAM:
+            raise ValueError(f"decoding.beam_size is {beam_size}; the widest beam is {WIDEST_BEAM}")
+        return beam_size, alpha
+
     def translate_n_best(
         self,
         lines: Iterable[str],
@@ -121,12 +131,7 @@ class Translator:
         is drawn instead of searched for: scores are log-probabilities then.
         """
         lines = list(lines)
-        search = self.decoding
-        beam_size = search.beam_size if beam_size is None else beam_size
-        alpha = search.alpha if alpha is None else alpha
-        replace(search, beam_size=beam_size, alpha=alpha)  # refuses what cannot be
-        if beam_size > WIDEST_BEAM:
-            raise ValueError(f"decoding.beam_size is {beam_size}; the widest beam is {WIDEST_BEAM}")
+        beam_size, alpha = self.search_settings(beam_size, alpha)
         if n_best < 1 or (sampler is None and n_best > beam_size):
             raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
         sources = self.encode(lines, first_line)
