@@ -5,7 +5,7 @@ python benchmarks/attention_kernels.py [--seconds 5]
 Prints the median of milliseconds an update, and target tokens per second, for the sizes of
 configs/toyland.yaml and configs/multi30k_en_de.yaml and for longer sentences, interleaved, in the precision
 that `auto` picks: torch's flash kernel, torch's plain products, and ours, which is what training uses
-(`keys_first_attention`).
+(`keys_first_attention`). Then the time of a softmax and its gradient over rows and over columns, float32.
 """
 
 import argparse
@@ -92,6 +92,18 @@ def make_update(
     return update
 
 
+def softmax_milliseconds(length: int, dim: int) -> float:
+    """Of 250,000 scores in squares of `length`, forward and backward, the median of 20."""
+    scores = torch.randn(250_000 // length**2, length, length, requires_grad=True)
+    gradient = torch.randn_like(scores)
+    times = []
+    for _ in range(21):
+        start = time.perf_counter()
+        scores.softmax(dim).backward(gradient)
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times[1:])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -114,6 +126,11 @@ def main() -> None:
         for label in KERNELS:
             median = statistics.median(times[label])
             print(f"{name:<22}{label:<8}{1000 * median:>14.1f}{rows * length / median:>12,.0f}")
+    print(f"\n{'softmax, keys':<22}{'rows ms':>10}{'columns ms':>12}")
+    for length in (8, 15, 16, 24, 32, 64):
+        print(
+            f"{length:<22}{softmax_milliseconds(length, -1):>10.2f}{softmax_milliseconds(length, -2):>12.2f}"
+        )
 
 
 if __name__ == "__main__":
