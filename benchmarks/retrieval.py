@@ -29,6 +29,7 @@ import transformer
 from transformer.config import ModelConfig
 from transformer.data.text import read_lines
 from transformer.decoding.sentences import Embedder
+from transformer.evaluation.validation import is_nearest
 
 ROOT = Path(__file__).parents[1]
 PARTS = {"valid": "val", "test": "test_2016_flickr"}
@@ -74,14 +75,9 @@ def answered(embedder: Embedder, data: Path, part: str, source: str, target: str
         torch.from_numpy(embedder.embed(list(read_lines(data / "multi30k" / name))))
         for name in (f"{PARTS[part]}.{source}", f"{PARTS[part]}.{target}", f"train.{target}")
     )
-    rows = torch.arange(len(queries))
-    to_right, to_train = queries @ right.T, queries @ train.T
-    best = to_right.diagonal()
-    first = [to_right.argmax(dim=1) == rows]
-    for count in DISTRACTORS[1:]:
-        spread = torch.arange(count) * len(train) // count
-        first.append(first[0] & (to_train[:, spread].amax(dim=1) <= best))
-    return torch.stack(first).numpy()
+    spreads = [torch.arange(count) * len(train) // max(1, count) for count in DISTRACTORS]
+    found = [is_nearest(queries, torch.cat([right, train[spread]])) for spread in spreads]
+    return torch.stack(found).numpy()
 
 
 def measure(name: str, data: Path, part: str, output: Path, seed: int) -> NDArray[np.bool_]:

@@ -134,5 +134,10 @@ def outputs(model: nn.Module, tokens: Tensor) -> Tensor:
 
 def precision_at_1(queries: Tensor, candidates: Tensor) -> float:
     """Per cent of the queries whose nearest candidate is the one in their row; both have length 1."""
+    return 100 * float(is_nearest(queries, candidates).float().mean())
+
+
+def is_nearest(queries: Tensor, candidates: Tensor) -> Tensor:
+    """(queries,): whether the nearest of all candidates is the one in the query's row."""
     found = [(part @ candidates.T).argmax(dim=1) for part in torch.split(queries, 1000)]
-    return 100 * float((torch.cat(found) == torch.arange(len(queries))).float().mean())
+    return torch.cat(found) == torch.arange(len(queries))
