@@ -19,6 +19,7 @@ from transformer.convert.marian_export import marian_weights, to_marian
 from transformer.convert.marian_folder import MarianFolder
 from transformer.convert.marian_names import interleaved
 from transformer.data.characters import train_character_tokenizer
+from transformer.data.moses import train_moses_tokenizer
 from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, train_tokenizer
 from transformer.data.toyland import generate
 from transformer.decoding.translator import Translator
@@ -51,7 +52,7 @@ TYPES = {
 }
 
 
-def make_run(folder: Path, tokenizer=None, **changes: object) -> Path:
+def make_run(folder: Path, tokenizer=None, kind: str = "sentencepiece", **changes: object) -> Path:
     """A run whose every weight is random."""
     if tokenizer is None:
         lines = [line for pair in PAIRS for line in (pair.source, pair.target)]
@@ -64,7 +65,8 @@ def make_run(folder: Path, tokenizer=None, **changes: object) -> Path:
     run = Run(folder)
     tensors = {MODEL: dict(model.named_parameters())}
     write_checkpoint(run.checkpoint(1), tensors=tensors, state={"step": 1}, tokenizer_hash=tokenizer.digest)
-    save_settings(replace(tiny_settings(folder), model=config), run.config)
+    settings = tiny_settings(folder, data={"tokenizer": kind})
+    save_settings(replace(settings, model=config), run.config)
     tokenizer.save(run.tokenizer)
     run.mark("best", run.checkpoint(1))
     return folder
@@ -216,12 +218,14 @@ def test_what_marian_lacks_is_refused_by_name(changes, line, tmp_path, capsys):
     assert not list(tmp_path.glob("new/*"))
 
 
-def test_characters_are_refused(tmp_path):
-    run = make_run(tmp_path / "run", train_character_tokenizer(["abc def"]))
-    with pytest.raises(
-        ConversionError, match=r"data\.tokenizer is characters; Marian has only sentencepiece"
-    ):
-        to_marian(run, tmp_path / "marian")
+def test_other_tokenizers_are_refused(tmp_path):
+    sources, targets = ([getattr(pair, side) for pair in PAIRS] for side in ("source", "target"))
+    moses = train_moses_tokenizer(sources, targets, vocab_size=360, source="en", target="de")
+    for kind, tokenizer in (("characters", train_character_tokenizer(["abc def"])), ("moses", moses)):
+        run = make_run(tmp_path / kind, tokenizer, kind)
+        expected = rf"data\.tokenizer is {kind}; Marian has only sentencepiece"
+        with pytest.raises(ConversionError, match=expected):
+            to_marian(run, tmp_path / "marian")
 
 
 def test_the_settings_and_the_command(pair, tmp_path, capsys):

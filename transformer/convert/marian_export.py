@@ -163,7 +163,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, settings: Settings) -> N
     elif isinstance(tokenizer, MarianTokenizer):
         models = tokenizer.models
     else:
-        raise ConversionError("data.tokenizer is characters; Marian has only sentencepiece")
+        raise ConversionError(f"data.tokenizer is {settings.data.tokenizer}; Marian has only sentencepiece")
     for name, content in models.items():
         (folder / name).write_bytes(content)
     config, pieces = settings.model, require_unique(tokenizer.pieces)
