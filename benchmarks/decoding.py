@@ -8,7 +8,7 @@ second, EOS included, and the peak memory; each figure is measured in a process 
 number of sentences or, with a t, of source tokens, padding and beam included; sources are sorted by length.
 `--start RUN` prints how long `transformer translate` takes from its start for one line, beside `import
 torch`; `--curve` how long a token takes when outputs are 15, 60, 240 and 960 tokens long.
-Needs `pip install transformers ctranslate2`.
+Needs the extra `convert`.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--run", help="a trained run: natural lengths")
+    parser.add_argument("--run", help="a trained run's folder: natural lengths")
     parser.add_argument("--beams", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--batches", nargs="+", default=["1", "32", "2048t", "8192t"])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
@@ -51,11 +51,13 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         for size in ["run"] if options.run else options.sizes:
-            marian = prepare(options.run, size, Path(folder) / size)
+            models = Path(folder) / size
+            sources = prepare(options.run, size, models)
+            (models / "sources.json").write_text(json.dumps(sources))
             print(f"\n{size}, lengths {'natural' if options.run else FORCED}: {versions(options.threads)}")
             for beam in options.beams:
                 for batch in options.batches:
-                    print_row(options, marian, beam, batch)
+                    print_row(options, models, beam, batch)
 
 
 def print_start(run: str) -> None:
@@ -97,10 +99,10 @@ def print_curve(sizes: list[str], beams: list[int], threads: int) -> None:
                 print(f"{size}, 8 sentences, beam {beam}, {length} tokens: {step:.2f} ms a step", flush=True)
 
 
-def print_row(options: argparse.Namespace, marian: Path, beam: int, batch: str) -> None:
+def print_row(options: argparse.Namespace, models: Path, beam: int, batch: str) -> None:
     found = {}
     for system in options.systems:
-        row = {"system": system, "folder": str(marian), "beam": beam, "batch": batch}
+        row = {"system": system, "folder": str(models), "beam": beam, "batch": batch}
         row |= {"is_forced": not options.run, "seconds": options.seconds, "threads": options.threads}
         command = [sys.executable, __file__, "--row", json.dumps(row)]
         environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}

@@ -1,6 +1,5 @@
 """The systems that `benchmarks/decoding.py` compares, and one model in the form of each."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -24,13 +23,12 @@ def ours(folder: Path, beam: int, is_forced: bool, threads: int, precision: str 
     from torch.nn.utils.rnn import pad_sequence
 
     from transformer.decoding.packed import pack_linear_layers
+    from transformer.decoding.pretrained import load_pretrained
     from transformer.decoding.processors import MinLength
     from transformer.decoding.search import beam_search, greedy_search
-    from transformer.model.build import build_model
 
     torch.set_num_threads(threads)
-    model = build_model(config_of(folder)).eval()
-    model.load_state_dict(torch.load(folder / "ours.pt", weights_only=True))
+    model: Any = load_pretrained(folder / "run", task="translation", device="cpu").model
     pack_linear_layers(model, getattr(torch, precision))
     processors = [MinLength(FORCED, eos_id=2)] if is_forced else []
 
@@ -59,13 +57,13 @@ def hugging_face(folder: Path, beam: int, is_forced: bool, threads: int) -> Tran
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     torch.set_num_threads(threads)
-    model: Any = MarianMTModel.from_pretrained(folder).eval()
-    pad, vocab_size = model.config.pad_token_id, model.config.vocab_size
+    model: Any = MarianMTModel.from_pretrained(folder / "marian").eval()
+    pad = model.config.pad_token_id
 
     def translate(batch: list[list[int]]) -> int:
-        rows = [torch.tensor([their_id(token, vocab_size) for token in row]) for row in batch]
-        source = pad_sequence(rows, batch_first=True, padding_value=pad)
+        source = pad_sequence([torch.tensor(row) for row in batch], batch_first=True, padding_value=pad)
         length = {"min_new_tokens": FORCED, "max_new_tokens": FORCED}
         with torch.inference_mode():
             found = model.generate(
@@ -85,13 +83,15 @@ def ctranslate2(
 ) -> Translate:
     import ctranslate2
 
+    from transformer.data.tokenizer import load_tokenizer
+
     translator = ctranslate2.Translator(
         str(folder / "ctranslate2"), device="cpu", compute_type=precision, intra_threads=threads
     )
-    pieces = json.loads((folder / "pieces.json").read_text())
+    pieces = load_tokenizer(folder / "ctranslate2" / "tokenizer.model").pieces
 
     def translate(batch: list[list[int]]) -> int:
-        rows = [[pieces[token] for token in row] for row in batch]
+        rows = [[pieces[token] for token in row[:-1]] for row in batch]  # it adds EOS
         length = {"min_decoding_length": FORCED, "max_decoding_length": FORCED}
         found = translator.translate_batch(
             rows, beam_size=beam, **(length if is_forced else {"max_decoding_length": len(rows[0]) + 50})
@@ -117,114 +117,53 @@ SYSTEMS = {
 # The same weights for all
 
 
-def config_of(folder: Path) -> Any:
-    from transformer.config import ModelConfig
-
-    return ModelConfig(**json.loads((folder / "ours.json").read_text()))
-
-
-def their_id(token: int, vocab_size: int) -> int:
-    """Marian's ids of ours: EOS 0, unk 1, pad last, BOS, which it lacks, before; the others in order."""
-    return {0: vocab_size - 1, 1: vocab_size - 2, 2: 0, 3: 1}.get(token, token - 2)
-
-
-def prepare(run: str | None, size: str, folder: Path) -> Path:
-    """A folder with the model in every system's form and the sources as ids."""
-    from dataclasses import asdict
-
-    import torch
-
-    from transformer.config import ModelConfig
+def prepare(run: str | None, size: str, folder: Path) -> list[list[int]]:
+    """Write the model in every system's form into the folder; the sources as ids with EOS."""
+    from transformer.convert.ctranslate2 import to_ctranslate2
+    from transformer.convert.marian_export import to_marian
     from transformer.data.corpus import load_parallel
-    from transformer.data.text import read_lines
-    from transformer.data.tokenizer import EOS_ID, train_tokenizer
-    from transformer.decoding.pretrained import load_pretrained
-    from transformer.model.build import build_model
+    from transformer.data.tokenizer import EOS_ID
+    from transformer.decoding.pretrained import open_run
+    from transformer.hub import local_folder
 
     folder.mkdir()
-    torch.manual_seed(1)
+    path = folder / "run"
     if run:
-        model, tokenizer, settings = load_pretrained(run, task="translation", device="cpu")
-        config, names = settings.model, settings.data
-        sources = list(load_parallel(str(names.test), names.source, names.target)["source"])
+        path.symlink_to(local_folder(run).absolute())
     else:
-        data = Path(os.environ["TRANSFORMER_DATA"]) / "multi30k"
-        lines = [line for name in ("train.en", "train.de") for line in read_lines(data / name)]
-        tokenizer = train_tokenizer(lines, vocab_size=VOCABULARY, normalization="nmt_nfkc")
-        config = ModelConfig(
-            **SIZES[size], vocab_size=VOCABULARY, attention_bias=True, output_bias=True, norm_epsilon=1e-5
-        )
-        model = build_model(config)
-        sources = list(read_lines(data / "test_2016_flickr.en"))
-    ids = [[*row, EOS_ID] for row in tokenizer.encode(sources)]
-    (folder / "sources.json").write_text(json.dumps(ids))
-    (folder / "ours.json").write_text(json.dumps(asdict(config)))
-    torch.save(model.state_dict(), folder / "ours.pt")
-    save_marian(model, tokenizer, config, folder)
-    convert_to_ctranslate2(folder)
-    return folder
+        write_random_run(size, path)
+    to_marian(path, folder / "marian", say=print)
+    to_ctranslate2(path, folder / "ctranslate2", say=print)
+    _, tokenizer, settings = open_run(path, task="translation")
+    data = settings.data
+    sources = load_parallel(str(data.test), data.source, data.target)["source"]
+    return [[*row, EOS_ID] for row in tokenizer.encode(list(sources))]
 
 
-def save_marian(model: Any, tokenizer: Any, config: Any, folder: Path) -> None:
-    import torch
-    from transformers import MarianMTModel
-
-    from transformer.convert.marian_names import interleaved, layer_weights
-    from transformer.selftest.hugging_face import marian_config
-
-    theirs: Any = MarianMTModel(
-        marian_config(
-            config,
-            activation_function=config.activation,
-            eos_token_id=0,
-            forced_eos_token_id=None,
-            pad_token_id=config.vocab_size - 1,
-            decoder_start_token_id=config.vocab_size - 2,
-        )
-    )
-    rows = torch.tensor([their_id(token, config.vocab_size) for token in range(config.vocab_size)]).argsort()
-    channels = interleaved(config.d_model).argsort()
-    weights = model.state_dict()
-    state = theirs.state_dict()
-    for part in layer_weights(config.num_layers):
-        weight = weights.get(part.ours, torch.zeros_like(state[part.theirs]))  # a bias that ours lacks
-        is_permuted = part.channels is not None
-        state[part.theirs] = weight.index_select(part.channels, channels) if is_permuted else weight
-    state["model.shared.weight"] = weights["output.weight"][rows][:, channels]
-    bias = weights.get("output.bias", torch.zeros(config.vocab_size))
-    state["final_logits_bias"] = bias[rows][None]
-    theirs.load_state_dict(state, strict=False)
-    theirs.tie_weights()
-    theirs.save_pretrained(folder)
-    with torch.no_grad():
-        check(model, theirs.eval())
-    model_bytes = tokenizer.processor.serialized_model_proto()
-    for name in ("source.spm", "target.spm"):
-        (folder / name).write_bytes(model_bytes)
-    pieces = [tokenizer.processor.id_to_piece(token) for token in range(config.vocab_size)]
-    pieces[0], pieces[1], pieces[2], pieces[3] = "<pad>", "<s>", "</s>", "<unk>"
-    (folder / "pieces.json").write_text(json.dumps(pieces))
-    (folder / "vocab.json").write_text(
-        json.dumps({piece: their_id(i, len(pieces)) for i, piece in enumerate(pieces)})
-    )
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "MarianTokenizer", "source_lang": "en", "target_lang": "de"})
-    )
-
-
-def check(model: Any, theirs: Any) -> None:
-    """The two agree on the logits of a sentence."""
+def write_random_run(size: str, folder: Path) -> None:
+    """A run of this size with random weights and a vocabulary of Multi30k."""
     import torch
 
-    vocab_size = theirs.config.vocab_size
-    source, target = torch.tensor([[7, 30, 99, 2]]), torch.tensor([[1, 8, 12]])
-    ids = [torch.tensor([[their_id(int(token), vocab_size) for token in row[0]]]) for row in (source, target)]
-    logits = theirs(input_ids=ids[0], decoder_input_ids=ids[1]).logits
-    order = torch.tensor([their_id(token, vocab_size) for token in range(vocab_size)])
-    torch.testing.assert_close(logits[:, :, order], model.eval()(source, target), rtol=1e-3, atol=1e-3)
+    from transformer.checkpoint import MODEL, Run, write_checkpoint
+    from transformer.config import DataConfig, ModelConfig, Settings
+    from transformer.data.text import read_lines
+    from transformer.data.tokenizer import train_tokenizer
+    from transformer.model.build import build_model
+    from transformer.settings.files import save_settings
 
-
-def convert_to_ctranslate2(folder: Path) -> None:
-    from ctranslate2.converters import TransformersConverter
-
-    TransformersConverter(str(folder)).convert(str(folder / "ctranslate2"))
+    text = Path(os.environ["TRANSFORMER_DATA"]).absolute() / "multi30k"
+    lines = (line for name in ("train.en", "train.de") for line in read_lines(text / name))
+    tokenizer = train_tokenizer(lines, vocab_size=VOCABULARY, normalization="nmt_nfkc")
+    config = ModelConfig(
+        **SIZES[size], vocab_size=VOCABULARY, attention_bias=True, output_bias=True, norm_epsilon=1e-5
+    )
+    torch.manual_seed(1)
+    tensors = dict(build_model(config).named_parameters())
+    run = Run(folder)
+    checkpoint = run.checkpoint(1)
+    write_checkpoint(checkpoint, tensors={MODEL: tensors}, state={"step": 1}, tokenizer_hash=tokenizer.digest)
+    names = {"train": "train", "valid": "val", "test": "test_2016_flickr"}
+    data = DataConfig(**{part: str(text / name) for part, name in names.items()}, vocab_size=VOCABULARY)
+    save_settings(Settings(output=str(folder), model=config, data=data), run.config)
+    tokenizer.save(run.tokenizer)
+    run.mark("best", checkpoint)

@@ -1,6 +1,6 @@
 """Table 3 in small: every row's change, in proportion, on Multi30k.
 
-TRANSFORMER_DATA=data python benchmarks/table3.py [--seeds 3] [--processes 2] [--rows base A1] [--output FOLDER]
+TRANSFORMER_DATA=data python benchmarks/table3.py [--seeds 3] [--rows A1 D1] [--output runs/table3]
 
 The paper's models with widths / 8, heads and layers / 2 (base: N = 3, d_model 64, d_ff 256, h = 4, d_k 16),
 trained on the 29,000 English-German captions with a vocabulary of 2,000. Prints, as Markdown, perplexity per
