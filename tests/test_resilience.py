@@ -32,6 +32,7 @@ from transformer.cli import main
 from transformer.config import Settings
 from transformer.model.build import build_model
 from transformer.recipe import dry_run, train
+from transformer.training import memory
 from transformer.training.finite import DivergedError, require_finite
 from transformer.training.interruption import EXIT_CODE, TrainingStopped, stop_requests
 from transformer.training.log import Log
@@ -476,6 +477,16 @@ def test_a_model_that_no_memory_holds_is_refused_at_once(settings, tmp_path, siz
         with pytest.raises(ValueError, match=message):
             begin(ours)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_container_has_the_memory_that_it_is_given(settings, tmp_path, monkeypatch):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(memory, "CONTAINER_LIMITS", [str(limit), str(tmp_path / "none")])
+    limit.write_text("max\n")
+    memory.require_memory(settings.model, torch.device("cpu"))
+    limit.write_text("1000\n")
+    with pytest.raises(ValueError, match=r"out of memory: .*; cpu has 0\.0 GiB"):
+        memory.require_memory(settings.model, torch.device("cpu"))
 
 
 # What ends a training, and which checkpoint is the best

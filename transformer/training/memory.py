@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -9,6 +10,8 @@ from transformer.config import ModelConfig
 
 BYTES_PER_WEIGHT = 16
 """A float32 number, its gradient and Adam's two moments."""
+CONTAINER_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
+"""Where Linux says how many bytes a container may use: control groups of version 2, and of version 1."""
 
 
 def require_memory(config: ModelConfig, device: torch.device) -> None:
@@ -29,7 +32,9 @@ def require_memory(config: ModelConfig, device: torch.device) -> None:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """All the memory that the device has, whoever uses it."""
+    """All the memory that the device has, or the container is given of it, whoever uses it."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [path.read_text().strip() for path in map(Path, CONTAINER_LIMITS) if path.exists()]
+    numbers = [int(limit) for limit in limits if limit.isdigit()]  # without a limit, version 2 says "max"
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *numbers])
