@@ -7,7 +7,8 @@ in its place: of whole words, of the pieces of words that the Transformer reads 
 vocabulary and the loss that suit that mean best. Prints P@1 of the right caption of test_2016_flickr in the
 other language among all 1,000 of the test, with 5,000 captions of the training text as distractors, and with
 all 29,000. Then, of both directions together, the means and 95 % intervals (Student's t over the seeds), and
-how many queries only one of the two models answers. `--part valid` measures on the validation text, where
+how many queries only one of the two models answers, with the probability of such a lead if each caption's
+answers might as well have been the other model's. `--part valid` measures on the validation text, where
 settings were chosen. A run that is there already is not trained again. Needs the extra `benchmarks`.
 """
 
@@ -115,8 +116,10 @@ def report(name: str, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> Non
         values = [100 * side.mean(axis=(1, 2)) for side in (mine, other)]
         columns = "".join(f"{with_interval(value):>18}" for value in (*values, values[0] - values[1]))
         only = [int(np.sum(mine & ~other)), int(np.sum(other & ~mine))]
-        chance = stats.binomtest(only[0], max(1, sum(only))).pvalue
-        print(f"{count:>6,} distractors{columns}{only[0]:>8} : {only[1]} (sign test: p = {chance:.2g})")
+        # a caption is asked by every seed in both directions: its answers change sides together
+        lead = (mine.astype(int) - other).sum(axis=(0, 1))
+        chance = stats.permutation_test((lead,), np.mean, permutation_type="samples", rng=1).pvalue
+        print(f"{count:>6,} distractors{columns}{only[0]:>8} : {only[1]} (permutation: p = {chance:.2g})")
 
 
 def with_interval(values: NDArray[np.float64]) -> str:
