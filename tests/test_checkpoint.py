@@ -22,6 +22,7 @@ from transformer.checkpoint import (
     STATE,
     CheckpointError,
     Run,
+    checkpoint_to_resume,
     find_run,
     load_model,
     read_manifest,
@@ -187,6 +188,15 @@ def test_a_run_means_its_best_checkpoint_or_its_last(run):
     assert find_run(str(run.path)) == (run, first)
     shutil.rmtree(first)
     assert find_run(run.path) == (run, second)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"step-0000\xb0002\n", b"\0"])
+def test_a_damaged_mark_names_no_checkpoint(run, content):
+    run.mark("last", write(run, 2))
+    (run.path / "best").write_bytes(content)
+    assert find_run(run.path) == (run, run.checkpoint(2))
+    (run.path / "last").write_bytes(content)
+    assert checkpoint_to_resume(run, print) == run.checkpoint(2)
 
 
 def test_a_checkpoint_means_itself_and_knows_its_run(run, monkeypatch):

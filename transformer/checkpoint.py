@@ -60,12 +60,13 @@ class Run:
         return sorted(int(number) for number in numbers if number.isdecimal())  # not a user's `step-1-copy`
 
     def marked(self, name: str) -> Path | None:
-        """The checkpoint that the file `best` or `last` names, if there is one."""
+        """The checkpoint that the file `best` or `last` names, if there is one; a damaged file names none."""
         marker = self.path / name
         if not marker.is_file():
             return None
-        folder = self.checkpoints / marker.read_text(encoding="utf-8").strip()
-        return folder if folder.is_dir() else None
+        named = marker.read_text(encoding="utf-8", errors="replace").strip()
+        folder = self.checkpoints / named
+        return folder if named and folder.is_dir() else None
 
     def mark(self, name: str, checkpoint: Path) -> None:
         write_atomically(self.path / name, checkpoint.name + "\n")
