@@ -401,6 +401,18 @@ def test_a_damaged_checkpoint_is_not_averaged(run):
         average_checkpoints(run, 2)
 
 
+@pytest.mark.parametrize(
+    "other", [{"a": torch.ones(2)}, {"a": torch.ones(3), "b": torch.ones(1)}, {"b": torch.ones(3)}, {}]
+)
+def test_different_models_are_not_averaged(run, other):
+    for step, tensors in ((1, {"a": torch.ones(3)}), (2, other)):
+        write_checkpoint(run.checkpoint(step), tensors={MODEL: tensors}, state={}, tokenizer_hash="")
+    with pytest.raises(
+        CheckpointError, match="step-00000002: has other weights than the checkpoint of update 1"
+    ):
+        average_checkpoints(run, 2)
+
+
 def test_an_average_translates_like_any_checkpoint(copied_run):
     folder = average_checkpoints(Run(copied_run), 2)
     assert len(Translator.from_pretrained(folder, device="cpu").translate(["the clock", ""])) == 2

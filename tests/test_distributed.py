@@ -19,7 +19,7 @@ from transformer.data.tokenizer import load_tokenizer
 from transformer.recipe import train
 from transformer.settings.files import save_settings
 from transformer.tasks.translation import Translation
-from transformer.training.distributed import Group, ProcessLostError
+from transformer.training.distributed import Group, ProcessLostError, process_group
 from transformer.training.interruption import stop_requests
 from transformer.training.updates import updates
 
@@ -144,6 +144,13 @@ def test_torchrun_restarts_what_has_died_and_nothing_is_lost(settings, alone, tm
     done = torchrun(2, ours, "--max-restarts", "1", program=program)
     assert done.returncode == 0, done.stderr
     assert_same_training(Run(tmp_path / "run"), alone)
+
+
+def test_half_of_torchruns_environment_is_refused(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="WORLD_SIZE is 2, but RANK is not set; torchrun sets both"):
+        process_group(CPU, 5.0).__enter__()
 
 
 # Which batches a process gets needs no processes to be seen.

@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from transformer.checkpoint import (
@@ -33,8 +34,12 @@ def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
     for step in chosen:
         folder = run.checkpoint(step)
         manifest = read_manifest(folder)
-        for name, tensor in read_tensors(folder / MODEL).items():
-            sums[name] = sums[name] + tensor.double() if name in sums else tensor.double()
+        tensors = {name: tensor.double() for name, tensor in read_tensors(folder / MODEL).items()}
+        if step == chosen[0]:
+            sums = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+        if shapes(tensors) != shapes(sums):
+            raise CheckpointError(f"{folder}: has other weights than the checkpoint of update {chosen[0]}")
+        sums = {name: total + tensors[name] for name, total in sums.items()}
     folder = run.checkpoints / f"average-{chosen[0]:08d}-{chosen[-1]:08d}-of-{count}"
     write_checkpoint(
         folder,
@@ -43,6 +48,10 @@ def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
         tokenizer_hash=manifest["tokenizer"],
     )
     return folder
+
+
+def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def spaced(run: Run, minutes: float) -> list[int]:

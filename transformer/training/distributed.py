@@ -115,6 +115,8 @@ def process_group(device: torch.device, timeout: float) -> Iterator[Group]:
     if size == 1:
         yield Group()
         return
+    if "RANK" not in os.environ:
+        raise ValueError(f"WORLD_SIZE is {size}, but RANK is not set; torchrun sets both")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     group = Group(int(os.environ["RANK"]), size, timeout)
