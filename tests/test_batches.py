@@ -9,8 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.batches import Counts, TokenBatches, tokenize_pairs
+from transformer.data.batches import Batch, Counts, TokenBatches, tokenize_pairs
 from transformer.data.corpus import load_parallel
+from transformer.data.masking import MaskedBatch
+from transformer.data.running_text import TextBatch
+from transformer.data.sentences import LabelledBatch
 from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, train_tokenizer
 
 LINES = ["the clock strikes seven", "die Uhr schlägt sieben"] * 4
@@ -217,3 +220,28 @@ def test_little_of_a_batch_is_padding():
     for side in (0, 1):
         padded = sum(len(rows) * max(lengths[row][side] for row in rows) for rows in batches.epoch(0))
         assert sum(length[side] for length in lengths) / padded > 0.92
+
+
+TOKENS = torch.ones(2, 3, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("batch", "tensors"),
+    [
+        (Batch(TOKENS, TOKENS, np.arange(2), 4), 2),
+        (MaskedBatch(TOKENS, TOKENS, 1), 2),
+        (TextBatch(TOKENS, 4), 1),
+        (LabelledBatch(TOKENS, TOKENS[:, 0], 2), 2),
+    ],
+    ids=["pairs", "masked", "text", "labelled"],
+)
+def test_nobody_waits_until_a_gpu_has_copied_a_batch(monkeypatch, batch, tensors):
+    """Two things make a copy to a GPU asynchronous: pinned memory, and to ask for it."""
+    pinned, asked = [], []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_, **options: asked.append(options) or tensor)
+    batch.to("cuda:0")
+    assert len(pinned) == tensors
+    assert asked == [{"non_blocking": True}] * tensors
+    batch.to("cpu")
+    assert asked[tensors:] == [{}] * tensors  # what comes back is complete

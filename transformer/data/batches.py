@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transformer.data.corpus import quiet_datasets
-from transformer.data.epochs import EpochBatches
+from transformer.data.epochs import EpochBatches, on_device
 from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ class Batch:
     """Tokens to predict: every target and its EOS, without padding."""
 
     def to(self, device: torch.device | str) -> "Batch":
-        return replace(self, src_tokens=self.src_tokens.to(device), tgt_tokens=self.tgt_tokens.to(device))
+        src_tokens, tgt_tokens = on_device(self.src_tokens, device), on_device(self.tgt_tokens, device)
+        return replace(self, src_tokens=src_tokens, tgt_tokens=tgt_tokens)
 
 
 class TokenBatches(EpochBatches[Batch]):

@@ -7,9 +7,19 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 BatchType = TypeVar("BatchType")
+
+
+def on_device(tokens: Tensor, device: torch.device | str) -> Tensor:
+    """`tokens` on `device`. A GPU copies them in its turn, from pinned memory: the CPU does not wait for what
+    the GPU still has to do before."""
+    if torch.device(device).type == "cuda" and tokens.device.type == "cpu":
+        return tokens.pin_memory().to(device, non_blocking=True)
+    return tokens.to(device)
 
 
 class EpochBatches(ABC, Generic[BatchType]):

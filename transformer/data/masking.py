@@ -12,6 +12,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from transformer.data.epochs import on_device
 from transformer.data.sentences import SentenceBatches, right_padded
 from transformer.data.tokenizer import EOS_ID, PAD_ID, SPECIAL_IDS, Tokenizer
 
@@ -57,7 +58,8 @@ class MaskedBatch:
     """Tokens to predict."""
 
     def to(self, device: torch.device | str) -> "MaskedBatch":
-        return MaskedBatch(self.tokens.to(device), self.labels.to(device), self.target_tokens)
+        tokens, labels = on_device(self.tokens, device), on_device(self.labels, device)
+        return MaskedBatch(tokens, labels, self.target_tokens)
 
 
 def hide(

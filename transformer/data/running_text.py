@@ -13,7 +13,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transformer.data.epochs import EpochBatches
+from transformer.data.epochs import EpochBatches, on_device
 from transformer.data.text import CorpusError, read_lines
 from transformer.data.tokenizer import EOS_ID, PAD_ID, Tokenizer
 
@@ -62,7 +62,7 @@ class TextBatch:
     """Tokens to predict, without padding."""
 
     def to(self, device: torch.device | str) -> "TextBatch":
-        return TextBatch(self.tokens.to(device, non_blocking=True), self.target_tokens)
+        return TextBatch(on_device(self.tokens, device), self.target_tokens)
 
 
 class BlockBatches(EpochBatches[TextBatch]):

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from transformer.config import DataConfig
 from transformer.data.batches import cut_by_tokens
-from transformer.data.epochs import BatchType, EpochBatches
+from transformer.data.epochs import BatchType, EpochBatches, on_device
 from transformer.data.running_text import SLICE, place
 from transformer.data.text import CorpusError, read_lines
 from transformer.data.tokenizer import EOS_ID, PAD_ID, Tokenizer
@@ -154,7 +154,8 @@ class LabelledBatch:
     """What is predicted: one class a sentence."""
 
     def to(self, device: torch.device | str) -> "LabelledBatch":
-        return LabelledBatch(self.tokens.to(device), self.classes.to(device), self.target_tokens)
+        tokens, classes = on_device(self.tokens, device), on_device(self.classes, device)
+        return LabelledBatch(tokens, classes, self.target_tokens)
 
 
 class LabelledBatches(SentenceBatches[LabelledBatch]):
