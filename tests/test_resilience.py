@@ -376,6 +376,33 @@ def test_the_command_says_by_its_exit_code_that_resuming_is_meant(tmp_path, monk
     assert read_state(Run(tmp_path / "run").marked("last"))["step"] == 2
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (
+            signal.SIGTERM,
+            EXIT_CODE,
+            "stopped by SIGTERM before the first update; everything is saved, --resume",
+        ),
+        (
+            signal.SIGUSR1,
+            EXIT_CODE,
+            "stopped by SIGUSR1 before the first update; everything is saved, --resume",
+        ),
+        (signal.SIGINT, 130, "transformer train: interrupted"),
+    ],
+)
+def test_a_signal_before_the_first_update_ends_what_is_being_prepared(
+    tmp_path, monkeypatch, capsys, number, code, said
+):
+    monkeypatch.setattr("transformer.recipe.prepare", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr("transformer.recipe.fit", None)
+    before = signal.getsignal(number)
+    assert main(["train", "--output", str(tmp_path / "run")]) == code
+    assert said in capsys.readouterr().err
+    assert signal.getsignal(number) == before
+
+
 def test_a_second_interrupt_does_not_wait():
     with stop_requests() as request:
         os.kill(os.getpid(), signal.SIGINT)

@@ -34,6 +34,7 @@ from transformer.tasks.sentence_embedding import SentenceEmbedding
 from transformer.tasks.task import Prepared, Task
 from transformer.tasks.translation import Translation
 from transformer.training.distributed import Group, process_group
+from transformer.training.interruption import stopping_at_once
 from transformer.training.log import Log
 from transformer.training.loop import fit, make_optimizer
 from transformer.training.memory import require_memory
@@ -87,8 +88,9 @@ def train(
             raise ValueError(
                 f"{run.path} holds a run already; --resume continues it, --output names another folder"
             )
-        last = checkpoint_of_first(run, group, say)
-        workplace = prepare(settings, run, last, build, device, group, say)
+        with stopping_at_once():
+            last = checkpoint_of_first(run, group, say)
+            workplace = prepare(settings, run, last, build, device, group, say)
         log = Log(run, tensorboard=settings.training.tensorboard) if group.is_first else silent
         log(
             "data",

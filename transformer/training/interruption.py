@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -36,12 +36,39 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Receives the signals until the end of the block; only a program's main thread can do that."""
     request = StopRequest()
+    with handled_by(request.receive, SIGNALS):
+        yield request
+
+
+@contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """Inside, where there is no update to finish yet, SIGTERM and SIGUSR1 interrupt as Ctrl-C does, but as
+    `TrainingStopped`: `--resume` continues, too."""
+    request = StopRequest()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        request.receive(number, frame)
+        raise KeyboardInterrupt
+
+    with handled_by(interrupt, (signal.SIGTERM, signal.SIGUSR1)):
+        try:
+            yield
+        except KeyboardInterrupt:
+            if request:
+                raise TrainingStopped(f"stopped by {request.name} before the first update") from None
+            raise
+
+
+@contextmanager
+def handled_by(
+    handler: Callable[[int, FrameType | None], None], numbers: tuple[signal.Signals, ...]
+) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        yield
         return
-    before = {number: signal.signal(number, request.receive) for number in SIGNALS}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield request
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
