@@ -103,6 +103,7 @@ REFUSED = [
     ),
     (DecodingConfig, {"alpha": -1}, "decoding.alpha is -1; it must be 0 or more"),
     (Settings, {"precision": "float16"}, "precision is 'float16'; choose one of auto, float32, bfloat16"),
+    (Settings, {"output": ""}, "output is empty; name the run's folder"),
     (Settings, {"seed": -1}, "seed is -1; it must be at least 0 and less than 2"),
     (Settings, {"device": "gpu"}, "device is 'gpu'; choose auto, cpu, cuda or cuda:N"),
     (Settings, {"device": "cuda:"}, "device is 'cuda:'; choose auto"),

@@ -70,7 +70,16 @@ def test_the_command_draws_several_runs(run, tiny_run, tmp_path, ending):
             assert f"<!-- {said} -->" in picture.read_text()
 
 
-@pytest.mark.parametrize("line", ["{", '{"event": "tra', '{"event": "train", "step": 1e999}', "[" * 9999])
+@pytest.mark.parametrize(
+    "line",
+    [
+        f'{{"event": "train", "step": 1, "loss": {10**400}}}',
+        "{",
+        '{"event": "tra',
+        '{"event": "train", "step": 1e999}',
+        "[" * 9999,
+    ],
+)
 def test_a_line_that_is_no_event_is_passed_over(run, line):
     before = read_curves(run)
     with run.log.open("a") as file:

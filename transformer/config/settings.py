@@ -58,6 +58,7 @@ class Settings:
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
 
     def __post_init__(self) -> None:
+        require(self.output != "", "output is empty; name the run's folder")
         require_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         require(0 <= self.seed < 2**63, f"seed is {self.seed}; it must be at least 0 and less than 2**63")
         require_device(self.device)

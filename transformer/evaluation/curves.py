@@ -33,13 +33,14 @@ def read_curves(run: Run) -> dict[str, Curve]:
         try:
             entry = json.loads(line)
             event, step = str(entry["event"]), int(entry["step"])
+            figures = {name: float(value) for name, value in entry.items() if isinstance(value, int | float)}
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
         if event in STARTS:
             curves = {name: up_to(step, curve) for name, curve in curves.items()}
         elif event in ("train", "valid"):
-            for name, value in entry.items():
-                if isinstance(value, int | float) and name not in ("step", "time"):
+            for name, value in figures.items():
+                if name not in ("step", "time"):
                     curves.setdefault(f"{event}/{name}", {})[step] = value
     curves = {name: curve for name, curve in curves.items() if curve}
     if not curves:
