@@ -171,9 +171,10 @@ def test_the_newest_and_the_best_are_kept(run):
     assert run.steps() == [5]
 
 
-def test_a_users_own_folders_beside_the_checkpoints_are_no_checkpoints(run):
+@pytest.mark.parametrize("name", ["step-00000003-copy", "step-3", "step-4"])
+def test_a_users_own_folders_beside_the_checkpoints_are_no_checkpoints(run, name):
     write(run, 3)
-    shutil.copytree(run.checkpoint(3), run.checkpoints / "step-00000003-copy")
+    shutil.copytree(run.checkpoint(3), run.checkpoints / name)
     assert run.steps() == [3]
 
 
