@@ -58,9 +58,7 @@ class Run:
         """The updates whose checkpoints stand here, oldest first."""
         names = {folder.name.removeprefix("step-") for folder in self.checkpoints.glob("step-*")}
         steps = {int(name) for name in names if name.isdecimal()}
-        return sorted(
-            step for step in steps if f"{step:08d}" in names
-        )  # not a user's `step-1-copy`, `step-1`
+        return sorted(step for step in steps if f"{step:08d}" in names)  # not a user's `step-1`
 
     def marked(self, name: str) -> Path | None:
         """The checkpoint that the file `best` or `last` names, if there is one; a damaged file names none."""
