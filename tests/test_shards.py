@@ -6,10 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from fixtures_run import tiny_settings
+from helpers import be_second_of_two
 
+from transformer.cli import main
 from transformer.cli.shards import join
 from transformer.data.toyland import generate
+from transformer.decoding.translator import Translator
+from transformer.hardware import choose_device
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,6 +71,21 @@ def test_a_bad_line_leaves_no_output(tiny_run, tmp_path):
     assert error.startswith("transformer translate: error: ")
     assert "line 2: invalid UTF-8 at byte 5" in error
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_each_process_of_a_machine_has_a_gpu_of_its_own(device, tmp_path, monkeypatch):
+    be_second_of_two(monkeypatch)
+    devices = []
+
+    def load(run, *, device, precision):  # noqa: ARG001
+        devices.append(choose_device(device))
+        raise ValueError("no model here")
+
+    monkeypatch.setattr(Translator, "from_pretrained", load)
+    files = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert main(["translate", "--run", "run", "--device", device, *files]) == 2
+    assert devices == [torch.device("cuda:1")]
 
 
 @pytest.mark.slow

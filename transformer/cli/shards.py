@@ -17,22 +17,15 @@ Chunk = TypeVar("Chunk")
 
 
 class Process(NamedTuple):
-    """One of `processes` that work together, and what it computes on."""
+    """One of `processes` that work together."""
 
     rank: int
     processes: int
-    device: str
 
 
-def process(device: str) -> Process:
-    """Which of how many this one is, and its device: with several GPUs, one each."""
-    rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if count > 1:
-        import torch
-
-        if device == "auto" and torch.cuda.is_available():
-            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    return Process(rank, count, device)
+def process() -> Process:
+    """Which of how many this one is, as torchrun says."""
+    return Process(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
 
 
 def write_shared(

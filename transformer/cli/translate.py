@@ -26,10 +26,10 @@ def run(arguments: list[str], prog: str) -> None:
     options = parse(arguments, prog)
     from transformer.cli.shards import process, write_shared
 
-    rank, count, device = process(options.device)
+    rank, count = process()
     if count > 1 and not options.input:
         raise ValueError("several processes cannot share standard input; pass --input and --output")
-    translator = load(options, device)
+    translator = load(options)
     if options.input:
         with open_bytes(Path(options.input)) as stream:
             requests = read_requests(decode_lines(stream, options.input, options.on_error), options)
@@ -54,15 +54,17 @@ def run(arguments: list[str], prog: str) -> None:
         number += len(chunk)
 
 
-def load(options: Namespace, device: str) -> "Translator | CTranslate2Translator":
+def load(options: Namespace) -> "Translator | CTranslate2Translator":
     if options.engine == "torch":
         from transformer.decoding.translator import Translator
 
-        return Translator.from_pretrained(options.run, device=device, precision=options.precision)
+        return Translator.from_pretrained(options.run, device=options.device, precision=options.precision)
     from transformer.convert.engine import CTranslate2Translator
 
     quantization = options.engine.partition("-")[2] or "float32"
-    return CTranslate2Translator.from_pretrained(options.run[0], device=device, quantization=quantization)
+    return CTranslate2Translator.from_pretrained(
+        options.run[0], device=options.device, quantization=quantization
+    )
 
 
 def parse(arguments: list[str], prog: str) -> Namespace:
