@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import Namespace
 
 from transformer.cli.requests import Request, in_chunks, prompted, read_requests
-from transformer.data.text import decode_lines, open_bytes
+from transformer.data.text import decode_lines, read_lines
 from transformer.settings.parser import CommandParser, command_parser
 
 if TYPE_CHECKING:
@@ -24,25 +24,24 @@ processes share the lines."""
 
 def run(arguments: list[str], prog: str) -> None:
     options = parse(arguments, prog)
-    from transformer.cli.shards import process, write_shared
+    from transformer.cli.shards import process, require_plain, write_shared
 
+    if options.output:
+        require_plain(Path(options.output))
     rank, count = process()
     if count > 1 and not options.input:
         raise ValueError("several processes cannot share standard input; pass --input and --output")
     translator = load(options)
     if options.input:
-        with open_bytes(Path(options.input)) as stream:
-            requests = read_requests(decode_lines(stream, options.input, options.on_error), options)
-            chunks = in_chunks(requests, options.buffer)
-            lines = options.buffer * (1 if options.json else options.n_best)
-            write_shared(
-                Path(options.output),
-                chunks,
-                lambda number, chunk: translate(translator, chunk, number * options.buffer + 1, options),
-                lines,
-                rank,
-                count,
-            )
+        requests = read_requests(read_lines(options.input, options.on_error), options)
+        write_shared(
+            Path(options.output),
+            in_chunks(requests, options.buffer),
+            lambda number, chunk: translate(translator, chunk, number * options.buffer + 1, options),
+            options.buffer * (1 if options.json else options.n_best),
+            rank,
+            count,
+        )
         return
     is_prompting = sys.stdin.isatty()
     typed = decode_lines(sys.stdin.buffer, "standard input", options.on_error)
