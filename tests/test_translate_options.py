@@ -81,6 +81,19 @@ def test_json_passes_unknown_fields_through(translate):
         assert found["n_best"][0]["score"] >= found["n_best"][1]["score"]
 
 
+@pytest.mark.parametrize("command", ["translate", "score"])
+def test_json_passes_half_a_character_through(command, call, tiny_run):
+    """A string of JSON may hold what no UTF-8 can, and another program may have put it there."""
+    given = b'{"id": "\\ud83d and \\ud83d\\ude00", "\\udc00": 1, "source": "a", "target": "b"}\n'
+    code, out, err = call(command, "--run", str(tiny_run), "--json", given=given)
+    assert (code, err) == (0, "")
+    assert json.loads(given).items() <= json.loads(out).items()
+    broken = b'{"source": "a", "target": "b\\ud800"}\n'
+    code, _, err = call("score", "--run", str(tiny_run), "--json", given=broken)
+    assert (code, err.count("\n")) == (2, 1)
+    assert 'line 1 is not a JSON object with texts "source" and "target"' in err
+
+
 @pytest.mark.parametrize(
     ("options", "given", "message"),
     [
@@ -88,6 +101,8 @@ def test_json_passes_unknown_fields_through(translate):
         (["--json"], b'{"target": "a"}\n', 'line 1 is not a JSON object with a text "source"'),
         (["--json"], b'["a"]\n', 'line 1 is not a JSON object with a text "source"'),
         (["--json"], b'{"source": "a", "prefix": 3}\n', 'line 1: "prefix" is not a text'),
+        (["--json"], b'{"source": "a\\ud800"}\n', 'line 1 is not a JSON object with a text "source"'),
+        (["--json"], b'{"source": "a", "prefix": "\\udc00"}\n', 'line 1: "prefix" is not a text'),
         (["--prefixes", "/dev/null"], b"a\n", "/dev/null ends before line 1; give a prefix"),
         (["--top-k", "3"], b"", "--temperature, --top-k and --top-p need --sample"),
         (["--sample", "--temperature", "0"], b"a\n", "temperature is 0.0; it must be greater than 0"),

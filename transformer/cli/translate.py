@@ -1,6 +1,5 @@
 """`transformer translate`: standard input to standard output, or a file to a file, line by line."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from transformer.cli.requests import Request, in_chunks, prompted, read_requests
+from transformer.cli.requests import Request, in_chunks, json_line, prompted, read_requests
 from transformer.data.text import decode_lines, read_lines
 from transformer.settings.parser import CommandParser, command_parser
 
@@ -254,4 +253,4 @@ def json_lines(
         for output, alignment in outputs
     ]
     listed = {"n_best": n_best} if options.n_best > 1 else {}
-    yield json.dumps(request.fields | n_best[0] | listed, ensure_ascii=False)
+    yield json_line(request.fields | n_best[0] | listed)
