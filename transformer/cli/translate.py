@@ -122,11 +122,23 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         raise ValueError("--input and --output go together")
     if options.json and options.prefixes:
         raise ValueError('--prefixes is for lines of text; with --json each line has its own "prefix"')
-    if not options.sample and (options.temperature != 1 or options.top_k or options.top_p):
-        raise ValueError("--temperature, --top-k and --top-p need --sample")
+    if options.json and options.on_error == "skip":
+        raise ValueError("--on-error skip makes an empty line, which is not JSON; choose error or replace")
+    require_one_way_to_choose(options)
     if options.engine != "torch":
         refuse_what_only_torch_does(options)
     return options
+
+
+def require_one_way_to_choose(options: Namespace) -> None:
+    """Searching and sampling have options of their own."""
+    if options.sample:
+        if options.beam_size is not None or options.alpha is not None:
+            raise ValueError("--beam-size and --alpha are for a search; leave them out, or --sample")
+    elif options.temperature != 1 or any(
+        value is not None for value in (options.top_k, options.top_p, options.seed)
+    ):
+        raise ValueError("--temperature, --top-k, --top-p and --seed need --sample")
 
 
 def refuse_what_only_torch_does(options: Namespace) -> None:
@@ -156,7 +168,7 @@ def add_search_options(parser: CommandParser) -> None:
     parser.add_argument("--temperature", type=float, default=1.0, help="below 1 is bolder, above 1 wilder")
     parser.add_argument("--top-k", type=int, help="draw from the K most probable tokens only")
     parser.add_argument("--top-p", type=float, help="draw from the fewest tokens that hold this probability")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the draws")
+    parser.add_argument("--seed", type=int, help="seed of the draws; else 1")
 
 
 def translate(
@@ -214,7 +226,8 @@ def sampler(translator: "Translator", first_line: int, options: Namespace) -> An
     from transformer.decoding.sampling import Sampler
 
     generator = torch.Generator(next(translator.model.parameters()).device)
-    generator.manual_seed((options.seed + first_line * 2_654_435_761) % 2**32)  # a prime: seeds keep apart
+    seed = 1 if options.seed is None else options.seed
+    generator.manual_seed((seed + first_line * 2_654_435_761) % 2**32)  # a prime: seeds keep apart
     return Sampler(options.temperature, options.top_k, options.top_p, generator)
 
 

@@ -132,8 +132,10 @@ class Translator:
         """
         lines = list(lines)
         beam_size, alpha = self.search_settings(beam_size, alpha)
-        if n_best < 1 or (sampler is None and n_best > beam_size):
+        if sampler is None and not 1 <= n_best <= beam_size:
             raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
+        if not 1 <= n_best <= WIDEST_BEAM:
+            raise ValueError(f"n_best is {n_best}; it must be between 1 and {WIDEST_BEAM} when sampling")
         sources = self.encode(lines, first_line)
         starts = self.encode_prefixes(prefixes, len(lines))
         results: list[list[Translation]] = [[Translation("", 0.0, [])] * n_best for _ in lines]
