@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from test_commands import Streams
 
 from transformer.cli import main
@@ -205,8 +206,6 @@ def test_words_are_what_blanks_separate(translator):
 
 
 def test_a_word_goes_where_most_of_its_attention_goes():
-    import torch
-
     weights = torch.tensor([[0.6, 0.2, 0.2], [0.1, 0.5, 0.4], [0.0, 0.5, 0.5]])
     assert best_words(weights, [0, 1, 2], [0, 1, 1]) == [(0, 0), (1, 1)]
     assert best_words(weights, [0, 1, 1], [0, 1, 2]) == [(0, 0), (1, 1), (1, 2)]
@@ -236,6 +235,15 @@ def test_alignments_name_words_that_are_there(translate, translator):
     assert all(alignments(example) for example in examples)
 
 
+def test_a_model_in_bfloat16_aligns(tiny_run):
+    """As on a GPU, where all of its numbers are: beside float32's, most links stay."""
+    translator = Translator.from_pretrained(tiny_run, device="cpu")
+    found = [row[0] for row in translator.translate_n_best(LINES, n_best=1)]
+    expected = translator.align(LINES, found)
+    translator.model.to(torch.bfloat16)
+    assert alignment_error_rate(translator.align(LINES, found), expected) < 0.3
+
+
 # Bounds
 
 
@@ -252,6 +260,29 @@ def test_a_line_of_a_million_characters_costs_no_more_than_the_cap(translator, m
     assert max(seen) == MOST_CHARACTERS * limit
     assert warnings[0] == f"line 2 has 1200000 characters; only its first {limit} tokens are translated"
     assert len(found) == 3
+
+
+def test_a_prefix_or_target_that_is_too_long_is_cut_and_told(translator, monkeypatch):
+    warnings: list[str] = []
+    seen = []
+    monkeypatch.setattr(translator, "warn", warnings.append)
+    encode = translator.tokenizer.encode_target
+    monkeypatch.setattr(
+        translator.tokenizer, "encode_target", lambda lines: seen.extend(map(len, lines)) or encode(lines)
+    )
+    room = translator.config.max_positions - 1
+    [[output], _] = translator.translate_n_best(
+        ["a", "b"], n_best=1, beam_size=1, prefixes=["ab " * 400_000, "ab"], first_line=7
+    )
+    cut = encode(["ab " * 100])[0][:room]
+    assert output.tokens[:room] == cut
+    scores = translator.score(["a", "b"], ["ab", "ab " * 100], first_line=3)
+    assert len(scores[1].tokens) == room + 1
+    assert warnings == [
+        f"the prefix of line 7 is too long; only its first {room} tokens are used",
+        f"the target of line 4 is too long; only its first {room} tokens are used",
+    ]
+    assert max(seen) == MOST_CHARACTERS * (room + 1)
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
