@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures_run import tiny_settings
-from helpers import VARIANTS, random_rows, tiny_config, tiny_model
+from helpers import VARIANTS, be_second_of_two, random_rows, tiny_config, tiny_model
 
 from transformer.checkpoint import CheckpointError, Run
 from transformer.cli import main
@@ -269,6 +269,23 @@ def test_another_process_may_be_faster(tiny_run, tmp_path, monkeypatch):
 
     monkeypatch.setattr("transformer.convert.engine.write_model", write)
     assert len(CTranslate2Translator.from_pretrained(run, device="cpu").translate(["a"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "expected"),
+    [("auto", 2, ("cuda", 1)), ("cuda", 2, ("cuda", 1)), ("auto", 0, ("cpu", 0)), ("cpu", 2, ("cpu", 0))],
+)
+def test_each_process_of_a_machine_has_a_gpu_of_its_own(device, gpus, expected, monkeypatch, tmp_path):
+    be_second_of_two(monkeypatch)
+    found = []
+    monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: gpus)
+    monkeypatch.setattr(
+        ctranslate2,
+        "Translator",
+        lambda _, *, device, device_index, intra_threads: found.append((device, device_index)),  # noqa: ARG005
+    )
+    load_engine(tmp_path, device)
+    assert found == [expected]
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "mps"])

@@ -53,6 +53,23 @@ def test_the_overview_names_every_command(arguments, capsys):
     assert "TRANSFORMER_TRACEBACK" in text
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_closed_streams_hold_nothing(closed):
+    program = (
+        "import sys; from transformer.cli import main; main(['--version']); print(len(sys.stdin.read()))"
+    )
+    result = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, program],
+        input="four",
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.endswith("\n0\n") if closed == "<&-" else result.stdout == ""
+
+
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("transformer ")

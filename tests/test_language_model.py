@@ -205,6 +205,8 @@ def test_generate_repeats_with_its_seed(run: Path, capsys: pytest.CaptureFixture
         (["--prompt", "1", "--top-k", "0"], "top_k is 0"),
         (["--prompt", "1", "--temperature", "0"], "temperature is 0.0"),
         (["--prompt", "1", "--samples", "0"], "--samples is 0; it must be at least 1"),
+        (["--prompt", "1", "--greedy", "--temperature", "2"], "--greedy draws nothing; leave out --temp"),
+        (["--prompt", "1", "--greedy", "--seed", "2"], "--greedy draws nothing; leave out --temperature"),
     ],
 )
 def test_bad_options_take_one_line(

@@ -82,7 +82,9 @@ def test_a_seed_repeats_the_draws():
     assert not torch.equal(draws(3), draws(4))
 
 
-@pytest.mark.parametrize("cut", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-3}], ids=str)
+@pytest.mark.parametrize(
+    "cut", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-3}, {"temperature": 1e-40}], ids=str
+)
 def test_the_narrowest_cuts_are_greedy(cut):
     model, prompts = tiny_model(kind="decoder_only"), right_padded(random_rows(3, 1, 5))
     sampled = generate(model, prompts, choose=Sampler(**cut), max_length=6)
@@ -98,6 +100,14 @@ def test_a_sampled_text_keeps_to_the_rules_of_generate():
         assert EOS not in tokens[: length - 1]
         assert tokens[length - 1] == EOS or length == limit
         assert set(tokens[length:]) <= {PAD}
+
+
+def test_nothing_can_be_drawn_where_every_token_is_forbidden():
+    forbidden = torch.full((2, 4), -torch.inf)
+    forbidden[0, 1] = 0
+    assert Sampler().probabilities(forbidden[:1]).tolist() == [[0, 1, 0, 0]]
+    with pytest.raises(ValueError, match="no token is left to draw"):
+        Sampler()(forbidden)
 
 
 @pytest.mark.parametrize(

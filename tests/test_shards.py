@@ -1,15 +1,22 @@
 """One file, several processes: every line once and in order, whatever the number of processes."""
 
+import gzip
+import lzma
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from fixtures_run import tiny_settings
+from helpers import be_second_of_two
 
-from transformer.cli.shards import join
+from transformer.cli import main
+from transformer.cli.shards import join, write_shared
 from transformer.data.toyland import generate
+from transformer.decoding.translator import Translator
+from transformer.hardware import choose_device
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,6 +73,76 @@ def test_a_bad_line_leaves_no_output(tiny_run, tmp_path):
     assert error.startswith("transformer translate: error: ")
     assert "line 2: invalid UTF-8 at byte 5" in error
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def translate_here(run: Path, source: Path, output: Path) -> int:
+    return main(["translate", "--run", str(run), "--input", str(source), "--output", str(output)])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cut.gz", gzip.compress(b"the clock\n" * 99)[:-12]),
+        ("other.gz", b"text"),
+        ("cut.xz", lzma.compress(b"the clock\n" * 99)[:-12]),
+        ("other.xz", b"text"),
+    ],
+    ids=["cut.gz", "other.gz", "cut.xz", "other.xz"],
+)
+def test_a_damaged_archive_is_named_in_one_line(name, content, tiny_run, tmp_path, capsys):
+    (tmp_path / name).write_bytes(content)
+    assert translate_here(tiny_run, tmp_path / name, tmp_path / "output") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"transformer translate: error: {tmp_path / name}: the archive is damaged")
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_only_a_plain_file_is_replaced(tiny_run, tmp_path, capsys):
+    """A link stays one; a device, which `replace` would take the place of, and a folder are refused."""
+    (tmp_path / "source").write_text("the clock\n")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for output, reason in {
+        tmp_path / "folder": "is not a plain file",
+        tmp_path / "pipe": "is not a plain file",
+        tmp_path / "none" / "output": f": there is no folder {tmp_path / 'none'}\n",
+    }.items():
+        assert translate_here(tiny_run, tmp_path / "source", output) == 2
+        error = capsys.readouterr().err
+        assert str(output) in error
+        assert reason in error
+    (tmp_path / "link").symlink_to(tmp_path / "output")
+    assert translate_here(tiny_run, tmp_path / "source", tmp_path / "link") == 0
+    assert (tmp_path / "link").is_symlink()
+    assert len((tmp_path / "output").read_text().splitlines()) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "folder", "pipe", "link", "output"}
+
+
+def test_what_cannot_be_joined_leaves_nothing(tmp_path, monkeypatch):
+    def run_out_of_room(parts, whole, lines):  # noqa: ARG001
+        whole.write_text("half")
+        raise OSError("no room")
+
+    monkeypatch.setattr("transformer.cli.shards.join", run_out_of_room)
+    with pytest.raises(OSError, match="no room"):
+        write_shared(tmp_path / "output", [[b"a"]], lambda _, __: b"a\n", 1, 0, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_each_process_of_a_machine_has_a_gpu_of_its_own(device, tmp_path, monkeypatch):
+    be_second_of_two(monkeypatch)
+    devices = []
+
+    def load(run, *, device, precision):  # noqa: ARG001
+        devices.append(choose_device(device))
+        raise ValueError("no model here")
+
+    monkeypatch.setattr(Translator, "from_pretrained", load)
+    files = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert main(["translate", "--run", "run", "--device", device, *files]) == 2
+    assert devices == [torch.device("cuda:1")]
 
 
 @pytest.mark.slow

@@ -81,6 +81,19 @@ def test_json_passes_unknown_fields_through(translate):
         assert found["n_best"][0]["score"] >= found["n_best"][1]["score"]
 
 
+@pytest.mark.parametrize("command", ["translate", "score"])
+def test_json_passes_half_a_character_through(command, call, tiny_run):
+    """A string of JSON may hold what no UTF-8 can, and another program may have put it there."""
+    given = b'{"id": "\\ud83d and \\ud83d\\ude00", "\\udc00": 1, "source": "a", "target": "b"}\n'
+    code, out, err = call(command, "--run", str(tiny_run), "--json", given=given)
+    assert (code, err) == (0, "")
+    assert json.loads(given).items() <= json.loads(out).items()
+    broken = b'{"source": "a", "target": "b\\ud800"}\n'
+    code, _, err = call("score", "--run", str(tiny_run), "--json", given=broken)
+    assert (code, err.count("\n")) == (2, 1)
+    assert 'line 1 is not a JSON object with texts "source" and "target"' in err
+
+
 @pytest.mark.parametrize(
     ("options", "given", "message"),
     [
@@ -88,8 +101,15 @@ def test_json_passes_unknown_fields_through(translate):
         (["--json"], b'{"target": "a"}\n', 'line 1 is not a JSON object with a text "source"'),
         (["--json"], b'["a"]\n', 'line 1 is not a JSON object with a text "source"'),
         (["--json"], b'{"source": "a", "prefix": 3}\n', 'line 1: "prefix" is not a text'),
+        (["--json"], b'{"source": "a\\ud800"}\n', 'line 1 is not a JSON object with a text "source"'),
+        (["--json"], b'{"source": "a", "prefix": "\\udc00"}\n', 'line 1: "prefix" is not a text'),
         (["--prefixes", "/dev/null"], b"a\n", "/dev/null ends before line 1; give a prefix"),
-        (["--top-k", "3"], b"", "--temperature, --top-k and --top-p need --sample"),
+        (["--json", "--on-error", "skip"], b"", "--on-error skip makes an empty line, which is not JSON"),
+        (["--top-k", "0"], b"", "--temperature, --top-k, --top-p and --seed need --sample"),
+        (["--seed", "1"], b"", "--temperature, --top-k, --top-p and --seed need --sample"),
+        (["--sample", "--beam-size", "2"], b"", "--beam-size and --alpha are for a search; leave them out"),
+        (["--sample", "--alpha", "0"], b"", "--beam-size and --alpha are for a search; leave them out"),
+        (["--sample", "--n-best", "1001"], b"a\n", "n_best is 1001; it must be between 1 and 1000 when"),
         (["--sample", "--temperature", "0"], b"a\n", "temperature is 0.0; it must be greater than 0"),
         (["--min-length", "0"], b"", "--min-length is 0; it must be at least 1"),
         (["--no-repeat", "-1"], b"", "--no-repeat is -1; it must be at least 1"),
@@ -232,6 +252,29 @@ def test_a_line_of_a_million_characters_costs_no_more_than_the_cap(translator, m
     assert max(seen) == MOST_CHARACTERS * limit
     assert warnings[0] == f"line 2 has 1200000 characters; only its first {limit} tokens are translated"
     assert len(found) == 3
+
+
+def test_a_prefix_or_target_that_is_too_long_is_cut_and_told(translator, monkeypatch):
+    warnings: list[str] = []
+    seen = []
+    monkeypatch.setattr(translator, "warn", warnings.append)
+    encode = translator.tokenizer.encode_target
+    monkeypatch.setattr(
+        translator.tokenizer, "encode_target", lambda lines: seen.extend(map(len, lines)) or encode(lines)
+    )
+    room = translator.config.max_positions - 1
+    [[output], _] = translator.translate_n_best(
+        ["a", "b"], n_best=1, beam_size=1, prefixes=["ab " * 400_000, "ab"], first_line=7
+    )
+    cut = encode(["ab " * 100])[0][:room]
+    assert output.tokens[:room] == cut
+    scores = translator.score(["a", "b"], ["ab", "ab " * 100], first_line=3)
+    assert len(scores[1].tokens) == room + 1
+    assert warnings == [
+        f"the prefix of line 7 is too long; only its first {room} tokens are used",
+        f"the target of line 4 is too long; only its first {room} tokens are used",
+    ]
+    assert max(seen) == MOST_CHARACTERS * (room + 1)
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])

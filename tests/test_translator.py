@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from fixtures_run import TINY_MODEL
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from torch import nn
 
 from transformer.checkpoint import CheckpointError, Run
 from transformer.config import DecodingConfig
+from transformer.decoding.alignment import alignment_error_rate
 from transformer.decoding.translator import Translation, Translator
 from transformer.model.build import build_model
 from transformer.settings.files import load_settings, save_settings
@@ -150,6 +152,15 @@ def test_the_runs_own_search_is_the_default(translator):
 def test_a_search_that_cannot_be_is_refused(translator, options, message):
     with pytest.raises(ValueError, match=message):
         translator.translate_n_best([""], **{"n_best": 1, **options})
+
+
+def test_a_model_in_bfloat16_aligns(tiny_run):
+    """As on a GPU, where all of its numbers are: beside float32's, most links stay."""
+    translator = Translator.from_pretrained(tiny_run, device="cpu")
+    found = [row[0] for row in translator.translate_n_best(LINES, n_best=1)]
+    expected = translator.align(LINES, found)
+    translator.model.to(torch.bfloat16)
+    assert alignment_error_rate(translator.align(LINES, found), expected) < 0.3
 
 
 # From a run's folder

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 
 from transformer.settings.errors import UsageError, did_you_mean
 
@@ -42,6 +43,7 @@ Errors take one line; the environment variable TRANSFORMER_TRACEBACK=1 shows whe
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0, 2 for what the user can mend, 130 when interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    open_closed_streams()
     prog = " ".join(["transformer", *(name for name in arguments[:1] if name in COMMANDS)])
     try:
         try:
@@ -59,6 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return 130
+
+
+def open_closed_streams() -> None:
+    """Standard input and output that were closed (`<&-`, `>&-`) hold nothing, and what is written is lost."""
+    for name, mode in (("stdin", "r"), ("stdout", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  (to the end)
 
 
 def dispatch(arguments: Sequence[str]) -> int:

@@ -20,7 +20,7 @@ def run(arguments: list[str], prog: str) -> None:
 
     generator = TextGenerator.from_pretrained(options.run, device=options.device)
     device = next(generator.model.parameters()).device
-    randomness = torch.Generator(device).manual_seed(options.seed)
+    randomness = torch.Generator(device).manual_seed(1 if options.seed is None else options.seed)
     sampler = Sampler(options.temperature, options.top_k, options.top_p, randomness)
     for number in range(1, options.samples + 1):
         if options.samples > 1:
@@ -44,12 +44,15 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     parser.add_argument("--top-k", type=int, help="draw from the K most probable tokens only")
     parser.add_argument("--top-p", type=float, help="draw from the fewest tokens that hold this probability")
     parser.add_argument("--samples", type=int, default=1, help="continuations, one after another")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the draws")
+    parser.add_argument("--seed", type=int, help="seed of the draws; else 1")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args(arguments)
     for name in ("max_length", "samples"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least 1")
+    cuts = (options.top_k, options.top_p, options.seed)
+    if options.greedy and (options.temperature != 1 or any(value is not None for value in cuts)):
+        raise ValueError("--greedy draws nothing; leave out --temperature, --top-k, --top-p and --seed")
     return options
 
 

@@ -42,11 +42,25 @@ def read_json(line: str, number: int) -> Request:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"line {number} is not JSON: {error}") from None
-    if not isinstance(fields, dict) or not isinstance(fields.get("source"), str):
+    if not isinstance(fields, dict) or not is_text(fields.get("source")):
         raise CorpusError(f'line {number} is not a JSON object with a text "source"')
-    if not isinstance(fields.get("prefix", ""), str):
+    if not is_text(fields.get("prefix", "")):
         raise CorpusError(f'line {number}: "prefix" is not a text')
     return Request(fields["source"], fields.get("prefix", ""), fields)
+
+
+def is_text(value: Any) -> bool:
+    """Whether it can be written as UTF-8: JSON's `\\ud800` is a string and half of a character."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def json_line(fields: dict[str, Any]) -> str:
+    """The object on one line; halves of characters in it stay the escapes that they were."""
+    line = json.dumps(fields, ensure_ascii=False)
+    return line.encode(errors="backslashreplace").decode()
 
 
 def prompted(lines: Iterable[str]) -> Iterator[str]:

@@ -4,6 +4,7 @@ import json
 import sys
 
 from transformer.cli.lines import add_line_options, standard_input, write_row
+from transformer.cli.requests import is_text, json_line
 from transformer.data.text import CorpusError
 from transformer.settings.parser import command_parser
 
@@ -30,11 +31,7 @@ def run(arguments: list[str], prog: str) -> None:
         sources, targets = ([record[side] for record in records] for side in ("source", "target"))
         for record, score in zip(records, translator.score(sources, targets, first_line=number), strict=True):
             if options.json:
-                write_row(
-                    json.dumps(
-                        record | {"score": score.total, "token_scores": score.tokens}, ensure_ascii=False
-                    )
-                )
+                write_row(json_line(record | {"score": score.total, "token_scores": score.tokens}))
             else:
                 tokens = [" ".join(f"{value:.4f}" for value in score.tokens)] if options.tokens else []
                 write_row(f"{score.total:.4f}", *tokens)
@@ -52,8 +49,6 @@ def read(line: str, number: int, is_json: bool) -> dict[str, str]:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"line {number} is not JSON: {error}") from None
-    if not isinstance(record, dict) or not all(
-        isinstance(record.get(side), str) for side in ("source", "target")
-    ):
+    if not isinstance(record, dict) or not all(is_text(record.get(side)) for side in ("source", "target")):
         raise CorpusError(f'line {number} is not a JSON object with texts "source" and "target"')
     return record

@@ -17,22 +17,23 @@ Chunk = TypeVar("Chunk")
 
 
 class Process(NamedTuple):
-    """One of `processes` that work together, and what it computes on."""
+    """One of `processes` that work together."""
 
     rank: int
     processes: int
-    device: str
 
 
-def process(device: str) -> Process:
-    """Which of how many this one is, and its device: with several GPUs, one each."""
-    rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if count > 1:
-        import torch
+def process() -> Process:
+    """Which of how many this one is, as torchrun says."""
+    return Process(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
 
-        if device == "auto" and torch.cuda.is_available():
-            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    return Process(rank, count, device)
+
+def require_plain(output: Path) -> None:
+    """`ValueError` unless a file can take the name `output`: a folder or a device is not to be replaced."""
+    if not output.parent.is_dir():
+        raise ValueError(f"{output}: there is no folder {output.parent}")
+    if output.exists() and not output.is_file():
+        raise ValueError(f"{output} is not a plain file; name one that may be replaced")
 
 
 def write_shared(
@@ -47,6 +48,8 @@ def write_shared(
 
     A chunk makes `lines_per_chunk` lines, the last one perhaps fewer.
     """
+    output = output.resolve()  # what a link points to is replaced, not the link
+    whole = output.with_name(UNFINISHED + output.name)
     parts = [output.with_name(f"{UNFINISHED}{output.name}-{number}") for number in range(count)]
     try:
         with parts[rank].open("wb") as part:
@@ -56,12 +59,13 @@ def write_shared(
         with Meeting(count) as meeting:
             meeting.wait()
             if rank == 0:
-                whole = output.with_name(UNFINISHED + output.name)
                 join(parts, whole, lines_per_chunk)
                 whole.replace(output)
             meeting.wait()
     finally:
         parts[rank].unlink(missing_ok=True)
+        if rank == 0:
+            whole.unlink(missing_ok=True)
 
 
 def join(parts: list[Path], whole: Path, lines_per_chunk: int) -> None:

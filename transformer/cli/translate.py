@@ -1,6 +1,5 @@
 """`transformer translate`: standard input to standard output, or a file to a file, line by line."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from transformer.cli.requests import Request, in_chunks, prompted, read_requests
-from transformer.data.text import decode_lines, open_bytes
+from transformer.cli.requests import Request, in_chunks, json_line, prompted, read_requests
+from transformer.data.text import decode_lines, read_lines
 from transformer.settings.parser import CommandParser, command_parser
 
 if TYPE_CHECKING:
@@ -24,25 +23,24 @@ processes share the lines."""
 
 def run(arguments: list[str], prog: str) -> None:
     options = parse(arguments, prog)
-    from transformer.cli.shards import process, write_shared
+    from transformer.cli.shards import process, require_plain, write_shared
 
-    rank, count, device = process(options.device)
+    if options.output:
+        require_plain(Path(options.output))
+    rank, count = process()
     if count > 1 and not options.input:
         raise ValueError("several processes cannot share standard input; pass --input and --output")
-    translator = load(options, device)
+    translator = load(options)
     if options.input:
-        with open_bytes(Path(options.input)) as stream:
-            requests = read_requests(decode_lines(stream, options.input, options.on_error), options)
-            chunks = in_chunks(requests, options.buffer)
-            lines = options.buffer * (1 if options.json else options.n_best)
-            write_shared(
-                Path(options.output),
-                chunks,
-                lambda number, chunk: translate(translator, chunk, number * options.buffer + 1, options),
-                lines,
-                rank,
-                count,
-            )
+        requests = read_requests(read_lines(options.input, options.on_error), options)
+        write_shared(
+            Path(options.output),
+            in_chunks(requests, options.buffer),
+            lambda number, chunk: translate(translator, chunk, number * options.buffer + 1, options),
+            options.buffer * (1 if options.json else options.n_best),
+            rank,
+            count,
+        )
         return
     is_prompting = sys.stdin.isatty()
     typed = decode_lines(sys.stdin.buffer, "standard input", options.on_error)
@@ -54,15 +52,17 @@ def run(arguments: list[str], prog: str) -> None:
         number += len(chunk)
 
 
-def load(options: Namespace, device: str) -> "Translator | CTranslate2Translator":
+def load(options: Namespace) -> "Translator | CTranslate2Translator":
     if options.engine == "torch":
         from transformer.decoding.translator import Translator
 
-        return Translator.from_pretrained(options.run, device=device, precision=options.precision)
+        return Translator.from_pretrained(options.run, device=options.device, precision=options.precision)
     from transformer.convert.engine import CTranslate2Translator
 
     quantization = options.engine.partition("-")[2] or "float32"
-    return CTranslate2Translator.from_pretrained(options.run[0], device=device, quantization=quantization)
+    return CTranslate2Translator.from_pretrained(
+        options.run[0], device=options.device, quantization=quantization
+    )
 
 
 def parse(arguments: list[str], prog: str) -> Namespace:
@@ -122,11 +122,23 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         raise ValueError("--input and --output go together")
     if options.json and options.prefixes:
         raise ValueError('--prefixes is for lines of text; with --json each line has its own "prefix"')
-    if not options.sample and (options.temperature != 1 or options.top_k or options.top_p):
-        raise ValueError("--temperature, --top-k and --top-p need --sample")
+    if options.json and options.on_error == "skip":
+        raise ValueError("--on-error skip makes an empty line, which is not JSON; choose error or replace")
+    require_one_way_to_choose(options)
     if options.engine != "torch":
         refuse_what_only_torch_does(options)
     return options
+
+
+def require_one_way_to_choose(options: Namespace) -> None:
+    """Searching and sampling have options of their own."""
+    if options.sample:
+        if options.beam_size is not None or options.alpha is not None:
+            raise ValueError("--beam-size and --alpha are for a search; leave them out, or --sample")
+    elif options.temperature != 1 or any(
+        value is not None for value in (options.top_k, options.top_p, options.seed)
+    ):
+        raise ValueError("--temperature, --top-k, --top-p and --seed need --sample")
 
 
 def refuse_what_only_torch_does(options: Namespace) -> None:
@@ -156,7 +168,7 @@ def add_search_options(parser: CommandParser) -> None:
     parser.add_argument("--temperature", type=float, default=1.0, help="below 1 is bolder, above 1 wilder")
     parser.add_argument("--top-k", type=int, help="draw from the K most probable tokens only")
     parser.add_argument("--top-p", type=float, help="draw from the fewest tokens that hold this probability")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the draws")
+    parser.add_argument("--seed", type=int, help="seed of the draws; else 1")
 
 
 def translate(
@@ -214,7 +226,8 @@ def sampler(translator: "Translator", first_line: int, options: Namespace) -> An
     from transformer.decoding.sampling import Sampler
 
     generator = torch.Generator(next(translator.model.parameters()).device)
-    generator.manual_seed((options.seed + first_line * 2_654_435_761) % 2**32)  # a prime: seeds keep apart
+    seed = 1 if options.seed is None else options.seed
+    generator.manual_seed((seed + first_line * 2_654_435_761) % 2**32)  # a prime: seeds keep apart
     return Sampler(options.temperature, options.top_k, options.top_p, generator)
 
 
@@ -253,4 +266,4 @@ def json_lines(
         for output, alignment in outputs
     ]
     listed = {"n_best": n_best} if options.n_best > 1 else {}
-    yield json.dumps(request.fields | n_best[0] | listed, ensure_ascii=False)
+    yield json_line(request.fields | n_best[0] | listed)

@@ -15,8 +15,8 @@ from transformer.data.tokenizer import Tokenizer
 from transformer.decoding.pretrained import OpenedRun, open_run, require_plausible
 from transformer.decoding.search import Hypotheses, length_penalty
 from transformer.decoding.translator import Translation, Translator
+from transformer.hardware import choose_device
 from transformer.model.build import build_model
-from transformer.requirements import require_device
 
 SMALLEST_PENALTY = 1e-3
 """With a length penalty of 0 CTranslate2 closes a sentence by another rule than ours."""
@@ -175,11 +175,16 @@ def write_checkpoint_model(opened: OpenedRun, folder: Path, quantization: str) -
 
 def load_engine(folder: Path, device: str) -> Any:
     """The `ctranslate2.Translator` of a converted model, on as many CPU threads as torch uses."""
-    require_device(device)
-    kind, _, index = device.partition(":")
+    package = require_package("ctranslate2")
+    if device == "auto" and not package.get_cuda_device_count():
+        device = "cpu"
+    where = choose_device(device)  # its rules hold here too: each of several processes has its own GPU
     try:
-        return require_package("ctranslate2").Translator(
-            str(folder), device=kind, device_index=int(index or 0), intra_threads=torch.get_num_threads()
+        return package.Translator(
+            str(folder),
+            device=where.type,
+            device_index=where.index or 0,
+            intra_threads=torch.get_num_threads(),
         )
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(

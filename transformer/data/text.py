@@ -24,11 +24,11 @@ class CorpusError(ValueError):
     """Text that cannot be used; the message is one line that says which file, where, and what to do."""
 
 
-def read_lines(path: str | Path) -> Iterator[str]:
+def read_lines(path: str | Path, on_error: OnError = "error") -> Iterator[str]:
     """The lines of a UTF-8 file, `.gz` and `.xz` unpacked on the way; a last line needs no `\\n`."""
     try:
         with open_bytes(Path(path)) as stream:
-            yield from decode_lines(stream, str(path), "error")
+            yield from decode_lines(stream, str(path), on_error)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise CorpusError(f"{path}: the archive is damaged, cut short or of another kind ({error})") from None
     except OSError as error:

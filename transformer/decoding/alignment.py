@@ -44,7 +44,7 @@ def align(
             continue
         src_tokens = right_padded([sources[row] for row in rows])
         tgt_tokens = right_padded([[*targets[row], EOS_ID] for row in rows])
-        attention = cross_attention(model, src_tokens, tgt_tokens)[-layers:].mean(dim=(0, 2)).cpu()
+        attention = cross_attention(model, src_tokens, tgt_tokens)[-layers:].mean(dim=(0, 2)).float().cpu()
         for row, weights in zip(rows, attention, strict=True):
             source, target = (words_of(tokenizer, ids) for ids in (sources[row][:-1], targets[row]))
             alignments[row] = best_words(weights[: len(target), : len(source)], source, target)

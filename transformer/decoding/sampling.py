@@ -30,8 +30,11 @@ class Sampler:
         return torch.multinomial(probabilities, 1, generator=self.generator)[:, 0]
 
     def probabilities(self, logits: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, "rows vocabulary"]:
-        """What the tokens are drawn from."""
-        probabilities = (logits.float() / self.temperature).softmax(dim=-1)
+        """What the tokens are drawn from; `ValueError` for a row without any."""
+        highest = logits.float().amax(dim=-1, keepdim=True)
+        if (highest == -torch.inf).any():
+            raise ValueError("no token is left to draw: every one of the vocabulary is forbidden")
+        probabilities = ((logits - highest) / self.temperature).softmax(dim=-1)  # 0 / a tiny one is 0
         best, tokens = probabilities.sort(dim=-1, descending=True)
         if self.top_k is not None:
             best[:, self.top_k :] = 0

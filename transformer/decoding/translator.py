@@ -132,10 +132,12 @@ class Translator:
         """
         lines = list(lines)
         beam_size, alpha = self.search_settings(beam_size, alpha)
-        if n_best < 1 or (sampler is None and n_best > beam_size):
+        if sampler is None and not 1 <= n_best <= beam_size:
             raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
+        if not 1 <= n_best <= WIDEST_BEAM:
+            raise ValueError(f"n_best is {n_best}; it must be between 1 and {WIDEST_BEAM} when sampling")
         sources = self.encode(lines, first_line)
-        starts = self.encode_prefixes(prefixes, len(lines))
+        starts = self.encode_prefixes(prefixes, len(lines), first_line)
         results: list[list[Translation]] = [[Translation("", 0.0, [])] * n_best for _ in lines]
         for rows in self.batches(sources, n_best if sampler else beam_size):
             src_tokens, forced = (
@@ -191,10 +193,9 @@ class Translator:
 
     def score(self, lines: Sequence[str], targets: Sequence[str], *, first_line: int = 1) -> list[Score]:
         """What the model thinks of given translations; both sides are cut at `max_positions`."""
-        room = self.config.max_positions - 1
         sources = self.encode(lines, first_line)
         ended = [source or [self.config.eos_id] for source in sources]  # a blank line has a score, too
-        ids = [each[:room] for each in self.tokenizer.encode_target([t[: self.longest] for t in targets])]
+        ids = self.encode_targets(targets, first_line, "target")
         return score_pairs(self.model, ended, ids, batch_tokens=self.decoding.batch_tokens)
 
     @property
@@ -219,14 +220,22 @@ class Translator:
             sources.append([*ids[: limit - 1], self.config.eos_id] if line.strip() and ids else [])
         return sources
 
-    def encode_prefixes(self, prefixes: Sequence[str] | None, count: int) -> list[list[int]]:
+    def encode_prefixes(self, prefixes: Sequence[str] | None, count: int, first_line: int) -> list[list[int]]:
         """Ids that each line's translation starts with, none where none is given."""
         if prefixes is None:
             return [[] for _ in range(count)]
         if len(prefixes) != count:
             raise ValueError(f"there are {len(prefixes)} prefixes for {count} lines; give one for each")
+        return self.encode_targets(prefixes, first_line, "prefix")
+
+    def encode_targets(self, texts: Sequence[str], first_line: int, name: str) -> list[list[int]]:
+        """Ids of each text without EOS, cut to leave room for it; `warn` is told of each one that was."""
         room = self.config.max_positions - 1
-        return [ids[:room] for ids in self.tokenizer.encode_target(prefixes)]
+        encoded = self.tokenizer.encode_target([text[: self.longest] for text in texts])
+        for number, (text, ids) in enumerate(zip(texts, encoded, strict=True), first_line):
+            if len(ids) > room or len(text) > self.longest:
+                self.warn(f"the {name} of line {number} is too long; only its first {room} tokens are used")
+        return [ids[:room] for ids in encoded]
 
     def batches(self, sources: Sequence[list[int]], beam_size: int) -> Iterator[list[int]]:
         """Rows of similar length together, longest first, so that memory is greatest at once."""
