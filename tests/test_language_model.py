@@ -202,9 +202,12 @@ def test_generate_repeats_with_its_seed(run: Path, capsys: pytest.CaptureFixture
     ("options", "message"),
     [
         (["--prompt", ""], "the prompt has no tokens"),
-        (["--prompt", "1", "--top-k", "0"], "top_k is 0"),
-        (["--prompt", "1", "--temperature", "0"], "temperature is 0.0"),
-        (["--prompt", "1", "--samples", "0"], "--samples is 0; it must be at least 1"),
+        (["--prompt", "a\udcff"], "the prompt is not UTF-8"),
+        (["--prompt", "aé1é"], "the prompt has characters that the model's vocabulary lacks: 'é', '1'"),
+        (["--prompt", "a", "--top-k", "0"], "top_k is 0"),
+        (["--prompt", "a", "--temperature", "0"], "temperature is 0.0"),
+        (["--prompt", "a", "--samples", "0"], "--samples is 0; it must be at least 1"),
+        (["--prompt", "a", "--seed", str(2**64)], f"--seed is {2**64}; it must be at least 0 and less than"),
     ],
 )
 def test_bad_options_take_one_line(

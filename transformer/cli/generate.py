@@ -4,6 +4,7 @@ import sys
 
 from jsonargparse import Namespace
 
+from transformer.requirements import require_seed
 from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Continue a prompt with a trained language model, one token at a time on the terminal. Without
@@ -50,6 +51,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     for name in ("max_length", "samples"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least 1")
+    require_seed("--seed", options.seed)
     return options
 
 
