@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from transformer import DataConfig, ModelConfig, Settings, TrainingConfig, train
 from transformer.cli import main
 from transformer.data.characters import CharacterTokenizer, train_character_tokenizer
-from transformer.data.running_text import BlockBatches, read_text
+from transformer.data.running_text import BlockBatches, read_text, token_ids
 from transformer.data.text import CorpusError
-from transformer.data.tokenizer import load_tokenizer
+from transformer.data.tokenizer import EOS_ID, load_tokenizer, train_tokenizer
 from transformer.decoding.generator import TextGenerator
 from transformer.tasks.language_model import LanguageModel
 
@@ -117,6 +117,15 @@ def test_a_text_is_tokenized_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     prepared = task.prepare(tokenizer, task.settings)
     assert read == [TEXT]
     assert prepared.counts == {"characters": len(TEXT), "tokens": len(TEXT)}
+
+
+@pytest.mark.parametrize("text", ["the fox", "the fox\n", "\nthe\n\nfox\n", "\n"])
+def test_each_line_break_is_one_end_of_sentence(text: str) -> None:
+    tokenizer = train_tokenizer(TEXT.splitlines(), vocab_size=300, normalization="nmt_nfkc")
+    ids = token_ids(text, tokenizer).tolist()
+    assert ids.count(EOS_ID) == text.count("\n")
+    pieces = [number for line in tokenizer.encode(text.split("\n")) for number in line]
+    assert [number for number in ids if number != EOS_ID] == pieces
 
 
 def test_the_position_can_be_restored() -> None:
