@@ -39,14 +39,16 @@ def test_a_recipe_keeps_the_checkpoints_that_it_averages(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("wmt14_en_de_base", 63_045_632), ("wmt14_en_de_big", 214_171_648)]
+    ("name", "parameters", "updates"),
+    [("wmt14_en_de_base", 63_045_632, 100_000), ("wmt14_en_de_big", 214_171_648, 300_000)],
 )
-def test_the_papers_models_have_the_sizes_derived_by_hand(name, parameters):
+def test_the_papers_models_have_the_sizes_derived_by_hand(name, parameters, updates):
     settings = load_settings(ROOT / "configs" / f"{name}.yaml")
     with torch.device("meta"):
         model = build_model(settings.model)
     assert count_parameters(model) == parameters
     assert settings.model.vocab_size == settings.data.vocab_size == 37_000
     training = settings.training
+    assert training.max_steps == updates
     assert (training.warmup_steps, training.label_smoothing, training.cooldown) == (4000, 0.1, 0)
     assert (settings.decoding.beam_size, settings.decoding.alpha) == (4, 0.6)

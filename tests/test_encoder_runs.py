@@ -270,7 +270,7 @@ def test_a_blank_line_has_a_vector_too(embedder: Path) -> None:
 
 
 def test_an_index_that_cannot_be_used(embedder: Path, tmp_path: Path, call: Any) -> None:
-    np.save(tmp_path / "narrow.npy", np.ones((2, 3), dtype=np.float32))
+    np.save(tmp_path / "narrow.npy", np.eye(2, 3, dtype=np.float32))
     (tmp_path / "lines").write_text("a\nb\n")
     (tmp_path / "one").write_text("a\n")
     (tmp_path / "bad.jsonl").write_text('{"text": "a", "embedding": [1]}\n{"text": "b"}\n')
@@ -278,7 +278,7 @@ def test_an_index_that_cannot_be_used(embedder: Path, tmp_path: Path, call: Any)
     for index, sentences, message in (
         ("narrow.npy", "lines", "the index has vectors of 3 numbers, but this run's have 32"),
         ("narrow.npy", "one", "has the shape (2, 3) and"),
-        ("narrow.npy", None, "narrow.npy holds vectors alone; name the file of their sentences"),
+        ("narrow.npy", None, "narrow.npy holds vectors alone; name the file of their lines by --sentences"),
         ("bad.jsonl", None, "bad.jsonl, line 2: not"),
         ("bad.npy", "lines", "bad.npy: not an array of numbers"),
         ("x.txt", None, "x.txt: the name of a file of vectors ends in .npy or .jsonl"),

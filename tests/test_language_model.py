@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from transformer import DataConfig, ModelConfig, Settings, TrainingConfig, train
 from transformer.cli import main
 from transformer.data.characters import CharacterTokenizer, train_character_tokenizer
-from transformer.data.running_text import BlockBatches, read_text
+from transformer.data.running_text import BlockBatches, read_text, token_ids
 from transformer.data.text import CorpusError
-from transformer.data.tokenizer import load_tokenizer
+from transformer.data.tokenizer import EOS_ID, load_tokenizer, train_tokenizer
 from transformer.decoding.generator import TextGenerator
 from transformer.tasks.language_model import LanguageModel
 
@@ -119,6 +119,15 @@ def test_a_text_is_tokenized_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert prepared.counts == {"characters": len(TEXT), "tokens": len(TEXT)}
 
 
+@pytest.mark.parametrize("text", ["the fox", "the fox\n", "\nthe\n\nfox\n", "\n"])
+def test_each_line_break_is_one_end_of_sentence(text: str) -> None:
+    tokenizer = train_tokenizer(TEXT.splitlines(), vocab_size=300, normalization="nmt_nfkc")
+    ids = token_ids(text, tokenizer).tolist()
+    assert ids.count(EOS_ID) == text.count("\n")
+    pieces = [number for line in tokenizer.encode(text.split("\n")) for number in line]
+    assert [number for number in ids if number != EOS_ID] == pieces
+
+
 def test_the_position_can_be_restored() -> None:
     def batches() -> BlockBatches:
         return BlockBatches(
@@ -202,11 +211,14 @@ def test_generate_repeats_with_its_seed(run: Path, capsys: pytest.CaptureFixture
     ("options", "message"),
     [
         (["--prompt", ""], "the prompt has no tokens"),
-        (["--prompt", "1", "--top-k", "0"], "top_k is 0"),
-        (["--prompt", "1", "--temperature", "0"], "temperature is 0.0"),
-        (["--prompt", "1", "--samples", "0"], "--samples is 0; it must be at least 1"),
-        (["--prompt", "1", "--greedy", "--temperature", "2"], "--greedy draws nothing; leave out --temp"),
-        (["--prompt", "1", "--greedy", "--seed", "2"], "--greedy draws nothing; leave out --temperature"),
+        (["--prompt", "a\udcff"], "the prompt is not UTF-8"),
+        (["--prompt", "aé1é"], "the prompt has characters that the model's vocabulary lacks: 'é', '1'"),
+        (["--prompt", "a", "--top-k", "0"], "top_k is 0"),
+        (["--prompt", "a", "--temperature", "0"], "temperature is 0.0"),
+        (["--prompt", "a", "--samples", "0"], "--samples is 0; it must be at least 1"),
+        (["--prompt", "a", "--seed", str(2**64)], f"--seed is {2**64}; it must be at least 0 and less than"),
+        (["--prompt", "a", "--greedy", "--temperature", "2"], "--greedy draws nothing; leave out --temp"),
+        (["--prompt", "a", "--greedy", "--seed", "2"], "--greedy draws nothing; leave out --temperature"),
     ],
 )
 def test_bad_options_take_one_line(

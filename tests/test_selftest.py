@@ -72,3 +72,8 @@ def test_a_contract_that_fails_has_no_error_that_passes(monkeypatch):
     item = measure_contract("decoder_only", CPU, seed=0)
     assert item.error == torch.inf
     assert item.detail == "finite gradients for every parameter"
+
+
+def test_a_seed_that_is_none_is_refused(capsys):
+    assert main(["selftest", "--seed", "-1"]) == 2
+    assert "--seed is -1; it must be at least 0 and less than 2**63" in capsys.readouterr().err

@@ -26,6 +26,10 @@ def require_share(settings: Any, section: str, *names: str) -> None:
         require(0 <= value < 1, f"{section}.{name} is {value}; it must be at least 0 and less than 1")
 
 
+def require_seed(name: str, value: int) -> None:
+    require(0 <= value < 2**63, f"{name} is {value}; it must be at least 0 and less than 2**63")
+
+
 def require_device(name: str) -> None:
     valid = re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]?))?", name)
     require(valid is not None, f"device is {name!r}; choose auto, cpu, cuda or cuda:N")

@@ -4,6 +4,7 @@ import sys
 
 from jsonargparse import Namespace
 
+from transformer.requirements import require_seed
 from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Continue a prompt with a trained language model, one token at a time on the terminal. Without
@@ -53,6 +54,8 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     cuts = (options.top_k, options.top_p, options.seed)
     if options.greedy and (options.temperature != 1 or any(value is not None for value in cuts)):
         raise ValueError("--greedy draws nothing; leave out --temperature, --top-k, --top-p and --seed")
+    if options.seed is not None:
+        require_seed("--seed", options.seed)
     return options
 
 

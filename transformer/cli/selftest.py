@@ -3,6 +3,7 @@
 from importlib import metadata
 from importlib.util import find_spec
 
+from transformer.requirements import require_seed
 from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Compare this installation, on small random models, with implementations that share no code
@@ -16,6 +17,7 @@ def run(arguments: list[str], prog: str) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the random weights and batches")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args(arguments)
+    require_seed("--seed", options.seed)
 
     from transformer.hardware import choose_device
     from transformer.selftest.items import WIDTH, selftest, skipped

@@ -35,7 +35,9 @@ class DataConfig:
     normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
     """SentencePiece's normalisation rule; identity leaves every character as it is."""
     max_tokens: int = 256
-    """Longest side of a training pair, EOS included; longer pairs are dropped and counted."""
+    """Longest side of a training pair, EOS included; longer pairs are dropped and counted. Of a longer
+    sentence of a classifier or a masked language model, and of a longer line to embed, the first tokens are
+    read."""
     context: int = 256
     """Tokens of a block of a language model's text."""
     label_format: Literal["tab", "colon"] | None = None

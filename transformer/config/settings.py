@@ -10,7 +10,7 @@ from transformer.config.data import DataConfig
 from transformer.config.decoding import DecodingConfig
 from transformer.config.model import ModelConfig
 from transformer.config.training import MetricName, TrainingConfig
-from transformer.requirements import require, require_choice, require_device
+from transformer.requirements import require, require_choice, require_device, require_seed
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -60,7 +60,7 @@ class Settings:
     def __post_init__(self) -> None:
         require(self.output != "", "output is empty; name the run's folder")
         require_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
-        require(0 <= self.seed < 2**63, f"seed is {self.seed}; it must be at least 0 and less than 2**63")
+        require_seed("seed", self.seed)
         require_device(self.device)
         tasks = TASKS_OF_KIND[self.model.kind]
         require_choice(f"model.kind is {self.model.kind}, and task", self.trained_task, tasks)

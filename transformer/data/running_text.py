@@ -50,7 +50,8 @@ def token_ids(text: str, tokenizer: Tokenizer) -> NDArray[np.int32]:
     if tokenizer.keeps_lines:
         return np.array(tokenizer.encode([text])[0], dtype=np.int32)
     lines = tokenizer.encode(text.split("\n"))
-    return np.fromiter(chain.from_iterable([*ids, EOS_ID] for ids in lines), dtype=np.int32)
+    ids = np.fromiter(chain.from_iterable([*line, EOS_ID] for line in lines), dtype=np.int32)
+    return ids[:-1]  # no line break ends the last part
 
 
 @dataclass(frozen=True)

@@ -27,23 +27,42 @@ def write_vectors(path: str, sentences: Sequence[str], vectors: NDArray[np.float
 
 
 def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[np.float32]]:
-    """The sentences and their vectors; those of `.npy` are the lines of the file `sentences`."""
+    """The sentences and their vectors of length 1; those of `.npy` are the lines of the file `sentences`.
+
+    `ValueError` that names the file, and the line if one is to blame, where they cannot be an index.
+    """
     require_vector_file(path)
     if path.endswith(".jsonl"):
-        return read_jsonl(path)
-    if sentences is None:
-        raise ValueError(f"{path} holds vectors alone; name the file of their sentences, one a line")
-    try:
-        vectors = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        raise CorpusError(f"{path}: not an array of numbers in numpy's format ({error})") from None
-    texts = list(read_lines(sentences))
-    if vectors.ndim != 2 or len(vectors) != len(texts):
+        if sentences is not None:
+            raise ValueError(f"{path} has its sentences in it; leave out --sentences {sentences}")
+        texts, vectors = read_jsonl(path)
+    else:
+        if sentences is None:
+            raise ValueError(f"{path} holds vectors alone; name the file of their lines by --sentences")
+        texts, vectors = list(read_lines(sentences)), read_npy(path)
+        if vectors.ndim != 2 or len(vectors) != len(texts):
+            raise CorpusError(
+                f"{path} has the shape {vectors.shape} and {sentences} {len(texts)} lines; "
+                "the vectors need one row a line"
+            )
+    if not texts:
+        raise CorpusError(f"{path}: there are no vectors in it")
+    lengths = np.linalg.norm(vectors, axis=1)
+    for row in np.flatnonzero(~(np.abs(lengths - 1) < 0.01))[:1]:  # NaN is not near 1 either
         raise CorpusError(
-            f"{path} has the shape {vectors.shape} and {sentences} {len(texts)} lines; "
-            "the vectors need one row a line"
+            f"{path}: vector {row + 1} has the length {lengths[row]:.3g}; `transformer embed` writes vectors "
+            "of length 1, whose products are cosines"
         )
-    return texts, vectors.astype(np.float32)
+    return texts, vectors
+
+
+def read_npy(path: str) -> NDArray[np.float32]:
+    try:
+        with Path(path).open("rb") as file:
+            vectors = np.lib.format.read_array(file, allow_pickle=False)
+        return vectors.astype(np.float32, casting="same_kind")
+    except (ValueError, EOFError, TypeError) as error:
+        raise CorpusError(f"{path}: not an array of numbers in numpy's format ({error})") from None
 
 
 def read_jsonl(path: str) -> tuple[list[str], NDArray[np.float32]]:
@@ -55,12 +74,10 @@ def read_jsonl(path: str) -> tuple[list[str], NDArray[np.float32]]:
             text, vector = entry["text"], np.array(entry["embedding"], dtype=np.float32)
             if not isinstance(text, str) or vector.ndim != 1 or (vectors and len(vector) != len(vectors[0])):
                 raise ValueError
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise CorpusError(
                 f'{path}, line {number}: not {{"text": …, "embedding": [numbers]}} of the first line\'s width'
             ) from None
         texts.append(text)
         vectors.append(vector)
-    if not texts:
-        raise CorpusError(f"{path}: there are no vectors in it")
-    return texts, np.stack(vectors)
+    return texts, np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32)

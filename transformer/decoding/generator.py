@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer.config import ModelConfig
-from transformer.data.tokenizer import Tokenizer
+from transformer.data.tokenizer import UNK_ID, Tokenizer
 from transformer.decoding.pretrained import load_pretrained
 from transformer.decoding.search import generate, greedy
 from transformer.model.build import build_model
@@ -49,11 +49,10 @@ class TextGenerator:
     ) -> str:
         """`prompt` and at most `max_length` tokens more, each picked by `choose`, until EOS.
 
-        `write` gets the text piece by piece while it grows.
+        `write` gets the text piece by piece while it grows. `ValueError` for a prompt that the model cannot
+        read: an empty one, or characters that its vocabulary lacks.
         """
-        ids = self.tokenizer.encode([prompt])[0]
-        if not ids:
-            raise ValueError("the prompt has no tokens; give at least one character")
+        ids = self.prompt_ids(prompt)
         device = next(self.model.parameters()).device
         written = ""
 
@@ -69,3 +68,15 @@ class TextGenerator:
         tokens = torch.tensor([ids], device=device)
         generate(self.model, tokens, choose=choose_and_write, max_length=max_length)  # type: ignore[arg-type]
         return self.tokenizer.decode([ids])[0]
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        if any("\ud800" <= character <= "\udfff" for character in prompt):
+            raise ValueError("the prompt is not UTF-8")  # so the command line hands over other bytes
+        [ids] = self.tokenizer.encode([prompt])
+        if not ids:
+            raise ValueError("the prompt has no tokens; give at least one character")
+        if UNK_ID in ids:
+            each = dict.fromkeys(prompt)
+            unknown = ", ".join(repr(one) for one in each if UNK_ID in self.tokenizer.encode([one])[0])
+            raise ValueError(f"the prompt has characters that the model's vocabulary lacks: {unknown}")
+        return ids
