@@ -5,10 +5,6 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 IN_VENV := .venv/bin/python -m
 
-# glibc gives freed memory back to the system and a CPU training asks for the same pages again in the next
-# update; with these two it keeps them (docs/reproducing.md).
-export MALLOC_MMAP_THRESHOLD_ = 1000000000
-export MALLOC_TRIM_THRESHOLD_ = 1000000000
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help

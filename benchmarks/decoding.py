@@ -24,6 +24,8 @@ from pathlib import Path
 
 from decoding_systems import FORCED, SIZES, SYSTEMS, VOCABULARY, prepare
 
+from transformer.allocator import keep_freed_memory
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -84,6 +86,7 @@ def print_curve(sizes: list[str], beams: list[int], threads: int) -> None:
     from transformer.decoding.search import beam_search
     from transformer.model.build import build_model
 
+    keep_freed_memory()
     torch.set_num_threads(threads)
     for size in sizes:
         model = build_model(ModelConfig(**SIZES[size], vocab_size=VOCABULARY)).eval()
@@ -132,6 +135,7 @@ def measure(
     system: str, folder: str, beam: int, batch: str, is_forced: bool, seconds: float, threads: int
 ) -> dict[str, float]:
     """Output tokens a second over whole batches, spread evenly over the file, and peak memory in MB."""
+    keep_freed_memory()  # for every system, as our command does
     sources = json.loads((Path(folder) / "sources.json").read_text())
     batches = list(in_batches(sources, batch, beam))
     translate = SYSTEMS[system](Path(folder), beam, is_forced, threads)

@@ -1,7 +1,7 @@
 """How fast and how well a Transformer and the LSTM of examples/recurrent.py train and translate.
 
 python benchmarks/recurrent.py [--seconds 10]
-scripts/launch python benchmarks/recurrent.py --updates 1000 [--seeds 3] [--output runs/recurrent]
+python benchmarks/recurrent.py --updates 1000 [--seeds 3] [--output runs/recurrent]
 
 Speed: target tokens per second of the process's own time, so that other programs do not count: an update of
 110 sentences of 13 tokens, and greedy search for as many, each of 13 tokens. One thread, both models in turn,

@@ -34,7 +34,7 @@ from transformer.decoding.sentences import Embedder
 from transformer.evaluation.validation import is_nearest
 
 ROOT = Path(__file__).parents[1]
-PARTS = {"valid": "val", "test": "test_2016_flickr"}
+PARTS = {"valid": "val", "test": "test_2016_flickr", "test_2017": "test_2017_flickr"}
 DISTRACTORS = (0, 5_000, 29_000)
 
 

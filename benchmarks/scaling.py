@@ -1,6 +1,6 @@
 """How an update's time and memory grow with each size, and where self-attention meets recurrence.
 
-scripts/launch python benchmarks/scaling.py --plot docs/scaling.svg
+python benchmarks/scaling.py --plot docs/scaling.svg
 
 First, one size at a time is varied around d 128, 2 + 2 layers, V 4,000 and 32 sentences of 32 tokens, each in
 a process of its own. `FLOP model` is the count of benchmarks/measuring.py at the rate of the middle size:

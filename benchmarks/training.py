@@ -1,14 +1,14 @@
 """How fast this project trains beside what a user would take instead, in the same run on the same batches.
 
-scripts/launch python benchmarks/training.py --size small
+python benchmarks/training.py --size small
 python benchmarks/training.py --device cuda --size base big
 
 Ours, Marian of Hugging Face's `transformers` and `torch.nn.Transformer` (benchmarks/peers.py), each in two
 settings. `stock` is what a plain script gets: float32, and on a CPU glibc's allocator as it is. `tuned` is
 what our own training does: bfloat16 where the hardware has it, and on a CPU an allocator that keeps its pages
-(scripts/launch); on a GPU, or with --compile, torch.compile too. Each variant runs in a process of its own,
-for a few updates in turn; the median round counts. The batches are those that we make of Multi30k (--text),
-or without that text sentences of 28 random tokens.
+(transformer/allocator.py); on a GPU, or with --compile, torch.compile too. Each variant runs in a process
+of its own, for a few updates in turn; the median round counts. The batches are those that we make of
+Multi30k (--text), or without that text sentences of 28 random tokens.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import transformer
+from transformer.allocator import keep_freed_memory
 from transformer.data.batches import Batch, TokenBatches, tokenize_pairs
 from transformer.data.corpus import load_parallel
 from transformer.data.tokenizer import train_tokenizer
@@ -45,7 +46,6 @@ SIZES = {
     "base": {"d_model": 512, "num_heads": 8, "d_ff": 2048, "num_layers": 6},
     "big": {"d_model": 1024, "num_heads": 16, "d_ff": 4096, "num_layers": 6},
 }
-KEEPING_PAGES = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
 LENGTH = 28
 """Tokens of a random sentence: about the mean of WMT14."""
 
@@ -135,9 +135,8 @@ def make_batches(text: str, vocab_size: int, tokens: int, count: int) -> list[Pa
 def in_a_process(
     variant: Variant, config: transformer.ModelConfig, batches: list[Pair], warm_up: int, device: str
 ) -> Round:
-    """A round in a fresh process: glibc reads its settings only when one starts."""
-    others = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    environment = others | (KEEPING_PAGES if variant.is_tuned else {})
+    """A round in a fresh process, with an allocator that nobody has set."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     with (
         patch.dict(os.environ, environment, clear=True),
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
@@ -172,6 +171,8 @@ def make_update(
     import peers
 
     precision = choose_precision("auto", device) if variant.is_tuned else "float32"
+    if variant.is_tuned:
+        keep_freed_memory()
     if variant.model == "ours":
         return our_update(config, device, precision, is_compiled=variant.is_compiled)
     make = {"Marian": peers.marian, "torch.nn.Transformer": peers.TorchTransformer}[variant.model]

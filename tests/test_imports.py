@@ -12,6 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # protocol only, so it stands on nothing.
 BELOW = {
     "requirements": [],
+    "allocator": [],
     "config": ["requirements"],
     "settings": ["config"],
     "hardware": ["config", "requirements"],

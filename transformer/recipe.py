@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from transformer.allocator import keep_freed_memory
 from transformer.checkpoint import (
     CheckpointError,
     Run,
@@ -80,6 +81,7 @@ def train(
     run and `resume` is not set, or if it holds another one; `TrainingStopped` after SIGTERM, SIGINT or
     SIGUSR1, with everything saved. Started by torchrun, all its processes train the one model.
     """
+    keep_freed_memory()
     device = choose_device(settings.device)
     with reproducible(settings.deterministic), process_group(device, settings.training.timeout) as group:
         say = say if group.is_first else silent

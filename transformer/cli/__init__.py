@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+from transformer.allocator import keep_freed_memory
 from transformer.settings.errors import UsageError, did_you_mean
 
 # `fill-mask` lives in `transformer/cli/fill_mask.py`, with `run(arguments, prog) -> int | None`, and so on.
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0, 2 for what the user can mend, 130 when interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     open_closed_streams()
+    keep_freed_memory()
     prog = " ".join(["transformer", *(name for name in arguments[:1] if name in COMMANDS)])
     try:
         try:
