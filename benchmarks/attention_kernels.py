@@ -25,9 +25,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import transformer
 from transformer.data.batches import Batch
-from transformer.hardware import autocast, choose_precision
+from transformer.hardware import choose_precision
 from transformer.training.loop import accumulate_gradients, make_optimizer
-from transformer.training.objectives import translation_loss
+from transformer.training.objectives import in_precision, translation_loss
 
 SIZES = {
     "toyland, 110 x 13": (
@@ -81,11 +81,11 @@ def make_update(
     tgt_tokens = torch.randint(4, config.vocab_size, (rows, length + 1))
     batch = Batch(src_tokens, tgt_tokens, np.arange(rows), rows * length)
     device = torch.device("cpu")
-    precision = choose_precision("auto", device)
+    objective = in_precision(translation_loss, device, choose_precision("auto", device))
 
     def update(kernel: SDPBackend | None) -> None:
-        with autocast(device, precision), using(kernel):
-            accumulate_gradients(translation_loss, model, [batch], 0.1)
+        with using(kernel):
+            accumulate_gradients(objective, model, [batch], 0.1)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -26,9 +26,9 @@ import torch
 
 import transformer
 from transformer.data.batches import Batch
-from transformer.hardware import autocast, choose_precision
+from transformer.hardware import choose_precision
 from transformer.training.loop import accumulate_gradients, make_optimizer
-from transformer.training.objectives import translation_loss
+from transformer.training.objectives import in_precision, translation_loss
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import recurrent
@@ -43,11 +43,11 @@ def make_update(model: torch.nn.Module) -> Callable[[], None]:
     src_tokens = torch.randint(4, VOCABULARY, (ROWS, LENGTH))
     tgt_tokens = torch.randint(4, VOCABULARY, (ROWS, LENGTH + 1))
     batch = Batch(src_tokens, tgt_tokens, np.arange(ROWS), ROWS * LENGTH)
+    objective = in_precision(translation_loss, CPU, choose_precision("auto", CPU))
 
     def update() -> None:
         model.train()
-        with autocast(CPU, choose_precision("auto", CPU)):
-            accumulate_gradients(translation_loss, model, [batch], 0.0)
+        accumulate_gradients(objective, model, [batch], 0.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -36,9 +36,9 @@ from transformer.allocator import keep_freed_memory
 from transformer.data.batches import Batch, TokenBatches, tokenize_pairs
 from transformer.data.corpus import load_parallel
 from transformer.data.tokenizer import train_tokenizer
-from transformer.hardware import autocast, choose_device, choose_precision
+from transformer.hardware import choose_device, choose_precision
 from transformer.training.loop import accumulate_gradients, clip_gradients, make_optimizer, take_step
-from transformer.training.objectives import translation_loss
+from transformer.training.objectives import in_precision, translation_loss
 
 SIZES = {
     "tiny": {"d_model": 32, "num_heads": 2, "d_ff": 64, "num_layers": 1},
@@ -186,13 +186,13 @@ def our_update(
     """An update as `transformer.training.loop.fit` makes it, without its log."""
     model = transformer.build_model(config).to(device).train()
     optimizer = make_optimizer(model, transformer.TrainingConfig())
+    objective = in_precision(translation_loss, device, precision)  # type: ignore[arg-type]
     forward = torch.compile(model, dynamic=True) if is_compiled else model
 
     def update(src_tokens: Tensor, tgt_tokens: Tensor) -> None:
         target_tokens = int((tgt_tokens[:, 1:] != config.pad_id).sum())
         batch = Batch(src_tokens, tgt_tokens, np.arange(len(src_tokens)), target_tokens)
-        with autocast(device, precision):  # type: ignore[arg-type]
-            loss = accumulate_gradients(translation_loss, forward, [batch], 0.1)  # type: ignore[arg-type]
+        loss = accumulate_gradients(objective, forward, [batch], 0.1)
         norm = clip_gradients(model, None)
         take_step(optimizer, (loss.total.isfinite() & norm.isfinite()).float())
 

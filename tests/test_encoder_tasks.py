@@ -21,7 +21,13 @@ from transformer.data.tokenizer import EOS_ID, PAD_ID, train_tokenizer
 from transformer.evaluation.validation import precision_at_1
 from transformer.model.build import build_model
 from transformer.model.heads import MaskedLanguageModel, SentenceEmbedder, SequenceClassifier, with_head
-from transformer.training.objectives import ContrastiveLoss, classification_loss, masked_loss
+from transformer.training.loop import accumulate_gradients
+from transformer.training.objectives import (
+    ContrastiveLoss,
+    classification_loss,
+    in_precision,
+    masked_loss,
+)
 
 LINES = ["A man in a blue shirt.", "Two dogs run on the beach.", "A woman reads a book."] * 8
 
@@ -264,6 +270,19 @@ def test_contrastive_loss_is_infonce_in_both_directions() -> None:
     expected = -0.5 * (np.log(gold / logits.sum(axis=1)) + np.log(gold / logits.sum(axis=0))).sum()
     assert loss.tokens == 3
     assert float(loss.total) == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_a_loss_keeps_in_float32_has_its_gradient_in_float32() -> None:
+    """A model without matrix products: bfloat16 then has nothing to change, in either pass."""
+    batch = Batch(torch.tensor([[3], [4], [5]]), torch.tensor([[1, 6], [1, 7], [1, 8]]), np.arange(3), 3)
+    gradients = []
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(1)
+        model = torch.nn.Sequential(torch.nn.Embedding(9, 16), torch.nn.Flatten(), torch.nn.LayerNorm(16))
+        objective = in_precision(ContrastiveLoss(0.05), torch.device("cpu"), precision)
+        accumulate_gradients(objective, model, [batch], 0.1)
+        gradients.append(model[0].weight.grad)
+    assert torch.equal(*gradients)
 
 
 def test_precision_at_1() -> None:

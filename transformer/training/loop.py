@@ -16,7 +16,7 @@ from transformer.training.distributed import Group
 from transformer.training.finite import FiniteGuard, first_not_finite
 from transformer.training.interruption import TrainingStopped, stop_requests
 from transformer.training.log import Meter, progress_bar
-from transformer.training.objectives import Loss, Objective
+from transformer.training.objectives import Loss, Objective, in_precision
 from transformer.training.saving import Saver, warn
 from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
@@ -63,6 +63,7 @@ def fit(
     model, optimizer = state.model, state.optimizer
     forward = group.wrap(model, device)
     forward = torch.compile(forward, dynamic=True) if settings.compile else forward
+    objective = in_precision(objective, device, precision)
     meter, guard = Meter(group), FiniteGuard(settings.max_skipped, group)
     saver = Saver(run, tokenizer_hash, settings, group, log)
     upcoming = updates(state.batches, settings.accumulate, group, device)
@@ -72,10 +73,9 @@ def fit(
     def find_cause(step: int, update: Update) -> str:
         optimizer.zero_grad(set_to_none=True)
         seed_update(seed, step, group.rank)
-        with autocast(device, precision):
-            smoothing = settings.label_smoothing
-            compute = partial(accumulate_gradients, objective, model, update.batches, smoothing)
-            return first_not_finite(model, compute)
+        smoothing = settings.label_smoothing
+        compute = partial(accumulate_gradients, objective, model, update.batches, smoothing)
+        return first_not_finite(model, compute)
 
     with (
         progress_bar(state.step, settings.max_steps, hidden=not group.is_first) as bar,
@@ -94,11 +94,10 @@ def fit(
             seed_update(seed, step, group.rank)
             stops = stops if step < settings.max_steps else 0  # at the end all is done and saved anyway
             with naming_what_is_too_large(update.batches):
-                with autocast(device, precision):
-                    smoothing = settings.label_smoothing
-                    loss = accumulate_gradients(
-                        objective, forward, update.batches, smoothing, tokens=tokens, group=group
-                    )
+                smoothing = settings.label_smoothing
+                loss = accumulate_gradients(
+                    objective, forward, update.batches, smoothing, tokens=tokens, group=group
+                )
                 norm = clip_gradients(model, settings.max_norm)
                 finite = guard.is_finite(step, update, loss.total, norm)
                 take_step(optimizer, finite)

@@ -9,10 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from transformer.config import Precision
 from transformer.data.batches import Batch
 from transformer.data.masking import MaskedBatch
 from transformer.data.running_text import TextBatch
 from transformer.data.sentences import LabelledBatch
+from transformer.hardware import autocast
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 """Logits of which the loss is computed at once: what a core's cache holds, and what keeps a GPU busy."""
@@ -85,6 +87,20 @@ class Objective(Protocol):
     """A task's loss of a batch; `label_smoothing` is ε, and 0 in validation."""
 
     def __call__(self, model: nn.Module, batch: Any, *, label_smoothing: float) -> Loss: ...
+
+
+def in_precision(objective: Objective, device: torch.device, precision: Precision) -> Objective:
+    """`objective` with the matrix products of its forward pass in `precision`.
+
+    The backward pass, which runs outside, computes each gradient in the type of what it belongs to: what an
+    objective keeps in float32 has gradients in float32.
+    """
+
+    def compute(model: nn.Module, batch: Any, *, label_smoothing: float) -> Loss:
+        with autocast(device, precision):
+            return objective(model, batch, label_smoothing=label_smoothing)
+
+    return compute
 
 
 def translation_loss(model: nn.Module, batch: Batch, *, label_smoothing: float, pad_id: int = 0) -> Loss:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 
 from transformer.config import Precision, TrainingConfig
-from transformer.hardware import autocast
 from transformer.training.loop import (
     accumulate_gradients,
     clip_gradients,
@@ -16,7 +15,7 @@ from transformer.training.loop import (
     set_learning_rate,
     take_step,
 )
-from transformer.training.objectives import Objective
+from transformer.training.objectives import Objective, in_precision
 from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import describe
@@ -52,6 +51,7 @@ def rehearse(
 
     `ValueError` if a batch is more than the memory holds.
     """
+    objective = in_precision(objective, device, precision)
     model, optimizer = state.model.train(), state.optimizer
     forward = torch.compile(model, dynamic=True) if settings.compile else model
 
@@ -60,8 +60,7 @@ def rehearse(
         set_learning_rate(optimizer, learning_rate(state.step, d_model, settings))
         seed_update(0, state.step, 0)
         with naming_what_is_too_large(batches):
-            with autocast(device, precision):
-                loss = accumulate_gradients(objective, forward, batches, settings.label_smoothing)
+            loss = accumulate_gradients(objective, forward, batches, settings.label_smoothing)
             norm = clip_gradients(model, settings.max_norm)
             take_step(optimizer, torch.isfinite(norm).float())
         return loss.tokens
