@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import shutil
 from contextlib import suppress
 from dataclasses import replace
@@ -385,6 +386,9 @@ def test_an_average_can_be_of_checkpoints_so_many_minutes_apart(run):
     assert read_tensors(folder / MODEL)["weight"].tolist() == pytest.approx([10 / 3] * 2)
     with pytest.raises(CheckpointError, match="has 3 checkpoints with 10 minutes between them, so the"):
         average_checkpoints(run, 4, minutes=10)
+    for minutes in (-5, math.nan, math.inf):
+        with pytest.raises(CheckpointError, match="minutes between checkpoints; it must be 0 or more"):
+            average_checkpoints(run, 1, minutes=minutes)
 
 
 @pytest.mark.parametrize("number", [0, -1, 3])

@@ -193,6 +193,15 @@ def test_evaluate_gives_bits_per_byte(run: Path, capsys: pytest.CaptureFixture[s
     assert float(values["perplexity"]) == pytest.approx(math.exp(loss), rel=1e-3)
 
 
+@pytest.mark.parametrize("option", ["--beam-size", "--alpha", "--show"])
+def test_evaluate_refuses_what_only_translations_have(
+    run: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--run", str(run), "--data", f"{run.parent}/text", option, "2"]) == 2
+    expected = "the run's task is language_model; --beam-size, --alpha and --show are for translations"
+    assert expected in capsys.readouterr().err
+
+
 def test_generate_repeats_with_its_seed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def output(*options: str) -> str:
         arguments = ["generate", "--run", str(run), "--prompt", "q", "--max-length", "30", *options]

@@ -23,6 +23,15 @@ def test_vectors_come_back(suffix: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(vectors, VECTORS)
 
 
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    write_vectors(str(path), SENTENCES, VECTORS)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="longer"):
+        write_vectors(str(path), SENTENCES[:1], VECTORS)  # fails after the first line
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"x.jsonl": before}
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [

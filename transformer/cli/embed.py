@@ -1,8 +1,10 @@
 """`transformer embed`: a vector for each line of standard input."""
 
 import sys
+from pathlib import Path
 
 from transformer.cli.lines import add_line_options, standard_input
+from transformer.cli.shards import require_plain
 from transformer.data.vectors import require_vector_file, write_vectors
 from transformer.settings.parser import command_parser
 
@@ -16,6 +18,7 @@ def run(arguments: list[str], prog: str) -> None:
     parser.add_argument("--output", required=True, metavar="FILE", help="the file to write, .npy or .jsonl")
     options = parser.parse_args(arguments)
     require_vector_file(options.output)
+    require_plain(Path(options.output))
 
     from transformer.decoding.sentences import Embedder
 

@@ -34,11 +34,16 @@ def run(arguments: list[str], prog: str) -> None:
 
     found, checkpoint = find_pretrained(options.run)
     settings = load_settings(found.config)
+    is_translation = settings.trained_task == "translation"
+    if not is_translation and (options.beam_size, options.alpha, options.show) != (None, None, 0):
+        raise ValueError(
+            f"the run's task is {settings.trained_task}; --beam-size, --alpha and --show are for translations"
+        )
     options.data = options.data or settings.data.test
     if options.data is None:
         raise ValueError("the run names no data.test; pass --data with the text to evaluate on")
     print(f"scoring {checkpoint} on {options.data}", file=sys.stderr)
-    score = score_translation if settings.trained_task == "translation" else score_validation
+    score = score_translation if is_translation else score_validation
     values, text = score(options, settings)
     if options.json:
         text = json.dumps({"checkpoint": str(checkpoint), "data": options.data, **values})

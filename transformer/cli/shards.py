@@ -25,7 +25,10 @@ class Process(NamedTuple):
 
 def process() -> Process:
     """Which of how many this one is, as torchrun says."""
-    return Process(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    count = int(os.environ.get("WORLD_SIZE", 1))
+    if count > 1 and "RANK" not in os.environ:
+        raise ValueError(f"WORLD_SIZE is {count}, but RANK is not set; torchrun sets both")
+    return Process(int(os.environ.get("RANK", 0)), count)
 
 
 def require_plain(output: Path) -> None:

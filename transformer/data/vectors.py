@@ -18,12 +18,20 @@ def require_vector_file(path: str) -> None:
 
 
 def write_vectors(path: str, sentences: Sequence[str], vectors: NDArray[np.float32]) -> None:
-    if path.endswith(".npy"):
-        np.save(path, vectors, allow_pickle=False)
-        return
-    with Path(path).open("w", encoding="utf-8") as file:
-        for sentence, vector in zip(sentences, vectors.tolist(), strict=True):
-            file.write(json.dumps({"text": sentence, "embedding": vector}, ensure_ascii=False) + "\n")
+    """The file takes its name when it is whole."""
+    output = Path(path).resolve()  # what a link points to is replaced, not the link
+    unfinished = output.with_name(f".unfinished-{output.name}")
+    try:
+        if output.suffix == ".npy":
+            np.save(unfinished, vectors, allow_pickle=False)
+        else:
+            with unfinished.open("w", encoding="utf-8") as file:
+                for sentence, vector in zip(sentences, vectors.tolist(), strict=True):
+                    entry = {"text": sentence, "embedding": vector}
+                    file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        unfinished.replace(output)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[np.float32]]:

@@ -22,6 +22,8 @@ def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
 
     With `minutes` (10 in the paper), of checkpoints with at least so much training time between them.
     """
+    if not 0 <= minutes < math.inf:
+        raise CheckpointError(f"{minutes:g} minutes between checkpoints; it must be 0 or more")
     steps = spaced(run, minutes)
     if not 1 <= count <= len(steps):
         apart = f" with {minutes:g} minutes between them" if minutes else ""
