@@ -8,7 +8,8 @@ from transformer.requirements import require_seed
 from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Continue a prompt with a trained language model, one token at a time on the terminal. Without
-options it samples from the model's own distribution; the same seed gives the same text."""
+options it samples from the model's own distribution; the same seed gives the same text. A model of pieces
+of words, whose lines end in a token of their own, stops at the end of the line; one of characters goes on."""
 
 
 def run(arguments: list[str], prog: str) -> None:

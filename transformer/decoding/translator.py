@@ -184,7 +184,10 @@ class Translator:
         return Hypotheses(tokens, scores, lengths.gather(1, order))
 
     def align(self, lines: Iterable[str], translations: Sequence[Translation]) -> list[Alignment]:
-        """Which word of each line each word of its translation was made from (`decoding/alignment.py`)."""
+        """Which word of each line each word of its translation was made from (`decoding/alignment.py`).
+
+        An ensemble aligns by its first model.
+        """
         sources = self.encode(list(lines))
         targets = [translation.tokens for translation in translations]
         member = self.model.members[0] if isinstance(self.model, Ensemble) else self.model
