@@ -64,10 +64,8 @@ MODELS = {
     "transformer": Entry(transformer.build_model),
     # so many merges make one piece of 98 % of the words in the training text, and more make no more
     "words": Entry(BagOfWords, {"rate_scale": 12.0}, {"vocab_size": 40_000}),
-    "pieces": Entry(BagOfWords, {"rate_scale": 3.0}),
-    "pieces_tuned": Entry(
-        BagOfWords, {"rate_scale": 3.0, "label_smoothing": 0.0, "temperature": 0.1}, {"vocab_size": 8_000}
-    ),
+    "pieces": Entry(BagOfWords),
+    "pieces_tuned": Entry(BagOfWords, {"label_smoothing": 0.0, "temperature": 0.1}),
 }
 
 
