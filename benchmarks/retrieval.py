@@ -3,13 +3,14 @@
 TRANSFORMER_DATA=data python benchmarks/retrieval.py [--part test] [--seeds 3] [--output runs/retrieval]
 
 Trains configs/multi30k_embeddings.yaml with its Transformer and, in the same way, with a mean of embeddings
-in its place: of whole words, of the pieces of words that the Transformer reads too, and of pieces with the
-vocabulary and the loss that suit that mean best. Prints P@1 of the right caption of test_2016_flickr in the
-other language among all 1,000 of the test, with 5,000 captions of the training text as distractors, and with
-all 29,000. Then, of both directions together, the means and 95 % intervals (Student's t over the seeds), and
-how many queries only one of the two models answers, with the probability of such a lead if each caption's
-answers might as well have been the other model's. `--part valid` measures on the validation text, where
-settings were chosen. A run that is there already is not trained again. Needs the extra `benchmarks`.
+in its place: of whole words, of the pieces of words that the Transformer reads too, and of these with the
+loss that suits a mean best. Prints P@1 of the right caption of test_2016_flickr in the other language among
+all 1,000 of the test, with 5,000 captions of the training text as distractors, and with all 29,000. Then, of
+both directions together, the means and 95 % intervals (Student's t over the seeds), and how many queries only
+one of the two models answers, with the probability of such a lead if each caption's answers might as well
+have been the other model's. `--part valid` measures on the validation text, where settings were chosen,
+`--part test_2017` on test_2017_flickr. A run that is there already is not trained again. Needs the extra
+`benchmarks`.
 """
 
 import argparse
