@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 import transformer
+from transformer.allocator import keep_freed_memory
 from transformer.data.batches import Batch
 from transformer.hardware import choose_precision
 from transformer.training.loop import accumulate_gradients, make_optimizer
@@ -115,6 +116,7 @@ def speed(seconds: float) -> None:
 
 
 def main() -> None:
+    keep_freed_memory()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -51,10 +51,13 @@ def read_json(line: str, number: int) -> Request:
 
 def is_text(value: Any) -> bool:
     """Whether it can be written as UTF-8: JSON's `\\ud800` is a string and half of a character."""
+    if not isinstance(value, str):
+        return False
     try:
-        return isinstance(value, str) and value.encode() is not None
+        value.encode()
     except UnicodeEncodeError:
         return False
+    return True
 
 
 def json_line(fields: dict[str, Any]) -> str:
