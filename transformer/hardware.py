@@ -27,6 +27,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def rank_and_size() -> tuple[int, int]:
+    """Which process this is, and of how many, as torchrun says; `ValueError` if it says only half."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size > 1 and "RANK" not in os.environ:
+        raise ValueError(f"WORLD_SIZE is {size}, but RANK is not set; torchrun sets both")
+    return int(os.environ.get("RANK", "0")), size
+
+
 def choose_precision(precision: Precision, device: torch.device) -> Precision:
     """`auto` is bfloat16 where the hardware has instructions for it; elsewhere it would be emulated."""
     if precision != "auto":

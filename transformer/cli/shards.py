@@ -4,31 +4,15 @@ Process r of n works on every n-th chunk, from chunk r on, and writes its result
 machines must see. When all are done, the first puts the parts together in order.
 """
 
-import os
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from transformer.checkpoint import UNFINISHED
 
 Chunk = TypeVar("Chunk")
-
-
-class Process(NamedTuple):
-    """One of `processes` that work together."""
-
-    rank: int
-    processes: int
-
-
-def process() -> Process:
-    """Which of how many this one is, as torchrun says."""
-    count = int(os.environ.get("WORLD_SIZE", 1))
-    if count > 1 and "RANK" not in os.environ:
-        raise ValueError(f"WORLD_SIZE is {count}, but RANK is not set; torchrun sets both")
-    return Process(int(os.environ.get("RANK", 0)), count)
 
 
 def require_plain(output: Path) -> None:

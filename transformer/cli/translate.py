@@ -23,11 +23,12 @@ processes share the lines."""
 
 def run(arguments: list[str], prog: str) -> None:
     options = parse(arguments, prog)
-    from transformer.cli.shards import process, require_plain, write_shared
+    from transformer.cli.shards import require_plain, write_shared
+    from transformer.hardware import rank_and_size
 
     if options.output:
         require_plain(Path(options.output))
-    rank, count = process()
+    rank, count = rank_and_size()
     if count > 1 and not options.input:
         raise ValueError("several processes cannot share standard input; pass --input and --output")
     translator = load(options)

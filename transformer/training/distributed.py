@@ -22,6 +22,8 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from transformer.hardware import rank_and_size
+
 LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]imed out")
 """What torch's errors about other processes have in common; not all have the class that is made for them."""
 
@@ -111,15 +113,13 @@ class Group:
 @contextmanager
 def process_group(device: torch.device, timeout: float) -> Iterator[Group]:
     """The group that torchrun's environment describes; who waits longer than `timeout` seconds gives up."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, size = rank_and_size()
     if size == 1:
         yield Group()
         return
-    if "RANK" not in os.environ:
-        raise ValueError(f"WORLD_SIZE is {size}, but RANK is not set; torchrun sets both")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    group = Group(int(os.environ["RANK"]), size, timeout)
+    group = Group(rank, size, timeout)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     with group.naming_lost_processes():
         patience = timedelta(seconds=timeout)
