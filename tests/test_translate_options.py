@@ -189,8 +189,9 @@ def test_score_does_not_depend_on_the_batch(call, tiny_run, translator):
         assert found.pop("score") == pytest.approx(score.total, abs=1e-4)
         assert found.pop("token_scores") == pytest.approx(score.tokens, abs=1e-4)
         assert found == record
-    code, _, err = call("score", "--run", str(tiny_run), given=b"no tab here\n")
-    assert (code, err) == (2, "transformer score: error: line 1 has no tab; write SOURCE<TAB>TARGET\n")
+    code, out, err = call("score", "--run", str(tiny_run), given=b"a\tb\nc\td\nno tab here\n")
+    assert (code, err) == (2, "transformer score: error: line 3 has no tab; write SOURCE<TAB>TARGET\n")
+    assert len(out.splitlines()) == 2  # the lines before it have their scores
 
 
 # Alignments

@@ -2,7 +2,7 @@
 
 import sys
 
-from transformer.cli.lines import add_line_options, standard_input, write_row
+from transformer.cli.lines import add_line_options, standard_input, together, write_row
 from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Write the most probable class of each line of standard input and its probability,
@@ -17,7 +17,7 @@ def run(arguments: list[str], prog: str) -> None:
     from transformer.decoding.sentences import Classifier
 
     classifier = Classifier.from_pretrained(options.run, device=options.device)
-    for lines in standard_input(options):
+    for lines in together(standard_input(options)):
         for label in classifier.classify(lines):
             write_row(*([label.name, f"{label.probability:.4f}"] if label else []))
         sys.stdout.buffer.flush()

@@ -23,7 +23,7 @@ def run(arguments: list[str], prog: str) -> None:
     from transformer.decoding.sentences import Embedder
 
     embedder = Embedder.from_pretrained(options.run, device=options.device)
-    lines = [line for chunk in standard_input(options) for line in chunk]
+    lines = list(standard_input(options))
     vectors = embedder.embed(lines)
     write_vectors(options.output, lines, vectors)
     print(f"{options.output}: {len(vectors):,} vectors of {vectors.shape[1]} numbers", file=sys.stderr)

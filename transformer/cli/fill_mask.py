@@ -2,7 +2,7 @@
 
 import sys
 
-from transformer.cli.lines import add_line_options, require_positive, standard_input, write_row
+from transformer.cli.lines import add_line_options, require_positive, standard_input, together, write_row
 from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Write the most probable tokens for each <mask> in the lines of standard input, best first, as
@@ -20,7 +20,7 @@ def run(arguments: list[str], prog: str) -> None:
 
     filler = MaskFiller.from_pretrained(options.run, device=options.device)
     number = 1
-    for lines in standard_input(options):
+    for lines in together(standard_input(options)):
         for line, masks in enumerate(filler.fill(lines, count=options.count, first_line=number), number):
             for mask, candidates in enumerate(masks, start=1):
                 for candidate in candidates:

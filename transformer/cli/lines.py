@@ -1,11 +1,11 @@
 """What the commands that read standard input line by line have in common."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from jsonargparse import Namespace
 
-from transformer.cli.requests import in_chunks
+from transformer.cli.requests import Item, in_chunks
 from transformer.data.text import decode_lines
 from transformer.settings.parser import CommandParser
 
@@ -24,10 +24,13 @@ def add_line_options(parser: CommandParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
-def standard_input(options: Namespace) -> Iterator[list[str]]:
-    """The lines, up to `CHUNK` at a time; on a terminal each as it is typed."""
-    lines = decode_lines(sys.stdin.buffer, "standard input", options.on_error)
-    return in_chunks(lines, 1 if sys.stdin.isatty() else CHUNK)
+def standard_input(options: Namespace) -> Iterator[str]:
+    return decode_lines(sys.stdin.buffer, "standard input", options.on_error)
+
+
+def together(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """What standard input's lines ask for, up to `CHUNK` at a time; on a terminal each as it is typed."""
+    return in_chunks(items, 1 if sys.stdin.isatty() else CHUNK)
 
 
 def write_row(*columns: str) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 
-from transformer.cli.lines import add_line_options, require_positive, standard_input, write_row
+from transformer.cli.lines import add_line_options, require_positive, standard_input, together, write_row
 from transformer.data.text import one_line
 from transformer.data.vectors import read_vectors
 from transformer.settings.parser import command_parser
@@ -28,7 +28,7 @@ def run(arguments: list[str], prog: str) -> None:
 
     embedder = Embedder.from_pretrained(options.run, device=options.device)
     number = 1
-    for lines in standard_input(options):
+    for lines in together(standard_input(options)):
         for line, found in enumerate(nearest(embedder.embed(lines), index, options.count), number):
             for row, cosine in found:
                 write_row(str(line), f"{cosine:.4f}", one_line(sentences[row]))

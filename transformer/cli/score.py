@@ -3,7 +3,7 @@
 import json
 import sys
 
-from transformer.cli.lines import add_line_options, standard_input, write_row
+from transformer.cli.lines import add_line_options, standard_input, together, write_row
 from transformer.cli.requests import is_text, json_line
 from transformer.data.text import CorpusError
 from transformer.settings.parser import command_parser
@@ -25,18 +25,18 @@ def run(arguments: list[str], prog: str) -> None:
     from transformer.decoding.translator import Translator
 
     translator = Translator.from_pretrained(options.run, device=options.device)
-    number = 1
-    for chunk in standard_input(options):
-        records = [read(line, number + place, options.json) for place, line in enumerate(chunk)]
+    numbered = enumerate(standard_input(options), start=1)
+    first = 1
+    for records in together(read(line, number, options.json) for number, line in numbered):
         sources, targets = ([record[side] for record in records] for side in ("source", "target"))
-        for record, score in zip(records, translator.score(sources, targets, first_line=number), strict=True):
+        for record, score in zip(records, translator.score(sources, targets, first_line=first), strict=True):
             if options.json:
                 write_row(json_line(record | {"score": score.total, "token_scores": score.tokens}))
             else:
                 tokens = [" ".join(f"{value:.4f}" for value in score.tokens)] if options.tokens else []
                 write_row(f"{score.total:.4f}", *tokens)
         sys.stdout.buffer.flush()
-        number += len(chunk)
+        first += len(records)
 
 
 def read(line: str, number: int, is_json: bool) -> dict[str, str]:
