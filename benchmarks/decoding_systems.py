@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from transformer.config import Precision
+
 FORCED = 15
 SIZES = {
     "small": {"d_model": 256, "num_heads": 4, "d_ff": 1024, "num_layers": 3},
@@ -18,29 +20,32 @@ Translate = Callable[[list[list[int]]], int]
 # The three systems
 
 
-def ours(folder: Path, beam: int, is_forced: bool, threads: int, precision: str = "float32") -> Translate:
+def ours(
+    folder: Path, beam: int, is_forced: bool, threads: int, precision: Precision = "float32"
+) -> Translate:
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    from transformer.decoding.packed import pack_linear_layers
+    from transformer.decoding.inference import freeze, without_gradients
     from transformer.decoding.pretrained import load_pretrained
     from transformer.decoding.processors import MinLength
     from transformer.decoding.search import beam_search, greedy_search
 
     torch.set_num_threads(threads)
     model: Any = load_pretrained(folder / "run", task="translation", device="cpu").model
-    pack_linear_layers(model, getattr(torch, precision))
+    freeze(model, precision)
     processors = [MinLength(FORCED, eos_id=2)] if is_forced else []
 
     def translate(batch: list[list[int]]) -> int:
         rows = pad_sequence([torch.tensor(row) for row in batch], batch_first=True)
         limits = torch.full((len(rows),), FORCED) if is_forced else (rows != 0).sum(dim=1) + 50
-        if beam == 1:
-            found = greedy_search(model, rows, max_length=limits, processors=processors)
-        else:
-            found = beam_search(
-                model, rows, beam_size=beam, alpha=0.6, max_length=limits, processors=processors
-            )
+        with without_gradients(model):
+            if beam == 1:
+                found = greedy_search(model, rows, max_length=limits, processors=processors)
+            else:
+                found = beam_search(
+                    model, rows, beam_size=beam, alpha=0.6, max_length=limits, processors=processors
+                )
         return int(found.lengths[:, 0].sum())
 
     return translate

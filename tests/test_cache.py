@@ -141,20 +141,24 @@ def test_the_memory_is_projected_once():
     assert len(projections) == len(model.blocks)
 
 
-def test_the_beam_of_a_sentence_shares_its_memory():
+@pytest.mark.parametrize("has_pads", [True, False])
+def test_the_beam_of_a_sentence_shares_its_memory(has_pads):
     """Three rows of each of two sentences attend to two memories; other choices of rows have their own."""
     model, source = tiny_model(), right_padded(SOURCES)
+    source = source if has_pads else source[:, : min(map(len, SOURCES))]
     _, state = model.prefill(source, max_length=4)
+    assert (state.memory_mask is not None) == has_pads
     tokens = torch.tensor([5, 6, 7, 8, 9, 10])
     for rows in ([2, 2, 2, 0, 0, 0], [0, 1, 1, 2, 2, 2]):
         chosen = state.select(torch.tensor(rows))
-        assert len(chosen.memory_mask) == len(chosen.memory[0].keys) == (2 if rows[0] == 2 else 6)
+        assert len(chosen.memory[0].keys) == (2 if rows[0] == 2 else 6)
+        assert not has_pads or len(chosen.memory_mask) == len(chosen.memory[0].keys)
         logits = model.step(tokens, chosen)
         for row, token, found in zip(rows, tokens.tolist(), logits, strict=True):
             expected = model(source[row : row + 1], torch.tensor([[1, token]]))[0, -1]
             assert_close(found, expected)
     again = state.select(torch.tensor([2, 2, 0, 0])).select(torch.tensor([1, 0, 3, 3]))
-    assert len(again.memory_mask) == 2
+    assert len(again.memory[0].keys) == 2
     assert_close(
         model.step(tokens[:4], again)[1], model.step(tokens[1:2], state.select(torch.tensor([2])))[0]
     )

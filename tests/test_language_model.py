@@ -16,7 +16,9 @@ from transformer.data.characters import CharacterTokenizer, train_character_toke
 from transformer.data.running_text import BlockBatches, read_text, token_ids
 from transformer.data.text import CorpusError
 from transformer.data.tokenizer import EOS_ID, load_tokenizer, train_tokenizer
+from transformer.decoding import packed
 from transformer.decoding.generator import TextGenerator
+from transformer.decoding.packed import PackedLinear
 from transformer.tasks.language_model import LanguageModel
 
 TEXT = 80 * "the quick brown fox\njumps over a lazy dog.\n"
@@ -174,6 +176,17 @@ def test_a_text_is_learned_and_continued(run: Path) -> None:
     text = TextGenerator.from_pretrained(run).continue_text("quick br", max_length=24, write=pieces.append)
     assert text == "quick brown fox\njumps over a laz"
     assert "".join(pieces) == text
+
+
+def test_a_text_generator_packs_its_layers_and_writes_the_same(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = TextGenerator.from_pretrained(run).continue_text("quick br", max_length=24)
+    monkeypatch.setattr(packed, "SMALLEST", 1)
+    monkeypatch.setattr(packed, "FEW_ROWS", 1)
+    generator = TextGenerator.from_pretrained(run)
+    assert any(isinstance(module, PackedLinear) for module in generator.model.modules())
+    assert generator.continue_text("quick br", max_length=24) == plain
 
 
 def test_cached_generation_equals_reading_the_text_again(run: Path) -> None:

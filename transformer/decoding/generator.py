@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from transformer.config import ModelConfig
 from transformer.data.tokenizer import UNK_ID, Tokenizer
+from transformer.decoding.inference import freeze, without_gradients
 from transformer.decoding.pretrained import load_pretrained
 from transformer.decoding.search import generate, greedy
 from transformer.model.build import build_model
@@ -37,6 +38,7 @@ class TextGenerator:
     ) -> "TextGenerator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it."""
         model, tokenizer, _ = load_pretrained(path, task="language_model", build=build, device=device)
+        freeze(model)
         return cls(model, tokenizer)
 
     def continue_text(
@@ -66,7 +68,8 @@ class TextGenerator:
             return chosen
 
         tokens = torch.tensor([ids], device=device)
-        generate(self.model, tokens, choose=choose_and_write, max_length=max_length)  # type: ignore[arg-type]
+        with without_gradients(self.model):
+            generate(self.model, tokens, choose=choose_and_write, max_length=max_length)  # type: ignore[arg-type]
         return self.tokenizer.decode([ids])[0]
 
     def prompt_ids(self, prompt: str) -> list[int]:

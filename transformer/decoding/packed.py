@@ -29,14 +29,14 @@ class PackedLinear(nn.Linear):
         self.weight, self.bias = linear.weight, linear.bias
         self.dtype = dtype
         self.packed: Tensor | None = None
-        self.packed_version: tuple[int, int] | None = None
+        self.packed_version: tuple[int, int | None] | None = None
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch outputs"]:
         is_plain = x.dtype == self.weight.dtype == torch.float32 and x.device.type == "cpu"
         is_little = self.weight.numel() < SMALL and x.numel() < FEW_ROWS * self.in_features
         if not is_plain or is_little or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
             return super().forward(x)
-        version = (self.weight.data_ptr(), self.weight._version)
+        version = (self.weight.data_ptr(), None if self.weight.is_inference() else self.weight._version)
         if self.packed_version != version:
             # 32 rows: what the order is chosen for; it serves 1 and 500 as well
             weight = self.weight.detach().to(self.dtype)

@@ -15,13 +15,12 @@ from transformer.data.text import one_line
 from transformer.data.tokenizer import Tokenizer
 from transformer.decoding.alignment import Alignment, align
 from transformer.decoding.ensemble import Ensemble
-from transformer.decoding.packed import pack_linear_layers
+from transformer.decoding.inference import freeze, without_gradients
 from transformer.decoding.pretrained import load_pretrained
 from transformer.decoding.processors import ForcedPrefix
 from transformer.decoding.sampling import Sampler
 from transformer.decoding.scoring import Score, score_pairs
 from transformer.decoding.search import Hypotheses, Processor, beam_search, generate
-from transformer.hardware import choose_precision
 from transformer.model.build import build_model
 
 MOST_CHARACTERS = 64
@@ -74,7 +73,7 @@ class Translator:
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
 
         Several paths make an ensemble; the first one's settings decide how it searches. `precision` is that
-        of the matrix products, as in training.
+        of the matrix products, as in training. The model is frozen: `load_pretrained` has one to train.
         """
         paths = [path] if isinstance(path, str | Path) else path
         found = [load_pretrained(each, task="translation", build=build, device=device) for each in paths]
@@ -84,12 +83,7 @@ class Translator:
                 raise ValueError(f"{name}: another vocabulary than {paths[0]}; an ensemble needs one for all")
         if len(found) > 1:
             model = Ensemble([each.model for each in found])
-        where = next(model.parameters()).device
-        dtype = getattr(torch, choose_precision(precision, where))
-        if where.type == "cpu":
-            pack_linear_layers(model, dtype)
-        else:
-            model.to(dtype)
+        freeze(model, precision)
         limit = min(each.settings.model.max_positions for each in found)
         config = replace(settings.model, max_positions=limit)
         return cls(model, tokenizer, model_config=config, decoding=settings.decoding)
@@ -146,18 +140,19 @@ class Translator:
             )
             limits = self.limits(src_tokens, forced)
             chosen = [ForcedPrefix(forced, processors)] if any(forced) else processors
-            if sampler is None:
-                found = beam_search(
-                    self.model,  # type: ignore[arg-type]  # an nn.Module with prefill and step
-                    src_tokens,
-                    beam_size=beam_size,
-                    alpha=alpha,
-                    max_length=limits,
-                    n_best=n_best,
-                    processors=chosen,
-                )
-            else:
-                found = self.sample(src_tokens, limits, n_best, chosen, sampler)
+            with without_gradients(self.model):
+                if sampler is None:
+                    found = beam_search(
+                        self.model,  # type: ignore[arg-type]  # an nn.Module with prefill and step
+                        src_tokens,
+                        beam_size=beam_size,
+                        alpha=alpha,
+                        max_length=limits,
+                        n_best=n_best,
+                        processors=chosen,
+                    )
+                else:
+                    found = self.sample(src_tokens, limits, n_best, chosen, sampler)
             for row, outputs in zip(rows, self.read_out(found), strict=True):
                 results[row] = outputs
         return results

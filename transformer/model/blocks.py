@@ -77,7 +77,7 @@ class DecoderBlock(TransformerBlock):
         self,
         x: Float[Tensor, "batch length d_model"],
         memory: KeyValue,
-        memory_mask: Bool[Tensor, "sentences 1 1 source"],
+        memory_mask: Bool[Tensor, "sentences 1 1 source"] | None,
         *,
         positions: Int[Tensor, "#batch length"],
         mask: Bool[Tensor, "#batch 1 #length keys"] | None = None,
@@ -92,7 +92,7 @@ class DecoderBlock(TransformerBlock):
         self,
         x: Float[Tensor, "batch length d_model"],
         memory: KeyValue,
-        memory_mask: Bool[Tensor, "sentences 1 1 source"],
+        memory_mask: Bool[Tensor, "sentences 1 1 source"] | None,
     ) -> Float[Tensor, "batch length d_model"]:
         """In a beam, rows of the same sentence are queries to one memory: (S × W, T, D) as (S, W × T, D)."""
         queries = x.reshape(len(memory.keys), -1, x.shape[2])

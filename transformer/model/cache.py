@@ -77,7 +77,7 @@ class DecodeState:
     `positions` (B,) counts the tokens that each row has read; `length`, a Python int, is at least the
     largest of them and says how much of the buffers attention looks at. Rows are not `is_ragged` while all of
     them have read `length` tokens. Neighbouring rows of one sentence share its memory: there are S memories,
-    and the rows are S groups of B / S.
+    and the rows are S groups of B / S. Without a `memory_mask` every memory is real to its end.
     """
 
     def __init__(
@@ -136,17 +136,25 @@ class DecodeState:
         """The state of these rows, in this order; a row may be chosen more than once."""
         caches = [cache.select(rows) for cache in self.caches]
         positions = self.positions.index_select(0, rows)
-        if self.memory_mask is None:
-            return DecodeState(caches, positions, self.length, is_ragged=self.is_ragged)
-        sentences = rows // (len(self.positions) // len(self.memory_mask))
+        memory, memory_mask = self.select_memory(rows)
+        return DecodeState(caches, positions, self.length, memory, memory_mask, self.is_ragged)
+
+    def select_memory(
+        self, rows: Int[Tensor, " chosen"]
+    ) -> tuple[Sequence[KeyValue], Bool[Tensor, "sentences 1 1 source"] | None]:
+        """What these rows attend to: one memory for neighbours that share it, if all groups are as large."""
+        memory, memory_mask = self.memory, self.memory_mask
+        if not memory:
+            return memory, memory_mask
+        count = len(memory[0].keys)
+        sentences = rows // (len(self.positions) // count)
         groups, sizes = sentences.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
         if (sizes == sizes[0]).all():
             sentences = groups
-        memory, memory_mask = self.memory, self.memory_mask
-        if not torch.equal(sentences, torch.arange(len(memory_mask), device=rows.device)):
-            memory = [KeyValue(*(part.index_select(0, sentences) for part in kv)) for kv in memory]
-            memory_mask = memory_mask.index_select(0, sentences)
-        return DecodeState(caches, positions, self.length, memory, memory_mask, self.is_ragged)
+        if torch.equal(sentences, torch.arange(count, device=rows.device)):
+            return memory, memory_mask
+        chosen = [KeyValue(*(part.index_select(0, sentences) for part in kv)) for kv in memory]
+        return chosen, None if memory_mask is None else memory_mask.index_select(0, sentences)
 
 
 def empty_cache(attention: MultiHeadAttention, batch: int, room: int) -> KeyValueCache:

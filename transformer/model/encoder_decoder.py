@@ -60,7 +60,7 @@ class EncoderDecoder(nn.Module):
         self,
         tgt_tokens: Int[Tensor, "batch target"],
         memory: Float[Tensor, "batch source d_model"],
-        memory_mask: Bool[Tensor, "batch 1 1 source"],
+        memory_mask: Bool[Tensor, "batch 1 1 source"] | None,
         *,
         state: DecodeState | None = None,
     ) -> Float[Tensor, "batch target vocabulary"]:
@@ -82,7 +82,7 @@ class EncoderDecoder(nn.Module):
         self,
         tgt_tokens: Int[Tensor, "batch target"],
         memory: Sequence[KeyValue],
-        memory_mask: Bool[Tensor, "sentences 1 1 source"],
+        memory_mask: Bool[Tensor, "sentences 1 1 source"] | None,
         state: DecodeState | None,
     ) -> Float[Tensor, "batch target d_model"]:
         past = causal_past(tgt_tokens, state, len(self.blocks))
@@ -102,7 +102,7 @@ class EncoderDecoder(nn.Module):
     def new_state(
         self,
         memory: Float[Tensor, "batch source d_model"],
-        memory_mask: Bool[Tensor, "batch 1 1 source"],
+        memory_mask: Bool[Tensor, "batch 1 1 source"] | None,
         room: int,
     ) -> DecodeState:
         """A state with the memory projected once and room for `room` target tokens."""
@@ -114,13 +114,14 @@ class EncoderDecoder(nn.Module):
         self, src_tokens: Int[Tensor, "batch source"], *, max_length: int
     ) -> tuple[Float[Tensor, "batch vocabulary"], DecodeState]:
         """Encode the sources and read BOS; logits of each row's first token, and room for `max_length`."""
-        state = self.new_state(*self.encode(src_tokens), max_length)
+        memory, mask = self.encode(src_tokens)
+        mask_of_pads = None if mask.all() else mask  # attention is faster without one
+        state = self.new_state(memory, mask_of_pads, max_length)
         bos = src_tokens.new_full((len(src_tokens),), self.bos_id)
         return self.step(bos, state), state
 
     def step(self, tokens: Int[Tensor, " batch"], state: DecodeState) -> Float[Tensor, "batch vocabulary"]:
         """Read one more token per row, whatever it is; logits of the next."""
-        assert state.memory_mask is not None  # new_state sets it
         x = self.hidden(tokens[:, None], state.memory, state.memory_mask, state)
         state.advance(1)
         return self.output(x[:, -1])

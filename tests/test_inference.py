@@ -1,0 +1,57 @@
+"""A frozen model answers without what gradients need; one that is trained can be trained on afterwards."""
+
+import torch
+from helpers import assert_close, tiny_model
+from torch import nn
+
+from transformer.decoding import packed
+from transformer.decoding.inference import freeze, without_gradients
+from transformer.decoding.translator import Translator
+
+
+class Remembering(nn.Linear):
+    """Keeps what it has computed once, as a module with a table does that it fills when first asked."""
+
+    kept = None
+
+    def forward(self, x):
+        if self.kept is None:
+            self.kept = self.weight * 2
+        return x @ self.kept.T
+
+
+def recording_inference(model):
+    """What each call of the model's last layer gives: whether in inference mode."""
+    found = []
+    model.output.register_forward_hook(lambda _, __, y: found.append(y.is_inference()))
+    return found
+
+
+def test_what_is_loaded_to_translate_is_frozen_and_decodes_in_inference_mode(tiny_run):
+    translator = Translator.from_pretrained(tiny_run, device="cpu")
+    assert not any(parameter.requires_grad for parameter in translator.model.parameters())
+    found = recording_inference(translator.model)
+    translator.translate(["the dog sleeps ."])
+    assert set(found) == {True}
+
+
+def test_a_model_that_is_trained_can_be_trained_after_a_translation(tiny_run):
+    loaded = Translator.from_pretrained(tiny_run, device="cpu")
+    model = loaded.model.requires_grad_(True)
+    model.output = Remembering(model.output.in_features, model.output.out_features)
+    found = recording_inference(model)
+    translator = Translator(model, loaded.tokenizer, model_config=loaded.config)
+    translator.translate(["the dog sleeps ."])
+    assert set(found) == {False}
+    model(torch.tensor([[5, 6, 2]]), torch.tensor([[1, 5, 6]])).sum().backward()
+
+
+def test_a_model_that_was_made_in_inference_mode_can_be_packed(monkeypatch):
+    monkeypatch.setattr(packed, "SMALLEST", 1)
+    with torch.inference_mode():
+        model = tiny_model()
+        tokens = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12, 2]])
+        expected = model(tokens, tokens)
+        freeze(model)
+        with without_gradients(model):
+            assert_close(model(tokens, tokens), expected)
