@@ -13,21 +13,22 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 BELOW = {
     "requirements": [],
     "allocator": [],
+    "files": [],
     "config": ["requirements"],
-    "settings": ["config"],
+    "settings": ["config", "files"],
     "hardware": ["config", "requirements"],
     "hub": [],
     "model": ["config"],
-    "data": ["config"],
-    "checkpoint": ["config"],
+    "data": ["config", "files"],
+    "checkpoint": ["config", "files"],
     "training": ["config", "hardware", "model", "data", "checkpoint"],
     "decoding.search": [],
     "decoding.sampling": [],
     "decoding": ["config", "settings", "hardware", "hub", "model", "data", "checkpoint"],
 }
-BELOW["evaluation"] = [*BELOW["decoding"], "training", "decoding"]
+BELOW["evaluation"] = [*BELOW["decoding"], "files", "training", "decoding"]
 BELOW["tasks"] = ["requirements", *BELOW["evaluation"], "evaluation"]
-BELOW["convert"] = [*BELOW["decoding"], "requirements", "decoding"]
+BELOW["convert"] = [*BELOW["decoding"], "requirements", "files", "decoding"]
 BELOW["testing"] = ["config", "model", "decoding"]
 BELOW["selftest"] = ["config", "model", "testing"]
 BELOW["recipe"] = list(BELOW)

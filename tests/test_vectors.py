@@ -86,3 +86,11 @@ def test_sentences_are_named_once(tmp_path: Path) -> None:
         ValueError, match=r"x\.npy holds vectors alone; name the file of their lines by --sent"
     ):
         read_vectors(f"{tmp_path}/x.npy", None)
+
+
+def test_the_name_that_is_given_decides_the_format_not_what_a_link_points_to(tmp_path: Path) -> None:
+    vectors = np.eye(2, dtype=np.float32)
+    (tmp_path / "index.npy").symlink_to(tmp_path / "store")
+    write_vectors(str(tmp_path / "index.npy"), ["a", "b"], vectors)
+    assert np.array_equal(np.load(tmp_path / "store"), vectors)
+    assert {path.name for path in tmp_path.iterdir()} == {"index.npy", "store"}

@@ -7,7 +7,6 @@ version and the hash of every file, which are checked before anything is loaded.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from transformer.files import UNFINISHED, flush, whole_file
+
 FORMAT_VERSION = 1
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 MANIFEST = "manifest.json"
-UNFINISHED = ".unfinished-"
 
 
 class CheckpointError(ValueError):
@@ -142,19 +142,8 @@ def checkpoint_to_resume(run: Run, warn: Callable[[str], None]) -> Path | None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a small text file so that a reader sees the old text or the new."""
-    unfinished = path.with_name(UNFINISHED + path.name)
-    unfinished.write_text(text, encoding="utf-8")
-    flush(unfinished)
-    unfinished.replace(path)
-
-
-def flush(path: Path) -> None:
-    """Wait until a file or a folder's entries are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def write_checkpoint(

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from transformer.checkpoint import UNFINISHED
+from transformer.files import UNFINISHED, whole_file
 
 Chunk = TypeVar("Chunk")
 
@@ -36,7 +36,6 @@ def write_shared(
     A chunk makes `lines_per_chunk` lines, the last one perhaps fewer.
     """
     output = output.resolve()  # what a link points to is replaced, not the link
-    whole = output.with_name(UNFINISHED + output.name)
     parts = [output.with_name(f"{UNFINISHED}{output.name}-{number}") for number in range(count)]
     try:
         with parts[rank].open("wb") as part:
@@ -46,13 +45,11 @@ def write_shared(
         with Meeting(count) as meeting:
             meeting.wait()
             if rank == 0:
-                join(parts, whole, lines_per_chunk)
-                whole.replace(output)
+                with whole_file(output) as whole:
+                    join(parts, whole, lines_per_chunk)
             meeting.wait()
     finally:
         parts[rank].unlink(missing_ok=True)
-        if rank == 0:
-            whole.unlink(missing_ok=True)
 
 
 def join(parts: list[Path], whole: Path, lines_per_chunk: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from transformer.checkpoint import UNFINISHED
+from transformer.files import UNFINISHED
 
 
 class ConversionError(ValueError):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transformer.data.text import CorpusError, read_lines
+from transformer.files import whole_file
 
 SUFFIXES = (".npy", ".jsonl")
 
@@ -19,19 +20,15 @@ def require_vector_file(path: str) -> None:
 
 def write_vectors(path: str, sentences: Sequence[str], vectors: NDArray[np.float32]) -> None:
     """The file takes its name when it is whole."""
-    output = Path(path).resolve()  # what a link points to is replaced, not the link
-    unfinished = output.with_name(f".unfinished-{output.name}")
-    try:
-        if output.suffix == ".npy":
-            np.save(unfinished, vectors, allow_pickle=False)
+    with whole_file(Path(path)) as unfinished:
+        if Path(path).suffix == ".npy":
+            with unfinished.open("wb") as file:
+                np.save(file, vectors, allow_pickle=False)
         else:
-            with unfinished.open("w", encoding="utf-8") as file:
+            with unfinished.open("w", encoding="utf-8") as lines:
                 for sentence, vector in zip(sentences, vectors.tolist(), strict=True):
                     entry = {"text": sentence, "embedding": vector}
-                    file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-        unfinished.replace(output)
-    finally:
-        unfinished.unlink(missing_ok=True)
+                    lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
 def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[np.float32]]:

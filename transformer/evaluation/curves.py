@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer.checkpoint import CheckpointError, Run
+from transformer.files import whole_file
 
 Curve = dict[int, float]
 """By update."""
@@ -84,9 +85,8 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    figure.savefig(unfinished, dpi=150)
-    unfinished.replace(path)
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=150, format=path.suffix[1:])
 
 
 def line(axis: Any, curve: Curve | None, **options: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from transformer.config import Settings, setting_names
+from transformer.files import whole_file
 from transformer.settings.errors import UsageError, did_you_mean
 
 FORMAT_VERSION = 1
@@ -35,12 +36,10 @@ def load_settings(path: Path | str) -> Settings:
 
 def save_settings(settings: Settings, path: Path | str) -> None:
     """Write every setting, resolved and in the tree's order; the file is complete or untouched."""
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".tmp")
     # Beyond ASCII YAML's escapes are exact; unescaped, PyYAML reads some line breaks back as blanks.
     tree = {"format_version": FORMAT_VERSION, **asdict(settings)}
-    unfinished.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
-    unfinished.replace(path)
+    with whole_file(Path(path)) as unfinished:
+        unfinished.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
 
 
 def build(section: type, values: Mapping[str, Any], prefix: str = "") -> Any:
