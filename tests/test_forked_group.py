@@ -7,12 +7,14 @@ import math
 import multiprocessing
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fixtures_run import TINY_MODEL, events, tiny_settings
 from test_distributed import assert_same_training
 
@@ -20,6 +22,8 @@ import transformer.training.loop as loop
 from transformer.checkpoint import Run, read_state
 from transformer.config import Settings
 from transformer.recipe import train
+from transformer.tasks.translation import Translation
+from transformer.training.distributed import process_group
 from transformer.training.finite import DivergedError
 
 PROCESSES = 2
@@ -75,6 +79,32 @@ def shared(settings: Settings) -> Settings:
     """The same updates, an equal share of their batches for each process."""
     training = replace(settings.training, accumulate=settings.training.accumulate // PROCESSES)
     return replace(settings, output=f"{settings.output}-not", training=training)
+
+
+def test_a_text_may_take_longer_to_read_than_training_waits():
+    def prepare(rank):
+        with process_group(torch.device("cpu"), timeout=4.0) as group:
+            with group.first_alone():  # one after the other
+                time.sleep(5 if rank == 0 else 0.1)
+            time.sleep(5 if rank == 1 else 0.1)
+            group.wait()
+            assert group.sum(1) == [PROCESSES]
+
+    together(prepare)
+
+
+@pytest.mark.slow
+def test_training_begins_when_all_have_read_the_text(tmp_path, monkeypatch):
+    settings = settings_of("translation", tmp_path, timeout=8.0)
+    tokenize = Translation.prepare
+
+    def prepare(*arguments):
+        time.sleep(10)
+        return tokenize(*arguments)
+
+    monkeypatch.setattr(Translation, "prepare", prepare)
+    together(lambda _: train(shared(settings)))
+    assert Run(Path(shared(settings).output)).steps()
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -200,6 +200,7 @@ def prepare(
     say("tokenizing")
     with group.first_alone():
         prepared = task.prepare(tokenizer, settings)
+    group.wait()
     if last is not None and is_ours:
         require_plausible(settings.model, last)
     model = make_model(settings, build, start).to(device)

@@ -67,7 +67,8 @@ class TrainingConfig:
     tensorboard: bool = False
     """Whether the run's folder gets files for TensorBoard beside log.jsonl (needs the extra tensorboard)."""
     timeout: float = 600.0
-    """Seconds that one of several processes waits for the others before it gives up."""
+    """Seconds that one of several processes waits for the others before it gives up; while one of them reads
+    and tokenizes the text, the others wait as long as it takes."""
 
     def __post_init__(self) -> None:
         require_positive(

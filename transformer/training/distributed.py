@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from inspect import signature
 from typing import Any
@@ -28,6 +28,10 @@ LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]
 """What torch's errors about other processes have in common; not all have the class that is made for them."""
 
 
+PATIENCE = timedelta(days=30)
+"""How long the others wait while a text is read and tokenized."""
+
+
 class ProcessLostError(ValueError):
     """Another process of this training has died, or does not answer; standard error has the line already."""
 
@@ -39,7 +43,9 @@ class Group:
     rank: int = 0
     size: int = 1
     timeout: float = 0.0
-    """Seconds that a process waits for the others before it gives up."""
+    """Seconds that a process waits for the others in training before it gives up."""
+    patient: torch.distributed.ProcessGroup | None = None
+    """The same processes, where nobody gives up: only who dies is missed."""
 
     @property
     def is_first(self) -> bool:
@@ -66,14 +72,19 @@ class Group:
             torch.distributed.broadcast(value, src=0)
         return float(value)
 
+    def wait(self) -> None:
+        """Until all processes have come as far, however long reading a text takes one of them."""
+        if self.size > 1:
+            torch.distributed.barrier(group=self.patient)
+
     @contextmanager
     def first_alone(self) -> Iterator[None]:
         """The first process does what is inside before the others do: they find what it has written."""
         if not self.is_first:
-            self.sum(0)
+            self.wait()
         yield
         if self.is_first:
-            self.sum(0)
+            self.wait()
 
     def wrap(self, model: nn.Module, device: torch.device) -> Any:
         """The model whose backward pass averages gradients over the processes."""
@@ -129,7 +140,8 @@ def process_group(device: torch.device, timeout: float) -> Iterator[Group]:
         torch.distributed.init_process_group(
             backend, store=store, rank=rank, world_size=size, timeout=patience
         )
+        patient = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
         try:
-            yield group
+            yield replace(group, patient=patient)
         finally:
             torch.distributed.destroy_process_group()
