@@ -6,6 +6,7 @@ Without `--run` it translates Multi30k's test_2016_flickr with random weights, a
 tokens; with it, the test text of that run with its model, and lengths are natural. Prints output tokens a
 second, EOS included, and the peak memory; each figure is measured in a process of its own. A batch is a
 number of sentences or, with a t, of source tokens, padding and beam included; sources are sorted by length.
+`--device cuda --batches 1 32 256` does the same on a GPU, where the memory is the GPU's.
 `--start RUN` prints how long `transformer translate` takes from its start for one line, beside `import
 torch`; `--curve` how long a token takes when outputs are 15, 60, 240 and 960 tokens long.
 Needs the extra `convert`.
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", default=["1", "32", "2048t", "8192t"])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--seconds", type=float, default=4.0, help="most time for a row, once warm")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each system")
     parser.add_argument("--start", metavar="RUN", help="only measure the start of `transformer translate`")
     parser.add_argument("--curve", action="store_true", help="only measure a token's time by length")
@@ -45,6 +47,10 @@ def main() -> None:
     if options.row:
         print(json.dumps(measure(**json.loads(options.row))))
         return
+    try:
+        check_device(options.device)
+    except ValueError as error:
+        parser.error(str(error))
     if options.start:
         print_start(options.start)
         return
@@ -56,7 +62,8 @@ def main() -> None:
             models = Path(folder) / size
             sources = prepare(options.run, size, models)
             (models / "sources.json").write_text(json.dumps(sources))
-            print(f"\n{size}, lengths {'natural' if options.run else FORCED}: {versions(options.threads)}")
+            where = versions(options.threads, options.device)
+            print(f"\n{size}, lengths {'natural' if options.run else FORCED}: {where}")
             for beam in options.beams:
                 for batch in options.batches:
                     print_row(options, models, beam, batch)
@@ -107,6 +114,7 @@ def print_row(options: argparse.Namespace, models: Path, beam: int, batch: str) 
     for system in options.systems:
         row = {"system": system, "folder": str(models), "beam": beam, "batch": batch}
         row |= {"is_forced": not options.run, "seconds": options.seconds, "threads": options.threads}
+        row |= {"device": options.device}
         command = [sys.executable, __file__, "--row", json.dumps(row)]
         environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
@@ -120,25 +128,42 @@ def print_row(options: argparse.Namespace, models: Path, beam: int, batch: str) 
     print(f"beam {beam}, batch {batch}: {rates}; ours is {', '.join(ratios)}", flush=True)
 
 
-def versions(threads: int) -> str:
+def check_device(device: str) -> None:
+    """`ValueError` where it is not."""
+    from transformer.hardware import (
+        choose_device,
+    )  # which imports torch: memory that CTranslate2 has no part in
+
+    choose_device(device)
+
+
+def versions(threads: int, device: str) -> str:
     import ctranslate2
     import torch
     import transformers
 
+    processor = f"{platform.processor() or platform.machine()}, {threads} threads"
     return (
-        f"{platform.processor() or platform.machine()}, {threads} threads, torch {torch.__version__}, "
+        f"{processor if device == 'cpu' else torch.cuda.get_device_name()}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, ctranslate2 {ctranslate2.__version__}"
     )
 
 
 def measure(
-    system: str, folder: str, beam: int, batch: str, is_forced: bool, seconds: float, threads: int
+    system: str,
+    folder: str,
+    beam: int,
+    batch: str,
+    is_forced: bool,
+    seconds: float,
+    threads: int,
+    device: str,
 ) -> dict[str, float]:
     """Output tokens a second over whole batches, spread evenly over the file, and peak memory in MB."""
     keep_freed_memory()  # for every system, as our command does
     sources = json.loads((Path(folder) / "sources.json").read_text())
     batches = list(in_batches(sources, batch, beam))
-    translate = SYSTEMS[system](Path(folder), beam, is_forced, threads)
+    translate = SYSTEMS[system](Path(folder), beam, is_forced, threads, device)
     for index in (0, -1):
         translate(batches[index])  # warm
     order = sorted(range(len(batches)), key=lambda number: (number * 0.618034) % 1)
@@ -148,13 +173,21 @@ def measure(
         if time.perf_counter() - start > seconds:
             break
     spent = time.perf_counter() - start
-    return {"rate": tokens / spent, "memory": peak_memory()}
+    return {"rate": tokens / spent, "memory": peak_memory() if device == "cpu" else memory_of_gpu()}
 
 
 def peak_memory() -> float:
     """Of this program since it started, in MB."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def memory_of_gpu() -> float:
+    """What is taken of the GPU, in MB: nobody gives back what a search has used while the program runs."""
+    import torch
+
+    free, whole = torch.cuda.mem_get_info()
+    return (whole - free) / 2**20
 
 
 def in_batches(sources: list[list[int]], batch: str, beam: int) -> Iterator[list[list[int]]]:
