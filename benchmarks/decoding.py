@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 from decoding_systems import FORCED, SIZES, SYSTEMS, VOCABULARY, prepare
 
@@ -37,7 +38,8 @@ def main() -> None:
     parser.add_argument("--beams", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--batches", nargs="+", default=["1", "32", "2048t", "8192t"])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument("--seconds", type=float, default=4.0, help="most time for a row, once warm")
+    parser.add_argument("--seconds", type=float, default=4.0, help="most time for a figure, once warm")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each system, in turn")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each system")
     parser.add_argument("--start", metavar="RUN", help="only measure the start of `transformer translate`")
@@ -110,29 +112,37 @@ def print_curve(sizes: list[str], beams: list[int], threads: int) -> None:
 
 
 def print_row(options: argparse.Namespace, models: Path, beam: int, batch: str) -> None:
-    found = {}
-    for system in options.systems:
-        row = {"system": system, "folder": str(models), "beam": beam, "batch": batch}
-        row |= {"is_forced": not options.run, "seconds": options.seconds, "threads": options.threads}
-        row |= {"device": options.device}
-        command = [sys.executable, __file__, "--row", json.dumps(row)]
-        environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
-        found[system] = json.loads(done.stdout.splitlines()[-1])
-    rates = ", ".join(f"{name} {row['rate']:,.0f} ({row['memory']:,.0f} MB)" for name, row in found.items())
-    ratios = [
-        f"{found['ours']['rate'] / found[name]['rate']:.2f} × {name}"
-        for name in found
-        if name != "ours" and "ours" in found
+    """Medians of the rounds; how many times as fast ours is, of the ratios within each round."""
+    rounds = [
+        {system: measure_in_a_process(options, models, beam, batch, system) for system in options.systems}
+        for _ in range(options.rounds)
     ]
-    print(f"beam {beam}, batch {batch}: {rates}; ours is {', '.join(ratios)}", flush=True)
+    cells = []
+    for system in options.systems:
+        rate = median(found[system]["rate"] for found in rounds)
+        memory = max(found[system]["memory"] for found in rounds)
+        times = [found["ours"]["rate"] / found[system]["rate"] for found in rounds if "ours" in found]
+        ratio = f"; ours {median(times):.2f} ×" if times and system != "ours" else ""
+        cells.append(f"{system} {rate:,.0f} ({memory:,.0f} MB{ratio})")
+    print(f"beam {beam}, batch {batch}: {', '.join(cells)}", flush=True)
+
+
+def measure_in_a_process(
+    options: argparse.Namespace, models: Path, beam: int, batch: str, system: str
+) -> dict[str, float]:
+    row = {"system": system, "folder": str(models), "beam": beam, "batch": batch}
+    row |= {"is_forced": not options.run, "seconds": options.seconds, "threads": options.threads}
+    row |= {"device": options.device}
+    command = [sys.executable, __file__, "--row", json.dumps(row)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def check_device(device: str) -> None:
     """`ValueError` where it is not."""
-    from transformer.hardware import (
-        choose_device,
-    )  # which imports torch: memory that CTranslate2 has no part in
+    from transformer.hardware import choose_device  # it imports torch, memory that CTranslate2 has no part in
 
     choose_device(device)
 
