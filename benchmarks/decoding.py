@@ -4,8 +4,9 @@
 
 Without `--run` it translates Multi30k's test_2016_flickr with random weights, and every output has exactly 15
 tokens; with it, the test text of that run with its model, and lengths are natural. Prints output tokens a
-second, EOS included, and the peak memory; each figure is measured in a process of its own. A batch is a
-number of sentences or, with a t, of source tokens, padding and beam included; sources are sorted by length.
+second, EOS included, and the peak memory; each figure is measured in a process of its own, `--rounds` times
+in turn with the other systems', and the medians count. A batch is a number of sentences or, with a t, of
+source tokens, padding and beam included; sources are sorted by length.
 `--device cuda --batches 1 32 256` does the same on a GPU, where the memory is the GPU's.
 `--start RUN` prints how long `transformer translate` takes from its start for one line, beside `import
 torch`; `--curve` how long a token takes when outputs are 15, 60, 240 and 960 tokens long.
