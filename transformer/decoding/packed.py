@@ -8,6 +8,7 @@ instructions for it (docs/performance.md).
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -28,23 +29,28 @@ class PackedLinear(nn.Linear):
         super().__init__(linear.in_features, linear.out_features, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         self.dtype = dtype
+        self.few_numbers = FEW_ROWS * self.in_features if self.weight.numel() < SMALL else 0
         self.packed: Tensor | None = None
         self.packed_version: tuple[int, int | None] | None = None
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch outputs"]:
-        is_plain = x.dtype == self.weight.dtype == torch.float32 and x.device.type == "cpu"
-        is_little = self.weight.numel() < SMALL and x.numel() < FEW_ROWS * self.in_features
-        if not is_plain or is_little or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        # with one sentence, Python's part of a call counts: each attribute is looked up once
+        weight, bias = self.weight, self.bias
+        is_plain = x.dtype == weight.dtype == torch.float32 and x.is_cpu
+        if not is_plain or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
             return super().forward(x)
-        version = (self.weight.data_ptr(), None if self.weight.is_inference() else self.weight._version)
+        if x.numel() < self.few_numbers:
+            return F.linear(x, weight, bias)
+        version = (weight.data_ptr(), None if weight.is_inference() else weight._version)
         if self.packed_version != version:
             # 32 rows: what the order is chosen for; it serves 1 and 500 as well
-            weight = self.weight.detach().to(self.dtype)
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, 32)
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(self.dtype), 32)
             self.packed_version = version
-        bias = None if self.bias is None else self.bias.to(self.dtype)
-        y = torch.ops.mkldnn._linear_pointwise(x.to(self.dtype), self.packed, bias, "none", [], "")
-        return y.float()
+        product = torch.ops.mkldnn._linear_pointwise.default
+        if self.dtype == torch.float32:
+            return product(x, self.packed, bias, "none", [], "")
+        coarse_bias = None if bias is None else bias.to(self.dtype)
+        return product(x.to(self.dtype), self.packed, coarse_bias, "none", [], "").float()
 
     def __getstate__(self) -> dict[str, Any]:
         """What is copied and pickled: not the packed weight, which cannot be, and is soon made again."""
