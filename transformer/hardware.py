@@ -2,11 +2,15 @@
 
 import os
 from contextlib import AbstractContextManager
+from datetime import timedelta
 
 import torch
 
 from transformer.config import Precision
 from transformer.requirements import require_device
+
+PATIENCE = timedelta(days=30)
+"""How long processes wait for one that works on a whole text: as long as it takes."""
 
 
 def choose_device(name: str) -> torch.device:

@@ -5,12 +5,12 @@ machines must see. When all are done, the first puts the parts together in order
 """
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from transformer.files import UNFINISHED, whole_file
+from transformer.hardware import PATIENCE
 
 Chunk = TypeVar("Chunk")
 
@@ -76,7 +76,7 @@ class Meeting:
         if self.count > 1:
             import torch.distributed
 
-            torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
+            torch.distributed.init_process_group("gloo", timeout=PATIENCE)
         return self
 
     def wait(self) -> None:

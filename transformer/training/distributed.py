@@ -22,14 +22,10 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from transformer.hardware import rank_and_size
+from transformer.hardware import PATIENCE, rank_and_size
 
 LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]imed out")
 """What torch's errors about other processes have in common; not all have the class that is made for them."""
-
-
-PATIENCE = timedelta(days=30)
-"""How long the others wait while a text is read and tokenized."""
 
 
 class ProcessLostError(ValueError):
