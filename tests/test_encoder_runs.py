@@ -233,6 +233,14 @@ def test_what_cannot_be_filled(masked: Path, call: Any, given: str, message: str
     assert call("fill-mask", "--run", masked, "--count", 0)[0] == 2
 
 
+def test_lines_before_one_that_cannot_be_filled_are_answered(masked: Path, call: Any) -> None:
+    good = "the red car is <mask>\nthe <mask> car\n"
+    expected = call("fill-mask", "--run", masked, given=good)[1]
+    code, out, err = call("fill-mask", "--run", masked, given=good + "nothing\n<mask>\n")
+    assert (code, out) == (2, expected)
+    assert "line 3 has no <mask> to fill" in err
+
+
 def test_embed_and_nearest_find_each_sentence_again(
     embedder: Path, folder: Path, tmp_path: Path, call: Any
 ) -> None:

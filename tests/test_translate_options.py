@@ -1,11 +1,15 @@
 """What `translate` and `score` can be asked for, beside what the library finds by other ways."""
 
 import json
+import math
 
 import pytest
+from jsonargparse import Namespace
 from test_commands import Streams
 
 from transformer.cli import main
+from transformer.cli.requests import Request
+from transformer.cli.translate import json_lines
 from transformer.data.toyland import generate
 from transformer.data.toyland.alignment import alignments
 from transformer.decoding.alignment import alignment_error_rate, best_words, pharaoh, words_of
@@ -61,6 +65,16 @@ def test_translations_start_with_their_prefix(translate, tmp_path):
     given = [{"source": line, "prefix": prefix} for line, prefix in zip(LINES, prefixes, strict=True)]
     lines = translate("--json", given="".join(json.dumps(record) + "\n" for record in given).encode())
     assert [json.loads(line)["translation"] for line in lines] == forced
+
+
+def test_json_has_no_infinity(translator):
+    """A search that is left without tokens finds nothing, with a score of -inf."""
+    everything_forbidden = [lambda log_probs, *_: log_probs.fill_(-math.inf)]
+    found = translator.translate_n_best(["x"], n_best=2, processors=everything_forbidden)
+    outputs = [(output, None) for output in found[0]]
+    [line] = json_lines(Request("x", "", {"id": 7}), 1, outputs, Namespace(n_best=2))
+    nothing = {"translation": "", "score": None}
+    assert json.loads(line, parse_constant=pytest.fail) == {"id": 7, **nothing, "n_best": [nothing] * 2}
 
 
 def test_json_passes_unknown_fields_through(translate):

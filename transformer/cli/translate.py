@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -260,9 +261,12 @@ def json_lines(
     outputs: "list[tuple[Translation, str | None]]",
     options: Namespace,
 ) -> Iterator[str]:
-    """The best translation among the fields of the input; with --n-best above 1, all in a list as well."""
+    """The best translation among the fields of the input; with --n-best above 1, all in a list as well.
+
+    Where the search found none the score is null: JSON has no infinity.
+    """
     n_best = [
-        {"translation": output.text, "score": output.score}
+        {"translation": output.text, "score": output.score if isfinite(output.score) else None}
         | ({} if alignment is None else {"alignment": alignment})
         for output, alignment in outputs
     ]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformer.config import ModelConfig, Settings
 from transformer.data.masking import MASK, MASK_ID, encode_with_masks
 from transformer.data.sentences import encode_sentences, right_padded, rows_by_length
-from transformer.data.text import one_line
+from transformer.data.text import CorpusError, one_line
 from transformer.data.tokenizer import EOS_ID, Tokenizer
 from transformer.decoding.pretrained import load_pretrained
 from transformer.model.build import build_model
@@ -111,21 +111,25 @@ class MaskFiller(Reader):
     def fill(self, lines: Sequence[str], *, count: int, first_line: int = 1) -> list[list[list[Candidate]]]:
         """Per line and `<mask>` the `count` most probable tokens, best first.
 
-        `ValueError` for a line without `<mask>` or one that is too long; `first_line` numbers the first one.
+        `CorpusError` for a line without `<mask>` or one that is too long; `first_line` numbers the first one.
         """
-        limit = self.settings.data.max_tokens
-        sentences = [np.array([*ids, EOS_ID]) for ids in encode_with_masks(lines, self.tokenizer)]
-        for number, ids in enumerate(sentences, start=first_line):
-            if MASK_ID not in ids:
-                raise ValueError(f"line {number} has no {MASK} to fill")
-            if len(ids) > limit:
-                raise ValueError(f"line {number} has {len(ids)} tokens; the model reads at most {limit}")
+        sentences = [self.read(line, number) for number, line in enumerate(lines, start=first_line)]
         results: list[list[list[Candidate]]] = [[] for _ in lines]
         for rows, logits in self.outputs(sentences):
             for row, row_logits in zip(rows, logits, strict=True):
                 masked = row_logits[np.flatnonzero(sentences[row] == MASK_ID)]
                 results[row] = [self.candidates(scores, count) for scores in masked]
         return results
+
+    def read(self, line: str, number: int) -> NDArray[np.int64]:
+        """The ids of the line of this number; `CorpusError` unless there is something to fill in it."""
+        limit = self.settings.data.max_tokens
+        ids = np.array([*encode_with_masks([line], self.tokenizer)[0], EOS_ID])
+        if MASK_ID not in ids:
+            raise CorpusError(f"line {number} has no {MASK} to fill")
+        if len(ids) > limit:
+            raise CorpusError(f"line {number} has {len(ids)} tokens; the model reads at most {limit}")
+        return ids
 
     def candidates(self, logits: Float[Tensor, " vocabulary"], count: int) -> list[Candidate]:
         best = logits.softmax(dim=0).topk(min(count, len(logits)))
