@@ -1,0 +1,104 @@
+"""Which of torch's operators take the time of an update, or of a translation, on a CPU.
+
+python benchmarks/profiling.py update --size small
+python benchmarks/profiling.py translation --size small --batch 1 --beam 4
+
+An update is what `benchmarks/training.py` measures, on its batches; a translation has random weights and
+sources and 15 output tokens. Prints torch.profiler's own time of each operator, without what it calls, as a
+share of the sum; Python's time is not in it, and profiling adds to each call.
+"""
+
+import argparse
+import os
+from collections.abc import Callable
+
+import torch
+from decoding_systems import FORCED, VOCABULARY
+from measuring import machine
+from torch.profiler import ProfilerActivity, profile
+from training import SIZES, make_batches, our_update
+
+import transformer
+from transformer.allocator import keep_freed_memory
+from transformer.decoding.inference import freeze, without_gradients
+from transformer.decoding.processors import MinLength
+from transformer.hardware import choose_precision
+
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("update", "translation"))
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--times", type=int, default=3, help="updates or translations, after two others")
+    parser.add_argument("--operators", type=int, default=15, help="the greatest so many are printed")
+    data = os.environ.get("TRANSFORMER_DATA", "data")
+    parser.add_argument("--text", default=f"{data}/multi30k/train", help="of an update, without .en and .de")
+    parser.add_argument("--batch", type=int, default=1, help="sentences of a translation")
+    parser.add_argument("--beam", type=int, default=4, help="beam of a translation")
+    options = parser.parse_args()
+    keep_freed_memory()
+    torch.manual_seed(0)
+    config = transformer.ModelConfig(vocab_size=VOCABULARY, **SIZES[options.size])
+    is_update = options.what == "update"
+    run = update(config, options) if is_update else translation(config, options)
+    steps, unit = (options.times, "update") if is_update else (options.times * FORCED, "token's step")
+
+    print(machine(CPU))
+    report(profiled(run, options.times), options.operators, steps, unit)
+
+
+def update(config: transformer.ModelConfig, options: argparse.Namespace) -> Callable[[], object]:
+    """One more update at each call."""
+    batches = iter(make_batches(options.text, VOCABULARY, 4_096, 2 + options.times))
+    apply = our_update(config, CPU, choose_precision("auto", CPU), is_compiled=False)
+    return lambda: apply(*(torch.from_numpy(side) for side in next(batches)))
+
+
+def translation(config: transformer.ModelConfig, options: argparse.Namespace) -> Callable[[], object]:
+    """The same translation at each call."""
+    model = transformer.build_model(config).eval()
+    freeze(model)
+    sources = torch.randint(4, VOCABULARY, (options.batch, FORCED))
+    processors = [MinLength(FORCED, config.eos_id)]
+
+    def translate() -> None:
+        with without_gradients(model):
+            transformer.beam_search(
+                model,  # type: ignore[arg-type]
+                sources,
+                beam_size=options.beam,
+                alpha=0.6,
+                max_length=FORCED,
+                processors=processors,
+            )
+
+    return translate
+
+
+def profiled(run: Callable[[], object], times: int) -> dict[str, tuple[float, int]]:
+    """Microseconds and calls of each operator, over so many runs after two that warm up."""
+    for _ in range(2):
+        run()
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        for _ in range(times):
+            run()
+    return {each.key: (each.self_cpu_time_total, each.count) for each in found.key_averages()}
+
+
+def report(times: dict[str, tuple[float, int]], most: int, steps: int, unit: str) -> None:
+    total = sum(spent for spent, _ in times.values())
+    print(f"{total / steps / 1000:.2f} ms of operators a {unit}")
+    print(f"{'operator':<52}{'share':>8}{f'calls a {unit}':>22}")
+    ordered = sorted(times.items(), key=lambda item: -item[1][0])
+    for name, (spent, calls) in ordered[:most]:
+        print(f"{name:<52}{spent / total:>8.1%}{calls / steps:>22.1f}")
+    rest = sum(spent for _, (spent, _) in ordered[most:])
+    print(f"{f'{max(0, len(ordered) - most)} others':<52}{rest / total:>8.1%}")
+
+
+if __name__ == "__main__":
+    main()
