@@ -173,6 +173,16 @@ def test_a_pass_gives_back_the_table(lengths):
     assert batches.state_dict() == {"epoch": 0, "next_batch": 0}
 
 
+def test_processes_share_a_pass():
+    batches = TokenBatches(tokenized(random_lengths(40)), tokens_per_batch=100, seed=1)
+    whole = [batch.lines.tolist() for batch in batches.one_pass()]
+    for size in (2, 3, len(whole) + 1):
+        shares = [[batch.lines.tolist() for batch in batches.one_pass(rank, size)] for rank in range(size)]
+        counts = [len(share) for share in shares]
+        assert max(counts) - min(counts) <= 1
+        assert sorted(line for share in shares for line in share) == sorted(whole)
+
+
 def test_a_restored_position_continues_identically_from_every_batch():
     table = tokenized(random_lengths(40))
 

@@ -21,9 +21,12 @@ from test_distributed import assert_same_training
 import transformer.training.loop as loop
 from transformer.checkpoint import Run, read_state
 from transformer.config import Settings
+from transformer.data.tokenizer import load_tokenizer
+from transformer.decoding.translator import Translator
+from transformer.model.build import build_model
 from transformer.recipe import train
 from transformer.tasks.translation import Translation
-from transformer.training.distributed import process_group
+from transformer.training.distributed import Group, process_group
 from transformer.training.finite import DivergedError
 
 PROCESSES = 2
@@ -109,10 +112,50 @@ def test_training_begins_when_all_have_read_the_text(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_is_trained_as_by_one_process(task, tmp_path):
-    settings = settings_of(task, tmp_path)
+    settings = settings_of(task, tmp_path, patience=100, valid_every=3)
     alone = Run(train(settings))
     together(lambda _: train(shared(settings)))
-    assert_same_training(Run(Path(shared(settings).output)), alone)
+    ours = Run(Path(shared(settings).output))
+    assert_same_training(ours, alone)
+    found, expected = (
+        [
+            {name: entry[name] for name in entry.keys() - {"event", "time"}}
+            for entry in events(run.path, "valid")
+        ]
+        for run in (ours, alone)
+    )
+    assert len(found) == 2
+    for entry, other in zip(found, expected, strict=True):
+        assert entry == pytest.approx(other, rel=1e-4)
+
+
+def test_the_processes_translate_a_sample_between_them(tmp_path):
+    """With the same weights the shares put together are what one process finds, to the bit."""
+    settings = settings_of("translation", tmp_path, patience=100, valid_every=100)
+    train(settings)
+    task = Translation(settings)
+    tokenizer = load_tokenizer(Run(Path(settings.output)).tokenizer)
+    settings = replace(settings, model=replace(settings.model, vocab_size=tokenizer.vocab_size))
+    evaluate = task.prepare(tokenizer, settings).evaluate
+    torch.manual_seed(1)
+    model = build_model(settings.model).eval()
+    translated = []
+    translate = Translator.translate
+
+    def counted(self, lines, **options):
+        translated.extend(lines)
+        return translate(self, lines, **options)
+
+    expected = evaluate(model, Group())
+
+    def work(rank):
+        with process_group(torch.device("cpu"), timeout=30.0) as group:
+            assert evaluate(model, group) == pytest.approx(expected, rel=1e-12)
+            assert translated == evaluate.sources[rank::PROCESSES]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Translator, "translate", counted)
+        together(work)
 
 
 def test_gradients_are_clipped_to_the_norm_of_the_whole_update(tmp_path):
@@ -178,7 +221,7 @@ def test_all_stop_early_by_what_the_first_process_has_validated(tmp_path, monkey
     def work(rank: int) -> None:
         losses = iter(found[rank])
         original = loop.fit
-        evaluate = {"evaluate": lambda _: {"loss": next(losses)}}
+        evaluate = {"evaluate": lambda *_: {"loss": next(losses)}}
         monkeypatch.setattr(
             "transformer.recipe.fit", lambda *given, **named: original(*given, **named | evaluate)
         )

@@ -81,9 +81,9 @@ class EpochBatches(ABC, Generic[BatchType]):
         sizes = np.array([self.sizes(rows) for rows in plan])
         return [self.fetch(plan[number]) for number in dict.fromkeys(sizes.argmax(axis=0).tolist())]
 
-    def one_pass(self) -> Iterator[BatchType]:
-        """Every row once, for validation; the position stays where it is."""
-        return map(self.fetch, self.epoch(0))
+    def one_pass(self, rank: int = 0, size: int = 1) -> Iterator[BatchType]:
+        """Every row once, for validation, dealt out to `size` processes; the position stays where it is."""
+        return map(self.fetch, self.epoch(0)[rank::size])
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch_number, "next_batch": self.next_batch}

@@ -1,7 +1,7 @@
-"""What the training loop asks of a model between updates."""
+"""What the training loop asks of a model between updates; several processes share a text's batches."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from transformer.data.batches import PairBatches, TokenBatches
+from transformer.data.epochs import EpochBatches
 from transformer.data.masking import MaskedBatches
 from transformer.data.running_text import BlockBatches
 from transformer.data.sentences import LabelledBatches
 from transformer.data.tokenizer import PAD_ID
 from transformer.decoding.translator import Translator
 from transformer.evaluation.metrics import corpus_scores
+from transformer.training.distributed import Group
 from transformer.training.objectives import (
     ContrastiveLoss,
     Objective,
@@ -26,15 +28,18 @@ from transformer.training.objectives import (
 
 
 @torch.no_grad()
-def mean_loss(model: nn.Module, batches: Iterable[Any], objective: Objective) -> tuple[float, int]:
+def mean_loss(
+    model: nn.Module, batches: EpochBatches[Any], objective: Objective, group: Group
+) -> tuple[float, int]:
     """The loss per token without label smoothing, and the number of tokens."""
     device = next(model.parameters()).device
     total, tokens = 0.0, 0
-    for batch in batches:
+    for batch in batches.one_pass(group.rank, group.size):
         loss = objective(model, batch.to(device), label_smoothing=0.0)
         total += float(loss.total)
         tokens += loss.tokens
-    return total / tokens, tokens
+    total, tokens = group.sum_tensor(torch.tensor([total, tokens], dtype=torch.float64)).tolist()
+    return total / tokens, int(tokens)
 
 
 def perplexity(loss: float) -> float:
@@ -50,11 +55,12 @@ class TranslationValidation:
     references: list[str]
     translator: Callable[[nn.Module], Translator]
 
-    def __call__(self, model: nn.Module) -> dict[str, float]:
-        loss, _ = mean_loss(model, self.batches.one_pass(), translation_loss)
+    def __call__(self, model: nn.Module, group: Group) -> dict[str, float]:
+        loss, _ = mean_loss(model, self.batches, translation_loss, group)
         metrics = {"loss": loss, "perplexity": perplexity(loss)}
         if self.sources:
-            outputs = self.translator(model).translate(self.sources, beam_size=1)
+            share = self.sources[group.rank :: group.size]
+            outputs = group.collect(self.translator(model).translate(share, beam_size=1))
             scores = corpus_scores(outputs, self.references)
             metrics |= {"bleu": scores.bleu, "exact_match": scores.exact_match}
         return metrics
@@ -67,8 +73,8 @@ class LanguageModelValidation:
     batches: BlockBatches
     text_bytes: int
 
-    def __call__(self, model: nn.Module) -> dict[str, float]:
-        loss, tokens = mean_loss(model, self.batches.one_pass(), language_model_loss)
+    def __call__(self, model: nn.Module, group: Group) -> dict[str, float]:
+        loss, tokens = mean_loss(model, self.batches, language_model_loss, group)
         bits_per_byte = loss * tokens / math.log(2) / self.text_bytes
         return {"loss": loss, "perplexity": perplexity(loss), "bits_per_byte": bits_per_byte}
 
@@ -79,12 +85,13 @@ class MaskedValidation:
 
     batches: MaskedBatches
 
-    def __call__(self, model: nn.Module) -> dict[str, float]:
-        loss, tokens = mean_loss(model, self.batches.one_pass(), masked_loss)
+    def __call__(self, model: nn.Module, group: Group) -> dict[str, float]:
+        loss, tokens = mean_loss(model, self.batches, masked_loss, group)
         right = 0
-        for batch in self.batches.one_pass():
+        for batch in self.batches.one_pass(group.rank, group.size):
             found = outputs(model, batch.tokens).argmax(dim=-1)
             right += int(((found == batch.labels) & (batch.labels != PAD_ID)).sum())
+        [right] = group.sum(right)
         return {"loss": loss, "perplexity": perplexity(loss), "accuracy": 100 * right / tokens}
 
 
@@ -94,11 +101,13 @@ class ClassificationValidation:
 
     batches: LabelledBatches
 
-    def __call__(self, model: nn.Module) -> dict[str, float]:
-        loss, sentences = mean_loss(model, self.batches.one_pass(), classification_loss)
-        right = sum(
-            int((outputs(model, batch.tokens).argmax(dim=-1) == batch.classes).sum())
-            for batch in self.batches.one_pass()
+    def __call__(self, model: nn.Module, group: Group) -> dict[str, float]:
+        loss, sentences = mean_loss(model, self.batches, classification_loss, group)
+        [right] = group.sum(
+            sum(
+                int((outputs(model, batch.tokens).argmax(dim=-1) == batch.classes).sum())
+                for batch in self.batches.one_pass(group.rank, group.size)
+            )
         )
         return {"loss": loss, "accuracy": 100 * right / sentences}
 
@@ -113,12 +122,13 @@ class EmbeddingValidation:
     batches: PairBatches
     objective: ContrastiveLoss
 
-    def __call__(self, model: nn.Module) -> dict[str, float]:
-        loss, _ = mean_loss(model, self.batches.one_pass(), self.objective)
-        sides = [
+    def __call__(self, model: nn.Module, group: Group) -> dict[str, float]:
+        loss, _ = mean_loss(model, self.batches, self.objective, group)
+        share = [
             (outputs(model, batch.src_tokens), outputs(model, batch.tgt_tokens[:, 1:]))
-            for batch in self.batches.one_pass()
+            for batch in self.batches.one_pass(group.rank, group.size)
         ]
+        sides = group.collect(share)
         sources, targets = (torch.cat(side) for side in zip(*sides, strict=True))
         return {
             "loss": loss,

@@ -11,6 +11,7 @@ from transformer.data.characters import train_character_tokenizer
 from transformer.data.epochs import EpochBatches
 from transformer.data.tokenizer import Tokenizer, train_tokenizer
 from transformer.requirements import require
+from transformer.training.distributed import Group
 from transformer.training.objectives import Objective
 
 
@@ -20,7 +21,7 @@ class Prepared:
 
     batches: EpochBatches[Any]
     objective: Objective
-    evaluate: Callable[[nn.Module], Mapping[str, float]] | None
+    evaluate: Callable[[nn.Module, Group], Mapping[str, float]] | None
     counts: dict[str, int]
     """For the log: what was read, and what was dropped."""
     summary: str

@@ -61,6 +61,17 @@ class Group:
             torch.distributed.all_reduce(tensor)
         return tensor
 
+    def collect(self, share: list[Any]) -> list[Any]:
+        """All items in order, of which every process holds each `size`-th, beginning with its rank."""
+        if self.size == 1:
+            return share
+        shares: list[list[Any]] = [[] for _ in range(self.size)]
+        torch.distributed.all_gather_object(shares, share)
+        items = [None] * sum(map(len, shares))
+        for rank, part in enumerate(shares):
+            items[rank :: self.size] = part
+        return items
+
     def of_first(self, number: float) -> float:
         """The first process's number, so that all decide alike."""
         value = torch.tensor(number, dtype=torch.float64)

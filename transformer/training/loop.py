@@ -49,14 +49,15 @@ def fit(
     device: torch.device,
     precision: Precision,
     tokenizer_hash: str,
-    evaluate: Callable[[nn.Module], Mapping[str, float]] | None,
+    evaluate: Callable[[nn.Module, Group], Mapping[str, float]] | None,
     objective: Objective,
     seed: int = 1,
     group: Group = ALONE,
 ) -> None:
     """Train `state` up to `settings.max_steps` updates, with checkpoints in `run`.
 
-    `evaluate` maps the model to metrics; `settings.best_metric` among them says which checkpoint is the best.
+    `evaluate` maps the model to metrics, and the processes of the `group` share the work;
+    `settings.best_metric` among the first one's says which checkpoint is the best.
     `TrainingStopped` after a signal, when all that was done is saved; `DivergedError` when too many updates
     in a row were not finite. Every process of the `group` calls this; the first one writes.
     """
@@ -123,7 +124,7 @@ def fit(
             is_due = step % settings.valid_every == 0 or (is_last and not stops)  # leaving is quick
             if evaluate is not None and is_due:
                 with meter.paused(), naming_what_is_too_large(), autocast(device, precision):
-                    metrics = evaluate(model.eval())
+                    metrics = evaluate(model.eval(), group)
                 log("valid", step, **metrics)
                 is_best = state.is_better(settings.best_metric, group.of_first(metrics[settings.best_metric]))
                 is_last = is_last or is_stale(state, settings)
