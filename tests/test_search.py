@@ -265,6 +265,27 @@ def test_a_beam_of_one_is_greedy_search_on_any_table():
     assert torch.equal(beam.tokens, greedy.tokens)
 
 
+def test_where_no_token_is_left_there_is_no_output():
+    """Rows whose every token is forbidden at some step have none, for greedy search as for a beam of one."""
+    sources = torch.tensor(random_rows(*[3] * 20, vocab_size=9))
+
+    def forbid(log_probs, tokens, rows):
+        return log_probs.masked_fill(((rows % 4 == 1) & (tokens.shape[1] == rows // 4))[:, None], -math.inf)
+
+    def searched(search, part, **options):
+        return search(HistoryModel(), part, max_length=6, processors=[forbid], **options)
+
+    for part in (sources, sources[:2]):
+        greedy = searched(greedy_search, part)
+        beam = searched(beam_search, part, beam_size=1, alpha=0.0)
+        for found, expected in zip(greedy, beam, strict=True):
+            torch.testing.assert_close(found, expected)
+        is_missing = greedy.lengths[:, 0] == 0
+        assert is_missing[1]
+        assert not is_missing[::2].any()
+        assert (greedy.scores[is_missing] == -math.inf).all()
+
+
 @pytest.mark.parametrize("vocab_size", [4, 60, 1000])
 def test_a_beam_of_one_breaks_ties_as_greedy_search_does(vocab_size):
     """bfloat16 logits are often equal; these take three values."""

@@ -77,8 +77,7 @@ def generate(
 ) -> Hypotheses:
     """Continue each prompt by tokens that `choose` picks, until EOS or the limit.
 
-    `choose` gets (rows, V) log-probabilities, after the `processors`. `max_length` is the most new tokens of
-    a row, EOS included: a number, or one for each row.
+    `choose` gets (rows, V) log-probabilities, after the `processors`; `max_length` is as in `beam_search`.
     """
     pad_id, eos_id = special_ids(model)
     limits = row_limits(max_length, prompts)
@@ -91,16 +90,18 @@ def generate(
     logits, state = model.prefill(prompts, max_length=longest)
     for length in range(1, longest + 1):
         log_probs = next_log_probs(logits, tokens[rows, : length - 1], rows, processors)
-        chosen = choose(log_probs)
-        tokens[rows, length - 1] = chosen
+        tokens[rows, length - 1] = chosen = choose(log_probs)
         scores[rows] += log_probs.gather(1, chosen[:, None])[:, 0]
         lengths[rows] = length
-        going_on = ((chosen != eos_id) & (limits[rows] > length)).nonzero()[:, 0]
+        has_more = (limits[rows] > length) & (scores[rows] > -torch.inf)
+        going_on = ((chosen != eos_id) & has_more).nonzero()[:, 0]
         if len(going_on) == 0:
             break
         if len(going_on) < len(rows):
             rows, chosen, state = rows[going_on], chosen[going_on], state.select(going_on)
         logits = model.step(chosen, state)
+    is_missing = scores == -torch.inf  # no token was left to go on with
+    tokens, lengths = tokens.masked_fill(is_missing[:, None], pad_id), lengths.masked_fill(is_missing, 0)
     return Hypotheses(tokens[:, None, : int(lengths.max())], scores[:, None], lengths[:, None])
 
 
@@ -204,12 +205,11 @@ def expand(alive: Alive, log_probs: Float[Tensor, "hypotheses vocabulary"], beam
     count = min(2 * beam_size, log_probs.shape[1])
     best, tokens = best_first(log_probs, count)
     scores = (alive.scores[:, :, None] + best.view(*alive.scores.shape, count)).flatten(1)
-    scores, order = scores.sort(dim=1, descending=True, stable=True)  # (S, W × n)
-    order = order[:, : 2 * beam_size]
+    ordered = scores.sort(dim=1, descending=True, stable=True)  # (S, W × n)
+    scores, order = (part[:, : 2 * beam_size] for part in ordered)
     parents = order // count
-    tokens = tokens.view(scores.shape).gather(1, order)
-    history = take(alive.tokens, parents)
-    return Candidates(torch.cat((history, tokens[:, :, None]), dim=2), scores[:, : 2 * beam_size], parents)
+    tokens = tokens.view(len(order), -1).gather(1, order)
+    return Candidates(torch.cat((take(alive.tokens, parents), tokens[:, :, None]), dim=2), scores, parents)
 
 
 def best_first(
