@@ -26,7 +26,7 @@ from transformer.decoding.translator import Translator
 from transformer.model.build import build_model
 from transformer.recipe import train
 from transformer.tasks.translation import Translation
-from transformer.training.distributed import Group, process_group
+from transformer.training.distributed import Group, ProcessLostError, process_group
 from transformer.training.finite import DivergedError
 
 PROCESSES = 2
@@ -94,6 +94,22 @@ def test_a_text_may_take_longer_to_read_than_training_waits():
             assert group.sum(1) == [PROCESSES]
 
     together(prepare)
+
+
+def test_who_dies_while_a_text_is_read_is_missed(capfd):
+    def prepare():
+        with process_group(torch.device("cpu"), timeout=60.0) as group:
+            if group.rank == 1:
+                time.sleep(1)
+                os._exit(0)
+            group.wait()
+
+    def work(_):
+        with pytest.raises(ProcessLostError, match="process 0 of 2: another one has died"):
+            prepare()
+
+    together(work)
+    assert capfd.readouterr().err.count("go on with --resume") == 1
 
 
 @pytest.mark.slow
