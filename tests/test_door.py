@@ -141,9 +141,17 @@ def test_errors_in_settings_reach_the_user_as_one_line(command, capsys, tmp_path
         assert capsys.readouterr().err == f"transformer train: error: {line}\n"
 
 
-def test_the_door_opens_without_torch_or_a_parser():
-    slow = "{'torch', 'datasets', 'jsonargparse'}"
-    code = f"import sys, transformer.cli; assert not {slow} & set(sys.modules)"
+@pytest.mark.parametrize(
+    ("modules", "slow"),
+    [
+        ("transformer.cli", {"torch", "datasets", "jsonargparse"}),
+        (", ".join(f"transformer.cli.{name.replace('-', '_')}" for name in COMMANDS), {"torch", "datasets"}),
+    ],
+    ids=["door", "commands"],
+)
+def test_what_is_slow_to_import_is_left_for_later(modules, slow):
+    """The door knows no parser, and a command's options need no torch."""
+    code = f"import sys, {modules}; assert not {slow} & set(sys.modules)"
     assert python("-c", code).stderr == ""
 
 

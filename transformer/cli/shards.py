@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from transformer.files import UNFINISHED, whole_file
-from transformer.hardware import PATIENCE
 
 Chunk = TypeVar("Chunk")
 
@@ -75,6 +74,8 @@ class Meeting:
     def __enter__(self) -> "Meeting":
         if self.count > 1:
             import torch.distributed
+
+            from transformer.hardware import PATIENCE
 
             torch.distributed.init_process_group("gloo", timeout=PATIENCE)
         return self

@@ -34,12 +34,9 @@ class PackedLinear(nn.Linear):
         self.packed_version: tuple[int, int | None] | None = None
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch outputs"]:
-        # with one sentence, Python's part of a call counts: each attribute is looked up once
-        weight, bias = self.weight, self.bias
-        is_plain = x.dtype == weight.dtype == torch.float32 and x.is_cpu
+        weight, bias = self.weight, self.bias  # once: with one sentence, nn.Module's lookup counts
+        is_plain = x.dtype == weight.dtype == torch.float32 and x.is_cpu and x.numel() >= self.few_numbers
         if not is_plain or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
-            return super().forward(x)
-        if x.numel() < self.few_numbers:
             return F.linear(x, weight, bias)
         version = (weight.data_ptr(), None if weight.is_inference() else weight._version)
         if self.packed_version != version:

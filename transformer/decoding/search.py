@@ -93,7 +93,7 @@ def generate(
         tokens[rows, length - 1] = chosen = choose(log_probs)
         scores[rows] += log_probs.gather(1, chosen[:, None])[:, 0]
         lengths[rows] = length
-        has_more = (limits[rows] > length) & (scores[rows] > -torch.inf)
+        has_more = (limits[rows] > length) & (scores[rows] != -torch.inf)
         going_on = ((chosen != eos_id) & has_more).nonzero()[:, 0]
         if len(going_on) == 0:
             break
@@ -101,7 +101,7 @@ def generate(
             rows, chosen, state = rows[going_on], chosen[going_on], state.select(going_on)
         logits = model.step(chosen, state)
     is_missing = scores == -torch.inf  # no token was left to go on with
-    tokens, lengths = tokens.masked_fill(is_missing[:, None], pad_id), lengths.masked_fill(is_missing, 0)
+    tokens[is_missing], lengths[is_missing] = pad_id, 0
     return Hypotheses(tokens[:, None, : int(lengths.max())], scores[:, None], lengths[:, None])
 
 

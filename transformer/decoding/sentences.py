@@ -113,8 +113,12 @@ class MaskFiller(Reader):
 
         `CorpusError` for a line without `<mask>` or one that is too long; `first_line` numbers the first one.
         """
-        sentences = [self.read(line, number) for number, line in enumerate(lines, start=first_line)]
-        results: list[list[list[Candidate]]] = [[] for _ in lines]
+        sentences = [self.read(line, number) for number, line in enumerate(lines, first_line)]
+        return self.fill_ids(sentences, count)
+
+    def fill_ids(self, sentences: Sequence[NDArray[np.int64]], count: int) -> list[list[list[Candidate]]]:
+        """`fill` for what `read` gave."""
+        results: list[list[list[Candidate]]] = [[] for _ in sentences]
         for rows, logits in self.outputs(sentences):
             for row, row_logits in zip(rows, logits, strict=True):
                 masked = row_logits[np.flatnonzero(sentences[row] == MASK_ID)]
@@ -122,7 +126,7 @@ class MaskFiller(Reader):
         return results
 
     def read(self, line: str, number: int) -> NDArray[np.int64]:
-        """The ids of the line of this number; `CorpusError` unless there is something to fill in it."""
+        """The ids of the line of this number; `CorpusError` without `<mask>`, or for one that is too long."""
         limit = self.settings.data.max_tokens
         ids = np.array([*encode_with_masks([line], self.tokenizer)[0], EOS_ID])
         if MASK_ID not in ids:

@@ -16,7 +16,7 @@ from transformer.data.sentences import LabelledBatches
 from transformer.data.tokenizer import PAD_ID
 from transformer.decoding.translator import Translator
 from transformer.evaluation.metrics import corpus_scores
-from transformer.training.distributed import Group
+from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import (
     ContrastiveLoss,
     Objective,
@@ -55,7 +55,7 @@ class TranslationValidation:
     references: list[str]
     translator: Callable[[nn.Module], Translator]
 
-    def __call__(self, model: nn.Module, group: Group) -> dict[str, float]:
+    def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
         loss, _ = mean_loss(model, self.batches, translation_loss, group)
         metrics = {"loss": loss, "perplexity": perplexity(loss)}
         if self.sources:
@@ -73,7 +73,7 @@ class LanguageModelValidation:
     batches: BlockBatches
     text_bytes: int
 
-    def __call__(self, model: nn.Module, group: Group) -> dict[str, float]:
+    def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
         loss, tokens = mean_loss(model, self.batches, language_model_loss, group)
         bits_per_byte = loss * tokens / math.log(2) / self.text_bytes
         return {"loss": loss, "perplexity": perplexity(loss), "bits_per_byte": bits_per_byte}
@@ -85,7 +85,7 @@ class MaskedValidation:
 
     batches: MaskedBatches
 
-    def __call__(self, model: nn.Module, group: Group) -> dict[str, float]:
+    def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
         loss, tokens = mean_loss(model, self.batches, masked_loss, group)
         right = 0
         for batch in self.batches.one_pass(group.rank, group.size):
@@ -101,7 +101,7 @@ class ClassificationValidation:
 
     batches: LabelledBatches
 
-    def __call__(self, model: nn.Module, group: Group) -> dict[str, float]:
+    def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
         loss, sentences = mean_loss(model, self.batches, classification_loss, group)
         [right] = group.sum(
             sum(
@@ -122,7 +122,7 @@ class EmbeddingValidation:
     batches: PairBatches
     objective: ContrastiveLoss
 
-    def __call__(self, model: nn.Module, group: Group) -> dict[str, float]:
+    def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
         loss, _ = mean_loss(model, self.batches, self.objective, group)
         share = [
             (outputs(model, batch.src_tokens), outputs(model, batch.tgt_tokens[:, 1:]))

@@ -62,7 +62,10 @@ class Group:
         return tensor
 
     def collect(self, share: list[Any]) -> list[Any]:
-        """All items in order, of which every process holds each `size`-th, beginning with its rank."""
+        """All items in order, of which every process holds each `size`-th, beginning with its rank.
+
+        They travel pickled, between this training's own processes.
+        """
         if self.size == 1:
             return share
         shares: list[list[Any]] = [[] for _ in range(self.size)]
@@ -126,6 +129,9 @@ class Group:
             )
             print(f"\n{message}", file=sys.stderr, flush=True)
             raise ProcessLostError(message) from error
+
+
+ALONE = Group()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformer.checkpoint import Run
 from transformer.config import Precision, TrainingConfig
 from transformer.hardware import autocast
-from transformer.training.distributed import Group
+from transformer.training.distributed import ALONE, Group
 from transformer.training.finite import FiniteGuard, first_not_finite
 from transformer.training.interruption import TrainingStopped, stop_requests
 from transformer.training.log import Meter, progress_bar
@@ -22,7 +22,6 @@ from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import Update, describe, updates
 
-ALONE = Group()
 CPU_REFUSES = "can't allocate memory"
 """What torch says of a CPU without memory; there is no class for it."""
 
@@ -57,7 +56,7 @@ def fit(
     """Train `state` up to `settings.max_steps` updates, with checkpoints in `run`.
 
     `evaluate` maps the model to metrics, and the processes of the `group` share the work;
-    `settings.best_metric` among the first one's says which checkpoint is the best.
+    `settings.best_metric` among those of the first one says which checkpoint is the best.
     `TrainingStopped` after a signal, when all that was done is saved; `DivergedError` when too many updates
     in a row were not finite. Every process of the `group` calls this; the first one writes.
     """

@@ -1,11 +1,12 @@
 """Which of torch's operators take the time of an update, or of a translation, on a CPU.
 
-python benchmarks/profiling.py update --size small
-python benchmarks/profiling.py translation --size small --batch 1 --beam 4
+python benchmarks/operators.py update --size small
+python benchmarks/operators.py translation --size small --batch 1 --beam 4
 
 An update is what `benchmarks/training.py` measures, on its batches; a translation has random weights and
-sources and 15 output tokens. Prints torch.profiler's own time of each operator, without what it calls, as a
-share of the sum; Python's time is not in it, and profiling adds to each call.
+sources and 15 output tokens, over which its encoder's time is spread. Prints torch.profiler's own time of
+each operator, without what it calls, as a share of the sum; Python's time is not in it, and profiling adds to
+each call.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def main() -> None:
     config = transformer.ModelConfig(vocab_size=VOCABULARY, **SIZES[options.size])
     is_update = options.what == "update"
     run = update(config, options) if is_update else translation(config, options)
-    steps, unit = (options.times, "update") if is_update else (options.times * FORCED, "token's step")
+    steps, unit = (options.times, "an update") if is_update else (options.times * FORCED, "a token")
 
     print(machine(CPU))
     report(profiled(run, options.times), options.operators, steps, unit)
@@ -91,11 +92,11 @@ def profiled(run: Callable[[], object], times: int) -> dict[str, tuple[float, in
 
 def report(times: dict[str, tuple[float, int]], most: int, steps: int, unit: str) -> None:
     total = sum(spent for spent, _ in times.values())
-    print(f"{total / steps / 1000:.2f} ms of operators a {unit}")
-    print(f"{'operator':<52}{'share':>8}{f'calls a {unit}':>22}")
+    print(f"{total / steps / 1000:.2f} ms of operators {unit}")
+    print(f"{'operator':<52}{'share':>8}{f'calls {unit}':>18}")
     ordered = sorted(times.items(), key=lambda item: -item[1][0])
     for name, (spent, calls) in ordered[:most]:
-        print(f"{name:<52}{spent / total:>8.1%}{calls / steps:>22.1f}")
+        print(f"{name:<52}{spent / total:>8.1%}{calls / steps:>18.1f}")
     rest = sum(spent for _, (spent, _) in ordered[most:])
     print(f"{f'{max(0, len(ordered) - most)} others':<52}{rest / total:>8.1%}")
 
