@@ -1,8 +1,8 @@
 """Linear layers whose weights also stand in the order that the CPU's matrix kernels like best.
 
 A decode multiplies a few rows at a time by the same matrices. `F.linear` in float32 reads them as they are;
-oneDNN reads a packed copy up to 5 times faster, and one in bfloat16 twice as fast again where the CPU has
-instructions for it (docs/performance.md).
+oneDNN reads a packed copy of a large one several times faster, and one in bfloat16 faster still where the CPU
+has instructions for it (docs/performance.md).
 """
 
 from typing import Any
