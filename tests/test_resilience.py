@@ -525,7 +525,7 @@ def with_metrics(monkeypatch, values: list[float]) -> None:
     original = loop.fit
 
     def fit(*arguments, **options):
-        original(*arguments, **{**options, "evaluate": lambda _: {"loss": 1.0, "bleu": next(left)}})
+        original(*arguments, **{**options, "evaluate": lambda *_: {"loss": 1.0, "bleu": next(left)}})
 
     monkeypatch.setattr("transformer.recipe.fit", fit)
 
