@@ -21,6 +21,7 @@ def run(arguments: list[str], prog: str) -> None:
     filler = MaskFiller.from_pretrained(options.run, device=options.device)
     first = 1
     lines = enumerate(standard_input(options), start=1)
+    # read one by one: where a line cannot be filled, those before it get their answers first
     for sentences in together(filler.read(line, number) for number, line in lines):
         for line, masks in enumerate(filler.fill_ids(sentences, options.count), first):
             for mask, candidates in enumerate(masks, start=1):

@@ -35,8 +35,8 @@ class PackedLinear(nn.Linear):
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch outputs"]:
         weight, bias = self.weight, self.bias  # once: with one sentence, nn.Module's lookup counts
-        is_plain = x.dtype == weight.dtype == torch.float32 and x.is_cpu and x.numel() >= self.few_numbers
-        if not is_plain or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        can_pay = x.dtype == weight.dtype == torch.float32 and x.is_cpu and x.numel() >= self.few_numbers
+        if not can_pay or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
             return F.linear(x, weight, bias)
         version = (weight.data_ptr(), None if weight.is_inference() else weight._version)
         if self.packed_version != version:
