@@ -91,9 +91,9 @@ def print_curve(sizes: list[str], beams: list[int], threads: int) -> None:
     import torch
 
     from transformer.config import ModelConfig
+    from transformer.decoding.beam import beam_search
     from transformer.decoding.packed import pack_linear_layers
     from transformer.decoding.processors import MinLength
-    from transformer.decoding.search import beam_search
     from transformer.model.build import build_model
 
     keep_freed_memory()

@@ -26,10 +26,11 @@ def ours(
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
+    from transformer.decoding.beam import beam_search
     from transformer.decoding.inference import freeze, without_gradients
     from transformer.decoding.pretrained import load_pretrained
     from transformer.decoding.processors import MinLength
-    from transformer.decoding.search import beam_search, greedy_search
+    from transformer.decoding.search import greedy_search
 
     torch.set_num_threads(threads)
     model: Any = load_pretrained(folder / "run", task="translation", device=device).model

@@ -19,7 +19,8 @@ import torch
 from transformer.convert.engine import CTranslate2Translator
 from transformer.data.corpus import load_parallel
 from transformer.decoding.pretrained import open_run
-from transformer.decoding.translator import Translation, Translator
+from transformer.decoding.translation import Translation
+from transformer.decoding.translator import Translator
 from transformer.evaluation.metrics import corpus_scores
 
 SEARCHES = (("greedy", 1), ("beam 4", 4))

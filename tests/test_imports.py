@@ -10,7 +10,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each part may import, from the ground up; a part may always import itself. Search knows models by
 # protocol only, so it stands on nothing.
-BELOW = {
+BELOW: dict[str, list[str]] = {
     "requirements": [],
     "allocator": [],
     "files": [],
@@ -19,10 +19,13 @@ BELOW = {
     "hardware": ["config", "requirements"],
     "hub": [],
     "model": ["config"],
+    "model.masks": [],
     "data": ["config", "files"],
     "checkpoint": ["config", "files"],
     "training": ["config", "hardware", "model", "data", "checkpoint"],
-    "decoding.search": [],
+    "decoding.search": ["model.masks"],
+    "decoding.finished": ["decoding.search"],
+    "decoding.beam": ["decoding.search", "decoding.finished"],
     "decoding.sampling": [],
     "decoding": ["config", "settings", "hardware", "hub", "model", "data", "checkpoint"],
 }

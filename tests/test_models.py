@@ -118,7 +118,7 @@ def test_another_pad_id_is_as_good(kind):
     model = tiny_model(kind=kind, tie_embeddings=False)
     other = tiny_model(kind=kind, tie_embeddings=False, pad_id=9, unk_id=0)
     other.load_state_dict(model.state_dict())
-    source, target = right_padded(random_rows(6, 2)) % 9, right_padded(random_rows(3, 5)) % 9
+    source, target = (right_padded(random_rows(*lengths, vocab_size=9)) for lengths in ((6, 2), (3, 5)))
     real = target != 0
     exchanged = [tokens.masked_fill(tokens == 0, 9) for tokens in (source, target)]
     assert_close(call(other, *exchanged)[real], call(model, source, target)[real])

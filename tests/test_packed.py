@@ -8,8 +8,8 @@ from helpers import assert_close, right_padded, tiny_model
 from torch import nn
 
 from transformer.decoding import packed
+from transformer.decoding.beam import beam_search
 from transformer.decoding.packed import PackedLinear, pack_linear_layers
-from transformer.decoding.search import beam_search
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import torch
 from helpers import EOS, assert_close, right_padded
 from test_search import HistoryModel, every_output, outputs, sentence_model
 
+from transformer.decoding.beam import beam_search
 from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.processors import ForcedPrefix, MinLength, NoRepeat
 from transformer.decoding.sampling import Sampler
-from transformer.decoding.search import beam_search, generate, greedy, greedy_search
+from transformer.decoding.search import generate, greedy, greedy_search
 
 SOURCES = torch.tensor([[3, 5], [7, 0], [6, 6]])
 

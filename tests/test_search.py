@@ -1,13 +1,18 @@
 """Greedy and beam search: the rules of docs/decoding.md on trees drawn by hand, and brute force."""
 
+import collections
 import itertools
 import math
+import re
 
 import pytest
 import torch
 from helpers import BOS, EOS, PAD, assert_close, random_rows, right_padded, tiny_model
+from torch.overrides import TorchFunctionMode
 
-from transformer.decoding.search import Hypotheses, beam_search, generate, greedy_search, length_penalty
+from transformer.decoding.beam import Closed, beam_search, search_n_best
+from transformer.decoding.sampling import Sampler
+from transformer.decoding.search import Hypotheses, generate, greedy_search, length_penalty
 
 A, B, C = 3, 4, 5
 LIMITS = [1, 2, 3]
@@ -143,15 +148,22 @@ def test_an_end_counts_only_among_the_best_candidates():
     assert only(beam_search(tree, ONE, beam_size=3, alpha=0, max_length=4)) == ((EOS,), 0.2)
 
 
-def test_a_sentence_closes_when_as_many_as_the_beam_have_ended():
-    """The longest would win under so strong a penalty, but two have ended before it."""
-    tree = Tree({(): {A: 0.5, EOS: 0.3, B: 0.2}, (A,): {EOS: 0.6, A: 0.4}, (B,): {A: 0.5, B: 0.5}})
-    found = beam_search(tree, ONE, beam_size=2, alpha=3, max_length=4)
-    assert outputs(found)[0][0][0] == (A, EOS)
-    assert tree.rows_per_step == [2]
-    found = beam_search(tree, ONE, beam_size=3, alpha=3, max_length=4)
-    assert outputs(found)[0][0][0] == (A, A, EOS)
-    assert math.log(0.2) / length_penalty(3, 3) > math.log(0.3) / length_penalty(2, 3)
+def test_a_sentence_stays_open_while_a_live_hypothesis_can_still_win():
+    """Two poor hypotheses have ended and fill a beam of two; the one that is ahead needs only its end."""
+    tree = Tree({(): {A: 0.98, EOS: 0.02}, (A,): {B: 0.98, EOS: 0.02}, (A, B): {C: 1.0}})
+    assert only(beam_search(tree, ONE, beam_size=2, alpha=0, max_length=6)) == ((A, B, C, EOS), 0.98**2)
+
+
+def test_a_sentence_closes_when_no_live_hypothesis_can_win():
+    """After one step 0.6 has ended, and without a penalty 0.4 can only fall: the search makes no second step.
+
+    With a penalty that grows with the length it goes to the end, since a longer one may win.
+    """
+    tree = Tree({(): {EOS: 0.6, A: 0.4}, (A,): {A: 1.0}, (A, A): {A: 1.0}})
+    assert only(beam_search(tree, ONE, beam_size=2, alpha=0, max_length=9)) == ((EOS,), 0.6)
+    assert tree.rows_per_step == []
+    [[(tokens, _)]] = outputs(beam_search(tree, ONE, beam_size=2, alpha=3, max_length=9))
+    assert tokens == (A, A, A, EOS)
 
 
 def test_the_length_penalty_favours_longer_outputs():
@@ -185,17 +197,18 @@ def test_length_penalty_is_the_papers():
     assert length_penalty(100, 0) == 1
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.5])
-@pytest.mark.parametrize("n_best", [1, 2])
+@pytest.mark.parametrize("alpha", [-0.5, 0.0, 0.6, 2.5])
+@pytest.mark.parametrize("n_best", [1, 2, 4])
 def test_closing_early_changes_no_output(alpha, n_best):
-    """With as many outputs as the beam is wide, no sentence closes before as many have ended."""
+    """A list that no search can fill keeps sentences open to their limits, and has the same outputs first."""
     early, late = HistoryModel(), HistoryModel()
     sources = torch.tensor(random_rows(*[3] * 40, vocab_size=9))
     options = {"beam_size": 4, "alpha": alpha, "max_length": 9}
     found = beam_search(early, sources, n_best=n_best, **options)
-    whole = beam_search(late, sources, n_best=4, **options)
+    whole = search_n_best(late, sources, n_best=100, **options)
     assert outputs(found) == [row[:n_best] for row in outputs(whole)]
-    if alpha < 1:  # a strong penalty lets nearly everything get ahead still
+    assert min(len(row) for row in outputs(whole)) > 4  # more have ended than a beam holds
+    if alpha < 1:  # with a strong penalty nearly everything can still win
         assert sum(early.rows_per_step) < sum(late.rows_per_step)
 
 
@@ -385,6 +398,172 @@ def test_a_models_own_special_tokens_are_used():
     for tokens, length in zip(found.tokens[:, 0].tolist(), found.lengths[:, 0].tolist(), strict=True):
         assert set(tokens[length:]) <= {7}
     assert 5 in found.tokens[1, 0].tolist()
+
+
+# What an observer sees
+
+
+def observed(model, sources, **options):
+    steps = []
+    found = beam_search(model, sources, observe=steps.append, **options)
+    return steps, outputs(found)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.5])
+@pytest.mark.parametrize("n_best", [1, 3])
+def test_an_observer_sees_the_whole_search(alpha, n_best):
+    """Each step begins with what the step before has kept, and what is finished at the end is the result."""
+    sources, limits = torch.tensor(random_rows(*[3] * 30, vocab_size=9)), torch.arange(30) % 8 + 1
+    options = {"beam_size": 3, "alpha": alpha, "max_length": limits, "n_best": n_best}
+    steps, found = observed(HistoryModel(), sources, **options)
+    assert found == outputs(beam_search(HistoryModel(), sources, **options))
+    assert [step.length for step in steps] == list(range(1, len(steps) + 1))
+    still_open = list(range(30))
+    for step, following in itertools.zip_longest(steps, steps[1:]):
+        assert step.before.rows.tolist() == step.after.rows.tolist() == still_open
+        assert step.log_probs.shape == (step.before.scores.numel(), HistoryModel.vocab_size)
+        assert (step.candidates.scores.diff(dim=1) <= 0).all()
+        finished = dict(zip(still_open, outputs(step.finished), strict=True))
+        for row, why in step.closed.items():
+            assert finished[row][:n_best] == found[row]
+            assert (why is Closed.LIMIT) == (limits[row] == step.length)
+        still_open = [row for row in still_open if row not in step.closed]
+        if following is not None:
+            kept = [place for place, row in enumerate(step.after.rows.tolist()) if row in still_open]
+            for part in ("tokens", "scores"):
+                assert torch.equal(getattr(step.after, part)[kept], getattr(following.before, part))
+    assert still_open == []
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.5])
+def test_closing_never_drops_a_live_hypothesis_that_is_ahead_at_its_own_length(alpha):
+    sources = torch.tensor(random_rows(*[3] * 60, vocab_size=9))
+    steps, found = observed(HistoryModel(), sources, beam_size=4, alpha=alpha, max_length=9)
+    closed_before_limit = 0
+    for step in steps:
+        for row, scores in zip(step.after.rows.tolist(), step.after.scores.tolist(), strict=True):
+            if row in step.closed:
+                [(_, best)] = found[row]
+                assert max(scores) / length_penalty(step.length, alpha) <= best + 1e-5
+                closed_before_limit += step.length < 9
+    assert closed_before_limit or alpha > 1
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.5])
+@pytest.mark.parametrize("beam_size", [2, 4])
+def test_no_output_scores_below_a_greedy_path_that_stayed_in_the_beam(alpha, beam_size):
+    model = HistoryModel()
+    model.vocab_size = 12
+    sources = torch.tensor(random_rows(*[3] * 100, vocab_size=9))
+    greedy = outputs(greedy_search(model, sources, max_length=9))
+    steps, found = observed(model, sources, beam_size=beam_size, alpha=alpha, max_length=9)
+    stayed = set(range(100))
+    for step in steps:
+        rows = step.after.rows.tolist()
+        alive, ending = step.after.tokens.tolist(), step.candidates.tokens[:, :beam_size].tolist()
+        for row, *kept in zip(rows, alive, ending, strict=True):
+            [(path, _)] = greedy[row]
+            has_left = len(path) >= step.length and list(path[: step.length]) not in kept[0] + kept[1]
+            stayed -= {row} if has_left else set()
+    assert 20 < len(stayed) < 100  # both kinds are there
+    for row in stayed:
+        [(path, score)], [(_, best)] = greedy[row], found[row]
+        assert best >= score / length_penalty(len(path), alpha) - 1e-5
+
+
+class Reads(TorchFunctionMode):
+    """Counts the calls that make the CPU wait for a GPU: those that need to know a value."""
+
+    NAMES = frozenset(
+        (
+            *("tolist", "item", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__"),
+            *("nonzero", "equal", "allclose", "unique", "unique_consecutive", "masked_select"),
+        )
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.counts = collections.Counter()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = getattr(func, "__name__", "")
+        has_mask = name in ("__getitem__", "__setitem__") and any(
+            isinstance(index, torch.Tensor) and index.dtype == torch.bool
+            for index in (args[1] if isinstance(args[1], tuple) else (args[1],))
+        )
+        self.counts[name] += name in self.NAMES or has_mask
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["encoder_decoder", "decoder_only"])
+def test_a_step_of_a_beam_reads_from_the_device_once(kind):
+    """Reads at the start and at the end are a constant; each step adds one, also where sentences close."""
+    model, sources = sentence_model(kind=kind), right_padded(SOURCES)
+    counts = {}
+    for limits in ([2] * 5, [12] * 5, [12, 3, 4, 5, 6]):
+        steps = []
+        beam_search(
+            model, sources, beam_size=4, alpha=2.5, max_length=torch.tensor(limits), observe=steps.append
+        )
+        with Reads() as reads:
+            beam_search(model, sources, beam_size=4, alpha=2.5, max_length=torch.tensor(limits))
+        counts[len(steps)] = sum(reads.counts.values()) - len(steps)
+    assert len(counts) > 1
+    assert len(set(counts.values())) == 1, counts
+
+
+# What comes in
+
+
+SEARCHES = {
+    "greedy": lambda model, sources: greedy_search(model, sources, max_length=7),
+    "beam": lambda model, sources: beam_search(model, sources, beam_size=3, alpha=0.6, max_length=7),
+    "sampling": lambda model, sources: generate(
+        model, sources, choose=Sampler(generator=torch.Generator().manual_seed(1)), max_length=7
+    ),
+}
+searches = pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
+
+
+@kinds
+@searches
+def test_a_model_left_in_training_mode_is_searched_in_evaluation_mode(kind, search):
+    model, sources = sentence_model(kind=kind, dropout=0.5), right_padded(SOURCES)
+    expected = search(model, sources)
+    model.train()
+    block = model.blocks[0].eval()  # a part that is frozen stays so
+    for _ in range(2):
+        for found, right in zip(search(model, sources), expected, strict=True):
+            assert torch.equal(found, right)
+    assert model.training
+    assert not block.training
+    with pytest.raises(ValueError, match="max_length is 0"):
+        greedy_search(model, sources, max_length=0)
+    assert model.training
+
+
+@kinds
+@searches
+def test_tokens_of_any_integer_type_are_searched(kind, search):
+    model, sources = sentence_model(kind=kind), right_padded(SOURCES)
+    for found, expected in zip(search(model, sources.int()), search(model, sources), strict=True):
+        assert torch.equal(found, expected)
+        assert found.dtype == expected.dtype
+
+
+@kinds
+@searches
+def test_rows_that_are_not_right_padded_are_refused(kind, search):
+    model = sentence_model(kind=kind)
+    for row, message in [
+        ([PAD, 5, 7], "row 1 of the batch begins with a pad (0); pads belong after all tokens of a row"),
+        ([PAD, PAD, PAD], "row 1 of the batch holds no token, only pads (0); leave such rows out"),
+        ([5, PAD, 7], "row 1 of the batch has a pad (0) between tokens; leave it out"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            search(model, torch.tensor([[3, 4, 5], row]))
+    with pytest.raises(ValueError, match="row 0 of the batch holds no token"):
+        search(model, torch.zeros(2, 0, dtype=torch.int64))
 
 
 # Cost

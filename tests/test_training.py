@@ -24,7 +24,8 @@ from transformer.checkpoint import (
 )
 from transformer.config import TrainingConfig
 from transformer.data.batches import TokenBatches
-from transformer.decoding.search import beam_search, greedy_search
+from transformer.decoding.beam import beam_search
+from transformer.decoding.search import greedy_search
 from transformer.model.build import build_model
 from transformer.recipe import train
 from transformer.training.log import Log, Meter

@@ -1,6 +1,7 @@
 """Text in, text out: a line for a line, whatever it holds and whoever stands beside it."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from torch import nn
 from transformer.checkpoint import CheckpointError, Run
 from transformer.config import DecodingConfig
 from transformer.decoding.alignment import alignment_error_rate
-from transformer.decoding.translator import Translation, Translator
+from transformer.decoding.translation import Translation
+from transformer.decoding.translator import Translator
 from transformer.model.build import build_model
 from transformer.settings.files import load_settings, save_settings
 
@@ -125,6 +127,44 @@ def test_n_best_are_different_and_best_first_and_the_first_is_the_translation(tr
             assert all(score < 0 for score in scores)
         else:
             assert outputs == [Translation("", 0.0, [])] * 3
+
+
+@pytest.mark.parametrize("n_best", [2, 4])
+def test_no_text_comes_twice_in_a_list(n_best, translator, monkeypatch):
+    """With few texts to choose from, many outputs are the same one: the best of each stays, in order."""
+    lines = ["the clock strikes seven .", "Is the house old?", "the dog sleeps", "x"]
+    decode, prefixes = translator.tokenizer.decode, ["", "Der", "", "Das"]
+    whole = [
+        translator.translate_n_best([line], n_best=4, beam_size=4, prefixes=[prefix])[0]
+        for line, prefix in zip(lines, prefixes, strict=True)
+    ]
+
+    def text_of(text):
+        return f"text {len(text) % 6}"
+
+    monkeypatch.setattr(translator.tokenizer, "decode", lambda rows: list(map(text_of, decode(rows))))
+    found = translator.translate_n_best(lines, n_best=n_best, beam_size=4, prefixes=prefixes)
+    repeated = 0
+    for outputs, first in zip(found, whole, strict=True):
+        assert len(outputs) == n_best
+        assert len({output.text for output in outputs}) == n_best
+        assert all(math.isfinite(output.score) for output in outputs)
+        assert [output.score for output in outputs] == sorted((o.score for o in outputs), reverse=True)
+        by_text: dict[str, float] = {}
+        for output in first:
+            by_text.setdefault(text_of(output.text), output.score)
+        repeated += len(by_text) < len(first)
+        kept = {output.text: output.score for output in outputs}
+        for text, score in list(by_text.items())[:n_best]:
+            assert kept[text] == pytest.approx(score, abs=1e-4)
+    assert repeated
+
+
+def test_a_list_that_cannot_be_filled_ends_in_missing_outputs(translator, monkeypatch):
+    monkeypatch.setattr(translator.tokenizer, "decode", lambda rows: ["same" for _ in rows])
+    [outputs] = translator.translate_n_best(["the dog sleeps"], n_best=3, beam_size=3)
+    assert [output.text for output in outputs] == ["same", "", ""]
+    assert [output.score for output in outputs[1:]] == [-math.inf] * 2
 
 
 def test_no_lines_give_no_lines(translator):

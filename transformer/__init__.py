@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from transformer.config import ModelConfig as ModelConfig
     from transformer.config import Settings as Settings
     from transformer.config import TrainingConfig as TrainingConfig
+    from transformer.decoding.beam import beam_search as beam_search
     from transformer.decoding.sampling import Sampler as Sampler
     from transformer.decoding.search import Hypotheses as Hypotheses
-    from transformer.decoding.search import beam_search as beam_search
     from transformer.decoding.search import generate as generate
     from transformer.decoding.search import greedy as greedy
     from transformer.decoding.search import greedy_search as greedy_search
     from transformer.decoding.search import length_penalty as length_penalty
-    from transformer.decoding.translator import Translation as Translation
+    from transformer.decoding.translation import Translation as Translation
     from transformer.decoding.translator import Translator as Translator
     from transformer.model.attention import KeyValue as KeyValue
     from transformer.model.attention import MultiHeadAttention as MultiHeadAttention
@@ -51,11 +51,11 @@ if TYPE_CHECKING:
 
 PUBLIC_NAMES = {
     "config": ("DataConfig", "DecodingConfig", "ModelConfig", "Settings", "TrainingConfig"),
+    "decoding.beam": ("beam_search",),
     "decoding.sampling": ("Sampler",),
-    "decoding.search": (
-        *("Hypotheses", "beam_search", "generate", "greedy", "greedy_search", "length_penalty"),
-    ),
-    "decoding.translator": ("Translation", "Translator"),
+    "decoding.search": ("Hypotheses", "generate", "greedy", "greedy_search", "length_penalty"),
+    "decoding.translation": ("Translation",),
+    "decoding.translator": ("Translator",),
     "model.attention": (
         *("KeyValue", "MultiHeadAttention", "attention", "attention_weights", "record_attention"),
     ),

@@ -15,7 +15,8 @@ from transformer.settings.parser import CommandParser, command_parser
 if TYPE_CHECKING:
     from transformer.convert.engine import CTranslate2Translator
     from transformer.decoding.search import Processor
-    from transformer.decoding.translator import Translation, Translator
+    from transformer.decoding.translation import Translation
+    from transformer.decoding.translator import Translator
 
 DESCRIPTION = """Translate standard input to standard output: exactly one line for each line, in order. On a
 terminal, type a sentence and read its translation; Ctrl-D ends. With --input and --output under torchrun,

@@ -14,7 +14,8 @@ from transformer.convert.ctranslate2_spec import write_model
 from transformer.data.tokenizer import Tokenizer
 from transformer.decoding.pretrained import OpenedRun, open_run, require_plausible
 from transformer.decoding.search import Hypotheses, length_penalty
-from transformer.decoding.translator import Translation, Translator
+from transformer.decoding.translation import Translation, distinct_texts
+from transformer.decoding.translator import Translator
 from transformer.hardware import choose_device
 from transformer.model.build import build_model
 
@@ -93,13 +94,13 @@ class CTranslate2Translator:
         sources = self.ours.encode(lines, first_line)
         results: list[list[Translation]] = [[Translation("", 0.0, [])] * n_best for _ in lines]
         for rows in self.ours.batches(sources, beam_size):
-            found = self.search([sources[row] for row in rows], beam_size, alpha, n_best)
+            found = self.search([sources[row] for row in rows], beam_size, alpha)
             for row, outputs in zip(rows, self.ours.read_out(found), strict=True):
-                results[row] = outputs
+                results[row] = distinct_texts(outputs, n_best)
         return results
 
-    def search(self, sources: list[list[int]], beam_size: int, alpha: float, n_best: int) -> Hypotheses:
-        """What `beam_search` returns for these sources, each with the limit of its own length (§6.1)."""
+    def search(self, sources: list[list[int]], beam_size: int, alpha: float) -> Hypotheses:
+        """Up to `beam_size` hypotheses of each source, with the limit of its own length (§6.1)."""
         config, max_extra = self.ours.config, self.ours.decoding.max_extra
         limits = [min(len(ids) + max_extra, config.max_positions) for ids in sources]
         found = self.translate_ids(sources, max(limits), beam_size, alpha)
@@ -108,7 +109,7 @@ class CTranslate2Translator:
             # that goes on beyond it, which takes a hypothesis that does, is done again with that limit.
             if any(len(output.ids) > limit for output in found[row]):
                 (found[row],) = self.translate_ids([sources[row]], limit, beam_size, alpha)
-        return as_hypotheses([outputs[:n_best] for outputs in found], n_best, config.pad_id)
+        return as_hypotheses(found, beam_size, config.pad_id)
 
     def translate_ids(
         self, sources: list[list[int]], limit: int, beam_size: int, alpha: float

@@ -7,12 +7,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from transformer.decoding.search import select_beams
+
 
 class EnsembleState(list[object]):
     """The states of the members."""
 
     def select(self, rows: Int[Tensor, " chosen"]) -> "EnsembleState":
         return EnsembleState(state.select(rows) for state in self)  # type: ignore[attr-defined]
+
+    def select_beams(
+        self, rows: Int[Tensor, "sentences beam"], sentences: Int[Tensor, " sentences"] | None
+    ) -> "EnsembleState":
+        return EnsembleState(select_beams(state, rows, sentences) for state in self)
 
 
 class Ensemble(nn.Module):

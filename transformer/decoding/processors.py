@@ -75,3 +75,14 @@ class ForcedPrefix:
         token = forced.clamp(min=0)
         alone = torch.full_like(log_probs, -torch.inf).scatter(1, token, log_probs.gather(1, token))
         return torch.where(forced >= 0, alone, changed)
+
+
+@dataclass(frozen=True)
+class AtPlaces:
+    """A processor made for a batch, for a search of the rows at these `places` of it."""
+
+    places: Int[Tensor, " rows"]
+    processor: Processor
+
+    def __call__(self, log_probs: Tensor, tokens: Tensor, rows: Tensor) -> Tensor:
+        return self.processor(log_probs, tokens, self.places[rows])

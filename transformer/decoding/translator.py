@@ -2,9 +2,8 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +13,15 @@ from transformer.config import DecodingConfig, ModelConfig, Precision
 from transformer.data.text import one_line
 from transformer.data.tokenizer import Tokenizer
 from transformer.decoding.alignment import Alignment, align
+from transformer.decoding.beam import search_n_best
 from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.inference import freeze, without_gradients
 from transformer.decoding.pretrained import load_pretrained
-from transformer.decoding.processors import ForcedPrefix
+from transformer.decoding.processors import AtPlaces, ForcedPrefix
 from transformer.decoding.sampling import Sampler
 from transformer.decoding.scoring import Score, score_pairs
-from transformer.decoding.search import Hypotheses, Processor, beam_search, generate
+from transformer.decoding.search import Hypotheses, Processor, generate
+from transformer.decoding.translation import Translation, distinct_texts, is_missing
 from transformer.model.build import build_model
 
 MOST_CHARACTERS = 64
@@ -28,14 +29,6 @@ MOST_CHARACTERS = 64
 MOST_HYPOTHESES = 1 / 8
 """Per token of `decoding.batch_tokens`: short sentences share their batch with no more than that."""
 WIDEST_BEAM = 1000
-
-
-class Translation(NamedTuple):
-    """One output: its text, its log-probability / length penalty, and its token ids without EOS."""
-
-    text: str
-    score: float
-    tokens: list[int]
 
 
 class Translator:
@@ -119,10 +112,11 @@ class Translator:
         prefixes: Sequence[str] | None = None,
         sampler: Sampler | None = None,
     ) -> list[list[Translation]]:
-        """The `n_best` best translations of each line, best first; `first_line` numbers the first one.
+        """The `n_best` best translations of each line, best first; `first_line` numbers the first line.
 
-        Each begins with the line's text of `prefixes`, tokens that `processors` leave, and, with a `sampler`,
-        is drawn instead of searched for: scores are log-probabilities then.
+        No text comes twice; where a search finds fewer, outputs with score -inf follow. Each translation
+        begins with the line's text of `prefixes` and has only tokens that `processors` leave. With a
+        `sampler` they are drawn instead, so that a text may come again, and scores are log-probabilities.
         """
         lines = list(lines)
         beam_size, alpha = self.search_settings(beam_size, alpha)
@@ -134,27 +128,51 @@ class Translator:
         starts = self.encode_prefixes(prefixes, len(lines), first_line)
         results: list[list[Translation]] = [[Translation("", 0.0, [])] * n_best for _ in lines]
         for rows in self.batches(sources, n_best if sampler else beam_size):
-            src_tokens, forced = (
-                self.right_padded([sources[row] for row in rows]),
-                [starts[row] for row in rows],
-            )
+            src_tokens = self.right_padded([sources[row] for row in rows])
+            forced = [starts[row] for row in rows]
             limits = self.limits(src_tokens, forced)
             chosen = [ForcedPrefix(forced, processors)] if any(forced) else processors
             with without_gradients(self.model):
                 if sampler is None:
-                    found = beam_search(
-                        self.model,  # type: ignore[arg-type]  # an nn.Module with prefill and step
-                        src_tokens,
-                        beam_size=beam_size,
-                        alpha=alpha,
-                        max_length=limits,
-                        n_best=n_best,
-                        processors=chosen,
-                    )
+                    found = self.search(src_tokens, limits, n_best, chosen, beam_size, alpha)
                 else:
-                    found = self.sample(src_tokens, limits, n_best, chosen, sampler)
-            for row, outputs in zip(rows, self.read_out(found), strict=True):
+                    found = self.read_out(self.sample(src_tokens, limits, n_best, chosen, sampler))
+            for row, outputs in zip(rows, found, strict=True):
                 results[row] = outputs
+        return results
+
+    def search(
+        self,
+        src_tokens: Tensor,
+        limits: Tensor,
+        n_best: int,
+        processors: Sequence[Processor],
+        beam_size: int,
+        alpha: float,
+    ) -> list[list[Translation]]:
+        """The `n_best` best texts of each row.
+
+        Several token sequences may be the same text. Where that leaves a list short, its row is searched
+        again for a longer one, until there are enough texts or the search has no more.
+        """
+        results: list[list[Translation]] = [[] for _ in src_tokens]
+        places, wanted = torch.arange(src_tokens.shape[0], device=src_tokens.device), n_best
+        while len(places):
+            found = search_n_best(
+                self.model,  # type: ignore[arg-type]  # an nn.Module with prefill and step
+                src_tokens[places],
+                beam_size=beam_size,
+                alpha=alpha,
+                max_length=limits[places],
+                n_best=wanted,
+                processors=[AtPlaces(places, processor) for processor in processors],
+            )
+            short = []
+            for place, outputs in zip(places.tolist(), self.read_out(found), strict=True):
+                results[place] = distinct_texts(outputs, n_best)
+                if is_missing(results[place][-1]) and not is_missing(outputs[-1]):
+                    short.append(place)
+            places, wanted = torch.tensor(short, dtype=torch.int64, device=places.device), 2 * wanted
         return results
 
     def sample(
@@ -166,12 +184,13 @@ class Translator:
         sampler: Sampler,
     ) -> Hypotheses:
         """`count` outputs of each row, the most probable first."""
+        places = torch.arange(src_tokens.shape[0], device=src_tokens.device).repeat_interleave(count)
         found = generate(
             self.model,  # type: ignore[arg-type]
-            src_tokens.repeat_interleave(count, dim=0),
+            src_tokens[places],
             choose=sampler,
-            max_length=limits.repeat_interleave(count),
-            processors=[EachTimes(count, processor) for processor in processors],
+            max_length=limits[places],
+            processors=[AtPlaces(places, processor) for processor in processors],
         )
         tokens, scores, lengths = (part.view(len(src_tokens), count, *part.shape[2:]) for part in found)
         scores, order = scores.sort(dim=1, descending=True, stable=True)
@@ -268,14 +287,3 @@ class Translator:
             texts = map(one_line, self.tokenizer.decode(ids))
             outputs.append([Translation(*parts) for parts in zip(texts, scores[row], ids, strict=True)])
         return outputs
-
-
-@dataclass(frozen=True)
-class EachTimes:
-    """A processor for a batch in which each row stands so many `times`."""
-
-    times: int
-    processor: Processor
-
-    def __call__(self, log_probs: Tensor, tokens: Tensor, rows: Tensor) -> Tensor:
-        return self.processor(log_probs, tokens, rows // self.times)

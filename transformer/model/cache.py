@@ -133,28 +133,50 @@ class DecodeState:
         self.is_ragged |= isinstance(counts, Tensor)
 
     def select(self, rows: Int[Tensor, " chosen"]) -> "DecodeState":
-        """The state of these rows, in this order; a row may be chosen more than once."""
-        caches = [cache.select(rows) for cache in self.caches]
-        positions = self.positions.index_select(0, rows)
-        memory, memory_mask = self.select_memory(rows)
-        return DecodeState(caches, positions, self.length, memory, memory_mask, self.is_ragged)
+        """The state of these rows, in this order; a row may be chosen more than once.
 
-    def select_memory(
-        self, rows: Int[Tensor, " chosen"]
-    ) -> tuple[Sequence[KeyValue], Bool[Tensor, "sentences 1 1 source"] | None]:
-        """What these rows attend to: one memory for neighbours that share it, if all groups are as large."""
-        memory, memory_mask = self.memory, self.memory_mask
-        if not memory:
-            return memory, memory_mask
-        count = len(memory[0].keys)
+        To find out which memories they share it looks at `rows`, so that a GPU is waited for.
+        """
+        if not self.memory:
+            return self.with_rows(rows, self.memory, self.memory_mask)
+        count = len(self.memory[0].keys)
         sentences = rows // (len(self.positions) // count)
         groups, sizes = sentences.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
-        if (sizes == sizes[0]).all():
+        if (sizes == sizes[0]).all():  # neighbours share a memory if all groups are equally large
             sentences = groups
-        if torch.equal(sentences, torch.arange(count, device=rows.device)):
-            return memory, memory_mask
+        is_unchanged = torch.equal(sentences, torch.arange(count, device=rows.device))
+        return self.with_rows(rows, *self.select_memory(None if is_unchanged else sentences))
+
+    def select_beams(
+        self, rows: Int[Tensor, "sentences beam"], sentences: Int[Tensor, " sentences"] | None
+    ) -> "DecodeState":
+        """`select` where it is known which rows share a memory: each line of `rows` is one sentence.
+
+        `sentences` are the memories that are kept, in this order; None: all of them, as they are.
+        """
+        if type(self).select is not DecodeState.select:  # a subclass that overrides it wants to be asked
+            return self.select(rows.flatten())
+        return self.with_rows(rows.flatten(), *self.select_memory(sentences))
+
+    def select_memory(
+        self, sentences: Int[Tensor, " chosen"] | None
+    ) -> tuple[Sequence[KeyValue], Bool[Tensor, "sentences 1 1 source"] | None]:
+        memory, mask = self.memory, self.memory_mask
+        if sentences is None or not memory:
+            return memory, mask
         chosen = [KeyValue(*(part.index_select(0, sentences) for part in kv)) for kv in memory]
-        return chosen, None if memory_mask is None else memory_mask.index_select(0, sentences)
+        return chosen, None if mask is None else mask.index_select(0, sentences)
+
+    def with_rows(
+        self,
+        rows: Int[Tensor, " chosen"],
+        memory: Sequence[KeyValue],
+        memory_mask: Bool[Tensor, "sentences 1 1 source"] | None,
+    ) -> "DecodeState":
+        """Copies of these rows of the caches, with what they attend to."""
+        caches = [cache.select(rows) for cache in self.caches]
+        positions = self.positions.index_select(0, rows)
+        return DecodeState(caches, positions, self.length, memory, memory_mask, self.is_ragged)
 
 
 def empty_cache(attention: MultiHeadAttention, batch: int, room: int) -> KeyValueCache:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformer.model.blocks import TransformerBlock
 from transformer.model.cache import DecodeState, causal_past
 from transformer.model.layers import TokenEmbedding
+from transformer.model.masks import check_first_tokens
 from transformer.model.positions import require_positions
 
 
@@ -42,6 +43,8 @@ class DecoderOnly(nn.Module):
         self, tokens: Int[Tensor, "batch length"], *, state: DecodeState | None = None
     ) -> Float[Tensor, "batch length vocabulary"]:
         """With a `state`, `tokens` go on where each row of the state stands."""
+        if state is None:
+            check_first_tokens(tokens, self.pad_id)
         logits = self.output(self.hidden(tokens, state))
         if state is not None:
             state.advance((tokens != self.pad_id).sum(dim=1))

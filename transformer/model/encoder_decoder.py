@@ -10,7 +10,7 @@ from transformer.model.blocks import DecoderBlock
 from transformer.model.cache import DecodeState, causal_past
 from transformer.model.encoder_only import EncoderOnly
 from transformer.model.layers import TokenEmbedding
-from transformer.model.masks import padding_mask
+from transformer.model.masks import check_first_tokens, padding_mask
 from transformer.model.positions import require_positions
 
 
@@ -69,6 +69,7 @@ class EncoderDecoder(nn.Module):
         The state holds the projected `memory` already; gradients do not flow through its caches.
         """
         if state is None:
+            check_first_tokens(tgt_tokens, self.pad_id)
             return self.output(self.hidden(tgt_tokens, self.project(memory), memory_mask, None))
         logits = self.output(self.hidden(tgt_tokens, state.memory, memory_mask, state))
         state.advance((tgt_tokens != self.pad_id).sum(dim=1))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from transformer.model.blocks import TransformerBlock
 from transformer.model.layers import TokenEmbedding
-from transformer.model.masks import padding_mask
+from transformer.model.masks import check_first_tokens, padding_mask
 
 
 class EncoderOnly(nn.Module):
@@ -31,6 +31,7 @@ class EncoderOnly(nn.Module):
         self.pad_id = pad_id
 
     def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length d_model"]:
+        check_first_tokens(tokens, self.pad_id)
         positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
         mask = padding_mask(tokens, self.pad_id)
         x = self.embedding(tokens, positions)

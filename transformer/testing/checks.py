@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from transformer.decoding.search import beam_search, greedy_search
+from transformer.decoding.beam import beam_search
+from transformer.decoding.search import greedy_search
 from transformer.testing.comparison import Comparison
 from transformer.testing.subject import Batch, Embeddings, Subject, offers
 

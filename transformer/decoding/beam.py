@@ -1,0 +1,269 @@
+"""Beam search (§6.1): the same step protocol as `search.py`, several hypotheses for each sentence.
+
+Shapes: B batch, S sentences whose search is still open, W live hypotheses of each, V vocabulary. Hypotheses
+of different sentences never meet, and a sentence whose search has closed leaves the batch. A step reads
+values back from the device once: which sentences close, and whether any hypothesis is complete.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from transformer.decoding.finished import Complete, Finished, take
+from transformer.decoding.search import (
+    Hypotheses,
+    Processor,
+    StepModel,
+    greedy,
+    length_penalty,
+    next_log_probs,
+    ready_to_search,
+    row_limits,
+    select_beams,
+    special_ids,
+)
+
+
+class Closed(StrEnum):
+    """Why the search of a sentence has ended."""
+
+    LIMIT = "its limit is reached"
+    BEATEN = "no live hypothesis can still win"
+    NOTHING_LEFT = "no live hypothesis is left"
+
+
+OPEN, AT_LIMIT, BEATEN, NOTHING_LEFT = range(4)
+VERDICTS = (None, *Closed)
+"""By the number that each has on the device; None: the sentence stays open."""
+
+
+class Candidates(NamedTuple):
+    """Continuations of the live hypotheses of S sentences, best first; scores are log-probabilities."""
+
+    tokens: Int[Tensor, "sentences n length"]
+    scores: Float[Tensor, "sentences n"]
+    parents: Int[Tensor, "sentences n"]
+    """Which live hypothesis of its sentence each one continues."""
+
+
+class Beam(NamedTuple):
+    """The live hypotheses of the open sentences: an empty one for each at first, then up to `beam_size`.
+
+    `scores` are log-probabilities, best first; -inf where a sentence has fewer hypotheses than others.
+    """
+
+    rows: Int[Tensor, " sentences"]
+    """The place of each sentence in the batch."""
+    tokens: Int[Tensor, "sentences live length"]
+    scores: Float[Tensor, "sentences live"]
+    parents: Int[Tensor, "sentences live"]
+    """Which hypothesis of its sentence, before the step, each one continues."""
+
+    def flat(self) -> tuple[Int[Tensor, "hypotheses length"], Int[Tensor, " hypotheses"]]:
+        """The tokens of every hypothesis and the row of the batch that it belongs to."""
+        return self.tokens.flatten(0, 1), self.rows[:, None].expand(self.scores.shape).flatten()
+
+
+class BeamStep(NamedTuple):
+    """One step of a beam search, for an observer to read; it must not change any of it.
+
+    Everything is about the S sentences that were open when the step began.
+    """
+
+    length: int
+    """Tokens of a hypothesis after this step."""
+    before: Beam
+    log_probs: Float[Tensor, "hypotheses vocabulary"]
+    """Of the next token of each hypothesis of `before`, sentence by sentence, after the processors."""
+    candidates: Candidates
+    after: Beam
+    """The hypotheses that stay alive unless their sentence closes."""
+    finished: Hypotheses
+    """What each sentence has found so far, with normalised scores, best first: (S, n, T)."""
+    closed: Mapping[int, Closed]
+    """The sentences that close in this step, by their place in the batch, and why."""
+
+
+@torch.no_grad()
+def beam_search(
+    model: StepModel,
+    src_tokens: Int[Tensor, "batch source"],
+    *,
+    beam_size: int,
+    alpha: float,
+    max_length: int | Tensor,
+    n_best: int = 1,
+    processors: Sequence[Processor] = (),
+    observe: Callable[[BeamStep], None] | None = None,
+) -> Hypotheses:
+    """The `n_best` hypotheses of each row by log-probability / length penalty (§6.1).
+
+    EOS ends a hypothesis only if it is among the best `beam_size` candidates of a step. A sentence closes
+    when no live hypothesis can still be one of its `n_best`, or at its limit, where the live hypotheses
+    compete under the same penalty. `beam_size` 1 is exactly greedy search. `max_length` counts new tokens,
+    EOS included: a number, or one for each row. `observe` is called after each step. `ValueError` unless
+    `n_best` is between 1 and `beam_size`.
+    """
+    if not 1 <= n_best <= beam_size:
+        raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
+    return search_n_best(
+        model,
+        src_tokens,
+        beam_size=beam_size,
+        alpha=alpha,
+        max_length=max_length,
+        n_best=n_best,
+        processors=processors,
+        observe=observe,
+    )
+
+
+@torch.no_grad()
+def search_n_best(
+    model: StepModel,
+    src_tokens: Int[Tensor, "batch source"],
+    *,
+    beam_size: int,
+    alpha: float,
+    max_length: int | Tensor,
+    n_best: int,
+    processors: Sequence[Processor] = (),
+    observe: Callable[[BeamStep], None] | None = None,
+) -> Hypotheses:
+    """`beam_search` for any `n_best`: more hypotheses than a beam holds may end, in different steps.
+
+    A longer list begins with the shorter one.
+    """
+    pad_id, eos_id = special_ids(model)
+    with ready_to_search(model, src_tokens) as src_tokens:
+        limits = row_limits(max_length, src_tokens)
+        longest = int(limits.max())
+        finished = Finished(src_tokens, max(n_best, beam_size), longest, pad_id, alpha)
+        live = first_beam(src_tokens)
+
+        logits, state = model.prefill(src_tokens, max_length=longest)
+        for length in range(1, longest + 1):
+            log_probs = next_log_probs(logits, *live.flat(), processors)
+            before, candidates = live, expand(live, log_probs, beam_size)
+            live = keep_live(before, candidates, beam_size, eos_id)
+            row_limit = limits[live.rows]
+            complete = keep_complete(candidates, live, row_limit == length, beam_size, eos_id)
+            ranking = finished.rank(live.rows, complete)
+            to_beat = ranking.scores[:, n_best - 1]
+            closing = why_closed(live, length, row_limit, alpha, to_beat)
+            verdicts, has_complete = read_back(closing, complete)
+            if has_complete:  # rare in the first steps
+                finished.keep(live.rows, complete, ranking)
+            if observe is not None:
+                rows = live.rows.tolist()
+                closed = {row: why for row, why in zip(rows, verdicts, strict=True) if why is not None}
+                found = finished.hypotheses(live.rows)
+                observe(BeamStep(length, before, log_probs, candidates, live, found, closed))
+            live, sentences = keep_open(live, verdicts)
+            if live.rows.shape[0] == 0:
+                break
+            parents = state_rows(live, sentences, before.scores.shape[1])
+            state = select_beams(state, parents, sentences)
+            logits = model.step(live.tokens[:, :, -1].flatten(), state)
+        return finished.best(n_best)
+
+
+def first_beam(src_tokens: Int[Tensor, "batch source"]) -> Beam:
+    """One empty hypothesis for each sentence."""
+    rows = torch.arange(src_tokens.shape[0], device=src_tokens.device)
+    scores = torch.zeros(len(rows), 1, device=rows.device)
+    return Beam(rows, src_tokens.new_empty(len(rows), 1, 0), scores, torch.zeros_like(rows)[:, None])
+
+
+def expand(live: Beam, log_probs: Float[Tensor, "hypotheses vocabulary"], beam_size: int) -> Candidates:
+    """The best 2 × `beam_size` continuations: even if half of them end, `beam_size` are left."""
+    count = min(2 * beam_size, log_probs.shape[1])
+    best, tokens = best_first(log_probs, count)
+    scores = (live.scores[:, :, None] + best.view(*live.scores.shape, count)).flatten(1)
+    ordered = scores.sort(dim=1, descending=True, stable=True)  # (S, W × count)
+    scores, order = (part[:, : 2 * beam_size] for part in ordered)
+    parents = order // count
+    tokens = tokens.view(len(order), -1).gather(1, order)
+    return Candidates(torch.cat((take(live.tokens, parents), tokens[:, :, None]), dim=2), scores, parents)
+
+
+def best_first(
+    log_probs: Float[Tensor, "rows vocabulary"], count: int
+) -> tuple[Float[Tensor, "rows {count}"], Int[Tensor, "rows {count}"]]:
+    """The `count` most probable tokens; of several that are the most probable, the first is `greedy`'s.
+
+    `topk` promises no order among equals, so that one changes places with the one that `topk` put first.
+    """
+    best, tokens = log_probs.topk(count, dim=1)
+    first = greedy(log_probs)[:, None]
+    tokens = torch.where(tokens == first, tokens[:, :1], tokens)
+    return best, torch.cat((first, tokens[:, 1:]), dim=1)
+
+
+def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -> Beam:
+    """The best `beam_size` candidates that have not ended."""
+    has_ended = candidates.tokens[:, :, -1] == eos_id
+    room = min(beam_size, has_ended.shape[1] - live.scores.shape[1])  # each live one can end in one way
+    order = has_ended.int().argsort(dim=1, stable=True)[:, :room]  # stable: the best stay first
+    return Beam(
+        live.rows,
+        take(candidates.tokens, order),
+        candidates.scores.gather(1, order),
+        candidates.parents.gather(1, order),
+    )
+
+
+def keep_complete(
+    candidates: Candidates, live: Beam, is_at_limit: Bool[Tensor, " sentences"], beam_size: int, eos_id: int
+) -> Complete:
+    """EOS among the best `beam_size` candidates and, where a sentence is at its limit, what is alive."""
+    tokens, scores = candidates.tokens[:, :beam_size], candidates.scores[:, :beam_size]
+    ended = scores.masked_fill(tokens[:, :, -1] != eos_id, -torch.inf)
+    cut_off = live.scores.masked_fill(~is_at_limit[:, None], -torch.inf)
+    return Complete(torch.cat((tokens, live.tokens), dim=1), torch.cat((ended, cut_off), dim=1))
+
+
+def why_closed(
+    live: Beam,
+    length: int,
+    limits: Int[Tensor, " sentences"],
+    alpha: float,
+    to_beat: Float[Tensor, " sentences"],
+) -> Int[Tensor, " sentences"]:
+    """The place in `VERDICTS` of each sentence's verdict after a step.
+
+    A log-probability only falls, and no later length has a greater penalty than the next one or the limit:
+    the best live hypothesis, divided by the greater of these, is an upper bound for all that can follow.
+    """
+    best = live.scores[:, 0]
+    penalty = length_penalty(limits, alpha).clamp(min=length_penalty(length + 1, alpha))
+    verdict = torch.where(best / penalty > to_beat, OPEN, BEATEN)
+    verdict = verdict.masked_fill(best == -torch.inf, NOTHING_LEFT)
+    return verdict.masked_fill(limits == length, AT_LIMIT)
+
+
+def read_back(closing: Int[Tensor, " sentences"], complete: Complete) -> tuple[list[Closed | None], bool]:
+    """Each sentence's verdict, and whether any hypothesis is complete: the step's one wait for the device."""
+    has_complete = (complete.scores > -torch.inf).any()
+    *numbers, found = torch.cat((closing, has_complete[None].long())).tolist()
+    return [VERDICTS[number] for number in numbers], bool(found)
+
+
+def keep_open(live: Beam, verdicts: Sequence[Closed | None]) -> tuple[Beam, Int[Tensor, " open"] | None]:
+    """The sentences that stay open, and their places among all that were; None if all do."""
+    still_open = [place for place, why in enumerate(verdicts) if why is None]
+    if len(still_open) == len(verdicts):
+        return live, None
+    sentences = torch.tensor(still_open, dtype=torch.int64, device=live.rows.device)
+    return Beam(*(part.index_select(0, sentences) for part in live)), sentences
+
+
+def state_rows(live: Beam, sentences: Int[Tensor, " open"] | None, width: int) -> Int[Tensor, "open live"]:
+    """The rows of the model's state that hypotheses continue: it has `width` for each sentence, in order."""
+    if sentences is None:
+        sentences = torch.arange(live.rows.shape[0], device=live.rows.device)
+    return sentences[:, None] * width + live.parents
