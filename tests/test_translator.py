@@ -129,7 +129,7 @@ def test_n_best_are_different_and_best_first_and_the_first_is_the_translation(tr
             assert outputs == [Translation("", 0.0, [])] * 3
 
 
-@pytest.mark.parametrize("n_best", [2, 4])
+@pytest.mark.parametrize("n_best", [2, 3])
 def test_no_text_comes_twice_in_a_list(n_best, translator, monkeypatch):
     """With few texts to choose from, many outputs are the same one: the best of each stays, in order."""
     lines = ["the clock strikes seven .", "Is the house old?", "the dog sleeps", "x"]
@@ -140,7 +140,7 @@ def test_no_text_comes_twice_in_a_list(n_best, translator, monkeypatch):
     ]
 
     def text_of(text):
-        return f"text {len(text) % 6}"
+        return f"text {sum(map(ord, text)) % 10}"
 
     monkeypatch.setattr(translator.tokenizer, "decode", lambda rows: list(map(text_of, decode(rows))))
     found = translator.translate_n_best(lines, n_best=n_best, beam_size=4, prefixes=prefixes)

@@ -14,7 +14,7 @@ from transformer.convert.ctranslate2_spec import write_model
 from transformer.data.tokenizer import Tokenizer
 from transformer.decoding.pretrained import OpenedRun, open_run, require_plausible
 from transformer.decoding.search import Hypotheses, length_penalty
-from transformer.decoding.translation import Translation, distinct_texts
+from transformer.decoding.translation import Translation, distinct_texts, filled
 from transformer.decoding.translator import Translator
 from transformer.hardware import choose_device
 from transformer.model.build import build_model
@@ -96,7 +96,7 @@ class CTranslate2Translator:
         for rows in self.ours.batches(sources, beam_size):
             found = self.search([sources[row] for row in rows], beam_size, alpha)
             for row, outputs in zip(rows, self.ours.read_out(found), strict=True):
-                results[row] = distinct_texts(outputs, n_best)
+                results[row] = filled(distinct_texts(outputs, n_best), n_best)
         return results
 
     def search(self, sources: list[list[int]], beam_size: int, alpha: float) -> Hypotheses:

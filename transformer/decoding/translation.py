@@ -22,13 +22,19 @@ def is_missing(output: Translation) -> bool:
 
 
 def distinct_texts(outputs: Sequence[Translation], n_best: int) -> list[Translation]:
-    """The first `n_best` with different texts: `outputs` come best first, so the better one of each stays.
+    """The first `n_best` outputs with different texts, or fewer, of which none scores above the one before.
 
-    Where there are fewer, `MISSING` fills the list.
+    `outputs` is one list after another, each with its best first, so that the better one stays.
     """
     by_text: dict[str, Translation] = {}
+    lowest = math.inf
     for output in outputs:
-        if not is_missing(output):
-            by_text.setdefault(output.text, output)
-    found = list(by_text.values())[:n_best]
-    return found + [MISSING] * (n_best - len(found))
+        if len(by_text) < n_best and output.text not in by_text and -math.inf < output.score <= lowest:
+            by_text[output.text] = output
+            lowest = output.score
+    return list(by_text.values())
+
+
+def filled(outputs: Sequence[Translation], n_best: int) -> list[Translation]:
+    """The list with `MISSING` for each of its `n_best` outputs that it lacks."""
+    return [*outputs, *[MISSING] * (n_best - len(outputs))]

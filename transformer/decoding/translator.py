@@ -21,7 +21,7 @@ from transformer.decoding.processors import AtPlaces, ForcedPrefix
 from transformer.decoding.sampling import Sampler
 from transformer.decoding.scoring import Score, score_pairs
 from transformer.decoding.search import Hypotheses, Processor, generate
-from transformer.decoding.translation import Translation, distinct_texts, is_missing
+from transformer.decoding.translation import Translation, distinct_texts, filled
 from transformer.model.build import build_model
 
 MOST_CHARACTERS = 64
@@ -29,6 +29,8 @@ MOST_CHARACTERS = 64
 MOST_HYPOTHESES = 1 / 8
 """Per token of `decoding.batch_tokens`: short sentences share their batch with no more than that."""
 WIDEST_BEAM = 1000
+FURTHER_SEARCHES = (1, 1), (1, 4), (2, 4), (4, 8)
+"""How many times as wide and as long a list is searched for, until it has enough different texts."""
 
 
 class Translator:
@@ -152,28 +154,28 @@ class Translator:
     ) -> list[list[Translation]]:
         """The `n_best` best texts of each row.
 
-        Several token sequences may be the same text. Where that leaves a list short, its row is searched
-        again for a longer one, until there are enough texts or the search has no more.
+        Several token sequences may be the same text. A row whose list stays short is searched again for a
+        longer list, then with wider beams.
         """
         results: list[list[Translation]] = [[] for _ in src_tokens]
-        places, wanted = torch.arange(src_tokens.shape[0], device=src_tokens.device), n_best
-        while len(places):
+        places = torch.arange(src_tokens.shape[0], device=src_tokens.device)
+        for wider, longer in FURTHER_SEARCHES:
             found = search_n_best(
                 self.model,  # type: ignore[arg-type]  # an nn.Module with prefill and step
                 src_tokens[places],
-                beam_size=beam_size,
+                beam_size=wider * beam_size,
                 alpha=alpha,
                 max_length=limits[places],
-                n_best=wanted,
+                n_best=longer * n_best,
                 processors=[AtPlaces(places, processor) for processor in processors],
             )
-            short = []
             for place, outputs in zip(places.tolist(), self.read_out(found), strict=True):
-                results[place] = distinct_texts(outputs, n_best)
-                if is_missing(results[place][-1]) and not is_missing(outputs[-1]):
-                    short.append(place)
-            places, wanted = torch.tensor(short, dtype=torch.int64, device=places.device), 2 * wanted
-        return results
+                results[place] = distinct_texts([*results[place], *outputs], n_best)
+            short = [place for place in places.tolist() if len(results[place]) < n_best]
+            if not short or n_best == 1:
+                break
+            places = torch.tensor(short, device=places.device)
+        return [filled(outputs, n_best) for outputs in results]
 
     def sample(
         self,
