@@ -16,7 +16,7 @@ from torch import nn
 from transformer.checkpoint import CheckpointError, Run
 from transformer.config import DecodingConfig
 from transformer.decoding.alignment import alignment_error_rate
-from transformer.decoding.translation import Translation
+from transformer.decoding.translation import MISSING, Translation, distinct_texts
 from transformer.decoding.translator import Translator
 from transformer.model.build import build_model
 from transformer.settings.files import load_settings, save_settings
@@ -129,8 +129,7 @@ def test_n_best_are_different_and_best_first_and_the_first_is_the_translation(tr
             assert outputs == [Translation("", 0.0, [])] * 3
 
 
-@pytest.mark.parametrize("n_best", [2, 3])
-def test_no_text_comes_twice_in_a_list(n_best, translator, monkeypatch):
+def test_no_text_comes_twice_in_a_list(translator, monkeypatch):
     """With few texts to choose from, many outputs are the same one: the best of each stays, in order."""
     lines = ["the clock strikes seven .", "Is the house old?", "the dog sleeps", "x"]
     decode, prefixes = translator.tokenizer.decode, ["", "Der", "", "Das"]
@@ -140,14 +139,13 @@ def test_no_text_comes_twice_in_a_list(n_best, translator, monkeypatch):
     ]
 
     def text_of(text):
-        return f"text {sum(map(ord, text)) % 10}"
+        return f"text {sum(map(ord, text)) % 6}"
 
     monkeypatch.setattr(translator.tokenizer, "decode", lambda rows: list(map(text_of, decode(rows))))
-    found = translator.translate_n_best(lines, n_best=n_best, beam_size=4, prefixes=prefixes)
+    found = translator.translate_n_best(lines, n_best=2, beam_size=4, prefixes=prefixes)
     repeated = 0
     for outputs, first in zip(found, whole, strict=True):
-        assert len(outputs) == n_best
-        assert len({output.text for output in outputs}) == n_best
+        assert len({output.text for output in outputs}) == len(outputs) == 2
         assert all(math.isfinite(output.score) for output in outputs)
         assert [output.score for output in outputs] == sorted((o.score for o in outputs), reverse=True)
         by_text: dict[str, float] = {}
@@ -155,9 +153,24 @@ def test_no_text_comes_twice_in_a_list(n_best, translator, monkeypatch):
             by_text.setdefault(text_of(output.text), output.score)
         repeated += len(by_text) < len(first)
         kept = {output.text: output.score for output in outputs}
-        for text, score in list(by_text.items())[:n_best]:
+        for text, score in list(by_text.items())[:2]:
             assert kept[text] == pytest.approx(score, abs=1e-4)
     assert repeated
+
+
+def test_the_better_one_of_two_equal_texts_stays_and_none_scores_above_the_one_before():
+    first = [Translation("a", -1.0, [5]), Translation("a", -2.0, [6]), Translation("b", -3.0, [7])]
+    longer = [*first, Translation("c", -4.0, [8]), MISSING]
+    wider = [Translation("d", -0.5, [9]), Translation("e", -3.5, [5, 5]), Translation("c", -4.0, [8])]
+    for lists, expected in [
+        ([first], "ab"),
+        ([first, longer], "abc"),
+        ([first, wider], "abec"),
+        ([[MISSING] * 2], ""),
+    ]:
+        found = distinct_texts([output for outputs in lists for output in outputs], 4)
+        assert "".join(output.text for output in found) == expected
+    assert distinct_texts(longer, 2) == [first[0], first[2]]
 
 
 def test_a_list_that_cannot_be_filled_ends_in_missing_outputs(translator, monkeypatch):
