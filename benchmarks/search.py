@@ -1,0 +1,162 @@
+"""What the rule by which a sentence closes is worth: scores, steps and time, and every error of the search.
+
+    python benchmarks/search.py --run RUN [--data TEXT] [--beam 4] [--alpha 0.6 1.5] [--lines N] [--show]
+
+Translates the run's test text greedily and with a beam, and prints for each search: the lines that equal
+their reference, BLEU, the hypotheses that the model extends, and the seconds. A row "full beam closes" is
+what the same search returns if a sentence closes as soon as as many hypotheses have ended as the beam holds
+(the rule of many implementations, and of this one until November 2026); an observer derives it.
+
+Then every line that greedy search gets right and the beam wrong: an error of the search if greedy's output
+has the better score, of the model if the wrong one has. `--show` prints them.
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from transformer.data.corpus import load_parallel
+from transformer.decoding.beam import BeamStep, beam_search
+from transformer.decoding.search import length_penalty
+from transformer.decoding.translation import Translation
+from transformer.decoding.translator import Translator
+from transformer.evaluation.metrics import corpus_scores
+
+
+@dataclass
+class FullBeamCloses:
+    """What one batch's search would return if a sentence closed when `beam_size` hypotheses have ended."""
+
+    beam_size: int
+    results: dict[int, tuple[list[int], float]] = field(default_factory=dict)
+    extended: int = 0
+    """Hypotheses that the model would have extended."""
+
+    def __call__(self, step: BeamStep) -> None:
+        for place, row in enumerate(step.after.rows.tolist()):
+            if row in self.results:
+                continue
+            tokens, scores, lengths = (part[place] for part in step.finished)
+            if row in step.closed or int((scores > -torch.inf).sum()) >= self.beam_size:
+                self.results[row] = tokens[0, : int(lengths[0])].tolist(), float(scores[0])
+            else:
+                self.extended += step.after.scores.shape[1]
+
+
+class Extended:
+    """Counts the hypotheses that a search has the model extend."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, step: BeamStep) -> None:
+        self.count += (len(step.after.rows) - len(step.closed)) * step.after.scores.shape[1]
+
+
+def search(
+    translator: Translator, lines: Sequence[str], beam_size: int, alpha: float
+) -> tuple[list[Translation], list[Translation], int, int]:
+    """The outputs by our rule and by the other one, and the hypotheses that each of them extends."""
+    sources = translator.encode(lines)
+    ours, theirs = [Translation("", 0.0, [])] * len(lines), [Translation("", 0.0, [])] * len(lines)
+    extended, other = Extended(), FullBeamCloses(beam_size)
+    for rows in translator.batches(sources, beam_size):
+        src_tokens = translator.right_padded([sources[row] for row in rows])
+        other.results = {}
+
+        def observe(step: BeamStep) -> None:
+            extended(step)
+            other(step)
+
+        limits = translator.limits(src_tokens, [[] for _ in rows])
+        options = {"beam_size": beam_size, "alpha": alpha, "max_length": limits, "observe": observe}
+        found = translator.read_out(beam_search(translator.model, src_tokens, **options))
+        for place, row in enumerate(rows):
+            ours[row] = found[place][0]
+            ids, score = other.results[place]
+            ids = [token for token in ids if token != translator.config.eos_id]
+            [text] = translator.tokenizer.decode([ids])
+            theirs[row] = Translation(text, score, ids)
+    return ours, theirs, extended.count, other.extended
+
+
+def seconds(translator: Translator, lines: Sequence[str], beam_size: int, alpha: float) -> float:
+    started = time.perf_counter()
+    translator.translate(lines, beam_size=beam_size, alpha=alpha)
+    return time.perf_counter() - started
+
+
+def print_errors(
+    greedy: list[Translation],
+    beam: list[Translation],
+    lines: Sequence[str],
+    references: Sequence[str],
+    alpha: float,
+    is_shown: bool,
+) -> None:
+    errors = {"search": 0, "model": 0}
+    for line, reference, right, wrong in zip(lines, references, greedy, beam, strict=True):
+        if right.text != reference or wrong.text == reference:
+            continue
+        penalty = length_penalty(len(right.tokens) + 1, alpha)
+        kind = "search" if right.score / penalty > wrong.score + 1e-4 else "model"
+        errors[kind] += 1
+        if is_shown:
+            print(f"  {kind} error: {line}")
+            print(f"    greedy {right.score / penalty:8.4f}  {right.text}")
+            print(f"    beam   {wrong.score:8.4f}  {wrong.text}")
+    print(f"  right only greedily: {errors['search']} errors of the search, {errors['model']} of the model")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--data", help="else the run's test text")
+    parser.add_argument("--beam", type=int, default=4)
+    parser.add_argument("--alpha", type=float, nargs="+", default=[0.6, 1.5])
+    parser.add_argument("--lines", type=int)
+    parser.add_argument(
+        "--show", action="store_true", help="print the lines that only greedy search gets right"
+    )
+    options = parser.parse_args()
+
+    from transformer.decoding.pretrained import find_pretrained
+    from transformer.settings.files import load_settings
+
+    settings = load_settings(find_pretrained(options.run)[0].config)
+    name = options.data or settings.data.test
+    table = load_parallel(str(name), settings.data.source, settings.data.target)
+    lines, references = (list(table[side])[: options.lines] for side in ("source", "target"))
+    translator = Translator.from_pretrained(options.run, device="cpu")
+    threads = torch.get_num_threads()
+    print(f"{platform.machine()}, torch {torch.__version__}, {threads} threads; {name}, {len(lines):,} lines")
+    print(f"{'search':<34}{'exact':>8}{'BLEU':>8}{'extended':>11}{'seconds':>9}")
+
+    def row(title: str, outputs: list[Translation], extended: int, time_taken: float | None) -> None:
+        texts = [output.text for output in outputs]
+        exact = sum(text == reference for text, reference in zip(texts, references, strict=True))
+        bleu = corpus_scores(texts, references).bleu
+        shown = "" if time_taken is None else f"{time_taken:.1f}"
+        print(f"{title:<34}{exact:>8,}{bleu:>8.2f}{extended:>11,}{shown:>9}", flush=True)
+
+    seconds(translator, lines[:50], 1, 0.0)  # warm-up
+    greedy, _, extended, _ = search(translator, lines, 1, 0.0)
+    row("greedy", greedy, extended, seconds(translator, lines, 1, 0.0))
+    for alpha in options.alpha:
+        beam, full, extended, other = search(translator, lines, options.beam, alpha)
+        title = f"beam {options.beam}, alpha {alpha:g}"
+        row(title, beam, extended, seconds(translator, lines, options.beam, alpha))
+        row(f"{title}, full beam closes", full, other, None)
+        print_errors(greedy, beam, lines, references, alpha, options.show)
+        print("  with the other rule:", end="")
+        print_errors(greedy, full, lines, references, alpha, is_shown=False)
+
+
+if __name__ == "__main__":
+    main()
