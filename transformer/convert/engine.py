@@ -19,6 +19,9 @@ from transformer.decoding.translator import Translator
 from transformer.hardware import choose_device
 from transformer.model.build import build_model
 
+PATIENCE = 2
+"""CTranslate2 closes a sentence when `beam_size` × PATIENCE hypotheses have ended, ours when no live one can win;
+with 2 the two agree at the paper's penalty (docs/convert.md)."""
 SMALLEST_PENALTY = 1e-3
 """With a length penalty of 0 CTranslate2 closes a sentence by another rule than ours."""
 
@@ -33,8 +36,9 @@ class Output(NamedTuple):
 class CTranslate2Translator:
     """`Translator` with CTranslate2's model and search: the same lines, batches, limits, warnings and scores.
 
-    Its beam search keeps and ends hypotheses by the rules of docs/decoding.md. Its own length penalty only
-    decides which of more than `beam_size` ended hypotheses it returns; they are scored and ranked here.
+    Its beam search keeps and ends hypotheses by the rules of docs/decoding.md, and closes a sentence by a rule
+    of its own. Its own length penalty decides which of the ended hypotheses it returns; they are scored and
+    ranked here.
     """
 
     def __init__(
@@ -94,32 +98,34 @@ class CTranslate2Translator:
         sources = self.ours.encode(lines, first_line)
         results: list[list[Translation]] = [[Translation("", 0.0, [])] * n_best for _ in lines]
         for rows in self.ours.batches(sources, beam_size):
-            found = self.search([sources[row] for row in rows], beam_size, alpha)
+            found = self.search([sources[row] for row in rows], beam_size, alpha, n_best)
             for row, outputs in zip(rows, self.ours.read_out(found), strict=True):
                 results[row] = filled(distinct_texts(outputs, n_best), n_best)
         return results
 
-    def search(self, sources: list[list[int]], beam_size: int, alpha: float) -> Hypotheses:
-        """Up to `beam_size` hypotheses of each source, with the limit of its own length (§6.1)."""
+    def search(self, sources: list[list[int]], beam_size: int, alpha: float, n_best: int) -> Hypotheses:
+        """All that CTranslate2 returns for each source, with the limit of its own length (§6.1)."""
         config, max_extra = self.ours.config, self.ours.decoding.max_extra
         limits = [min(len(ids) + max_extra, config.max_positions) for ids in sources]
-        found = self.translate_ids(sources, max(limits), beam_size, alpha)
+        count = beam_size if n_best == 1 else PATIENCE * beam_size  # some may be the same text
+        found = self.translate_ids(sources, max(limits), beam_size, alpha, count)
         for row, limit in enumerate(limits):
             # CTranslate2 has one limit for a batch. Until a row's own limit its search is the same; only one
             # that goes on beyond it, which takes a hypothesis that does, is done again with that limit.
             if any(len(output.ids) > limit for output in found[row]):
-                (found[row],) = self.translate_ids([sources[row]], limit, beam_size, alpha)
-        return as_hypotheses(found, beam_size, config.pad_id)
+                (found[row],) = self.translate_ids([sources[row]], limit, beam_size, alpha, count)
+        return as_hypotheses(found, max(map(len, found)), config.pad_id)
 
     def translate_ids(
-        self, sources: list[list[int]], limit: int, beam_size: int, alpha: float
+        self, sources: list[list[int]], limit: int, beam_size: int, alpha: float, count: int
     ) -> list[list[Output]]:
-        """The hypotheses of each source, which ends in EOS, best first: `beam_size`, or as many as exist."""
+        """The hypotheses of each source, which ends in EOS, best first: `count`, or as many as exist."""
         penalty = max(alpha / 2, SMALLEST_PENALTY)  # grows like ours for hypotheses of about 5 tokens
         results = self.engine.translate_batch(
             [[self.pieces[number] for number in ids[:-1]] for ids in sources],  # the engine adds EOS
             beam_size=beam_size,
-            num_hypotheses=beam_size,
+            num_hypotheses=count,
+            patience=PATIENCE,
             length_penalty=penalty,
             max_input_length=0,
             min_decoding_length=0,
