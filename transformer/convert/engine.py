@@ -20,8 +20,8 @@ from transformer.hardware import choose_device
 from transformer.model.build import build_model
 
 PATIENCE = 2
-"""CTranslate2 closes a sentence when `beam_size` × PATIENCE hypotheses have ended, ours when no live one can win;
-with 2 the two agree at the paper's penalty (docs/convert.md)."""
+"""CTranslate2 closes a sentence when this many times `beam_size` hypotheses have ended, ours when no live one
+can win; with 2 the two agree at the paper's penalty (docs/convert.md)."""
 SMALLEST_PENALTY = 1e-3
 """With a length penalty of 0 CTranslate2 closes a sentence by another rule than ours."""
 
@@ -36,8 +36,8 @@ class Output(NamedTuple):
 class CTranslate2Translator:
     """`Translator` with CTranslate2's model and search: the same lines, batches, limits, warnings and scores.
 
-    Its beam search keeps and ends hypotheses by the rules of docs/decoding.md, and closes a sentence by a rule
-    of its own. Its own length penalty decides which of the ended hypotheses it returns; they are scored and
+    Its beam search keeps and ends hypotheses by the rules of docs/decoding.md, but closes a sentence by its
+    own rule. Its own length penalty decides which of the ended hypotheses it returns; they are scored and
     ranked here.
     """
 
