@@ -3,7 +3,8 @@
     python benchmarks/search.py --run RUN [--data TEXT] [--beam 4] [--alpha 0.6 1.5] [--lines N] [--show]
 
 Translates the run's test text greedily and with a beam, and prints for each search: the lines that equal
-their reference, BLEU, the hypotheses that the model extends, and the seconds. A row "full beam closes" is
+their reference, BLEU, the hypotheses that the model extends, how many of these could still win when they
+were extended, and the seconds. A row "full beam closes" is
 what the same search returns if a sentence closes as soon as as many hypotheses have ended as the beam holds
 (the rule of many implementations, and of this one until November 2026); an observer derives it.
 
@@ -48,22 +49,28 @@ class FullBeamCloses:
 
 
 class Extended:
-    """Counts the hypotheses that a search has the model extend."""
+    """Counts the hypotheses that a search has the model extend, and those of them that could still win."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, alpha: float) -> None:
+        self.alpha = alpha
+        self.limits = torch.empty(0)
+        self.count = self.could_win = 0
 
     def __call__(self, step: BeamStep) -> None:
-        self.count += (len(step.after.rows) - len(step.closed)) * step.after.scores.shape[1]
+        rows = step.after.rows.tolist()
+        is_open = torch.tensor([row not in step.closed for row in rows])
+        bounds = step.after.scores / length_penalty(self.limits[step.after.rows], self.alpha)[:, None]
+        self.count += int(is_open.sum()) * bounds.shape[1]
+        self.could_win += int((bounds > step.finished.scores[:, :1])[is_open].sum())
 
 
 def search(
     translator: Translator, lines: Sequence[str], beam_size: int, alpha: float
-) -> tuple[list[Translation], list[Translation], int, int]:
+) -> tuple[list[Translation], list[Translation], Extended, int]:
     """The outputs by our rule and by the other one, and the hypotheses that each of them extends."""
     sources = translator.encode(lines)
     ours, theirs = [Translation("", 0.0, [])] * len(lines), [Translation("", 0.0, [])] * len(lines)
-    extended, other = Extended(), FullBeamCloses(beam_size)
+    extended, other = Extended(alpha), FullBeamCloses(beam_size)
     for rows in translator.batches(sources, beam_size):
         src_tokens = translator.right_padded([sources[row] for row in rows])
         other.results = {}
@@ -72,7 +79,7 @@ def search(
             extended(step)
             other(step)
 
-        limits = translator.limits(src_tokens, [[] for _ in rows])
+        limits = extended.limits = translator.limits(src_tokens, [[] for _ in rows])
         options = {"beam_size": beam_size, "alpha": alpha, "max_length": limits, "observe": observe}
         found = translator.read_out(beam_search(translator.model, src_tokens, **options))
         for place, row in enumerate(rows):
@@ -81,7 +88,7 @@ def search(
             ids = [token for token in ids if token != translator.config.eos_id]
             [text] = translator.tokenizer.decode([ids])
             theirs[row] = Translation(text, score, ids)
-    return ours, theirs, extended.count, other.extended
+    return ours, theirs, extended, other.extended
 
 
 def seconds(translator: Translator, lines: Sequence[str], beam_size: int, alpha: float) -> float:
@@ -136,23 +143,23 @@ def main() -> None:
     translator = Translator.from_pretrained(options.run, device="cpu")
     threads = torch.get_num_threads()
     print(f"{platform.machine()}, torch {torch.__version__}, {threads} threads; {name}, {len(lines):,} lines")
-    print(f"{'search':<34}{'exact':>8}{'BLEU':>8}{'extended':>11}{'seconds':>9}")
+    print(f"{'search':<34}{'exact':>8}{'BLEU':>8}{'extended':>11}{'could win':>11}{'seconds':>9}")
 
-    def row(title: str, outputs: list[Translation], extended: int, time_taken: float | None) -> None:
+    def row(title: str, outputs: list[Translation], extended: int, could_win: object, taken: object) -> None:
         texts = [output.text for output in outputs]
         exact = sum(text == reference for text, reference in zip(texts, references, strict=True))
         bleu = corpus_scores(texts, references).bleu
-        shown = "" if time_taken is None else f"{time_taken:.1f}"
-        print(f"{title:<34}{exact:>8,}{bleu:>8.2f}{extended:>11,}{shown:>9}", flush=True)
+        print(f"{title:<34}{exact:>8,}{bleu:>8.2f}{extended:>11,}{could_win:>11}{taken:>9}", flush=True)
 
     seconds(translator, lines[:50], 1, 0.0)  # warm-up
     greedy, _, extended, _ = search(translator, lines, 1, 0.0)
-    row("greedy", greedy, extended, seconds(translator, lines, 1, 0.0))
+    row("greedy", greedy, extended.count, "", f"{seconds(translator, lines, 1, 0.0):.1f}")
     for alpha in options.alpha:
         beam, full, extended, other = search(translator, lines, options.beam, alpha)
         title = f"beam {options.beam}, alpha {alpha:g}"
-        row(title, beam, extended, seconds(translator, lines, options.beam, alpha))
-        row(f"{title}, full beam closes", full, other, None)
+        taken = f"{seconds(translator, lines, options.beam, alpha):.1f}"
+        row(title, beam, extended.count, f"{extended.could_win:,}", taken)
+        row(f"{title}, full beam closes", full, other, "", "")
         print_errors(greedy, beam, lines, references, alpha, options.show)
         print("  with the other rule:", end="")
         print_errors(greedy, full, lines, references, alpha, is_shown=False)
