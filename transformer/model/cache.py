@@ -32,7 +32,7 @@ class KeyValueCache:
         for buffer, part in ((self.keys, kv.keys), (self.values, kv.values)):
             if self.is_ragged:
                 buffer[:, :, new] = 0  # behind a short row's own: the mask hides any number but NaN
-                rows = torch.arange(len(positions), device=positions.device)[:, None]
+                rows = torch.arange(positions.shape[0], device=positions.device)[:, None]
                 buffer[rows, :, positions] = part.transpose(1, 2)
             else:
                 buffer[:, :, new] = part
@@ -49,7 +49,7 @@ def copy_rows(
     buffer: Float[Tensor, "batch heads room width"], rows: Int[Tensor, " chosen"], length: int
 ) -> Float[Tensor, "chosen heads room width"]:
     """Rows of the first `length` slots of a buffer, in a new one with as much room."""
-    copy = buffer.new_empty(len(rows), *buffer.shape[1:])
+    copy = buffer.new_empty(rows.shape[0], *buffer.shape[1:])
     copy[:, :, :length] = buffer[:, :, :length].index_select(0, rows)
     return copy
 
@@ -146,8 +146,8 @@ class DecodeState:
         memory, memory_mask = self.memory, self.memory_mask
         if not memory:
             return memory, memory_mask
-        count = len(memory[0].keys)
-        sentences = rows // (len(self.positions) // count)
+        count = memory[0].keys.shape[0]
+        sentences = rows // (self.positions.shape[0] // count)
         groups, sizes = sentences.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
         if (sizes == sizes[0]).all():
             sentences = groups
