@@ -60,4 +60,4 @@ def minus_infinity(hidden: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 def is_exporting() -> bool:
     """Whether `torch.export` or `torch.jit.trace` is recording the computation."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
