@@ -159,11 +159,11 @@ class DecodeState:
 
 def empty_cache(attention: MultiHeadAttention, batch: int, room: int) -> KeyValueCache:
     """Buffers of the shape and type that this layer's `project_kv` makes."""
-    weight = attention.w_k.weight
+    like = next(attention.w_k.parameters())  # its weight itself may be what a hook computes at each call
     with torch.no_grad():
         sample = attention.project_kv(
-            weight.new_zeros(1, 1, weight.shape[1]),
-            torch.zeros(1, 1, dtype=torch.int64, device=weight.device),
+            like.new_zeros(1, 1, attention.w_k.weight.shape[1]),
+            torch.zeros(1, 1, dtype=torch.int64, device=like.device),
         )
     keys, values = (part.new_zeros(batch, part.shape[1], room, part.shape[3]) for part in sample)
     return KeyValueCache(keys, values)
