@@ -174,13 +174,23 @@ def write_checkpoint_model(opened: OpenedRun, folder: Path, quantization: str) -
 
 
 def load_engine(folder: Path, device: str) -> Any:
-    """The `ctranslate2.Translator` of a converted model, on as many CPU threads as torch uses."""
+    """The `ctranslate2.Translator` of a converted model, on as many CPU threads as torch uses.
+
+    Pickled or copied, it is loaded from its folder again.
+    """
     package = require_package("ctranslate2")
-    if device == "auto" and not package.get_cuda_device_count():
-        device = "cpu"
-    where = choose_device(device)  # its rules hold here too: each of several processes has its own GPU
+    location = folder.absolute()  # another process may work in another directory
+
+    class Engine(package.Translator):  # type: ignore[misc, name-defined]  # the package may be missing
+        def __reduce__(self) -> tuple[Any, ...]:
+            return load_engine, (location, device)
+
+    has_none = device == "auto" and not package.get_cuda_device_count()
+    where = choose_device(
+        "cpu" if has_none else device
+    )  # its rules hold here too: each of several processes has its own GPU
     try:
-        return package.Translator(
+        return Engine(
             str(folder),
             device=where.type,
             device_index=where.index or 0,

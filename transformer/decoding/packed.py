@@ -96,6 +96,7 @@ def can_pay(x: Tensor, weight: Tensor) -> bool:
         and type(weight) is nn.Parameter  # nothing that is computed, quantized or distributed
         and x.dtype == weight.dtype == torch.float32
         and x.is_cpu
+        and weight.is_cpu
         and not torch.is_grad_enabled()
         and forward_ad._current_level < 0  # the packed product has no forward derivative
         and not torch.is_autocast_enabled("cpu")
