@@ -1,6 +1,7 @@
 """Translating with CTranslate2: a run's model in a program made for serving, under the same interface."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ class CTranslate2Translator:
 
     Its beam search keeps and ends hypotheses by the rules of docs/decoding.md. Its own length penalty only
     decides which of more than `beam_size` ended hypotheses it returns; they are scored and ranked here.
+    What `from_pretrained` returns can be pickled: another process loads the engine from its folder.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class CTranslate2Translator:
         no_model = nn.Module()  # the engine has the weights; what lines become and batches are is ours
         self.ours = Translator(no_model, tokenizer, model_config=model_config, decoding=decoding, **options)
         self.engine = engine
+        self.load_engine: Callable[[], Any] | None = None
         self.pieces = tokenizer.pieces
         self.id_of = {piece: number for number, piece in enumerate(self.pieces)}
 
@@ -66,8 +69,20 @@ class CTranslate2Translator:
         if not folder.is_dir():
             convert_checkpoint(opened, folder, quantization)
         settings = opened.settings
-        engine = load_engine(folder, device)
-        return cls(engine, opened.tokenizer, model_config=settings.model, decoding=settings.decoding)
+        load = partial(load_engine, folder.absolute(), device)  # for a process in another directory, too
+        translator = cls(load(), opened.tokenizer, model_config=settings.model, decoding=settings.decoding)
+        translator.load_engine = load
+        return translator
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.load_engine is None:
+            raise TypeError("only a CTranslate2Translator of from_pretrained can be pickled or copied")
+        return self.__dict__ | {"engine": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        assert self.load_engine is not None  # see __getstate__
+        self.engine = self.load_engine()
 
     def translate(
         self, lines: Iterable[str], *, beam_size: int | None = None, alpha: float | None = None
@@ -174,23 +189,13 @@ def write_checkpoint_model(opened: OpenedRun, folder: Path, quantization: str) -
 
 
 def load_engine(folder: Path, device: str) -> Any:
-    """The `ctranslate2.Translator` of a converted model, on as many CPU threads as torch uses.
-
-    Pickled or copied, it is loaded from its folder again.
-    """
+    """The `ctranslate2.Translator` of a converted model, on as many CPU threads as torch uses."""
     package = require_package("ctranslate2")
-    location = folder.absolute()  # another process may work in another directory
-
-    class Engine(package.Translator):  # type: ignore[misc, name-defined]  # the package may be missing
-        def __reduce__(self) -> tuple[Any, ...]:
-            return load_engine, (location, device)
-
-    has_none = device == "auto" and not package.get_cuda_device_count()
-    where = choose_device(
-        "cpu" if has_none else device
-    )  # its rules hold here too: each of several processes has its own GPU
+    if device == "auto" and not package.get_cuda_device_count():
+        device = "cpu"
+    where = choose_device(device)  # its rules hold here too: each of several processes has its own GPU
     try:
-        return Engine(
+        return package.Translator(
             str(folder),
             device=where.type,
             device_index=where.index or 0,

@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from transformer.model.kernels import is_recorded
+
 SMALLEST = 2**16
 """Weights of a matrix from which packing pays."""
 SMALL, FEW_ROWS = 2**17, 8
@@ -72,7 +74,7 @@ class PackedLinear(nn.Linear):
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch outputs"]:
         weight, bias = self.weight, self.bias  # once: with one sentence, nn.Module's lookup counts
-        if not can_pay(x, weight) or is_recorded():
+        if is_recorded() or not can_pay(x, weight):
             return F.linear(x, weight, bias)
         packed_weight = self.packed_weight
         packed, dtype = packed_weight.of(weight), packed_weight.dtype
@@ -102,11 +104,6 @@ def can_pay(x: Tensor, weight: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not weight.is_inference()  # it has no version: a change would go unseen
     )
-
-
-def is_recorded() -> bool:
-    """Whether the call becomes part of a compiled, exported or traced graph."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
 
 
 def pack_linear_layers(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:

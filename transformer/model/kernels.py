@@ -60,4 +60,13 @@ def minus_infinity(hidden: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 def is_exporting() -> bool:
     """Whether `torch.export` or `torch.jit.trace` is recording the computation."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+    return torch.compiler.is_exporting() or is_tracing()
+
+
+def is_recorded() -> bool:
+    """Whether the computation becomes a graph: compiled, exported or traced."""
+    return torch.compiler.is_compiling() or is_tracing()
+
+
+def is_tracing() -> bool:
+    return torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
