@@ -26,8 +26,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import transformer
 from transformer.data.batches import Batch
 from transformer.hardware import choose_precision
+from transformer.tasks.translation import OBJECTIVE
 from transformer.training.loop import accumulate_gradients, make_optimizer
-from transformer.training.objectives import in_precision, translation_loss
+from transformer.training.objectives import in_precision
 
 SIZES = {
     "toyland, 110 x 13": (
@@ -81,7 +82,7 @@ def make_update(
     tgt_tokens = torch.randint(4, config.vocab_size, (rows, length + 1))
     batch = Batch(src_tokens, tgt_tokens, np.arange(rows), rows * length)
     device = torch.device("cpu")
-    objective = in_precision(translation_loss, device, choose_precision("auto", device))
+    objective = in_precision(OBJECTIVE, device, choose_precision("auto", device))
 
     def update(kernel: SDPBackend | None) -> None:
         with using(kernel):

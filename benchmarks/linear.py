@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer.decoding import packed
-from transformer.decoding.packed import PackedLinear
+from transformer.decoding.packed import pack
 
 SHAPES = [(256, 256), (256, 1024), (256, 10_000), (512, 2048), (512, 10_000)]
 ROWS = (1, 4, 32, 128)
@@ -34,8 +34,9 @@ def main() -> None:
     print(f"{'shape':>14}  rows   plain  packed  bfloat16")
     with torch.no_grad():
         for inputs, outputs in SHAPES:
-            layer = nn.Linear(inputs, outputs)
-            layers = (layer, PackedLinear(layer), PackedLinear(layer, torch.bfloat16))
+            layers = tuple(nn.Linear(inputs, outputs) for _ in range(3))
+            pack(layers[1])
+            pack(layers[2], torch.bfloat16)
             for rows in ROWS:
                 x = torch.randn(rows, inputs)
                 plain, float32, bfloat16 = (microseconds(each, x) for each in layers)

@@ -28,8 +28,9 @@ import transformer
 from transformer.allocator import keep_freed_memory
 from transformer.data.batches import Batch
 from transformer.hardware import choose_precision
+from transformer.tasks.translation import OBJECTIVE
 from transformer.training.loop import accumulate_gradients, make_optimizer
-from transformer.training.objectives import in_precision, translation_loss
+from transformer.training.objectives import in_precision
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import recurrent
@@ -44,7 +45,7 @@ def make_update(model: torch.nn.Module) -> Callable[[], None]:
     src_tokens = torch.randint(4, VOCABULARY, (ROWS, LENGTH))
     tgt_tokens = torch.randint(4, VOCABULARY, (ROWS, LENGTH + 1))
     batch = Batch(src_tokens, tgt_tokens, np.arange(ROWS), ROWS * LENGTH)
-    objective = in_precision(translation_loss, CPU, choose_precision("auto", CPU))
+    objective = in_precision(OBJECTIVE, CPU, choose_precision("auto", CPU))
 
     def update() -> None:
         model.train()

@@ -37,8 +37,9 @@ from transformer.data.batches import Batch, TokenBatches, tokenize_pairs
 from transformer.data.corpus import load_parallel
 from transformer.data.tokenizer import train_tokenizer
 from transformer.hardware import choose_device, choose_precision
+from transformer.tasks.translation import OBJECTIVE
 from transformer.training.loop import accumulate_gradients, clip_gradients, make_optimizer, take_step
-from transformer.training.objectives import in_precision, translation_loss
+from transformer.training.objectives import in_precision
 
 SIZES = {
     "tiny": {"d_model": 32, "num_heads": 2, "d_ff": 64, "num_layers": 1},
@@ -186,7 +187,7 @@ def our_update(
     """An update as `transformer.training.loop.fit` makes it, without its log."""
     model = transformer.build_model(config).to(device).train()
     optimizer = make_optimizer(model, transformer.TrainingConfig())
-    objective = in_precision(translation_loss, device, precision)  # type: ignore[arg-type]
+    objective = in_precision(OBJECTIVE, device, precision)  # type: ignore[arg-type]
     forward = torch.compile(model, dynamic=True) if is_compiled else model
 
     def update(src_tokens: Tensor, tgt_tokens: Tensor) -> None:

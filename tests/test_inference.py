@@ -6,6 +6,7 @@ from torch import nn
 
 from transformer.decoding import packed
 from transformer.decoding.inference import freeze, without_gradients
+from transformer.decoding.pretrained import load_pretrained
 from transformer.decoding.translator import Translator
 
 
@@ -46,7 +47,16 @@ def test_a_model_that_is_trained_can_be_trained_after_a_translation(tiny_run):
     model(torch.tensor([[5, 6, 2]]), torch.tensor([[1, 5, 6]])).sum().backward()
 
 
-def test_a_model_that_was_made_in_inference_mode_can_be_packed(monkeypatch):
+def test_a_model_that_is_loaded_in_inference_mode_can_be_trained_and_packed(tiny_run):
+    with torch.inference_mode():
+        loaded = load_pretrained(tiny_run, task="translation", device="cpu")
+        translator = Translator.from_pretrained(tiny_run, device="cpu")
+    for model in (loaded.model, translator.model):
+        assert not any(parameter.is_inference() for parameter in model.parameters())
+    loaded.model(torch.tensor([[5, 6, 2]]), torch.tensor([[1, 5, 6]])).sum().backward()
+
+
+def test_a_model_that_was_made_in_inference_mode_can_be_frozen(monkeypatch):
     monkeypatch.setattr(packed, "SMALLEST", 1)
     with torch.inference_mode():
         model = tiny_model()

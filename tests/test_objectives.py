@@ -60,7 +60,7 @@ def test_the_least_loss_is_the_entropy_of_the_smoothed_target(vocabulary, floor)
     target = torch.full((vocabulary,), 0.1 / vocabulary)
     target[7] += 0.9
     assert float(-(target * target.log()).sum()) == pytest.approx(floor, abs=5e-5)
-    logits, labels = target.log().view(1, 1, -1).requires_grad_(), torch.tensor([[7]])
+    logits, labels = target.log().double().view(1, 1, -1).requires_grad_(), torch.tensor([[7]])
     loss = smoothed_cross_entropy(logits, labels, label_smoothing=0.1, pad_id=PAD)
     assert loss.detach().item() == pytest.approx(floor, abs=5e-5)
     (slope,) = torch.autograd.grad(loss, logits)

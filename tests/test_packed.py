@@ -1,47 +1,117 @@
 """Packed linear layers: the same numbers and the same parameters as the layers that they replace."""
 
 import copy
+import warnings
+from functools import partial
 
 import pytest
 import torch
+from fixtures_run import tiny_settings
 from helpers import assert_close, right_padded, tiny_model
 from torch import nn
+from torch.autograd import forward_ad
+from torch.nn.utils import parametrize, prune
 
 from transformer.decoding import packed
 from transformer.decoding.beam import beam_search
-from transformer.decoding.packed import PackedLinear, pack_linear_layers
+from transformer.decoding.packed import PackedLinear, pack, pack_linear_layers
+from transformer.decoding.pretrained import load_pretrained
+from transformer.decoding.translator import Translator
+from transformer.model.build import build_model
+from transformer.recipe import train
+
+
+@pytest.fixture(autouse=True)
+def all_are_large(monkeypatch):
+    """Every layer is large enough to be packed, and every call to be computed from the packed copy."""
+    monkeypatch.setattr(packed, "SMALLEST", 1)
+    monkeypatch.setattr(packed, "SMALL", 1)
+
+
+def packed_copy(linear, dtype=torch.float32):
+    layer = copy.deepcopy(linear)
+    pack(layer, dtype)
+    return layer
+
+
+def is_packed(layer):
+    return layer.packed_weight.latest is not None
 
 
 @pytest.fixture
-def layers(monkeypatch):
-    monkeypatch.setattr(packed, "SMALLEST", 1)
+def layers():
+    """A layer and a packed one of the same parameters."""
     linear = nn.Linear(33, 20)
-    model = nn.Sequential(linear)
-    pack_linear_layers(model)
-    return linear, model[0]
+    packed_linear = packed_copy(linear)
+    packed_linear.weight, packed_linear.bias = linear.weight, linear.bias
+    return linear, packed_linear
 
 
 @pytest.mark.parametrize("shape", [(33,), (1, 33), (5, 33), (2, 7, 33), (300, 33)])
 def test_a_packed_layer_computes_the_same(layers, shape):
     linear, packed_linear = layers
-    assert type(packed_linear) is PackedLinear
     x = torch.randn(shape)
     with torch.no_grad():
         assert_close(packed_linear(x), linear(x))
-        assert (packed_linear.packed is not None) == (x.numel() // 33 >= packed.FEW_ROWS)
-        coarse = PackedLinear(linear, torch.bfloat16)(x)
+        assert is_packed(packed_linear)
+        coarse = packed_copy(linear, torch.bfloat16)(x)
     assert coarse.dtype == torch.float32
     torch.testing.assert_close(coarse, linear(x).detach(), rtol=0.05, atol=0.05)
 
 
-def test_a_packed_layer_follows_its_weight(layers):
-    linear, packed_linear = layers
-    x = torch.randn(9, 33)
+@pytest.mark.parametrize(("rows", "uses_the_copy"), [(7, False), (8, True)])
+def test_a_small_layer_is_packed_for_many_rows_alone(monkeypatch, layers, rows, uses_the_copy):
+    monkeypatch.setattr(packed, "SMALL", 10_000)
     with torch.no_grad():
-        before = packed_linear(x)
-        linear.weight.add_(1)
-        assert_close(packed_linear(x), linear(x))
-        assert not torch.allclose(packed_linear(x), before)
+        layers[1](torch.randn(rows, 33))
+    assert is_packed(layers[1]) is uses_the_copy
+
+
+def added(layer):
+    layer.weight.add_(1)
+
+
+def replaced(layer):
+    layer.weight = nn.Parameter(layer.weight + 1)
+
+
+def data_replaced(layer):
+    """Again and again: a storage that was freed would soon have a successor at its address."""
+    address = layer.weight.data_ptr()
+    for _ in range(50):
+        layer.weight.data = layer.weight + 1
+        if layer.weight.data_ptr() == address:
+            return
+
+
+def turned(layer):
+    layer.weight = nn.Parameter(layer.weight.detach().T)
+
+
+def loaded(layer):
+    layer.load_state_dict({name: 2 * value for name, value in layer.state_dict().items()})
+
+
+def to_double_and_back(layer):
+    layer.double()
+    assert not is_packed(layer)  # the copy of the old weight takes no memory
+    layer.weight.mul_(3)
+    layer.float()
+
+
+CHANGES = [added, replaced, data_replaced, turned, loaded, to_double_and_back]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_packed_layer_follows_its_weight(change):
+    linear = nn.Linear(20, 20)
+    layer, x = packed_copy(linear), torch.randn(9, 20)
+    before = layer(x)
+    change(layer)
+    linear.load_state_dict(layer.state_dict())
+    assert_close(layer(x), linear(x))
+    assert not torch.allclose(layer(x), before)
 
 
 def test_a_packed_layer_trains(layers):
@@ -53,9 +123,7 @@ def test_a_packed_layer_trains(layers):
         assert packed_linear(torch.randn(9, 33)).dtype == torch.bfloat16
 
 
-def test_a_packed_model_finds_the_same(monkeypatch):
-    monkeypatch.setattr(packed, "SMALLEST", 1)
-    monkeypatch.setattr(packed, "FEW_ROWS", 1)
+def test_a_packed_model_finds_the_same():
     model, sources = tiny_model(), right_padded([[5, 7, 3], [4], [8, 9]])
     expected = beam_search(model, sources, beam_size=3, alpha=0.6, max_length=6, n_best=3)
     names = list(model.state_dict())
@@ -76,10 +144,217 @@ def test_a_packed_layer_can_be_copied_and_saved(layers, tmp_path):
             assert_close(again(x), expected)
 
 
-def test_subclasses_and_small_layers_stay():
+def test_subclasses_and_small_layers_stay(monkeypatch):
     class Own(nn.Linear):
         pass
 
+    monkeypatch.setattr(packed, "SMALLEST", 400)
     model = nn.Sequential(Own(400, 400), nn.Linear(3, 3), nn.Linear(400, 400))
     pack_linear_layers(model)
     assert [type(layer) for layer in model] == [Own, nn.Linear, PackedLinear]
+
+
+# What is attached to a layer
+
+
+class Doubled(nn.Module):
+    def forward(self, weight):
+        return 2 * weight
+
+
+def forward_hook(layer):
+    layer.register_forward_hook(lambda _, __, y: 0 * y)
+
+
+def pre_hook(layer):
+    layer.register_forward_pre_hook(lambda _, inputs: (inputs[0] + 1,))
+
+
+def pre_hook_with_keywords(layer):
+    layer.register_forward_pre_hook(lambda _, inputs, __: ((inputs[0] + 1,), {}), with_kwargs=True)
+
+
+def parametrization(layer):
+    parametrize.register_parametrization(layer, "weight", Doubled())
+
+
+def parametrized_bias(layer):
+    parametrize.register_parametrization(layer, "bias", Doubled())
+
+
+def weight_norm(layer):
+    nn.utils.parametrizations.weight_norm(layer)
+    layer.parametrizations.weight.original0.mul_(2)
+
+
+def spectral_norm(layer):
+    nn.utils.parametrizations.spectral_norm(layer)
+
+
+def old_weight_norm(layer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        nn.utils.weight_norm(layer)
+    layer.weight_g.mul_(2)
+
+
+def old_spectral_norm(layer):
+    nn.utils.spectral_norm(layer)
+
+
+def pruning(layer):
+    prune.l1_unstructured(layer, "weight", 0.5)
+
+
+def own_forward(layer):
+    layer.forward = lambda x: 3 * nn.functional.linear(x, layer.weight)
+
+
+ATTACHMENTS = [
+    *(forward_hook, pre_hook, pre_hook_with_keywords, parametrization, parametrized_bias, weight_norm),
+    *(spectral_norm, old_weight_norm, old_spectral_norm, pruning, own_forward),
+]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attach", ATTACHMENTS)
+@pytest.mark.parametrize("when", ["before", "after", "after a call"])
+def test_what_is_attached_to_a_layer_has_its_effect(attach, when):
+    linear, x = nn.Linear(33, 20), torch.randn(9, 33)
+    layer, plain = copy.deepcopy(linear), linear(x)
+    if when != "before":
+        pack_linear_layers(layer)
+    if when == "after a call":
+        layer(x)
+    for each in (linear, layer):
+        torch.manual_seed(1)  # spectral norms start with a random vector
+        attach(each.eval())
+    pack_linear_layers(layer)
+    for factor in (1, 2):
+        x = factor * x
+        assert_close(layer(x), linear(x))
+    assert not torch.allclose(linear(x / 2), plain)
+    with torch.enable_grad():
+        assert_close(layer(x), linear(x))
+
+
+def test_a_parametrization_can_be_removed_again(layers):
+    linear, layer = layers
+    x = torch.randn(9, 33)
+    with torch.no_grad():
+        expected, _ = 2 * (linear(x) - linear.bias) + linear.bias, layer(x)
+        parametrization(layer)
+        parametrize.remove_parametrizations(layer, "weight")
+        assert type(layer) is PackedLinear
+        assert_close(layer(x), expected)
+        assert is_packed(layer)
+
+
+def test_a_backward_hook_is_called(layers):
+    called = []
+    layers[1].register_full_backward_hook(lambda *_: called.append("full"))
+    layers[1].weight.register_hook(lambda _: called.append("weight"))
+    layers[1](torch.randn(9, 33, requires_grad=True)).sum().backward()
+    assert sorted(called) == ["full", "weight"]
+
+
+def test_a_layer_stays_the_object_that_it_is():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(20, 20)
+            self.second = self.again = self.first
+            self.listed = [self.first]
+            self.first.dtype, self.first.note = "own", "kept"
+
+    model = Pair()
+    shared, parameters = model.first, dict(model.named_parameters())
+    pack_linear_layers(model)
+    assert model.first is model.second is model.again is model.listed[0] is shared
+    assert type(shared) is PackedLinear
+    assert (shared.dtype, shared.note) == ("own", "kept")
+    assert all(value is parameters[name] for name, value in model.named_parameters())
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch's own use
+def test_a_packed_layer_has_a_forward_derivative(layers):
+    linear, layer = layers
+    x, tangent = torch.randn(9, 33), torch.randn(9, 33)
+    with forward_ad.dual_level():
+        found = forward_ad.unpack_dual(layer(forward_ad.make_dual(x, tangent)))
+    assert_close(found.tangent, tangent @ linear.weight.T)
+
+
+def test_other_weights_than_a_float32_parameter_are_not_packed(layers):
+    linear, layer = layers
+    x = torch.randn(9, 33)
+    with torch.no_grad():
+        doubled = {name: 2 * value for name, value in layer.named_parameters()}
+        assert_close(torch.func.functional_call(layer, doubled, x), 2 * linear(x))
+        assert layer.double()(x.double()).dtype == torch.float64
+    with torch.inference_mode():
+        made_there = packed_copy(nn.Linear(33, 20))
+        before = made_there(x)
+        made_there.weight.add_(1)
+        assert not torch.allclose(made_there(x), before)
+
+
+# What is loaded
+
+
+def test_a_hook_of_a_builder_has_its_effect_in_a_loaded_model(tiny_run):
+    def build(config):
+        model = build_model(config)
+        model.blocks[0].self_attention.w_o.register_forward_hook(lambda _, __, y: 0 * y)
+        return model
+
+    source, target = torch.tensor([[5, 6, 7, 8, 2]]), torch.tensor([[1, 5, 6, 7, 8, 9, 10, 11, 12]])
+    for precision in ("float32", "bfloat16"):
+        load = partial(Translator.from_pretrained, tiny_run, device="cpu", precision=precision)
+        with torch.no_grad():
+            hooked = load(build=build).model(source, target)
+            model = load().model
+            assert type(model.blocks[0].self_attention.w_o) is PackedLinear
+            assert not torch.allclose(hooked, model(source, target))
+            model.blocks[0].self_attention.w_o.weight.zero_()
+            assert_close(hooked, model(source, target))
+
+
+def test_layers_with_parametrizations_load_and_translate_as_they_were_trained(tmp_path):
+    """Old and new weight norms, whose weights are not parameters."""
+
+    def build(config):
+        model = build_model(config)
+        block = model.blocks[0]
+        for layer in (block.self_attention.w_k, block.feed_forward.w_1):
+            nn.utils.parametrizations.weight_norm(layer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            nn.utils.weight_norm(block.self_attention.w_v)
+        return model
+
+    run = train(tiny_settings(tmp_path / "normed", max_steps=2), build=build)
+    lines = ["The old man sleeps .", "A dog"]
+    translator = Translator.from_pretrained(run, build=build, device="cpu")
+    frozen = translator.translate_n_best(lines, n_best=2)
+    model = load_pretrained(run, task="translation", build=build, device="cpu").model
+    plain = Translator(
+        model, translator.tokenizer, model_config=translator.config, decoding=translator.decoding
+    )
+    expected = plain.translate_n_best(lines, n_best=2)
+    for row, right in zip(frozen, expected, strict=True):
+        assert [found.tokens for found in row] == [found.tokens for found in right]
+        assert_close([found.score for found in row], [found.score for found in right])
+
+
+def test_weights_that_hooks_compute_follow_a_model_to_another_type():
+    model, tokens = tiny_model(kind="decoder_only"), torch.tensor([[5, 6, 7]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        for block in model.blocks:
+            nn.utils.weight_norm(block.self_attention.w_k)
+    model.double()
+    with torch.no_grad():
+        logits, _ = model.prefill(tokens, max_length=2)
+        assert_close(logits, model(tokens)[:, -1])

@@ -1,6 +1,7 @@
 """Translating with CTranslate2: a run's model in a program made for serving, under the same interface."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +39,8 @@ class CTranslate2Translator:
 
     Its beam search keeps and ends hypotheses by the rules of docs/decoding.md, but closes a sentence by its
     own rule. Its own length penalty decides which of the ended hypotheses it returns; they are scored and
-    ranked here.
+    ranked here. What `from_pretrained` returns can be pickled: another process loads the engine from its
+    folder.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class CTranslate2Translator:
         no_model = nn.Module()  # the engine has the weights; what lines become and batches are is ours
         self.ours = Translator(no_model, tokenizer, model_config=model_config, decoding=decoding, **options)
         self.engine = engine
+        self.load_engine: Callable[[], Any] | None = None
         self.pieces = tokenizer.pieces
         self.id_of = {piece: number for number, piece in enumerate(self.pieces)}
 
@@ -71,8 +74,20 @@ class CTranslate2Translator:
         if not folder.is_dir():
             convert_checkpoint(opened, folder, quantization)
         settings = opened.settings
-        engine = load_engine(folder, device)
-        return cls(engine, opened.tokenizer, model_config=settings.model, decoding=settings.decoding)
+        load = partial(load_engine, folder.absolute(), device)  # for a process in another directory, too
+        translator = cls(load(), opened.tokenizer, model_config=settings.model, decoding=settings.decoding)
+        translator.load_engine = load
+        return translator
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.load_engine is None:
+            raise TypeError("only a CTranslate2Translator of from_pretrained can be pickled or copied")
+        return self.__dict__ | {"engine": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        assert self.load_engine is not None  # see __getstate__
+        self.engine = self.load_engine()
 
     def translate(
         self, lines: Iterable[str], *, beam_size: int | None = None, alpha: float | None = None

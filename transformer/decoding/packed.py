@@ -5,12 +5,16 @@ oneDNN reads a packed copy of a large one several times faster, and one in bfloa
 has instructions for it (docs/performance.md).
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from transformer.model.kernels import is_recorded
 
 SMALLEST = 2**16
 """Weights of a matrix from which packing pays."""
@@ -18,47 +22,104 @@ SMALL, FEW_ROWS = 2**17, 8
 """A matrix of fewer weights is read as it is for fewer rows: then the call costs more than the product."""
 
 
-class PackedLinear(nn.Linear):
-    """An `nn.Linear` with the same parameters, which without gradients computes from a packed copy.
+class Packed(NamedTuple):
+    """A packed copy, and the weight that it was made from."""
 
-    The copy has the type `dtype`; inputs and outputs are float32. It is made at the first such call, and
-    again when the weight has changed.
+    copy: Tensor
+    weight: Tensor
+    alias: Tensor
+    """Keeps the weight's storage, so that no other storage can have its address."""
+    address: int
+    version: int
+
+
+class PackedWeight:
+    """The packed copy of a weight: made when it is first asked for, and again when the weight has changed.
+
+    A change is noticed as autograd notices it: by the parameter's version, or by another parameter or storage
+    in its place. What is written through `weight.data` after the first call goes unseen.
     """
 
-    def __init__(self, linear: nn.Linear, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__(linear.in_features, linear.out_features, device="meta")
-        self.weight, self.bias = linear.weight, linear.bias
+    def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self.few_numbers = FEW_ROWS * self.in_features if self.weight.numel() < SMALL else 0
-        self.packed: Tensor | None = None
-        self.packed_version: tuple[int, int | None] | None = None
+        self.latest: Packed | None = None
+
+    def of(self, weight: Tensor) -> Tensor:
+        latest = self.latest
+        if (
+            latest is None
+            or latest.weight is not weight
+            or latest.address != weight.data_ptr()
+            or latest.version != weight._version
+        ):
+            alias = weight.detach()
+            # 32 rows: what the order is chosen for; it serves 1 and 500 as well
+            copy = torch.ops.mkldnn._reorder_linear_weight(alias.to(self.dtype), 32)
+            self.latest = latest = Packed(copy, weight, alias, weight.data_ptr(), weight._version)
+        return latest.copy
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: not the packed copy, which cannot be, and is soon made again."""
+        return self.__dict__ | {"latest": None}
+
+
+class PackedLinear(nn.Linear):
+    """An `nn.Linear` that without gradients computes from a packed copy of its weight.
+
+    The copy has the type of `packed_weight`; inputs and outputs are float32. Where the weight is not a plain
+    parameter, as with a parametrization or `weight_norm`, it computes as any `nn.Linear`.
+    """
+
+    packed_weight: PackedWeight
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch outputs"]:
         weight, bias = self.weight, self.bias  # once: with one sentence, nn.Module's lookup counts
-        can_pay = x.dtype == weight.dtype == torch.float32 and x.is_cpu and x.numel() >= self.few_numbers
-        if not can_pay or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        if is_recorded() or not can_pay(x, weight):
             return F.linear(x, weight, bias)
-        version = (weight.data_ptr(), None if weight.is_inference() else weight._version)
-        if self.packed_version != version:
-            # 32 rows: what the order is chosen for; it serves 1 and 500 as well
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(self.dtype), 32)
-            self.packed_version = version
+        packed_weight = self.packed_weight
+        packed, dtype = packed_weight.of(weight), packed_weight.dtype
         product = torch.ops.mkldnn._linear_pointwise.default
-        if self.dtype == torch.float32:
-            return product(x, self.packed, bias, "none", [], "")
-        coarse_bias = None if bias is None else bias.to(self.dtype)
-        return product(x.to(self.dtype), self.packed, coarse_bias, "none", [], "").float()
+        if dtype == torch.float32:
+            return product(x, packed, bias, "none", [], "")
+        coarse_bias = None if bias is None else bias.to(dtype)
+        return product(x.to(dtype), packed, coarse_bias, "none", [], "").float()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What is copied and pickled: not the packed weight, which cannot be, and is soon made again."""
-        return self.__dict__ | {"packed": None, "packed_version": None}
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedLinear":
+        """To another device or type: the copy of the old weight is not kept until the next call."""
+        self.packed_weight.latest = None
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+
+def can_pay(x: Tensor, weight: Tensor) -> bool:
+    """Whether this call may use a packed copy, and gains by it."""
+    return (
+        (weight.numel() >= SMALL or x.numel() >= FEW_ROWS * x.shape[-1])
+        and type(x) is Tensor
+        and type(weight) is nn.Parameter  # nothing that is computed, quantized or distributed
+        and x.dtype == weight.dtype == torch.float32
+        and x.is_cpu
+        and weight.is_cpu
+        and not torch.is_grad_enabled()
+        and forward_ad._current_level < 0  # the packed product has no forward derivative
+        and not torch.is_autocast_enabled("cpu")
+        and not weight.is_inference()  # it has no version: a change would go unseen
+    )
 
 
 def pack_linear_layers(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
-    """Replace the linear layers of `model` by packed ones that share their parameters, but for tiny ones."""
+    """Make packed layers of the linear layers of `model`, except for tiny ones and subclasses.
+
+    A layer stays the object that it is, with its parameters, hooks and whatever else is attached to it.
+    """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear and child.weight.numel() >= SMALLEST:
-                setattr(parent, name, PackedLinear(child, dtype))
+    for module in model.modules():
+        if type(module) is nn.Linear and module.weight.numel() >= SMALLEST:
+            pack(module, dtype)
+
+
+def pack(linear: nn.Linear, dtype: torch.dtype = torch.float32) -> None:
+    """Make a `PackedLinear` of this layer."""
+    linear.__class__ = PackedLinear
+    assert isinstance(linear, PackedLinear)
+    linear.packed_weight = PackedWeight(dtype)

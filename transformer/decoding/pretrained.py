@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from transformer.checkpoint import (
@@ -81,6 +82,8 @@ def load_pretrained(
     checkpoint, tokenizer, settings = open_run(path, task=task)
     if build is build_model:  # the sizes of other models are their builders' affair
         require_plausible(settings.model, checkpoint)
-    model = with_head(build(settings.model), settings)
-    load_model(model, checkpoint)
-    return Pretrained(model.to(choose_device(device)).eval(), tokenizer, settings)
+    with torch.inference_mode(False):  # parameters made in inference mode could be neither trained nor packed
+        model = with_head(build(settings.model), settings)
+        load_model(model, checkpoint)
+        model = model.to(choose_device(device)).eval()
+    return Pretrained(model, tokenizer, settings)

@@ -33,12 +33,16 @@ FURTHER_SEARCHES = (1, 1), (1, 4), (2, 4), (4, 8)
 """How many times as wide and as long a list is searched for, until it has enough different texts."""
 
 
+def print_warning(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
 class Translator:
     """Translates lines with a trained model: §6.1's beam search and limit, in batches of similar length.
 
     A blank line's translation is an empty line. A line longer than the model's `max_positions` is cut there,
     and `warn` is told so. Translations never hold a line break. What a batch may hold is bounded by
-    `decoding.batch_tokens`.
+    `decoding.batch_tokens`. It can be pickled for another process if its model and `warn` can.
     """
 
     def __init__(
@@ -48,7 +52,7 @@ class Translator:
         *,
         model_config: ModelConfig,
         decoding: DecodingConfig | None = None,
-        warn: Callable[[str], None] = lambda message: print(f"warning: {message}", file=sys.stderr),
+        warn: Callable[[str], None] = print_warning,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer

@@ -21,9 +21,6 @@ from transformer.training.objectives import (
     ContrastiveLoss,
     Objective,
     classification_loss,
-    language_model_loss,
-    masked_loss,
-    translation_loss,
 )
 
 
@@ -51,12 +48,13 @@ class TranslationValidation:
     """Loss and perplexity per token of a parallel text, and scores of a sample of it."""
 
     batches: TokenBatches
+    objective: Objective
     sources: list[str]
     references: list[str]
     translator: Callable[[nn.Module], Translator]
 
     def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
-        loss, _ = mean_loss(model, self.batches, translation_loss, group)
+        loss, _ = mean_loss(model, self.batches, self.objective, group)
         metrics = {"loss": loss, "perplexity": perplexity(loss)}
         if self.sources:
             share = self.sources[group.rank :: group.size]
@@ -71,10 +69,11 @@ class LanguageModelValidation:
     """Loss and perplexity per token of a running text; bits per byte do not depend on the tokens."""
 
     batches: BlockBatches
+    objective: Objective
     text_bytes: int
 
     def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
-        loss, tokens = mean_loss(model, self.batches, language_model_loss, group)
+        loss, tokens = mean_loss(model, self.batches, self.objective, group)
         bits_per_byte = loss * tokens / math.log(2) / self.text_bytes
         return {"loss": loss, "perplexity": perplexity(loss), "bits_per_byte": bits_per_byte}
 
@@ -84,9 +83,10 @@ class MaskedValidation:
     """Loss and perplexity per hidden token, and the share of them whose most probable token is right."""
 
     batches: MaskedBatches
+    objective: Objective
 
     def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
-        loss, tokens = mean_loss(model, self.batches, masked_loss, group)
+        loss, tokens = mean_loss(model, self.batches, self.objective, group)
         right = 0
         for batch in self.batches.one_pass(group.rank, group.size):
             found = outputs(model, batch.tokens).argmax(dim=-1)

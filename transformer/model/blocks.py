@@ -95,5 +95,5 @@ class DecoderBlock(TransformerBlock):
         memory_mask: Bool[Tensor, "sentences 1 1 source"] | None,
     ) -> Float[Tensor, "batch length d_model"]:
         """In a beam, rows of the same sentence are queries to one memory: (S × W, T, D) as (S, W × T, D)."""
-        queries = x.reshape(len(memory.keys), -1, x.shape[2])
+        queries = x.reshape(memory.keys.shape[0], -1, x.shape[2])
         return self.cross_attention(queries, memory, mask=memory_mask).reshape(x.shape)

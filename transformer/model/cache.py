@@ -32,7 +32,7 @@ class KeyValueCache:
         for buffer, part in ((self.keys, kv.keys), (self.values, kv.values)):
             if self.is_ragged:
                 buffer[:, :, new] = 0  # behind a short row's own: the mask hides any number but NaN
-                rows = torch.arange(len(positions), device=positions.device)[:, None]
+                rows = torch.arange(positions.shape[0], device=positions.device)[:, None]
                 buffer[rows, :, positions] = part.transpose(1, 2)
             else:
                 buffer[:, :, new] = part
@@ -49,7 +49,7 @@ def copy_rows(
     buffer: Float[Tensor, "batch heads room width"], rows: Int[Tensor, " chosen"], length: int
 ) -> Float[Tensor, "chosen heads room width"]:
     """Rows of the first `length` slots of a buffer, in a new one with as much room."""
-    copy = buffer.new_empty(len(rows), *buffer.shape[1:])
+    copy = buffer.new_empty(rows.shape[0], *buffer.shape[1:])
     copy[:, :, :length] = buffer[:, :, :length].index_select(0, rows)
     return copy
 
@@ -139,8 +139,8 @@ class DecodeState:
         """
         if not self.memory:
             return self.with_rows(rows, self.memory, self.memory_mask)
-        count = len(self.memory[0].keys)
-        sentences = rows // (len(self.positions) // count)
+        count = self.memory[0].keys.shape[0]
+        sentences = rows // (self.positions.shape[0] // count)
         groups, sizes = sentences.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
         if (sizes == sizes[0]).all():  # neighbours share a memory if all groups are equally large
             sentences = groups
@@ -181,11 +181,11 @@ class DecodeState:
 
 def empty_cache(attention: MultiHeadAttention, batch: int, room: int) -> KeyValueCache:
     """Buffers of the shape and type that this layer's `project_kv` makes."""
-    weight = attention.w_k.weight
+    like = next(attention.w_k.parameters())  # its weight itself may be what a hook computes at each call
     with torch.no_grad():
         sample = attention.project_kv(
-            weight.new_zeros(1, 1, weight.shape[1]),
-            torch.zeros(1, 1, dtype=torch.int64, device=weight.device),
+            like.new_zeros(1, 1, attention.w_k.weight.shape[1]),
+            torch.zeros(1, 1, dtype=torch.int64, device=like.device),
         )
     keys, values = (part.new_zeros(batch, part.shape[1], room, part.shape[3]) for part in sample)
     return KeyValueCache(keys, values)

@@ -68,11 +68,11 @@ class DecoderOnly(nn.Module):
         self, tokens: Int[Tensor, "batch length"], *, max_length: int
     ) -> tuple[Float[Tensor, "batch vocabulary"], DecodeState]:
         """Read the prompts, right-padded; logits of each row's next token, and room for `max_length` more."""
-        state = self.new_state(len(tokens), tokens.shape[1] + max_length)
+        state = self.new_state(tokens.shape[0], tokens.shape[1] + max_length)
         x = self.hidden(tokens, state)
         state.advance((tokens != self.pad_id).sum(dim=1))
         last = (state.positions - 1).clamp(min=0)
-        return self.output(x[torch.arange(len(x), device=x.device), last]), state
+        return self.output(x[torch.arange(x.shape[0], device=x.device), last]), state
 
     def step(self, tokens: Int[Tensor, " batch"], state: DecodeState) -> Float[Tensor, "batch vocabulary"]:
         """Read one more token per row, whatever it is; logits of the next."""

@@ -109,7 +109,7 @@ class EncoderDecoder(nn.Module):
         """A state with the memory projected once and room for `room` target tokens."""
         require_positions(self.target_embedding.positions, room)
         attentions = [block.self_attention for block in self.blocks]
-        return DecodeState.empty(attentions, len(memory), room, self.project(memory), memory_mask)
+        return DecodeState.empty(attentions, memory.shape[0], room, self.project(memory), memory_mask)
 
     def prefill(
         self, src_tokens: Int[Tensor, "batch source"], *, max_length: int
@@ -118,7 +118,7 @@ class EncoderDecoder(nn.Module):
         memory, mask = self.encode(src_tokens)
         mask_of_pads = None if mask.all() else mask  # attention is faster without one
         state = self.new_state(memory, mask_of_pads, max_length)
-        bos = src_tokens.new_full((len(src_tokens),), self.bos_id)
+        bos = src_tokens.new_full(src_tokens.shape[:1], self.bos_id)
         return self.step(bos, state), state
 
     def step(self, tokens: Int[Tensor, " batch"], state: DecodeState) -> Float[Tensor, "batch vocabulary"]:

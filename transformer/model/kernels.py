@@ -19,10 +19,11 @@ def fused_attention(
 ) -> Float[Tensor, "batch heads queries d_v"]:
     """`attention`, with dropout of the weights.
 
-    Torch's kernel, but where a CPU needs gradients: its backward pass there takes several times as long as
-    the plain products (`benchmarks/attention_kernels.py`).
+    Torch's kernel, except on a CPU with gradients, where its backward pass takes several times as long as
+    the plain products (`benchmarks/attention_kernels.py`). A graph that is exported or traced always holds
+    torch's kernel: it will run on other devices, and `torch.jit.trace` checks itself without gradients.
     """
-    if q.device.type == "cpu" and torch.is_grad_enabled():
+    if q.device.type == "cpu" and torch.is_grad_enabled() and not is_exporting():
         return keys_first_attention(q, k, v, mask=mask, is_causal=is_causal, dropout=dropout)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal, dropout_p=dropout)
 
@@ -55,3 +56,17 @@ def keys_first_attention(
 def minus_infinity(hidden: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """-inf where `hidden`, else 0: to add it costs less, in both directions, than to fill with it."""
     return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -math.inf)
+
+
+def is_exporting() -> bool:
+    """Whether `torch.export` or `torch.jit.trace` is recording the computation."""
+    return torch.compiler.is_exporting() or is_tracing()
+
+
+def is_recorded() -> bool:
+    """Whether the computation becomes a graph: compiled, exported or traced."""
+    return torch.compiler.is_compiling() or is_tracing()
+
+
+def is_tracing() -> bool:
+    return torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]

@@ -1,11 +1,17 @@
 """Language modelling: running text in contiguous blocks, and the loss of each token given those before it."""
 
+from functools import partial
+
 from transformer.config import Settings
 from transformer.data.running_text import BlockBatches, read_text, token_ids
 from transformer.data.tokenizer import Tokenizer
 from transformer.evaluation.validation import LanguageModelValidation
 from transformer.tasks.task import Prepared, make_tokenizer
+from transformer.training.fused_loss import overwriting_cross_entropy
 from transformer.training.objectives import language_model_loss
+
+OBJECTIVE = partial(language_model_loss, cross_entropy=overwriting_cross_entropy)
+"""The loss of training and validation. It overwrites the logits, which nothing else reads here."""
 
 
 class LanguageModel:
@@ -25,7 +31,7 @@ class LanguageModel:
         tokens, valid = len(batches.ids), settings.data.valid
         return Prepared(
             batches,
-            language_model_loss,
+            OBJECTIVE,
             None if valid is None else make_validation(valid, tokenizer, settings),
             {"characters": len(self.text), "tokens": tokens},
             f"{len(self.text):,} characters, {tokens:,} tokens in blocks of {settings.data.context}",
@@ -45,4 +51,5 @@ def make_batches(text: str, tokenizer: Tokenizer, settings: Settings, *, shuffle
 def make_validation(name: str, tokenizer: Tokenizer, settings: Settings) -> LanguageModelValidation:
     """The loss on all of a text, in the blocks that training uses."""
     text = read_text(name)
-    return LanguageModelValidation(make_batches(text, tokenizer, settings, shuffle=False), len(text.encode()))
+    batches = make_batches(text, tokenizer, settings, shuffle=False)
+    return LanguageModelValidation(batches, OBJECTIVE, len(text.encode()))

@@ -1,5 +1,7 @@
 """Masked language modelling: plain sentences, and the loss of the tokens that were hidden in them."""
 
+from functools import partial
+
 from transformer.config import Settings
 from transformer.data.masking import MASK, MaskedBatches, has_mask
 from transformer.data.sentences import encode_sentences, read_sentences
@@ -7,7 +9,11 @@ from transformer.data.tokenizer import Tokenizer, train_tokenizer
 from transformer.evaluation.validation import MaskedValidation
 from transformer.requirements import require
 from transformer.tasks.task import Prepared
+from transformer.training.fused_loss import overwriting_cross_entropy
 from transformer.training.objectives import masked_loss
+
+OBJECTIVE = partial(masked_loss, cross_entropy=overwriting_cross_entropy)
+"""The loss of training and validation. It overwrites the logits, which nothing else reads here."""
 
 
 class MaskedLanguageModelling:
@@ -37,7 +43,7 @@ class MaskedLanguageModelling:
         valid = settings.data.valid
         return Prepared(
             batches,
-            masked_loss,
+            OBJECTIVE,
             None if valid is None else make_validation(valid, tokenizer, settings),
             {"sentences": len(self.texts), "tokens": tokens},
             f"{len(self.texts):,} sentences, {tokens:,} tokens",
@@ -67,4 +73,4 @@ def make_batches(
 def make_validation(name: str, tokenizer: Tokenizer, settings: Settings) -> MaskedValidation:
     """The same tokens of a file are hidden each time."""
     texts = read_texts(name, settings)
-    return MaskedValidation(make_batches(texts, tokenizer, settings, shuffle=False))
+    return MaskedValidation(make_batches(texts, tokenizer, settings, shuffle=False), OBJECTIVE)

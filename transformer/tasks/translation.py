@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,14 @@ from transformer.data.tokenizer import Tokenizer
 from transformer.decoding.translator import Translator
 from transformer.evaluation.validation import TranslationValidation
 from transformer.tasks.task import Prepared, make_tokenizer
+from transformer.training.fused_loss import overwriting_cross_entropy
 from transformer.training.objectives import translation_loss
 
 if TYPE_CHECKING:
     import datasets
+
+OBJECTIVE = partial(translation_loss, cross_entropy=overwriting_cross_entropy)
+"""The loss of training and validation. It overwrites the logits, which nothing else reads here."""
 
 
 class Translation:
@@ -46,7 +51,7 @@ class Translation:
         tokenized, counts = tokenize_pairs(self.table, tokenizer, max_tokens=settings.data.max_tokens)
         return Prepared(
             TokenBatches(tokenized, tokens_per_batch=settings.training.tokens_per_batch, seed=settings.seed),
-            translation_loss,
+            OBJECTIVE,
             make_validation(tokenizer, settings),
             asdict(counts),
             f"{counts.kept:,} pairs ({counts.empty:,} empty and {counts.too_long:,} too long ones dropped)",
@@ -70,9 +75,18 @@ def make_validation(tokenizer: Tokenizer, settings: Settings) -> TranslationVali
     sample = table.select([number * len(table) // size for number in range(size)])
     return TranslationValidation(
         batches,
+        OBJECTIVE,
         list(sample["source"]),
         list(sample["target"]),
-        lambda model: Translator(
-            model, tokenizer, model_config=settings.model, decoding=settings.decoding, warn=lambda _: None
+        partial(
+            Translator,
+            tokenizer=tokenizer,
+            model_config=settings.model,
+            decoding=settings.decoding,
+            warn=ignore,
         ),
     )
+
+
+def ignore(_: str) -> None:
+    """For the translations of a validation: which lines are cut is the same each time."""

@@ -1,5 +1,6 @@
 """What training minimises: a sum over tokens, and the number of tokens that it runs over."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -7,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from transformer.config import Precision
 from transformer.data.batches import Batch
@@ -16,8 +16,8 @@ from transformer.data.running_text import TextBatch
 from transformer.data.sentences import LabelledBatch
 from transformer.hardware import autocast
 
-CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
-"""Logits of which the loss is computed at once: what a core's cache holds, and what keeps a GPU busy."""
+CrossEntropy = Callable[..., Tensor]
+"""`smoothed_cross_entropy`, or another function that computes the same."""
 
 
 class Loss(NamedTuple):
@@ -34,52 +34,19 @@ def smoothed_cross_entropy(
     label_smoothing: float,
     pad_id: int,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy with label smoothing (§5.4), summed over real tokens.
+    """Cross-entropy with label smoothing (§5.4), summed over real tokens, in float32 at least.
 
-    The gold token keeps 1 - ε, and ε/V falls on every token of the vocabulary. Equal to torch's
-    `cross_entropy` but for memory: where a gradient is needed it overwrites `logits`, the only tensor of
-    batch × vocabulary that is ever alive.
+    The gold token keeps 1 - ε, and ε/V falls on every token of the vocabulary. The training loop computes the
+    same by `overwriting_cross_entropy` (`fused_loss.py`), in less time and memory.
     """
-    return SmoothedCrossEntropy.apply(logits.flatten(0, 1), labels.flatten(), label_smoothing, pad_id)  # type: ignore[no-untyped-call]
+    logits = at_least_float32(logits).flatten(0, 1)
+    return F.cross_entropy(
+        logits, labels.flatten(), ignore_index=pad_id, label_smoothing=label_smoothing, reduction="sum"
+    )
 
 
-class SmoothedCrossEntropy(torch.autograd.Function):
-    """Loss and gradient together, a few rows at a time: the softmax is computed once and stays in cache."""
-
-    @staticmethod
-    def forward(
-        context: Any,
-        logits: Float[Tensor, "tokens vocabulary"],
-        labels: Int[Tensor, " tokens"],
-        epsilon: float,
-        pad_id: int,
-    ) -> Float[Tensor, ""]:
-        vocabulary = logits.shape[1]
-        is_real = labels != pad_id
-        total = torch.zeros((), device=logits.device)
-        elements = CHUNK_ELEMENTS.get(logits.device.type, CHUNK_ELEMENTS["cuda"])
-        rows = max(1, elements // vocabulary)
-        for part, gold, real in zip(*(torch.split(x, rows) for x in (logits, labels, is_real)), strict=True):
-            scores = part.float()
-            expected = (1 - epsilon) * scores.gather(1, gold[:, None])[:, 0] + epsilon * scores.mean(dim=1)
-            probabilities = scores.softmax(dim=1)  # up to `one`: this kernel is fast, but adds inexactly
-            one = probabilities.sum(dim=1, keepdim=True)
-            # log Σ exp of the scores, from the largest probability, which is at least 1 / V
-            log_sums = scores.amax(dim=1) - (probabilities.amax(dim=1) / one[:, 0]).log()
-            total += ((log_sums - expected) * real).sum()
-            if context.needs_input_grad[0]:
-                # The gradient is the model's distribution minus the smoothed one.
-                gradient = probabilities.sub_(epsilon / vocabulary * one)
-                gradient.scatter_add_(1, gold[:, None], (epsilon - 1) * one)
-                part.copy_(gradient.mul_(real[:, None] / one))
-        if context.needs_input_grad[0]:
-            context.gradient = logits
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(context: Any, scale: Float[Tensor, ""]) -> tuple[Tensor, None, None, None]:
-        return context.gradient.mul_(scale), None, None, None
+def at_least_float32(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @runtime_checkable
@@ -103,36 +70,56 @@ def in_precision(objective: Objective, device: torch.device, precision: Precisio
     return compute
 
 
-def translation_loss(model: nn.Module, batch: Batch, *, label_smoothing: float, pad_id: int = 0) -> Loss:
+def translation_loss(
+    model: nn.Module,
+    batch: Batch,
+    *,
+    label_smoothing: float,
+    pad_id: int = 0,
+    cross_entropy: CrossEntropy = smoothed_cross_entropy,
+) -> Loss:
     """Predict each target token, EOS included, from the source and the target tokens before it."""
     logits = model(batch.src_tokens, batch.tgt_tokens[:, :-1])
     labels = batch.tgt_tokens[:, 1:]
-    total = smoothed_cross_entropy(logits, labels, label_smoothing=label_smoothing, pad_id=pad_id)
+    total = cross_entropy(logits, labels, label_smoothing=label_smoothing, pad_id=pad_id)
     return Loss(total, batch.target_tokens)
 
 
 def language_model_loss(
-    model: nn.Module, batch: TextBatch, *, label_smoothing: float, pad_id: int = 0
+    model: nn.Module,
+    batch: TextBatch,
+    *,
+    label_smoothing: float,
+    pad_id: int = 0,
+    cross_entropy: CrossEntropy = smoothed_cross_entropy,
 ) -> Loss:
     """Predict each token of a block from those before it."""
     logits = model(batch.tokens[:, :-1])
     labels = batch.tokens[:, 1:]
-    total = smoothed_cross_entropy(logits, labels, label_smoothing=label_smoothing, pad_id=pad_id)
+    total = cross_entropy(logits, labels, label_smoothing=label_smoothing, pad_id=pad_id)
     return Loss(total, batch.target_tokens)
 
 
-def masked_loss(model: nn.Module, batch: MaskedBatch, *, label_smoothing: float, pad_id: int = 0) -> Loss:
+def masked_loss(
+    model: nn.Module,
+    batch: MaskedBatch,
+    *,
+    label_smoothing: float,
+    pad_id: int = 0,
+    cross_entropy: CrossEntropy = smoothed_cross_entropy,
+) -> Loss:
     """Predict the tokens that were hidden, each from all the others."""
-    total = smoothed_cross_entropy(
-        model(batch.tokens), batch.labels, label_smoothing=label_smoothing, pad_id=pad_id
-    )
+    logits = model(batch.tokens)
+    total = cross_entropy(logits, batch.labels, label_smoothing=label_smoothing, pad_id=pad_id)
     return Loss(total, batch.target_tokens)
 
 
 def classification_loss(model: nn.Module, batch: LabelledBatch, *, label_smoothing: float) -> Loss:
     """Predict the class of each sentence; smoothing spreads its mass over the classes."""
     logits = model(batch.tokens)
-    total = F.cross_entropy(logits.float(), batch.classes, label_smoothing=label_smoothing, reduction="sum")
+    total = F.cross_entropy(
+        at_least_float32(logits), batch.classes, label_smoothing=label_smoothing, reduction="sum"
+    )
     return Loss(total, batch.target_tokens)
 
 
@@ -150,7 +137,7 @@ class ContrastiveLoss:
         sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # without BOS: as sources
         with torch.autocast(sources.device.type, enabled=False):  # divided by 0.05, bfloat16 is off by 0.1
             logits = sources @ targets.T / self.temperature  # (pairs, pairs)
-        right = torch.arange(len(logits), device=logits.device)
+        right = torch.arange(logits.shape[0], device=logits.device)
         both = [
             F.cross_entropy(side, right, label_smoothing=label_smoothing, reduction="sum")
             for side in (logits, logits.T)

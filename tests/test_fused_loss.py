@@ -1,0 +1,202 @@
+"""The cross-entropy is torch's in every use; the training loop's overwriting one equals it, once."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import PAD, assert_close, random_rows, right_padded, tiny_model
+from torch import nn
+
+from transformer.data.batches import Batch
+from transformer.tasks import language_model, masked_language_model, translation
+from transformer.training import fused_loss
+from transformer.training.fused_loss import overwriting_cross_entropy
+from transformer.training.objectives import smoothed_cross_entropy, translation_loss
+
+V, WIDTH = 11, 6
+LABELS = {
+    "ragged": torch.tensor([[5, 6, PAD, PAD], [7, 8, 9, PAD]]),
+    "whole": torch.tensor([[5, 6, 1, 10], [7, 8, 9, 3]]),
+    "pads alone": torch.full((2, 4), PAD),
+}
+CUT = pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+SMOOTHING = pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
+
+
+def reference(logits, labels, smoothing, pad_id=PAD):
+    return F.cross_entropy(
+        logits.flatten(0, 1),
+        labels.flatten(),
+        ignore_index=pad_id,
+        label_smoothing=smoothing,
+        reduction="sum",
+    )
+
+
+def plain(logits, labels=LABELS["ragged"], smoothing=0.1, pad_id=PAD):
+    return smoothed_cross_entropy(logits, labels, label_smoothing=smoothing, pad_id=pad_id)
+
+
+def overwriting(logits, labels=LABELS["ragged"], smoothing=0.1, pad_id=PAD):
+    return overwriting_cross_entropy(logits, labels, label_smoothing=smoothing, pad_id=pad_id)
+
+
+@pytest.fixture
+def layer():
+    return nn.Linear(WIDTH, V).double()
+
+
+@pytest.fixture
+def hidden():
+    return torch.randn(2, 4, WIDTH, dtype=torch.float64, requires_grad=True)
+
+
+def gradients(loss, *tensors, **options):
+    return torch.autograd.grad(loss, tensors, **options)
+
+
+# The plain one
+
+
+@CUT
+@SMOOTHING
+def test_it_is_torchs_in_value_and_gradient_and_leaves_the_logits_alone(labels, smoothing):
+    logits = torch.randn(2, 4, V, dtype=torch.float64, requires_grad=True)  # a leaf
+    before = logits.detach().clone()
+    found, expected = plain(logits, labels, smoothing), reference(logits, labels, smoothing)
+    assert_close(found, expected, **EXACT)  # in float64
+    assert_close(gradients(found, logits), gradients(expected, logits), **EXACT)
+    assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_it_is_computed_in_float32_at_least(dtype):
+    logits = torch.randn(2, 4, V).to(dtype)
+    found = plain(logits)
+    assert found.dtype == torch.float32
+    assert_close(found, reference(logits.float(), LABELS["ragged"], 0.1))
+
+
+def test_a_second_backward_pass_gives_the_same_gradient(layer, hidden):
+    loss = plain(layer(hidden))
+    first = gradients(loss, hidden, layer.weight, retain_graph=True)
+    assert_close(gradients(loss, hidden, layer.weight), first, **EXACT)
+
+
+def test_two_losses_of_the_same_logits_add(layer, hidden):
+    logits, whole = layer(hidden), LABELS["whole"]
+    both = plain(logits) + plain(logits, whole, 0.0) + logits.square().sum()
+    expected = reference(logits, LABELS["ragged"], 0.1) + reference(logits, whole, 0.0)
+    expected = expected + logits.square().sum()
+    assert_close(
+        gradients(both, hidden, retain_graph=True), gradients(expected, hidden, retain_graph=True), **EXACT
+    )
+
+
+def test_it_can_be_differentiated_twice(layer, hidden):
+    assert torch.autograd.gradgradcheck(lambda x: plain(layer(x)), hidden)
+
+
+def test_functional_transforms_see_through_it():
+    logits, labels = torch.randn(3, 2, 4, V, requires_grad=True), torch.stack(list(LABELS.values()))
+    each = [plain(*pair) for pair in zip(logits, labels, strict=True)]
+    assert_close(torch.func.vmap(plain)(logits, labels), torch.stack(each))
+    found = torch.func.vmap(torch.func.grad(plain))(logits.detach(), labels)
+    assert_close((found,), gradients(sum(each), logits))
+
+
+def test_an_objective_is_plain_unless_told_otherwise():
+    model = tiny_model()
+    rows = random_rows(4, 7, first=1)
+    batch = Batch(right_padded(random_rows(3, 5)), right_padded(rows), np.array([1, 2]), 9)
+    loss = translation_loss(model, batch, label_smoothing=0.1).total
+    weights = list(model.parameters())
+    first = gradients(loss, *weights, retain_graph=True)
+    assert_close(gradients(loss, *weights), first)
+
+
+# The one that overwrites
+
+
+@CUT
+@SMOOTHING
+@pytest.mark.parametrize("elements", [1, 3 * V, 2**20])
+def test_in_chunks_of_any_size_it_equals_the_plain_one(
+    monkeypatch, layer, hidden, labels, smoothing, elements
+):
+    monkeypatch.setitem(fused_loss.CHUNK_ELEMENTS, "cpu", elements)
+    found, expected = (loss(layer(hidden), labels, smoothing) for loss in (overwriting, plain))
+    assert_close(found, expected, **EXACT)
+    everything = (hidden, layer.weight, layer.bias)
+    assert_close(gradients(3 * found, *everything), gradients(3 * expected, *everything), **EXACT)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-6), (torch.bfloat16, 0.02)])
+def test_in_lower_precision_it_is_close_to_the_plain_one(layer, hidden, dtype, error):
+    layer.to(dtype)
+    found, expected = (loss(layer(hidden.to(dtype))) for loss in (overwriting, plain))
+    assert found.dtype == torch.float32
+    assert_close(found, expected)
+    slopes = gradients(found, layer.weight), gradients(expected, layer.weight)
+    torch.testing.assert_close(*slopes, rtol=error, atol=error)
+
+
+@pytest.mark.parametrize("loss", [plain, overwriting])
+def test_a_pad_need_not_be_a_class_nor_every_class_possible(loss):
+    labels = LABELS["ragged"]
+    logits = torch.randn(2, 4, V)
+    expected = loss(logits, labels)
+    assert_close(loss(logits, labels.masked_fill(labels == PAD, -100), pad_id=-100), expected)
+    logits[:, :, 2] = -torch.inf  # a class that is never the label
+    assert_close(loss(logits, labels, 0.0), reference(logits, labels, 0.0))
+    assert loss(logits, labels, 0.1) == torch.inf
+
+
+def test_it_overwrites_what_a_linear_layer_made_and_only_for_a_gradient(layer, hidden):
+    with torch.no_grad():
+        logits = layer(hidden)
+        before = logits.clone()
+        overwriting(logits)
+        assert torch.equal(logits, before)
+    logits = layer(hidden)
+    (slope,) = gradients(plain(logits), logits)
+    overwriting(logits).backward()
+    assert_close(logits, slope, **EXACT)
+
+
+def test_a_second_backward_pass_is_refused(layer, hidden):
+    loss = overwriting(layer(hidden))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="for a second one through a retained graph use smoothed_cross"):
+        loss.backward()
+
+
+ENDINGS = {
+    "as it is": lambda x: x,
+    "log-probabilities": lambda x: x.log_softmax(dim=-1),
+    "tanh": torch.tanh,
+    "capped": lambda x: 3 * torch.tanh(x / 3),
+    "a view of tanh": lambda x: torch.tanh(x).view(4, 2, V).reshape(2, 4, V),
+    "turned": lambda x: torch.tanh(x.transpose(0, 1)).transpose(0, 1),
+    "one row for all": lambda x: x[:1].expand(2, -1, -1),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+def test_a_model_may_end_in_any_operation(layer, hidden, ending):
+    found, expected = (loss(ending(layer(hidden))) for loss in (overwriting, plain))
+    assert_close(gradients(found, hidden), gradients(expected, hidden), **EXACT)
+
+
+def test_a_leaf_is_not_overwritten():
+    logits = torch.randn(2, 4, V, requires_grad=True)
+    before = logits.detach().clone()
+    overwriting(logits).backward()
+    assert torch.equal(logits, before)
+    assert_close((logits.grad,), gradients(plain(logits), logits))
+
+
+@pytest.mark.parametrize("task", [translation, language_model, masked_language_model])
+def test_the_loop_gets_the_one_that_overwrites(task):
+    assert task.OBJECTIVE.keywords == {"cross_entropy": overwriting_cross_entropy}

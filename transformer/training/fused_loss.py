@@ -1,0 +1,97 @@
+"""The cross-entropy of the training loop: loss and gradient in one pass, in the memory of the logits.
+
+Readers of the paper can skip this file. `smoothed_cross_entropy` in `objectives.py` says what is computed;
+`tests/test_fused_loss.py` holds the two equal.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
+"""Logits of which the loss is computed at once: what a core's cache holds, and what keeps a GPU busy."""
+
+VIEWS = {"ViewBackward0", "UnsafeViewBackward0"}
+LINEAR = {
+    *("MmBackward0", "AddmmBackward0", "AddBackward0", "MulBackward0", "DivBackward0"),
+    "CompiledFunctionBackward",
+}
+"""Autograd's names of products and sums, whose gradients do not need their output."""
+
+
+def overwriting_cross_entropy(
+    logits: Float[Tensor, "batch length vocabulary"],
+    labels: Int[Tensor, "batch length"],
+    *,
+    label_smoothing: float,
+    pad_id: int,
+) -> Float[Tensor, ""]:
+    """`smoothed_cross_entropy`, for one backward pass: where a gradient is needed it overwrites `logits`.
+
+    The logits are then the only tensor of batch × vocabulary that is ever alive. Nothing else may read them
+    after this call, and a second backward pass is a `RuntimeError`. Logits that are not
+    a product or a sum, such as those of a final log_softmax, are copied first: that operation's gradient may
+    need them.
+    """
+    if logits.requires_grad and not is_linear(logits):
+        logits = logits.clone()
+    return OverwritingCrossEntropy.apply(logits.flatten(0, 1), labels.flatten(), label_smoothing, pad_id)  # type: ignore[no-untyped-call]
+
+
+def is_linear(logits: Tensor) -> bool:
+    """Whether these logits are a product or a sum, as a linear layer makes them."""
+    node = logits.grad_fn
+    while node is not None and node.name() in VIEWS:
+        node = node.next_functions[0][0]
+    return node is not None and node.name() in LINEAR
+
+
+class OverwritingCrossEntropy(torch.autograd.Function):
+    """Loss and gradient together, a few rows at a time: the softmax is computed once and stays in cache."""
+
+    @staticmethod
+    def forward(
+        context: Any,
+        logits: Float[Tensor, "tokens vocabulary"],
+        labels: Int[Tensor, " tokens"],
+        epsilon: float,
+        pad_id: int,
+    ) -> Float[Tensor, ""]:
+        vocabulary = logits.shape[1]
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        is_real = labels != pad_id
+        labels = labels.masked_fill(~is_real, 0)  # a `pad_id` need not be a class
+        total = torch.zeros((), dtype=dtype, device=logits.device)
+        elements = CHUNK_ELEMENTS.get(logits.device.type, CHUNK_ELEMENTS["cuda"])
+        rows = max(1, elements // vocabulary)
+        for part, gold, real in zip(*(torch.split(x, rows) for x in (logits, labels, is_real)), strict=True):
+            scores = part.to(dtype)
+            expected = scores.gather(1, gold[:, None])[:, 0]
+            if epsilon:  # without smoothing a logit of -inf costs nothing: 0 × -inf would be NaN
+                expected = (1 - epsilon) * expected + epsilon * scores.mean(dim=1)
+            probabilities = scores.softmax(dim=1)  # up to `one`: this kernel is fast, but adds inexactly
+            one = probabilities.sum(dim=1, keepdim=True)
+            # log Σ exp of the scores, from the largest probability, which is at least 1 / V
+            log_sums = scores.amax(dim=1) - (probabilities.amax(dim=1) / one[:, 0]).log()
+            total += (log_sums - expected).masked_fill(~real, 0).sum()
+            if context.needs_input_grad[0]:
+                # The gradient is the model's distribution minus the smoothed one.
+                gradient = probabilities.sub_(epsilon / vocabulary * one)
+                gradient.scatter_add_(1, gold[:, None], (epsilon - 1) * one)
+                part.copy_(gradient.mul_(real[:, None] / one))
+        context.gradient = logits if context.needs_input_grad[0] else None
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, scale: Float[Tensor, ""]) -> tuple[Tensor, None, None, None]:
+        gradient, context.gradient = context.gradient, None
+        if gradient is None:
+            raise RuntimeError(
+                "overwriting_cross_entropy holds its gradient in the memory of the logits, for one backward "
+                "pass; for a second one through a retained graph use smoothed_cross_entropy"
+            )
+        return gradient.mul_(scale), None, None, None
