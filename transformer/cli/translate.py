@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from transformer.cli.requests import Request, in_chunks, json_line, prompted, read_requests
+from transformer.cli.requests import Request, in_chunks, prompted, read_requests
+from transformer.data.json_text import json_line
 from transformer.data.text import decode_lines, read_lines
 from transformer.settings.parser import CommandParser, command_parser
 
