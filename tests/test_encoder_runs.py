@@ -194,7 +194,7 @@ def test_a_run_of_another_task_is_refused(classifier: Path) -> None:
 
 
 def test_classify_writes_one_line_for_each_line(classifier: Path, call: Any) -> None:
-    text = "the red cup is here\n\n \t \nthe blue cup is here\n" + "red " * 100 + "\n\x00\nblue"
+    text = "the red cup is here\n\n \t \nthe blue cup is here\n" + "red " * 100 + "\n\x01\nblue"
     code, out, _ = call("classify", "--run", classifier, given=text)
     lines = out.split("\n")[:-1]
     assert code == 0

@@ -4,7 +4,7 @@ All of them are read by `read_lines`, so that encodings, line endings and archiv
 """
 
 import csv
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, zip_longest
@@ -67,9 +67,14 @@ class Row(NamedTuple):
 
 def read_table(file: LocalFile, source: str, target: str) -> Iterator[dict[str, str]]:
     """The pairs of a file with columns; `CorpusError` for a row without text on a side, or no rows."""
-    read = {".csv": read_csv, ".tsv": partial(read_tsv, layouts=layouts(source, target))}
+    read: dict[str, Callable[[str], Iterator[Row]]] = {
+        ".csv": read_csv,
+        ".tsv": partial(read_tsv, layouts=layouts(source, target)),
+        ".json": read_json,
+        ".jsonl": read_json,
+    }
     columns = None
-    for where, fields in read.get(ending_of(file.path), read_json)(file.path):
+    for where, fields in read[ending_of(file.path)](file.path):
         if isinstance(translation := fields.get("translation"), dict):
             fields = {f"translation.{language}": text for language, text in translation.items()}
         columns = columns or choose_columns(fields, file.path, source, target)
