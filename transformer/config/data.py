@@ -16,10 +16,11 @@ class DataConfig:
     """Where the text comes from and how it becomes tokens (§5.1).
 
     A parallel text is named by a path without its language ending (`corpus/train` for `corpus/train.en` and
-    `corpus/train.de`, also `.gz` and `.xz`), a json, jsonl, csv or parquet file, a Hub id with its split
-    (`wmt/wmt14:de-en:train`), or `toyland:SPLIT`. Any of them may end in `[:N]`: its first N pairs. The text
-    of a language model is a plain file, and may end in a slice of its characters, `[:90%]` or `[90%:]`. So
-    are the sentences of a masked language model and of a classifier, and their slices count lines.
+    `corpus/train.de`, also `.gz` and `.xz`), a json, jsonl, csv, tsv or parquet file, a Hub id with its split
+    (`wmt/wmt14:de-en:train`), or `toyland:SPLIT`. A tsv file has a header line that names its columns, or
+    source and target as its first two columns. The text of a language model is a plain file, and so are the
+    sentences of a masked language model and of a classifier. Any name may end in a slice, `[:N]`,
+    `[1000:2000]`, `[:90%]` or `[90%:]`, that counts pairs, the characters of running text, or lines.
     """
 
     train: str = "toyland:train"

@@ -152,8 +152,8 @@ def read_tsv(path: str, layouts: Collection[tuple[str, str]]) -> Iterator[Row]:
 def named_row(where: str, header: list[str], fields: list[str]) -> Row:
     if len(fields) > len(header):
         raise CorpusError(f"{where} has {len(fields)} fields, but the header names {len(header)} columns")
-    row: dict[str, str] = {}
-    for name, field in zip(header, fields, strict=False):
+    row: dict[str, str | None] = {}
+    for name, field in zip_longest(header, fields):
         row.setdefault(name, field)  # of columns of the same name the first one counts
     return Row(where, row)
 

@@ -56,7 +56,8 @@ def prepare_validation(
     try:
         return make(name, tokenizer, settings)
     except ValueError as error:
-        raise CorpusError(f"the validation text (data.valid) {name}: {error}") from error
+        named = "" if name in str(error) else f" {name}"
+        raise CorpusError(f"the validation text (data.valid){named}: {error}") from error
 
 
 def make_tokenizer(texts: Iterable[str], data: DataConfig) -> Tokenizer:
