@@ -35,7 +35,7 @@ def seed() -> int:
 
 @pytest.fixture(autouse=True)
 def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """While all data and models are local, nothing looks up a host, not even where a failure is passed over."""
+    """While all data and models are local, nothing looks up a host, even where a failure is ignored."""
     asked: list[object] = []
 
     def look_up(host: object, *_: object, **__: object) -> None:

@@ -98,7 +98,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         "--on-error",
         choices=("error", "skip", "replace"),
         default="error",
-        help="for a line that is not UTF-8 or holds NUL: stop, translate it as an empty one, or replace the bytes",
+        help="for a line that is not UTF-8 or holds NUL: stop, take it as an empty line, or replace bytes",
     )
     parser.add_argument(
         "--buffer", type=int, default=1000, help="lines read before they are translated together"
