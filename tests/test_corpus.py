@@ -179,6 +179,24 @@ def test_a_tsv_without_a_header_has_source_and_target_first(tmp_path):
     assert pairs_of(load_parallel("x.tsv", "de", "en")) == expected
 
 
+def test_a_name_is_no_pattern(tmp_path):
+    for name in ("x[1].parquet", "x*.csv", "a?.jsonl"):
+        path = write_table(tmp_path / name, [{"en": "a", "de": "b"}])
+        assert pairs_of(load_parallel(path, "en", "de")) == [("a", "b")]
+
+
+def test_an_edited_parquet_file_is_read_anew(tmp_path):
+    for pair in (("a", "b"), ("c", "d")):
+        name = write_table(tmp_path / "x.parquet", [{"en": pair[0], "de": pair[1]}])
+        os.utime(name, ns=(ord(pair[0]) * 10**9,) * 2)
+        assert pairs_of(load_parallel(name, "en", "de")) == [pair]
+
+
+def test_nul_in_a_parquet_file_is_refused(tmp_path):
+    write_table(tmp_path / "x.parquet", [{"en": "a", "de": "b"}, {"en": "a", "de": "b\0"}])
+    assert refused("x.parquet") == "x.parquet, row 2: NUL in column de, which is not text"
+
+
 def test_a_long_field_is_no_error(tmp_path):
     long = "a" * 300_000
     (tmp_path / "x.csv").write_text(f"en,de\n{long},{long}\n")
