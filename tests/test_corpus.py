@@ -207,7 +207,9 @@ def test_equal_languages_need_columns_with_two_names(tmp_path):
     write_plain(tmp_path / "train", PAIRS)
     assert re.match("data.source and data.target are both en, so that train.en", refused("train", "en", "en"))
     (tmp_path / "x.csv").write_text("en,de\na,b\n")
-    assert re.match(r"x\.csv has the columns en, de; it needs", refused("x.csv", "en", "en"))
+    assert re.match(
+        r"x\.csv has the columns en, de; where data\.source and data\.", refused("x.csv", "en", "en")
+    )
     write_table(tmp_path / "y.csv", [{"source": source, "target": target} for source, target in PAIRS])
     assert pairs_of(load_parallel("y.csv", "en", "en")) == PAIRS
 

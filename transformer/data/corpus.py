@@ -25,7 +25,7 @@ from transformer.data.pairs import (
     read_table,
 )
 from transformer.data.slices import Slice, split_slice
-from transformer.data.text import CorpusError
+from transformer.data.text import CorpusError, open_bytes
 
 if TYPE_CHECKING:
     import datasets  # slow to import: the functions below do it when they are called
@@ -169,6 +169,10 @@ def cached(read: Callable[..., Iterator[dict[str, str]]], **arguments: Any) -> "
 def load_parquet(path: str, source: str, target: str) -> "datasets.Dataset":
     import datasets
 
+    try:
+        open_bytes(Path(path)).close()
+    except OSError as error:  # of the file itself, not of the cache
+        raise CorpusError(f"{path}: {error.strerror or error}") from None
     try:
         table = datasets.Dataset.from_parquet(glob.escape(path))
     except Exception as error:  # its reader raises whatever it likes

@@ -100,6 +100,11 @@ def layouts(source: str, target: str) -> list[tuple[str, str]]:
 def choose_columns(names: Collection[str], text: str, source: str, target: str) -> tuple[str, str]:
     """The columns of both sides: of a `translation`, named by language, or named `source` and `target`."""
     columns = next((pair for pair in layouts(source, target) if set(pair) <= set(names)), None)
+    if columns is None and source == target:
+        raise CorpusError(
+            f"{text} has the columns {', '.join(names)}; where data.source and data.target are both {source}, "
+            "it needs source and target"
+        )
     if columns is None:
         raise CorpusError(
             f"{text} has the columns {', '.join(names)}; it needs {source} and {target}, "
