@@ -102,7 +102,7 @@ def choose_columns(names: Collection[str], text: str, source: str, target: str) 
     columns = next((pair for pair in layouts(source, target) if set(pair) <= set(names)), None)
     if columns is None and source == target:
         raise CorpusError(
-            f"{text} has the columns {', '.join(names)}; where data.source and data.target are both {source}, "
+            f"{text} has the columns {', '.join(names)}; with data.source and data.target both {source}, "
             "it needs source and target"
         )
     if columns is None:
