@@ -5,6 +5,8 @@ settings are left out: they check themselves, and their tests see what a user se
 """
 
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import jaxtyping
@@ -29,6 +31,20 @@ def seed() -> int:
     """Every test starts from the same random numbers."""
     torch.manual_seed(1)
     return 1
+
+
+@pytest.fixture(autouse=True)
+def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """While all data and models are local, nothing looks up a host, even where a failure is ignored."""
+    asked: list[object] = []
+
+    def look_up(host: object, *_: object, **__: object) -> None:
+        asked.append(host)
+        raise OSError(f"a test looks up {host}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield
+    assert not asked
 
 
 @pytest.fixture(scope="session")

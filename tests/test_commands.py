@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -108,6 +109,20 @@ def test_a_line_that_is_not_utf8_stops_after_what_came_before_it(translate):
         "transformer translate: error: standard input, line 3: invalid UTF-8 at byte 5 (0xff); "
     )
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_refused_by_name_or_keeps_its_number_of_lines(translate, encoding):
+    text = "the clock\nthe dog\n".encode(encoding)
+    code, out, err = translate(text)
+    assert (code, out) == (2, b"")
+    assert re.match(
+        r"transformer translate: error: standard input, line 1: .*looks like UTF-16; convert", err
+    )
+    for on_error in ("skip", "replace"):
+        assert translate(text, "--on-error", on_error)[1].count(b"\n") == len(
+            text.removesuffix(b"\n").split(b"\n")
+        )
 
 
 def test_a_line_that_is_not_utf8_can_be_skipped_or_mended(translate):

@@ -272,7 +272,12 @@ def test_another_process_may_be_faster(tiny_run, tmp_path, monkeypatch):
         shutil.copytree(folder, checkpoint / "ctranslate2-float32")
 
     monkeypatch.setattr("transformer.convert.engine.write_model", write)
-    assert len(CTranslate2Translator.from_pretrained(run, device="cpu").translate(["a"])) == 1
+    translator = CTranslate2Translator.from_pretrained(run, device="cpu")
+    assert len(translator.translate(["a"])) == 1
+    with pytest.raises(TypeError, match="not one text"):
+        translator.translate("a")
+    with pytest.raises(ValueError, match=r"^line 2 holds U\+D83D"):
+        translator.translate(["a", "\ud83d"])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,7 @@ from transformer import build_model, load_settings, train
 from transformer.checkpoint import MODEL, CheckpointError, Run, read_tensors
 from transformer.cli import main
 from transformer.config import DataConfig, ModelConfig, Settings, TrainingConfig
+from transformer.data.sentences import read_sentences
 from transformer.data.text import CorpusError
 from transformer.decoding.pretrained import load_pretrained
 from transformer.decoding.sentences import Classifier, Embedder, MaskFiller
@@ -194,7 +195,7 @@ def test_a_run_of_another_task_is_refused(classifier: Path) -> None:
 
 
 def test_classify_writes_one_line_for_each_line(classifier: Path, call: Any) -> None:
-    text = "the red cup is here\n\n \t \nthe blue cup is here\n" + "red " * 100 + "\n\x00\nblue"
+    text = "the red cup is here\n\n \t \nthe blue cup is here\n" + "red " * 100 + "\n\x01\nblue"
     code, out, _ = call("classify", "--run", classifier, given=text)
     lines = out.split("\n")[:-1]
     assert code == 0
@@ -272,6 +273,82 @@ def test_embed_and_nearest_find_each_sentence_again(
     assert [row[2] for row in rows[::2]] == lines
     assert all(float(row[1]) == pytest.approx(1, abs=1e-3) for row in rows[::2])
     assert all(float(rows[at][1]) >= float(rows[at + 1][1]) for at in range(0, 48, 2))
+
+
+def test_windows_text_is_the_same_text(
+    classifier: Path, masked: Path, embedder: Path, folder: Path, tmp_path: Path, call: Any
+) -> None:
+    """Marks and line endings are no part of lines, labels, indexes and the sentences of an index."""
+
+    def windows(path: Path) -> Path:
+        found = tmp_path / f"windows-{path.name}"
+        found.write_bytes("\ufeff".encode() + path.read_bytes().replace(b"\n", b"\r\n"))
+        return found
+
+    paths = (folder / "labelled", windows(folder / "labelled"))
+    for label_format in ("tab", None):
+        plain, other = (read_sentences(str(path), label_format) for path in paths)
+        assert [each[:2] for each in map(astuple, plain)] == [each[:2] for each in map(astuple, other)]
+    text = (folder / "pairs.en").read_text()
+    for suffix in (".npy", ".jsonl"):
+        call("embed", "--run", embedder, "--output", tmp_path / f"x{suffix}", given=text)
+    lines = windows(folder / "pairs.en")
+    assert (
+        call("embed", "--run", embedder, "--output", tmp_path / "y.npy", given=lines.read_text("utf-8"))[0]
+        == 0
+    )
+    assert (tmp_path / "y.npy").read_bytes() == (tmp_path / "x.npy").read_bytes()
+    nearest = ["nearest", "--run", embedder, "--index"]
+    expected = call(*nearest, tmp_path / "x.jsonl", given=text)[1]
+    assert call(*nearest, windows(tmp_path / "x.jsonl"), given=lines.read_text("utf-8"))[1] == expected
+    assert call(*nearest, tmp_path / "x.npy", "--sentences", lines, given=text)[1] == expected
+    for command, run, given in (
+        ("classify", classifier, text),
+        ("fill-mask", masked, "a <mask>\n<mask> b\n"),
+    ):
+        typed = "\ufeff" + given.replace("\n", "\r\n")
+        assert call(command, "--run", run, given=typed) == call(command, "--run", run, given=given)
+
+
+def test_one_text_in_place_of_lines_is_refused(classifier: Path, masked: Path, embedder: Path) -> None:
+    calls: list[Callable[[Any], Any]] = [
+        Classifier.from_pretrained(classifier).classify,
+        Embedder.from_pretrained(embedder).embed,
+        lambda lines: MaskFiller.from_pretrained(masked).fill(lines, count=1),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"^expected a list of texts .* not one text; write \[text\]$"):
+            call("<mask>")
+        with pytest.raises(ValueError, match=r"^line 2 holds U\+D83D, half of a surrogate pair"):
+            call(["<mask>", "\ud83d"])
+
+
+@pytest.mark.parametrize(
+    ("task", "content", "message"),
+    [
+        ("masked_language_model", "a\tx\n" + "b " * 200 + "\tx\n", "but a sentence has 102 tokens"),
+        ("masked_language_model", " \tx\n", "every line is blank"),
+        ("classification", "the red house is here\n", "line 1: no label"),
+        ("classification", "the red house is here\thot\n", "line 1: the label 'hot' is none of data.classes"),
+        ("sentence_embedding", "\n", "no pairs are left"),
+        ("sentence_embedding", None, "no corpus at"),
+    ],
+)
+def test_an_error_of_the_validation_text_says_so(
+    task: str, content: str | None, message: str, folder: Path, tmp_path: Path
+) -> None:
+    valid = tmp_path / "valid"
+    for ending in ("", ".en", ".de"):
+        if content is not None:
+            (tmp_path / f"valid{ending}").write_text(content)
+    train_text = folder / ("pairs" if task == "sentence_embedding" else "labelled")
+    data = {"train": str(train_text), "valid": str(valid), "label_format": "tab", "max_tokens": 102}
+    chosen = settings(tmp_path / "run", task, data, tokens_per_batch=101, max_steps=2)
+    with pytest.raises(CorpusError) as caught:
+        train(chosen)
+    assert str(caught.value).startswith("the validation text (data.valid)")
+    assert str(valid) in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_blank_line_has_a_vector_too(embedder: Path) -> None:

@@ -31,6 +31,15 @@ def test_a_perfect_translation_has_the_highest_scores():
     assert (scores.bleu, scores.chrf, scores.exact_match) == pytest.approx((100, 100, 100))
 
 
+def test_scores_need_a_reference_for_each_hypothesis():
+    with pytest.raises(TypeError, match="not one text"):
+        corpus_scores("Ja.", ["Ja."])
+    with pytest.raises(TypeError, match="not one text"):
+        corpus_scores(["Ja."], "Ja.")
+    with pytest.raises(ValueError, match=r"^there are 1 hypotheses for 2 references"):
+        corpus_scores(["Ja."], ["Ja.", "Nein."])
+
+
 def test_exact_match_counts_equal_lines_alone():
     assert exact_match(["a", "B", "c "], ["a", "b", "c"]) == pytest.approx(100 / 3)
     assert exact_match([], []) == 0

@@ -148,6 +148,13 @@ def test_the_commands_own_options_come_back_beside_the_settings():
     assert vars(read_settings([], prog="transformer train", add_options=add_options)[1]) == {"resume": False}
 
 
+@pytest.mark.parametrize("text", ["# a recipe\nseed: 3\n", "{seed: 3}", "seed:\n  3\n"])
+def test_a_mark_and_windows_line_endings_are_no_part_of_a_file(text, tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(("\ufeff" + text.replace("\n", "\r\n")).encode())
+    assert read("--config", str(path)) == replace(Settings(), seed=3)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -7,24 +7,61 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from transformer.data.text import CorpusError, decode_lines, one_line, read_lines
+from transformer.data.text import CorpusError, decode_lines, one_line, read_lines, text_list
 
-LINES = st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"])))
+TEXT = st.text(st.characters(exclude_characters="\n\0", exclude_categories=["Cs"]))
+LINES = st.lists(TEXT.filter(lambda line: not line.endswith("\r")))
+MARK = "\ufeff".encode()
 WRITERS = {"": lambda data: data, ".gz": gzip.compress, ".xz": lzma.compress}
 
 
-@given(LINES)
-def test_lines_come_back_as_they_were_written(lines):
-    stream = io.BytesIO("".join(line + "\n" for line in lines).encode())
+@given(lines=LINES, ending=st.sampled_from(["\n", "\r\n"]), is_marked=st.booleans())
+def test_lines_come_back_as_they_were_written(lines, ending, is_marked):
+    """With a mark at the start and Windows line endings, too."""
+    text = "".join(line + ending for line in lines)
+    if not is_marked:
+        assume(not text.startswith("\ufeff"))
+    stream = io.BytesIO(MARK * is_marked + text.encode())
     assert list(decode_lines(stream, "text", "error")) == lines
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (MARK, []),
+        (MARK + b"\r\n", [""]),
+        (MARK + MARK + b"a", ["\ufeffa"]),
+        (b"a\n" + MARK + b"b", ["a", "\ufeffb"]),
+        (b"a\r\r\nb\rc\r", ["a\r", "b\rc\r"]),
+        (b"\r\n\r\n", ["", ""]),
+    ],
+)
+def test_a_mark_counts_at_the_start_and_a_carriage_return_before_a_newline(data, lines):
+    assert list(decode_lines(io.BytesIO(data), "text", "error")) == lines
+
+
+@given(lines=LINES.filter(any), encoding=st.sampled_from(["utf-16", "utf-16-le", "utf-16-be"]))
+def test_utf16_is_never_read_as_text(lines, encoding):
+    """Where only the line breaks give it away, at least these do."""
+    data = "".join(f"{line}\n" for line in lines).encode(encoding)
+    with pytest.raises(CorpusError, match=r"^text, line \d+: (NUL|invalid UTF-8) at byte \d+ \(0x"):
+        list(decode_lines(io.BytesIO(data), "text", "error"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_named(encoding, tmp_path):
+    path = tmp_path / "train.de"
+    path.write_bytes("gut\r\nauch\r\n".encode(encoding))
+    with pytest.raises(CorpusError, match=r"train\.de, line 1: .*; this looks like UTF-16; convert the file"):
+        list(read_lines(path))
 
 
 def test_only_a_newline_ends_a_line():
     text = "a\rb\r\nc\x0bd\x0ce\x1cf\x85g\u2028h\u2029i\n\n j\ufeff"
-    expected = ["a\rb\r", "c\x0bd\x0ce\x1cf\x85g\u2028h\u2029i", "", " j\ufeff"]
+    expected = ["a\rb", "c\x0bd\x0ce\x1cf\x85g\u2028h\u2029i", "", " j\ufeff"]
     assert list(decode_lines(io.BytesIO(text.encode()), "text", "error")) == expected
 
 
@@ -33,7 +70,8 @@ def test_only_a_newline_ends_a_line():
 def test_a_file_reads_the_same_plain_and_compressed(tmp_path, archive, text):
     path = tmp_path / f"text.en{archive}"
     path.write_bytes(WRITERS[archive](text.encode()))
-    assert list(read_lines(path)) == text.removesuffix("\n").split("\n")[: None if text else 0]
+    expected = text.replace("\r\n", "\n").removesuffix("\n").split("\n")[: None if text else 0]
+    assert list(read_lines(path)) == expected
 
 
 def test_a_line_is_there_before_the_next_one_is_written():
@@ -52,9 +90,10 @@ def test_invalid_utf8_is_named_by_line_and_byte(tmp_path):
         list(read_lines(path))
 
 
+@pytest.mark.parametrize("bad", [b"\xff", b"\0"])
 @pytest.mark.parametrize(("on_error", "second"), [("skip", ""), ("replace", "b\ufffd")])
-def test_an_invalid_line_still_counts_as_one_line(on_error, second):
-    assert list(decode_lines(io.BytesIO(b"a\nb\xff\nc\n"), "text", on_error)) == ["a", second, "c"]
+def test_an_invalid_line_still_counts_as_one_line(bad, on_error, second):
+    assert list(decode_lines(io.BytesIO(b"a\nb" + bad + b"\nc\n"), "text", on_error)) == ["a", second, "c"]
 
 
 def test_a_missing_file_and_a_folder_are_refused_in_one_line(tmp_path):
@@ -86,3 +125,22 @@ def test_one_line_fills_one_line(text):
 
 def test_one_line_keeps_everything_else():
     assert one_line("a\nb\r\nc\u2028d\te") == "a b  c\u2028d\te"
+
+
+@pytest.mark.parametrize("lines", [["a", "", "\0\n"], ("a",), iter(["a"]), []])
+def test_a_list_of_texts_stays_as_it_is(lines):
+    lines = list(lines)
+    assert text_list(iter(lines)) == lines
+
+
+@pytest.mark.parametrize("text", ["one text", ""])
+def test_one_text_in_place_of_a_list_is_named(text):
+    with pytest.raises(
+        TypeError, match=r"^expected a list of texts \(one line each\), not one text; write \["
+    ):
+        text_list(text)
+
+
+def test_half_of_a_surrogate_pair_is_named_with_its_line():
+    with pytest.raises(ValueError, match=r"^line 12 holds U\+DC80, half of a surrogate pair"):
+        text_list(["\U0001f600", "a", "b\udc80\ud800"], first=10)

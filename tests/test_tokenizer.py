@@ -5,6 +5,7 @@ import pickle
 import random
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 import sentencepiece
@@ -12,11 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer.config import ModelConfig
+from transformer.data.characters import CharacterTokenizer
+from transformer.data.marian_tokenizer import MarianTokenizer
+from transformer.data.moses import MosesTokenizer
 from transformer.data.tokenizer import (
     BOS_ID,
     EOS_ID,
+    LONGEST_TRAINING_LINE,
     PAD_ID,
     UNK_ID,
+    cut_lines,
     load_tokenizer,
     sample_lines,
     train_tokenizer,
@@ -122,6 +128,44 @@ def test_a_long_line_is_trained_on():
     words = random.Random(0).choices(["uhrwerk", "glocke"], k=1_500)
     tokenizer = train_tokenizer([" ".join(words)], vocab_size=285, normalization="identity")
     assert len(tokenizer.encode(["uhrwerk"])[0]) < len("uhrwerk")
+
+
+@given(
+    line=st.text(st.sampled_from("ab é東😀 ") | st.characters(exclude_categories=["Cs"]), max_size=60),
+    most=st.integers(4, 20),
+)
+def test_a_long_line_is_cut_into_parts_that_leave_out_spaces_alone(line, most):
+    parts = list(cut_lines(["before", line, "after"], most_bytes=max(most, 6)))
+    assert (parts[0], parts[-1]) == ("before", "after")
+    parts = parts[1:-1]
+    assert all(len(part.encode()) <= max(most, 6) for part in parts)
+    assert "".join(parts).replace(" ", "") == line.replace(" ", "")
+    if len(line.encode()) <= max(most, 6):
+        assert parts == [line]
+
+
+def test_words_stay_whole_where_a_line_has_spaces():
+    words = random.Random(0).choices(["uhrwerk", "glocke", "東京"], k=300)
+    assert " ".join(cut_lines([" ".join(words)], most_bytes=20)).split(" ") == words
+
+
+@pytest.mark.parametrize("text", ["uhrwerk glocke ", "東京大学"])
+def test_lines_beyond_sentencepieces_limit_are_trained_on(text):
+    """With spaces or without, a text in one line gives pieces of its words."""
+    line = text * (3 * LONGEST_TRAINING_LINE // len(text.encode()))
+    tokenizer = train_tokenizer([line], vocab_size=280, normalization="nmt_nfkc")
+    assert len(tokenizer.encode([text])[0]) <= len(text) / 2
+
+
+def test_one_text_in_place_of_lines_is_refused(tokenizer):
+    marian = MarianTokenizer(*[tokenizer.processor.serialized_model_proto()] * 2, ["a"] * 5, [0] * 5)
+    moses = [MosesTokenizer(tokenizer, "en", "de")] if find_spec("sacremoses") else []
+    for each in (tokenizer, CharacterTokenizer("abc"), marian, *moses):
+        for encode in (each.encode, each.encode_target):
+            with pytest.raises(TypeError, match=r"^expected a list of texts .* not one text; write \[text\]"):
+                encode("abc")
+            with pytest.raises(ValueError, match=r"^line 2 holds U\+D83D, half of a surrogate pair"):
+                encode(["a", "a\ud83d"])
 
 
 def test_a_vocabulary_too_large_or_too_small_names_the_limit_and_the_limit_works():

@@ -24,6 +24,7 @@ from transformer.checkpoint import (
 )
 from transformer.config import TrainingConfig
 from transformer.data.batches import TokenBatches
+from transformer.data.text import CorpusError
 from transformer.decoding.beam import beam_search
 from transformer.decoding.search import greedy_search
 from transformer.model.build import build_model
@@ -189,6 +190,20 @@ def test_other_special_ids_than_the_tokenizers_are_refused_before_anything_is_wr
     with pytest.raises(ValueError, match=message):
         train(replace(settings, model=replace(settings.model, pad_id=7)))
     assert not (tmp_path / "run").exists()
+
+
+def test_an_error_of_the_validation_text_says_so(tmp_path):
+    for language in ("en", "de"):
+        (tmp_path / f"valid.{language}").write_text("the clock " * 100 + "\n")
+    settings = tiny_settings(tmp_path / "run", data={"valid": str(tmp_path / "valid")})
+    with pytest.raises(
+        CorpusError, match=r"^the validation text \(data\.valid\) .*/valid: no pairs are left"
+    ):
+        train(settings)
+    (tmp_path / "valid.de").write_bytes(b"c\xff\n")
+    message = r"^the validation text \(data\.valid\): .*/valid\.de, line 1: invalid UTF-8 at byte 2"
+    with pytest.raises(CorpusError, match=message):
+        train(settings)
 
 
 # The run's folder

@@ -41,6 +41,36 @@ def translate(call, tiny_run):
     return run
 
 
+def windows(data: bytes) -> bytes:
+    """What Windows programs make of a text."""
+    return "\ufeff".encode() + data.replace(b"\n", b"\r\n")
+
+
+def test_windows_text_is_the_same_text(call, tiny_run, tmp_path):
+    """Marks and line endings are no part of lines, JSON, pairs, prefixes and files."""
+    run = ["--run", str(tiny_run)]
+    (tmp_path / "prefixes").write_bytes(TEXT)
+    (tmp_path / "windows").write_bytes(windows(TEXT))
+    records = "".join(json.dumps({"source": line, "target": "die Uhr"}) + "\n" for line in LINES).encode()
+    pairs = "".join(f"{line}\tdie Uhr\n" for line in LINES).encode()
+    for arguments, given in (
+        (["translate", *run, "--scores"], TEXT),
+        (["translate", *run, "--json"], records),
+        (["score", *run, "--tokens"], pairs),
+        (["score", *run, "--json"], records),
+        (["translate", *run, "--prefixes", str(tmp_path / "prefixes")], TEXT),
+    ):
+        code, plain, err = call(*arguments, given=given)
+        assert (code, err) == (0, "")
+        arguments = [
+            argument.replace("prefixes", "windows") if "/" in argument else argument for argument in arguments
+        ]
+        assert call(*arguments, given=windows(given)) == (0, plain, "")
+    out = str(tmp_path / "out")
+    assert call("translate", *run, "--input", str(tmp_path / "windows"), "--output", out)[0] == 0
+    assert (tmp_path / "out").read_bytes() == call("translate", *run, given=TEXT)[1]
+
+
 def test_every_translation_has_the_least_length(translate, translator):
     for length in (3, 9):
         processors = [MinLength(length, 2), NoRepeat(1)]
@@ -96,6 +126,29 @@ def test_json_passes_unknown_fields_through(translate):
 
 
 @pytest.mark.parametrize("command", ["translate", "score"])
+def test_json_comes_back_as_it_was_written(command, call, tiny_run):
+    """Numbers beyond what Python holds, and any depth that can be read."""
+    deep = "[" * 500 + "]" * 500
+    members = ['"a": 1e999', '"b": 1.00000000000000000001', '"c": ' + "9" * 5000, f'"d": {deep}']
+    members += ['"e\\"\\u00e4": {"x" : [1,2, -0.0]}', '"source": "x"', '"target": "y"']
+    given = ("{ " + " ,\t".join(members) + " }\n").replace("[1,2", "[1,\r2")
+    code, out, err = call(command, "--run", str(tiny_run), "--json", given=given.encode())
+    assert (code, err) == (0, "")
+    expected = "{" + ", ".join(members) + ", "
+    assert out.decode().startswith(expected.replace("\\u00e4", "ä").replace("[1,2", "[1, 2"))
+    assert out.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("command", ["translate", "score"])
+def test_json_of_any_depth_is_read_and_written_or_refused(command, call, tiny_run):
+    for depth in (950, 980, 990, 995, 1000, 100_000):
+        given = '{"source": "a", "target": "b", "x": ' + "[" * depth + "]" * depth + "}\n"
+        code, out, err = call(command, "--run", str(tiny_run), "--json", given=given.encode())
+        assert code in (0, 2)
+        assert out.startswith(given[:-2].encode()) if code == 0 else "line 1 is not JSON: it is nested" in err
+
+
+@pytest.mark.parametrize("command", ["translate", "score"])
 def test_json_passes_half_a_character_through(command, call, tiny_run):
     """A string of JSON may hold what no UTF-8 can, and another program may have put it there."""
     given = b'{"id": "\\ud83d and \\ud83d\\ude00", "\\udc00": 1, "source": "a", "target": "b"}\n'
@@ -116,6 +169,13 @@ def test_json_passes_half_a_character_through(command, call, tiny_run):
         (["--json"], b'["a"]\n', 'line 1 is not a JSON object with a text "source"'),
         (["--json"], b'{"source": "a", "prefix": 3}\n', 'line 1: "prefix" is not a text'),
         (["--json"], b'{"source": "a\\ud800"}\n', 'line 1 is not a JSON object with a text "source"'),
+        (
+            ["--json"],
+            b'{"source": "a\\u0000"}\n',
+            'line 1 is not a JSON object with a text "source": "source"',
+        ),
+        (["--json"], b'{"source": "a", "x": NaN}\n', "line 1 is not JSON: NaN is not JSON"),
+        (["--json"], b'{"source": "a", "x": -Infinity}\n', "line 1 is not JSON: -Infinity is not JSON"),
         (["--json"], b'{"source": "a", "prefix": "\\udc00"}\n', 'line 1: "prefix" is not a text'),
         (["--prefixes", "/dev/null"], b"a\n", "/dev/null ends before line 1; give a prefix"),
         (["--json", "--on-error", "skip"], b"", "--on-error skip makes an empty line, which is not JSON"),

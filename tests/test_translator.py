@@ -59,6 +59,39 @@ def test_any_lines_give_as_many_lines(lines, translator):
             assert output == ""
 
 
+def test_one_text_in_place_of_lines_is_refused(translator):
+    outputs = [Translation("", 0.0, [])]
+    for call in (
+        lambda: translator.translate("the clock"),
+        lambda: translator.translate_n_best("the clock", n_best=1),
+        lambda: translator.translate_n_best(["x"], n_best=1, prefixes="x"),
+        lambda: translator.score("x", ["y"]),
+        lambda: translator.score(["x"], "y"),
+        lambda: translator.align("x", outputs),
+    ):
+        with pytest.raises(TypeError, match=r"^expected a list of texts .* not one text; write \[text\]$"):
+            call()
+
+
+def test_half_of_a_surrogate_pair_is_refused_with_its_line(translator):
+    lines = ["a", "b\ud83d"]
+    for name, call in (
+        ("line 2", lambda: translator.translate(lines)),
+        ("line 8", lambda: translator.translate_n_best(lines, n_best=1, first_line=7)),
+        ("prefix 8", lambda: translator.translate_n_best(["a", "b"], n_best=1, first_line=7, prefixes=lines)),
+        ("line 2", lambda: translator.score(lines, ["a", "b"])),
+        ("target 2", lambda: translator.score(["a", "b"], lines)),
+        ("line 2", lambda: translator.align(lines, [Translation("", 0.0, [])] * 2)),
+    ):
+        with pytest.raises(ValueError, match=rf"^{name} holds U\+D83D, half of a surrogate pair"):
+            call()
+
+
+def test_each_line_to_score_needs_a_target(translator):
+    with pytest.raises(ValueError, match=r"^there are 1 targets for 2 lines; give one for each$"):
+        translator.score(["a", "b"], ["c"])
+
+
 def test_a_line_break_that_the_model_says_becomes_a_space(translator, monkeypatch):
     monkeypatch.setattr(translator.tokenizer, "decode", lambda rows: ["a\nb\r\nc" for _ in rows])
     assert translator.translate(["the clock"]) == ["a b  c"]

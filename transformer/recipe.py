@@ -40,6 +40,7 @@ from transformer.training.log import Log
 from transformer.training.loop import fit, make_optimizer
 from transformer.training.memory import require_memory
 from transformer.training.rehearsal import Rehearsal, rehearse
+from transformer.training.resuming import require_same, with_recorded
 from transformer.training.state import TrainingState
 
 TASKS: dict[TaskName, Callable[[Settings], Task]] = {
@@ -55,9 +56,6 @@ FREE_AT_START = (
     *("model.dropout", "model.attention_dropout", "model.activation_dropout", "model.residual_gain"),
 )
 """Settings of the model that need not be those of the run that training starts from; shapes still are."""
-
-JUDGES = ("data.valid", "training.best_metric")
-"""Settings that change no update, but what `best` and `training.patience` compare."""
 
 Build = Callable[[ModelConfig], nn.Module]
 
@@ -180,6 +178,9 @@ def prepare(
     is_ours = build is build_model  # the sizes of other models are their builders' affair
     if is_ours:
         require_memory(settings.model, device)
+    before = None if last is None else load_settings(run.config)
+    if before is not None:
+        settings, before = with_recorded(settings, before)
     say(f"reading {settings.data.train}")
     with group.first_alone():
         task = TASKS[settings.trained_task](settings)
@@ -193,8 +194,8 @@ def prepare(
             made.save(run.tokenizer)
         tokenizer = load_tokenizer(run.tokenizer)
         settings = replace(task.settings, model=replace(settings.model, vocab_size=tokenizer.vocab_size))
-        if last is not None:
-            require_same(load_settings(run.config), settings, run)
+        if before is not None:
+            require_same(before, settings, run)
         elif group.is_first:
             save_settings(settings, run.config)
     say("tokenizing")
@@ -281,18 +282,3 @@ def require_trainable(model: ModelConfig) -> None:
     require(
         ids == wanted, f"model.pad_id, bos_id, eos_id, unk_id are {ids}; the tokenizer's ids are {wanted}"
     )
-
-
-def require_same(before: Settings, now: Settings, run: Run) -> None:
-    """Refuse to go on with another model, text or order; how long and where to train may change."""
-    fixed = [name for name in setting_names() if name.startswith(("model.", "data."))]
-    fixed.remove("data.test")  # training does not read it
-    fixed += ["seed", "training.tokens_per_batch", "training.best_metric"]
-    for name, old_value, new_value in differing(before, now, fixed):
-        why = ", and which checkpoint is the best was judged by it" if name in JUDGES else ""
-        raise CheckpointError(
-            f"{run.path} was trained with {name} {old_value!r}, not {new_value!r}{why}; "
-            "resume with its own config.yaml, or choose another --output"
-        )
-    if before.trained_task != now.trained_task:
-        raise CheckpointError(f"{run.path} was trained for {before.trained_task}, not {now.trained_task}")

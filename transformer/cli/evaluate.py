@@ -3,11 +3,11 @@
 import json
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 from jsonargparse import Namespace
 
-from transformer.config import Settings
+from transformer.config import BleuTokenizer, Settings
 from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Score a trained model. Translation: BLEU and chrF by sacreBLEU with their signatures, and
@@ -22,6 +22,11 @@ def run(arguments: list[str], prog: str) -> None:
     parser.add_argument("--data", help="text to score on, named as in data.test; else the run's")
     parser.add_argument("--beam-size", type=int, help="hypotheses kept alive; 1 is greedy; else the run's")
     parser.add_argument("--alpha", type=float, help="exponent of the length penalty; else the run's")
+    parser.add_argument(
+        "--bleu-tokenizer",
+        choices=get_args(BleuTokenizer),
+        help="sacreBLEU's tokenizer for BLEU; else the run's, or that of the target language",
+    )
     parser.add_argument("--show", type=int, default=0, help="right, and as many wrong, translations to print")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -35,9 +40,11 @@ def run(arguments: list[str], prog: str) -> None:
     found, checkpoint = find_pretrained(options.run)
     settings = load_settings(found.config)
     is_translation = settings.trained_task == "translation"
-    if not is_translation and (options.beam_size, options.alpha, options.show) != (None, None, 0):
+    asked = (options.beam_size, options.alpha, options.bleu_tokenizer, options.show)
+    if not is_translation and asked != (None, None, None, 0):
         raise ValueError(
-            f"the run's task is {settings.trained_task}; --beam-size, --alpha and --show are for translations"
+            f"the run's task is {settings.trained_task}; --beam-size, --alpha, --bleu-tokenizer and --show "
+            "are for translations"
         )
     options.data = options.data or settings.data.test
     if options.data is None:
@@ -54,14 +61,17 @@ def score_translation(options: Namespace, settings: Settings) -> tuple[dict[str,
     from transformer.data.corpus import load_parallel
     from transformer.data.moses import MosesTokenizer
     from transformer.decoding.translator import Translator
+    from transformer.evaluation.bleu import choose_tokenizer, make_bleu
     from transformer.evaluation.metrics import bracket_f1, corpus_scores, tokenized_bleu
     from transformer.evaluation.report import examples, phenomenon_rows, phenomenon_table, score_table
 
+    bleu_tokenizer = options.bleu_tokenizer or choose_tokenizer(settings.data)
+    make_bleu(bleu_tokenizer)  # refuses one that is not installed before anything is translated
     translator = Translator.from_pretrained(options.run, device=options.device)
     table = load_parallel(options.data, settings.data.source, settings.data.target)
     sources, references = list(table["source"]), list(table["target"])
     outputs = translator.translate(sources, beam_size=options.beam_size, alpha=options.alpha)
-    scores = corpus_scores(outputs, references)
+    scores = corpus_scores(outputs, references, bleu_tokenizer)
     has_phenomena = "phenomena" in table.column_names
     rows = list(phenomenon_rows(sources, outputs, references, table["phenomena"])) if has_phenomena else []
     values = asdict(scores) | {"phenomena": {row.phenomenon: row._asdict() for row in rows}}

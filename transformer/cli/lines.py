@@ -19,7 +19,7 @@ def add_line_options(parser: CommandParser) -> None:
         "--on-error",
         choices=("error", "skip", "replace"),
         default="error",
-        help="for a line that is not UTF-8: stop, read it as an empty line, or replace the bad bytes",
+        help="for a line that is not UTF-8 or holds NUL: stop, take it as an empty line, or replace bytes",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 

@@ -1,6 +1,5 @@
 """What `transformer translate` is asked for: lines of text or JSON, with or without a prefix."""
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from jsonargparse import Namespace
 
+from transformer.data.json_text import parse_object, why_no_text
 from transformer.data.text import CorpusError, read_lines
 
 Item = TypeVar("Item")
@@ -19,7 +19,7 @@ class Request(NamedTuple):
     source: str
     prefix: str
     fields: dict[str, Any]
-    """Everything in a JSON line; it is written back."""
+    """Everything in a JSON line; it is written back as it is."""
 
 
 def read_requests(lines: Iterable[str], options: Namespace) -> Iterator[Request]:
@@ -38,32 +38,11 @@ def read_requests(lines: Iterable[str], options: Namespace) -> Iterator[Request]
 
 
 def read_json(line: str, number: int) -> Request:
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise CorpusError(f"line {number} is not JSON: {error}") from None
-    if not isinstance(fields, dict) or not is_text(fields.get("source")):
-        raise CorpusError(f'line {number} is not a JSON object with a text "source"')
-    if not is_text(fields.get("prefix", "")):
-        raise CorpusError(f'line {number}: "prefix" is not a text')
-    return Request(fields["source"], fields.get("prefix", ""), fields)
-
-
-def is_text(value: Any) -> bool:
-    """Whether it can be written as UTF-8: JSON's `\\ud800` is a string and half of a character."""
-    if not isinstance(value, str):
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def json_line(fields: dict[str, Any]) -> str:
-    """The object on one line; halves of characters in it stay the escapes that they were."""
-    line = json.dumps(fields, ensure_ascii=False)
-    return line.encode(errors="backslashreplace").decode()
+    values, written = parse_object(line, f"line {number}", ["source"])
+    prefix = values.get("prefix", "")
+    if problem := why_no_text(prefix):
+        raise CorpusError(f'line {number}: "prefix" is not a text: it is {problem}')
+    return Request(values["source"], prefix, written)
 
 
 def prompted(lines: Iterable[str]) -> Iterator[str]:

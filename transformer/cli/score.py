@@ -1,10 +1,10 @@
 """`transformer score`: what a model thinks of given translations."""
 
-import json
 import sys
+from typing import Any, NamedTuple
 
 from transformer.cli.lines import add_line_options, standard_input, together, write_row
-from transformer.cli.requests import is_text, json_line
+from transformer.data.json_text import json_line, parse_object
 from transformer.data.text import CorpusError
 from transformer.settings.parser import command_parser
 
@@ -27,28 +27,32 @@ def run(arguments: list[str], prog: str) -> None:
     translator = Translator.from_pretrained(options.run, device=options.device)
     numbered = enumerate(standard_input(options), start=1)
     first = 1
-    for records in together(read(line, number, options.json) for number, line in numbered):
-        sources, targets = ([record[side] for record in records] for side in ("source", "target"))
-        for record, score in zip(records, translator.score(sources, targets, first_line=first), strict=True):
+    for pairs in together(read(line, number, options.json) for number, line in numbered):
+        sources, targets = [pair.source for pair in pairs], [pair.target for pair in pairs]
+        for pair, score in zip(pairs, translator.score(sources, targets, first_line=first), strict=True):
             if options.json:
-                write_row(json_line(record | {"score": score.total, "token_scores": score.tokens}))
+                write_row(json_line(pair.fields | {"score": score.total, "token_scores": score.tokens}))
             else:
                 tokens = [" ".join(f"{value:.4f}" for value in score.tokens)] if options.tokens else []
                 write_row(f"{score.total:.4f}", *tokens)
         sys.stdout.buffer.flush()
-        first += len(records)
+        first += len(pairs)
 
 
-def read(line: str, number: int, is_json: bool) -> dict[str, str]:
-    if not is_json:
-        source, tab, target = line.partition("\t")
-        if not tab:
-            raise CorpusError(f"line {number} has no tab; write SOURCE<TAB>TARGET")
-        return {"source": source, "target": target}
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise CorpusError(f"line {number} is not JSON: {error}") from None
-    if not isinstance(record, dict) or not all(is_text(record.get(side)) for side in ("source", "target")):
-        raise CorpusError(f'line {number} is not a JSON object with texts "source" and "target"')
-    return record
+class Pair(NamedTuple):
+    """One line of the input."""
+
+    source: str
+    target: str
+    fields: dict[str, Any]
+    """Everything in a JSON line; it is written back as it is."""
+
+
+def read(line: str, number: int, is_json: bool) -> Pair:
+    if is_json:
+        values, written = parse_object(line, f"line {number}", ["source", "target"])
+        return Pair(values["source"], values["target"], written)
+    source, tab, target = line.partition("\t")
+    if not tab:
+        raise CorpusError(f"line {number} has no tab; write SOURCE<TAB>TARGET")
+    return Pair(source, target, {})

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from transformer.cli.requests import Request, in_chunks, json_line, prompted, read_requests
+from transformer.cli.requests import Request, in_chunks, prompted, read_requests
+from transformer.data.json_text import json_line
 from transformer.data.text import decode_lines, read_lines
 from transformer.settings.parser import CommandParser, command_parser
 
@@ -98,7 +99,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         "--on-error",
         choices=("error", "skip", "replace"),
         default="error",
-        help="for a line that is not UTF-8: stop, translate it as an empty line, or replace the bad bytes",
+        help="for a line that is not UTF-8 or holds NUL: stop, take it as an empty line, or replace bytes",
     )
     parser.add_argument(
         "--buffer", type=int, default=1000, help="lines read before they are translated together"

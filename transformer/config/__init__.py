@@ -4,7 +4,7 @@ YAML files and the command line fill this tree (`settings/files.py`); a run's fo
 `config.yaml`. The text under a field is its `--help`.
 """
 
-from transformer.config.data import DataConfig
+from transformer.config.data import BleuTokenizer, DataConfig
 from transformer.config.decoding import DecodingConfig
 from transformer.config.model import Kind, ModelConfig
 from transformer.config.settings import (
@@ -22,6 +22,7 @@ __all__ = [
     "LOWER_IS_BETTER",
     "METRICS_OF_TASK",
     "TASKS_OF_KIND",
+    "BleuTokenizer",
     "DataConfig",
     "DecodingConfig",
     "Kind",

@@ -1,9 +1,14 @@
 """The text and its tokens (§5.1)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from transformer.requirements import require, require_choice, require_positive
+
+BleuTokenizer = Literal[
+    "13a", "zh", "ja-mecab", "ko-mecab", "char", "intl", "none", "flores101", "flores200", "spm", "spBLEU-1K"
+]
+"""sacreBLEU's names; the last four need a network once, to fetch a model."""
 
 
 @dataclass(frozen=True)
@@ -11,10 +16,11 @@ class DataConfig:
     """Where the text comes from and how it becomes tokens (§5.1).
 
     A parallel text is named by a path without its language ending (`corpus/train` for `corpus/train.en` and
-    `corpus/train.de`, also `.gz` and `.xz`), a json, jsonl, csv or parquet file, a Hub id with its split
-    (`wmt/wmt14:de-en:train`), or `toyland:SPLIT`. Any of them may end in `[:N]`: its first N pairs. The text
-    of a language model is a plain file, and may end in a slice of its characters, `[:90%]` or `[90%:]`. So
-    are the sentences of a masked language model and of a classifier, and their slices count lines.
+    `corpus/train.de`, also `.gz` and `.xz`), a json, jsonl, csv, tsv or parquet file, a Hub id with its split
+    (`wmt/wmt14:de-en:train`), or `toyland:SPLIT`. A tsv file has a header line that names its columns, or
+    source and target as its first two columns. The text of a language model is a plain file, and so are the
+    sentences of a masked language model and of a classifier. Any name may end in a slice, `[:N]`,
+    `[1000:2000]`, `[:90%]` or `[90%:]`, that counts pairs, the characters of running text, or lines.
     """
 
     train: str = "toyland:train"
@@ -45,6 +51,10 @@ class DataConfig:
     (the detail is not used); null: it has none."""
     classes: str | None = None
     """Labels that a classifier tells apart, with commas between; null: those of the training text."""
+    bleu_tokenizer: BleuTokenizer | None = None
+    """sacreBLEU's tokenizer for BLEU in validation and `transformer evaluate`; null: sacreBLEU's choice for
+    data.target, zh for Chinese, ja-mecab for Japanese and ko-mecab for Korean (char where the package that it
+    needs is not installed), else 13a. The run records the one that was chosen."""
 
     def __post_init__(self) -> None:
         require_choice("data.tokenizer", self.tokenizer, ("sentencepiece", "characters", "moses"))
@@ -52,4 +62,6 @@ class DataConfig:
         require_choice("data.normalization", self.normalization, rules)
         require_positive(self, "data", "vocab_size", "max_tokens", "context")
         require(self.vocab_size < 2**31, f"data.vocab_size is {self.vocab_size}; it must be less than 2**31")
+        names = ("null", *get_args(BleuTokenizer))
+        require_choice("data.bleu_tokenizer", self.bleu_tokenizer or "null", names)
         require_choice("data.label_format", self.label_format or "null", ("tab", "colon", "null"))

@@ -12,6 +12,7 @@ from transformer.checkpoint import CheckpointError, load_model
 from transformer.config import DecodingConfig, ModelConfig
 from transformer.convert.common import require_package, whole_folder
 from transformer.convert.ctranslate2_spec import write_model
+from transformer.data.text import text_list
 from transformer.data.tokenizer import Tokenizer
 from transformer.decoding.pretrained import OpenedRun, open_run, require_plausible
 from transformer.decoding.search import Hypotheses, length_penalty
@@ -106,7 +107,7 @@ class CTranslate2Translator:
         first_line: int = 1,
     ) -> list[list[Translation]]:
         """As `Translator.translate_n_best`."""
-        lines = list(lines)
+        lines = text_list(lines, first=first_line)
         beam_size, alpha = self.ours.search_settings(beam_size, alpha)
         if not 1 <= n_best <= beam_size:
             raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from transformer.data.text import text_list
 from transformer.data.tokenizer import SPECIAL_IDS, UNK_ID
 
 KIND = "characters"
@@ -30,7 +31,7 @@ class CharacterTokenizer:
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
         """The ids of each text, without BOS and EOS."""
-        return [[self.id_of.get(character, UNK_ID) for character in line] for line in lines]
+        return [[self.id_of.get(character, UNK_ID) for character in line] for line in text_list(lines)]
 
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
         return self.encode(lines)

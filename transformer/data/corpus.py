@@ -1,21 +1,31 @@
-"""Parallel text as `datasets` tables: toyland, plain files, json, csv and parquet files, the Hub.
+"""Parallel text as `datasets` tables: toyland, local files, the Hub.
 
 `DataConfig` says how a text is named. Whatever the name stands for, the table has the columns `source` and
 `target`; toyland adds `phenomena`, the names of what each of its sentences shows. Files live on disk as Arrow
-in the cache of `datasets`, so that memory does not grow with the corpus.
+in the cache of `datasets`, so that memory does not grow with the corpus. Only the Hub needs a network:
+`datasets.load_dataset` reports each load to a server, even of a local file, so local files do not use it.
 """
 
+import glob
 import re
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer.data import toyland
-from transformer.data.text import CorpusError, read_lines
+from transformer.data.pairs import (
+    TABLES,
+    LocalFile,
+    choose_columns,
+    ending_of,
+    find_side,
+    read_plain,
+    read_table,
+)
+from transformer.data.slices import Slice, split_slice
+from transformer.data.text import CorpusError, open_bytes
 
 if TYPE_CHECKING:
     import datasets  # slow to import: the functions below do it when they are called
@@ -23,31 +33,34 @@ if TYPE_CHECKING:
 TOYLAND_SIZES = {"train": 200_000, "valid": 1_000, "test": 1_000} | dict.fromkeys(
     toyland.GENERALISATION, 1_000
 )
-"""Pairs of a toyland split when the name does not end in `[:N]`."""
+"""Pairs of a toyland split when the name does not end in a slice `[:N]`."""
 
-FILE_FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
-ARCHIVES = ("", ".gz", ".xz")
-FIRST_PAIRS = re.compile(r"(?P<text>.+)\[:(?P<pairs>[1-9][0-9]*)\]")
 HUB_NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(:(?P<subset>[^:/]+))?:(?P<split>[^:/]+)")
 
 
 def load_parallel(name: str, source: str, target: str) -> "datasets.Dataset":
     """The pairs of a text, with the columns `source` and `target`; `CorpusError` if there are none."""
-    match = FIRST_PAIRS.fullmatch(name)
-    text, limit = (match["text"], int(match["pairs"])) if match else (name, None)
+    text, part = split_slice(name)
     if text.startswith("toyland:"):
-        return load_toyland(text.removeprefix("toyland:"), limit, source, target)
-    sides = [find_side(text, language) for language in (source, target)]
-    with quiet_datasets():
-        if any(sides):
-            table = load_plain(text, sides, source, target)
-        elif file_format(text) and Path(text).is_file():
-            table = load_table(text, source, target)
-        elif hub_name := HUB_NAME.fullmatch(text):
-            table = load_hub(hub_name, source, target)
-        else:
-            raise CorpusError(nothing_found(text, source, target))
-    return table if limit is None else table.select(range(min(limit, len(table))))
+        return load_toyland(text.removeprefix("toyland:"), part, source, target)
+    with quiet_datasets(), naming_the_cache():
+        table = load_whole(text, source, target)
+        chosen = part.of(len(table))
+        if not chosen:
+            raise CorpusError(f"{name}: there are no pairs in it")
+        return table if len(chosen) == len(table) else table.select(chosen)
+
+
+def load_whole(text: str, source: str, target: str) -> "datasets.Dataset":
+    if any(sides := [find_side(text, language) for language in (source, target)]):
+        return load_plain(text, sides, source, target)
+    if ending_of(text) in TABLES and Path(text).is_file():
+        return cached(read_table, file=LocalFile.at(Path(text)), source=source, target=target)
+    if ending_of(text) == ".parquet" and Path(text).is_file():
+        return load_parquet(text, source, target)
+    if hub_name := HUB_NAME.fullmatch(text):
+        return load_hub(hub_name, source, target)
+    raise CorpusError(nothing_found(text, source, target))
 
 
 def nothing_found(text: str, source: str, target: str) -> str:
@@ -57,7 +70,7 @@ def nothing_found(text: str, source: str, target: str) -> str:
     else:
         found = f"no corpus at {text!r}: looked for {text}.{source} and {text}.{target} (also .gz, .xz)"
     return (
-        f"{found}; name a path without its language ending, a json, jsonl, csv or parquet file, "
+        f"{found}; name a path without its language ending, a json, jsonl, csv, tsv or parquet file, "
         "HUB/ID:SPLIT, HUB/ID:SUBSET:SPLIT or toyland:SPLIT"
     )
 
@@ -78,7 +91,21 @@ def quiet_datasets() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def load_toyland(split: str, limit: int | None, source: str, target: str) -> "datasets.Dataset":
+@contextmanager
+def naming_the_cache() -> Iterator[None]:
+    """A cache of `datasets` that cannot be written is named, with the variables that move it."""
+    import datasets
+
+    try:
+        yield
+    except OSError as error:
+        raise CorpusError(
+            f"the cache of `datasets`, {datasets.config.HF_DATASETS_CACHE}, cannot be written "
+            f"({error.strerror or error}); set HF_HOME or HF_DATASETS_CACHE to a folder that can"
+        ) from error
+
+
+def load_toyland(split: str, part: Slice, source: str, target: str) -> "datasets.Dataset":
     """Toyland in memory: it is small, and a cache on disk would outlive a change of the grammar."""
     import datasets
 
@@ -89,7 +116,11 @@ def load_toyland(split: str, limit: int | None, source: str, target: str) -> "da
         )
     if split not in TOYLAND_SIZES:
         raise CorpusError(f"toyland has no split {split!r}; choose one of {', '.join(TOYLAND_SIZES)}")
-    examples = toyland.generate(split, TOYLAND_SIZES[split] if limit is None else limit)
+    # The grammar never ends: `[:N]` may be more than the usual size.
+    chosen = part.of(int(part.end) if part.end.isdecimal() else TOYLAND_SIZES[split])
+    if not chosen:
+        raise CorpusError(f"toyland:{split}[{part.start}:{part.end}]: there are no pairs in it")
+    examples = islice(toyland.generate(split, chosen.stop), chosen.start, None)
     text = datasets.Value("string")
     # Only what the table keeps: the trees of all examples would fill the memory.
     if target == "parse":
@@ -106,80 +137,46 @@ def load_toyland(split: str, limit: int | None, source: str, target: str) -> "da
     )
 
 
-@dataclass(frozen=True)
-class PlainFile:
-    """A file as it is now: the cache is keyed by all three, so an edited file is read anew."""
-
-    path: str
-    size: int
-    modified_ns: int
-
-    @classmethod
-    def at(cls, path: Path) -> "PlainFile":
-        status = path.stat()
-        return cls(str(path), status.st_size, status.st_mtime_ns)
-
-
-def find_side(text: str, language: str) -> Path | None:
-    candidates = (Path(f"{text}.{language}{archive}") for archive in ARCHIVES)
-    return next((path for path in candidates if path.is_file()), None)
-
-
 def load_plain(text: str, sides: list[Path | None], source: str, target: str) -> "datasets.Dataset":
-    import datasets
-
+    if source == target:
+        raise CorpusError(
+            f"data.source and data.target are both {source}, so that {text}.{source} would be both sides; "
+            "set them to two languages"
+        )
     source_path, target_path = sides
     if source_path is None or target_path is None:
         missing = source if source_path is None else target
         raise CorpusError(
             f"{source_path or target_path} has no other side: {text}.{missing} (also .gz, .xz) is missing"
         )
+    return cached(read_plain, source=LocalFile.at(source_path), target=LocalFile.at(target_path))
+
+
+def cached(read: Callable[..., Iterator[dict[str, str]]], **arguments: Any) -> "datasets.Dataset":
+    """The pairs that `read` yields, as a table on disk; the next call with equal arguments finds it there."""
+    import datasets
+
     column = datasets.Value("string")
+    features = datasets.Features(source=column, target=column)
     try:
-        return datasets.Dataset.from_generator(
-            read_pairs,
-            features=datasets.Features(source=column, target=column),
-            gen_kwargs={"source": PlainFile.at(source_path), "target": PlainFile.at(target_path)},
-        )
+        return datasets.Dataset.from_generator(read, features=features, gen_kwargs=arguments)
     except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, CorpusError | OSError):
+            raise error.__cause__ from None
         raise CorpusError(reason(error)) from None
 
 
-def read_pairs(source: PlainFile, target: PlainFile) -> Iterator[dict[str, str]]:
-    """The lines of two files side by side; `CorpusError` unless both have the same number, at least one."""
-    source_lines, target_lines = read_lines(source.path), read_lines(target.path)
-    number = 0
-    for number, (source_line, target_line) in enumerate(zip_longest(source_lines, target_lines), start=1):
-        if source_line is None or target_line is None:
-            more, fewer = (source, target) if target_line is None else (target, source)
-            total = number + sum(1 for _ in source_lines) + sum(1 for _ in target_lines)
-            raise CorpusError(
-                f"{more.path} has {total} lines, {fewer.path} has {number - 1}: "
-                f"line {number} has no translation"
-            )
-        yield {"source": source_line, "target": target_line}
-    if number == 0:
-        raise CorpusError(f"{source.path} and {target.path} are empty")
-
-
-def file_format(path: str) -> str | None:
-    plain = path.removesuffix(".gz").removesuffix(".xz")
-    return FILE_FORMATS.get(Path(plain).suffix)
-
-
-def load_table(path: str, source: str, target: str) -> "datasets.Dataset":
+def load_parquet(path: str, source: str, target: str) -> "datasets.Dataset":
     import datasets
 
-    options: dict[str, Any] = {}
-    if file_format(path) == "csv":
-        # Every field is text as it stands: pandas would turn "NA" into nothing and "1.50" into 1.5.
-        columns = dict.fromkeys((source, target, "source", "target"), str)
-        options = {"converters": columns, "na_filter": False}
     try:
-        table = datasets.load_dataset(file_format(path), data_files=path, split="train", **options)
-    except Exception as error:  # the readers of three formats raise whatever they like
-        if isinstance(error.__cause__, UnicodeDecodeError):
-            deque(read_lines(path), maxlen=0)  # raises the error that names the line
+        open_bytes(Path(path)).close()
+    except OSError as error:  # of the file itself, not of the cache
+        raise CorpusError(f"{path}: {error.strerror or error}") from None
+    try:
+        table = datasets.Dataset.from_parquet(glob.escape(path))
+    except Exception as error:  # its reader raises whatever it likes
+        raise_if_of_the_disk(error)
         raise CorpusError(f"{path}: {reason(error)}") from None
     return pick_columns(table, path, source, target)
 
@@ -190,6 +187,7 @@ def load_hub(name: re.Match[str], source: str, target: str) -> "datasets.Dataset
     try:
         table = datasets.load_dataset(name["id"], name["subset"], split=name["split"])
     except Exception as error:  # network, permissions, unknown ids, subsets and splits
+        raise_if_of_the_disk(error)
         message = f"there is no file {name[0]!r}, and it cannot be loaded from the Hub: {reason(error)}"
         raise CorpusError(message) from None
     return pick_columns(table, name[0], source, target)
@@ -203,17 +201,18 @@ def reason(error: Exception) -> str:
     return " ".join(str(cause).split()) or type(cause).__name__
 
 
+def raise_if_of_the_disk(error: Exception) -> None:
+    """Pass on what says that a file cannot be written; an error of the network names no file."""
+    for each in (error.__cause__, error):
+        if isinstance(each, OSError) and each.filename is not None:
+            raise each
+
+
 def pick_columns(table: "datasets.Dataset", name: str, source: str, target: str) -> "datasets.Dataset":
-    """The two sides: of a `translation` column, named by language, or named `source` and `target`."""
+    """The two sides of a table with any columns."""
     if "translation" in table.column_names:
         table = table.select_columns("translation").flatten()
-    layouts = [(f"translation.{source}", f"translation.{target}"), (source, target), ("source", "target")]
-    columns = next((layout for layout in layouts if set(layout) <= set(table.column_names)), None)
-    if columns is None:
-        raise CorpusError(
-            f"{name} has the columns {', '.join(table.column_names)}; it needs {source} and {target}, "
-            f"source and target, or translation with {source} and {target}"
-        )
+    columns = choose_columns(table.column_names, name, source, target)
     for column in columns:
         require_text(table, name, column)
     table = table.select_columns(list(columns))
@@ -221,7 +220,7 @@ def pick_columns(table: "datasets.Dataset", name: str, source: str, target: str)
 
 
 def require_text(table: "datasets.Dataset", name: str, column: str) -> None:
-    """`CorpusError` unless every row holds text; the readers of json and parquet do not look at UTF-8."""
+    """`CorpusError` unless every row holds text; the reader of parquet does not look at UTF-8."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -241,6 +240,8 @@ def require_text(table: "datasets.Dataset", name: str, column: str) -> None:
         raise CorpusError(
             f"{name}, row {row}: invalid UTF-8 in column {column}; convert it to UTF-8"
         ) from None
+    if (row := pc.index(pc.match_substring(values, "\0"), True).as_py()) >= 0:
+        raise CorpusError(f"{name}, row {row + 1}: NUL in column {column}, which is not text")
 
 
 def is_utf8(value: bytes) -> bool:

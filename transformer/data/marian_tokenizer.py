@@ -9,6 +9,7 @@ from typing import Any
 import sentencepiece
 
 from transformer.config import ModelConfig
+from transformer.data.text import text_list
 
 UNK_ID = ModelConfig.unk_id
 SOURCE, TARGET, VOCABULARY = "source.spm", "target.spm", "vocabulary.json"
@@ -51,7 +52,7 @@ class MarianTokenizer:
         return self.ids(self.target, lines)
 
     def ids(self, model: Any, lines: Sequence[str]) -> list[list[int]]:
-        split = [split_language_code(line) for line in lines]
+        split = [split_language_code(line) for line in text_list(lines)]
         encoded = model.encode([text for _, text in split], out_type=str)
         return [
             [self.id_of.get(piece, UNK_ID) for piece in (*code, *pieces)]

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from transformer.data.text import text_list
 from transformer.data.tokenizer import SentencePieceTokenizer, train_tokenizer
 
 KIND = "moses"
@@ -40,10 +41,10 @@ class MosesTokenizer:
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
         """The ids of each source line, without BOS and EOS."""
-        return self.subwords.encode([self.source.cut(line) for line in lines])
+        return self.subwords.encode([self.source.cut(line) for line in text_list(lines)])
 
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
-        return self.subwords.encode([self.target.cut(line) for line in lines])
+        return self.subwords.encode([self.target.cut(line) for line in text_list(lines)])
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """The target text of each row, without its special ids, detokenised."""

@@ -1,6 +1,5 @@
 """Running text for language models: read by name, turned into one long row of ids, cut into blocks."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -14,10 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transformer.data.epochs import EpochBatches, on_device
+from transformer.data.slices import split_slice
 from transformer.data.text import CorpusError, read_lines
 from transformer.data.tokenizer import EOS_ID, PAD_ID, Tokenizer
-
-SLICE = re.compile(r"(?P<path>.+)\[(?P<start>[0-9]+%?)?:(?P<end>[0-9]+%?)?\]")
 
 
 def read_text(name: str) -> str:
@@ -26,23 +24,13 @@ def read_text(name: str) -> str:
     A name may end in a slice of its characters, `[:90%]` or `[1000:2000]`. `CorpusError` if the file cannot
     be read or nothing is left of it.
     """
-    match = SLICE.fullmatch(name)
-    path = match["path"] if match else name
+    path, part = split_slice(name)
     text = "".join(f"{line}\n" for line in read_lines(Path(path)))
-    if match:
-        start, end = (
-            place(match[side], len(text), default) for side, default in (("start", "0"), ("end", "100%"))
-        )
-        text = text[start:end]
+    chosen = part.of(len(text))
+    text = text[chosen.start : chosen.stop]
     if not text:
         raise CorpusError(f"{name}: there is no text in it")
     return text
-
-
-def place(written: str | None, length: int, default: str) -> int:
-    """The character that `10` or `90%` of a text of `length` characters means."""
-    written = written or default
-    return int(length * int(written[:-1]) / 100) if written.endswith("%") else int(written)
 
 
 def token_ids(text: str, tokenizer: Tokenizer) -> NDArray[np.int32]:

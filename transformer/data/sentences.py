@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformer.config import DataConfig
 from transformer.data.batches import cut_by_tokens
 from transformer.data.epochs import BatchType, EpochBatches, on_device
-from transformer.data.running_text import SLICE, place
+from transformer.data.slices import split_slice
 from transformer.data.text import CorpusError, read_lines
 from transformer.data.tokenizer import EOS_ID, PAD_ID, Tokenizer
 
@@ -36,17 +36,12 @@ def read_sentences(name: str, label_format: str | None) -> list[Sentence]:
 
     `CorpusError` that names file and line for one without a label, and if there are no lines.
     """
-    match = SLICE.fullmatch(name)
-    path = match["path"] if match else name
+    path, part = split_slice(name)
     lines = list(read_lines(Path(path)))
-    start = place(match["start"], len(lines), "0") if match else 0
-    end = place(match["end"], len(lines), "100%") if match else len(lines)
-    if not lines[start:end]:
+    chosen = part.of(len(lines))
+    if not chosen:
         raise CorpusError(f"{name}: there are no sentences in it")
-    return [
-        split_label(line, label_format, f"{path}, line {number}")
-        for number, line in enumerate(lines[start:end], start=start + 1)
-    ]
+    return [split_label(lines[row], label_format, f"{path}, line {row + 1}") for row in chosen]
 
 
 def split_label(line: str, label_format: str | None, where: str) -> Sentence:

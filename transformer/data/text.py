@@ -1,9 +1,14 @@
-"""Reading lines faithfully: UTF-8, plain or compressed, and nothing but `\\n` ends a line."""
+"""Reading text: UTF-8 lines, plain or compressed, from files, streams and callers in Python.
 
+Every text that the package reads comes through this file, so a byte order mark, a Windows line ending, NUL
+and invalid UTF-8 mean the same everywhere.
+"""
+
+import codecs
 import gzip
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -11,6 +16,7 @@ from typing import Literal, Protocol, runtime_checkable
 OnError = Literal["error", "skip", "replace"]
 
 BYTES_THAT_BREAK_LINES = str.maketrans("\n\r", "  ")
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @runtime_checkable
@@ -46,20 +52,59 @@ def open_bytes(path: Path) -> BufferedIOBase:
 def decode_lines(stream: LineStream, name: str, on_error: OnError) -> Iterator[str]:
     """One text per line of a stream called `name`, each as soon as it has arrived.
 
-    A line that is not UTF-8 is refused ("error"), becomes an empty line ("skip"), so that there is still one
-    text per line, or keeps what can be read and shows U+FFFD for the rest ("replace").
+    `\\n` ends a line, and a `\\r` directly before it belongs to the line ending. A byte order mark at the
+    start of the stream is not part of the text. A line that is not UTF-8, or holds NUL, is refused
+    ("error"), becomes an empty line ("skip"), so that there is still one text per line, or keeps what can
+    be read and shows U+FFFD for the rest ("replace").
     """
     for number, line in enumerate(iter(stream.readline, b""), start=1):
-        line = line.removesuffix(b"\n")
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+            if not line:
+                return  # nothing but the mark
+        if line.endswith(b"\n"):
+            line = line[:-1].removesuffix(b"\r")
         try:
-            yield line.decode()
+            text, bad = line.decode(), line.find(b"\0")
         except UnicodeDecodeError as error:
-            if on_error == "error":
-                raise CorpusError(
-                    f"{name}, line {number}: invalid UTF-8 at byte {error.start + 1} "
-                    f"(0x{line[error.start]:02x}); convert the file to UTF-8"
-                ) from None
-            yield line.decode(errors="replace") if on_error == "replace" else ""
+            text, bad = line.decode(errors="replace"), error.start
+        if bad < 0:
+            yield text
+        elif on_error == "error":
+            kind = "invalid UTF-8" if line[bad] else "NUL"
+            is_utf16 = b"\0" in line or (number == 1 and line.startswith(UTF16_MARKS))
+            raise CorpusError(
+                f"{name}, line {number}: {kind} at byte {bad + 1} (0x{line[bad]:02x})"
+                f"{'; this looks like UTF-16' if is_utf16 else ''}; convert the file to UTF-8"
+            )
+        else:
+            yield "" if on_error == "skip" else text.replace("\0", "\ufffd")
+
+
+def text_list(texts: Iterable[str], name: str = "line", first: int = 1) -> list[str]:
+    """The texts that a caller in Python gives, as a list; errors call them `name`, counted from `first`.
+
+    `TypeError` for one text in place of several, which Python would take apart into letters; `ValueError` for
+    half of a surrogate pair, which no text file can hold.
+    """
+    if isinstance(texts, str | bytes):
+        raise TypeError(f"expected a list of texts (one {name} each), not one text; write [text]")
+    found = list(texts)
+    for number, text in enumerate(found, first):
+        if not isinstance(text, str):
+            raise TypeError(f"{name} {number} is of type {type(text).__name__}, not str")
+        if surrogate := lone_surrogate(text):
+            raise ValueError(f"{name} {number} holds {surrogate}, half of a surrogate pair: not text")
+    return found
+
+
+def lone_surrogate(text: str) -> str | None:
+    """The first half of a surrogate pair in a text as `U+D800`; such a text cannot be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"U+{ord(text[error.start]):04X}"
+    return None
 
 
 def one_line(text: str) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import io
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -12,6 +12,7 @@ import sentencepiece
 
 from transformer.config import ModelConfig
 from transformer.data.marian_tokenizer import load_marian_tokenizer
+from transformer.data.text import text_list
 
 PAD_ID = ModelConfig.pad_id
 BOS_ID = ModelConfig.bos_id
@@ -22,7 +23,7 @@ SPECIAL_IDS = frozenset((PAD_ID, BOS_ID, EOS_ID, UNK_ID))
 TRAINING_LINES = 1_000_000
 """Lines that BPE is trained on; of a larger text, a sample of that many."""
 LONGEST_TRAINING_LINE = 65_536
-"""Bytes; SentencePiece trains on no line longer than that."""
+"""Bytes; SentencePiece leaves out longer lines, so they are cut."""
 
 
 @runtime_checkable
@@ -77,7 +78,7 @@ class SentencePieceTokenizer:
         With the normalisation `identity`, `decode` gives every line back, except that U+2581 (▁), the sign
         by which SentencePiece writes a space, comes back as a space. The other rules rewrite characters.
         """
-        return self.processor.encode(list(lines))
+        return self.processor.encode(text_list(lines))
 
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
         return self.encode(lines)
@@ -122,7 +123,7 @@ def train_tokenizer(
     """
     model = io.BytesIO()
     identity = normalization == "identity"
-    sample = sample_lines(lines, TRAINING_LINES)
+    sample = sample_lines(cut_lines(lines, LONGEST_TRAINING_LINE), TRAINING_LINES)
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(sample),
@@ -144,6 +145,27 @@ def train_tokenizer(
     except RuntimeError as error:
         raise ValueError(explain(str(error), vocab_size)) from None
     return SentencePieceTokenizer(model.getvalue())
+
+
+def cut_lines(lines: Iterable[str], most_bytes: int) -> Iterator[str]:
+    """The lines, longer ones in parts of at most `most_bytes` in UTF-8: cut at a space, which is left out
+    because every part begins as a word does, or between characters where there is none."""
+    for line in lines:
+        if 4 * len(line) <= most_bytes:  # no character has more than 4 bytes
+            yield line
+            continue
+        rest = line.encode()
+        while len(rest) > most_bytes:
+            end = rest.rfind(b" ", 1, most_bytes + 1)
+            start = end + 1
+            if end < 0:
+                end = most_bytes
+                while rest[end] & 0b1100_0000 == 0b1000_0000:  # not the first byte of a character
+                    end -= 1
+                start = end
+            yield rest[:end].decode()
+            rest = rest[start:]
+        yield rest.decode()
 
 
 def sample_lines(lines: Iterable[str], size: int) -> list[str]:

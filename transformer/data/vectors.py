@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from transformer.data.json_text import parse_json, why_no_text
 from transformer.data.text import CorpusError, read_lines
 from transformer.files import whole_file
 
@@ -75,11 +76,12 @@ def read_jsonl(path: str) -> tuple[list[str], NDArray[np.float32]]:
     vectors: list[NDArray[np.float32]] = []
     for number, line in enumerate(read_lines(path), start=1):
         try:
-            entry = json.loads(line)
+            entry = parse_json(line, path)
             text, vector = entry["text"], np.array(entry["embedding"], dtype=np.float32)
-            if not isinstance(text, str) or vector.ndim != 1 or (vectors and len(vector) != len(vectors[0])):
+            is_vector = vector.ndim == 1 and bool(np.isfinite(vector).all())
+            if why_no_text(text) or not is_vector or (vectors and len(vector) != len(vectors[0])):
                 raise ValueError
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             raise CorpusError(
                 f'{path}, line {number}: not {{"text": …, "embedding": [numbers]}} of the first line\'s width'
             ) from None

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer.config import ModelConfig
+from transformer.data.text import lone_surrogate
 from transformer.data.tokenizer import UNK_ID, Tokenizer
 from transformer.decoding.inference import freeze, without_gradients
 from transformer.decoding.pretrained import load_pretrained
@@ -73,8 +74,8 @@ class TextGenerator:
         return self.tokenizer.decode([ids])[0]
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        if any("\ud800" <= character <= "\udfff" for character in prompt):
-            raise ValueError("the prompt is not UTF-8")  # so the command line hands over other bytes
+        if surrogate := lone_surrogate(prompt):  # so the command line hands over bytes that are not UTF-8
+            raise ValueError(f"the prompt is not UTF-8: it holds {surrogate}, half of a surrogate pair")
         [ids] = self.tokenizer.encode([prompt])
         if not ids:
             raise ValueError("the prompt has no tokens; give at least one character")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformer.config import ModelConfig, Settings
 from transformer.data.masking import MASK, MASK_ID, encode_with_masks
 from transformer.data.sentences import encode_sentences, right_padded, rows_by_length
-from transformer.data.text import CorpusError, one_line
+from transformer.data.text import CorpusError, one_line, text_list
 from transformer.data.tokenizer import EOS_ID, Tokenizer
 from transformer.decoding.pretrained import load_pretrained
 from transformer.model.build import build_model
@@ -63,6 +63,7 @@ class Classifier(Reader):
 
     def classify(self, lines: Sequence[str]) -> list[Label | None]:
         """One answer a line; none for a blank line."""
+        lines = text_list(lines)
         names = (self.settings.data.classes or "").split(",")
         labels: list[Label | None] = [None] * len(lines)
         for rows, logits in self.outputs(self.encode(lines)):
@@ -84,6 +85,7 @@ class Embedder(Reader):
 
     def embed(self, lines: Sequence[str]) -> NDArray[np.float32]:
         """(lines, d_model), one row a line, blank lines too."""
+        lines = text_list(lines)
         parts = dict[int, Any]()
         for rows, vectors in self.outputs(self.encode(lines)):
             parts.update(zip(rows.tolist(), vectors.numpy(), strict=True))
@@ -113,6 +115,7 @@ class MaskFiller(Reader):
 
         `CorpusError` for a line without `<mask>` or one that is too long; `first_line` numbers the first one.
         """
+        lines = text_list(lines, first=first_line)
         sentences = [self.read(line, number) for number, line in enumerate(lines, first_line)]
         return self.fill_ids(sentences, count)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from transformer.config import DecodingConfig, ModelConfig, Precision
-from transformer.data.text import one_line
+from transformer.data.text import one_line, text_list
 from transformer.data.tokenizer import Tokenizer
 from transformer.decoding.alignment import Alignment, align
 from transformer.decoding.beam import search_n_best
@@ -124,7 +124,7 @@ class Translator:
         begins with the line's text of `prefixes` and has only tokens that `processors` leave. With a
         `sampler` they are drawn instead, so that a text may come again, and scores are log-probabilities.
         """
-        lines = list(lines)
+        lines = text_list(lines, first=first_line)
         beam_size, alpha = self.search_settings(beam_size, alpha)
         if sampler is None and not 1 <= n_best <= beam_size:
             raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
@@ -208,7 +208,7 @@ class Translator:
 
         An ensemble aligns by its first model.
         """
-        sources = self.encode(list(lines))
+        sources = self.encode(text_list(lines))
         targets = [translation.tokens for translation in translations]
         member = self.model.members[0] if isinstance(self.model, Ensemble) else self.model
         assert isinstance(member, nn.Module)  # of an nn.ModuleList
@@ -216,6 +216,10 @@ class Translator:
 
     def score(self, lines: Sequence[str], targets: Sequence[str], *, first_line: int = 1) -> list[Score]:
         """What the model thinks of given translations; both sides are cut at `max_positions`."""
+        lines = text_list(lines, first=first_line)
+        targets = text_list(targets, "target", first_line)
+        if len(targets) != len(lines):
+            raise ValueError(f"there are {len(targets)} targets for {len(lines)} lines; give one for each")
         sources = self.encode(lines, first_line)
         ended = [source or [self.config.eos_id] for source in sources]  # a blank line has a score, too
         ids = self.encode_targets(targets, first_line, "target")
@@ -247,6 +251,7 @@ class Translator:
         """Ids that each line's translation starts with, none where none is given."""
         if prefixes is None:
             return [[] for _ in range(count)]
+        prefixes = text_list(prefixes, "prefix", first_line)
         if len(prefixes) != count:
             raise ValueError(f"there are {len(prefixes)} prefixes for {count} lines; give one for each")
         return self.encode_targets(prefixes, first_line, "prefix")

@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from transformer.data.text import text_list
 from transformer.data.toyland import phrases
+from transformer.evaluation.bleu import make_bleu
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,16 @@ class Scores:
     exact_match: float
 
 
-def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
-    """Cased, detokenised BLEU (13a), chrF2, and the share of lines that equal their reference."""
-    from sacrebleu.metrics.bleu import BLEU
+def corpus_scores(
+    hypotheses: Sequence[str], references: Sequence[str], bleu_tokenizer: str = "13a"
+) -> Scores:
+    """Cased, detokenised BLEU, chrF2, and the share of lines that equal their reference."""
     from sacrebleu.metrics.chrf import CHRF
 
-    bleu, chrf = BLEU(), CHRF()
+    hypotheses, references = text_list(hypotheses, "hypothesis"), text_list(references, "reference")
+    if len(hypotheses) != len(references):
+        raise ValueError(f"there are {len(hypotheses)} hypotheses for {len(references)} references")
+    bleu, chrf = make_bleu(bleu_tokenizer), CHRF()
     bleu_score = bleu.corpus_score(hypotheses, [references]).score
     chrf_score = chrf.corpus_score(hypotheses, [references]).score
     return Scores(
@@ -41,9 +47,7 @@ def tokenized_bleu(
     hypotheses: Sequence[str], references: Sequence[str], cut: Callable[[str], str]
 ) -> tuple[float, str]:
     """BLEU of words that `cut` makes, with blanks between them, as papers printed it; and its signature."""
-    from sacrebleu.metrics.bleu import BLEU
-
-    bleu = BLEU(tokenize="none", force=True)  # force: it warns of text that looks tokenised
+    bleu = make_bleu("none")
     score = bleu.corpus_score([cut(line) for line in hypotheses], [[cut(line) for line in references]])
     return score.score, str(bleu.get_signature())
 

@@ -52,6 +52,7 @@ class TranslationValidation:
     sources: list[str]
     references: list[str]
     translator: Callable[[nn.Module], Translator]
+    bleu_tokenizer: str = "13a"
 
     def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
         loss, _ = mean_loss(model, self.batches, self.objective, group)
@@ -59,7 +60,7 @@ class TranslationValidation:
         if self.sources:
             share = self.sources[group.rank :: group.size]
             outputs = group.collect(self.translator(model).translate(share, beam_size=1))
-            scores = corpus_scores(outputs, self.references)
+            scores = corpus_scores(outputs, self.references, self.bleu_tokenizer)
             metrics |= {"bleu": scores.bleu, "exact_match": scores.exact_match}
         return metrics
 

@@ -15,7 +15,7 @@ from transformer.data.sentences import (
 from transformer.data.tokenizer import Tokenizer
 from transformer.evaluation.validation import ClassificationValidation
 from transformer.requirements import require
-from transformer.tasks.task import Prepared, make_tokenizer
+from transformer.tasks.task import Prepared, make_tokenizer, prepare_validation
 from transformer.training.objectives import classification_loss
 
 
@@ -36,11 +36,10 @@ class Classification:
 
     def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
         classes = settings.data.classes or ""
-        valid = settings.data.valid
         return Prepared(
             make_batches(self.sentences, tokenizer, settings, shuffle=True),
             classification_loss,
-            None if valid is None else make_validation(valid, tokenizer, settings),
+            prepare_validation(make_validation, tokenizer, settings),
             {"sentences": len(self.sentences), "classes": classes.count(",") + 1},
             f"{len(self.sentences):,} sentences of the classes {classes.replace(',', ', ')}",
         )

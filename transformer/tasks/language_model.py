@@ -6,7 +6,7 @@ from transformer.config import Settings
 from transformer.data.running_text import BlockBatches, read_text, token_ids
 from transformer.data.tokenizer import Tokenizer
 from transformer.evaluation.validation import LanguageModelValidation
-from transformer.tasks.task import Prepared, make_tokenizer
+from transformer.tasks.task import Prepared, make_tokenizer, prepare_validation
 from transformer.training.fused_loss import overwriting_cross_entropy
 from transformer.training.objectives import language_model_loss
 
@@ -28,11 +28,11 @@ class LanguageModel:
 
     def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
         batches = make_batches(self.text, tokenizer, settings, shuffle=True)
-        tokens, valid = len(batches.ids), settings.data.valid
+        tokens = len(batches.ids)
         return Prepared(
             batches,
             OBJECTIVE,
-            None if valid is None else make_validation(valid, tokenizer, settings),
+            prepare_validation(make_validation, tokenizer, settings),
             {"characters": len(self.text), "tokens": tokens},
             f"{len(self.text):,} characters, {tokens:,} tokens in blocks of {settings.data.context}",
         )

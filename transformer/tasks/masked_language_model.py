@@ -8,7 +8,7 @@ from transformer.data.sentences import encode_sentences, read_sentences
 from transformer.data.tokenizer import Tokenizer, train_tokenizer
 from transformer.evaluation.validation import MaskedValidation
 from transformer.requirements import require
-from transformer.tasks.task import Prepared
+from transformer.tasks.task import Prepared, prepare_validation
 from transformer.training.fused_loss import overwriting_cross_entropy
 from transformer.training.objectives import masked_loss
 
@@ -40,11 +40,10 @@ class MaskedLanguageModelling:
         )
         batches = make_batches(self.texts, tokenizer, settings, shuffle=True)
         tokens = int(batches.lengths.sum())
-        valid = settings.data.valid
         return Prepared(
             batches,
             OBJECTIVE,
-            None if valid is None else make_validation(valid, tokenizer, settings),
+            prepare_validation(make_validation, tokenizer, settings),
             {"sentences": len(self.texts), "tokens": tokens},
             f"{len(self.texts):,} sentences, {tokens:,} tokens",
         )

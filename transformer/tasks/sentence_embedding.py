@@ -6,21 +6,20 @@ from transformer.config import Settings
 from transformer.data.batches import PairBatches, tokenize_pairs
 from transformer.data.tokenizer import Tokenizer
 from transformer.evaluation.validation import EmbeddingValidation
-from transformer.tasks.task import Prepared
-from transformer.tasks.translation import Translation, read_table
+from transformer.tasks.task import Prepared, prepare_validation
+from transformer.tasks.translation import ParallelText, read_table
 from transformer.training.objectives import ContrastiveLoss
 
 
-class SentenceEmbedding(Translation):
+class SentenceEmbedding(ParallelText):
     """One encoder for both sides of parallel text, which is read as for translation."""
 
     def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
         tokenized, counts = tokenize_pairs(self.table, tokenizer, max_tokens=settings.data.max_tokens)
-        valid = settings.data.valid
         return Prepared(
             PairBatches(tokenized, tokens_per_batch=settings.training.tokens_per_batch, seed=settings.seed),
             ContrastiveLoss(settings.training.temperature),
-            None if valid is None else make_validation(valid, tokenizer, settings),
+            prepare_validation(make_validation, tokenizer, settings),
             asdict(counts),
             f"{counts.kept:,} pairs ({counts.empty:,} empty and {counts.too_long:,} too long ones dropped)",
         )

@@ -9,10 +9,14 @@ from torch import nn
 from transformer.config import DataConfig, Settings
 from transformer.data.characters import train_character_tokenizer
 from transformer.data.epochs import EpochBatches
+from transformer.data.text import CorpusError
 from transformer.data.tokenizer import Tokenizer, train_tokenizer
 from transformer.requirements import require
 from transformer.training.distributed import Group
 from transformer.training.objectives import Objective
+
+Evaluate = Callable[[nn.Module, Group], Mapping[str, float]]
+"""Validation: the figures of a model; the processes of a group share the work."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,9 @@ class Prepared:
 
     batches: EpochBatches[Any]
     objective: Objective
-    evaluate: Callable[[nn.Module, Group], Mapping[str, float]] | None
-    counts: dict[str, int]
-    """For the log: what was read, and what was dropped."""
+    evaluate: Evaluate | None
+    counts: dict[str, Any]
+    """For the log: what was read, what was dropped, and how BLEU is computed."""
     summary: str
     """The same in a few words."""
 
@@ -40,6 +44,20 @@ class Task(Protocol):
 
     def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
         """Batches, loss and validation; `settings` know the size of the vocabulary by now."""
+
+
+def prepare_validation(
+    make: Callable[[str, Tokenizer, Settings], Evaluate], tokenizer: Tokenizer, settings: Settings
+) -> Evaluate | None:
+    """What `make` makes of the validation text, if there is one; an error says that it is about that text."""
+    name = settings.data.valid
+    if name is None:
+        return None
+    try:
+        return make(name, tokenizer, settings)
+    except ValueError as error:
+        named = "" if name in str(error) else f" {name}"
+        raise CorpusError(f"the validation text (data.valid){named}: {error}") from error
 
 
 def make_tokenizer(texts: Iterable[str], data: DataConfig) -> Tokenizer:

@@ -1,0 +1,95 @@
+"""JSON in text: read strictly, and written back as it was."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from transformer.data.text import CorpusError, lone_surrogate, one_line
+
+SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+DECODER = json.JSONDecoder(parse_int=float, parse_constant=refuse_constant)
+"""Every number is a float: Python refuses integers of more than 4,300 digits, JSON does not."""
+
+
+def parse_json(text: str, where: str) -> Any:
+    """The value that a text is; `CorpusError` that begins with `where` if it is not JSON."""
+    try:
+        return DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"{where} is not JSON: {reason(error)}") from None
+
+
+def reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply to be read"
+    if isinstance(error, json.JSONDecodeError):
+        line = f"line {error.lineno}, " if "\n" in error.doc else ""
+        return f"{error.msg} at {line}character {error.colno}"
+    return str(error)
+
+
+class Written(str):
+    """A JSON value as the text that it was written as."""
+
+
+def parse_object(text: str, where: str, texts: Sequence[str]) -> tuple[dict[str, Any], dict[str, Written]]:
+    """The members of a JSON object, as values and as they are written; `CorpusError` without these `texts`.
+
+    What is written back so keeps the digits of its numbers, and its depth does not matter.
+    """
+    values = parse_json(text, where)
+    names = " and ".join(f'"{name}"' for name in texts)
+    expected = f"{where} is not a JSON object with {'a text' if len(texts) == 1 else 'texts'} {names}"
+    if not isinstance(values, dict):
+        raise CorpusError(expected)
+    for name in texts:
+        if problem := why_no_text(values.get(name)):
+            raise CorpusError(f'{expected}: "{name}" is {problem}')
+    written = {}
+    place = skip_space(text, skip_space(text, 0) + 1)
+    while text[place] != "}":
+        key, place = DECODER.raw_decode(text, place)
+        start = skip_space(text, skip_space(text, place) + 1)  # after the colon
+        _, end = DECODER.raw_decode(text, start)
+        written[key] = Written(one_line(text[start:end]))  # a line break is space, for none is in a string
+        place = skip_space(text, end)
+        if text[place] == ",":
+            place = skip_space(text, place + 1)
+    return values, written
+
+
+def skip_space(text: str, place: int) -> int:
+    found = SPACE.match(text, place)
+    assert found is not None
+    return found.end()
+
+
+def json_line(members: Mapping[str, Any]) -> str:
+    """The object on one line; halves of surrogate pairs in it stay the escapes that they were."""
+    return "{" + ", ".join(f"{to_json(key)}: {to_json(value)}" for key, value in members.items()) + "}"
+
+
+def to_json(value: Any) -> str:
+    if isinstance(value, Written):
+        return value
+    return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()
+
+
+def why_no_text(value: Any) -> str | None:
+    """Why a value that was read is not a text, or nothing if it is one.
+
+    JSON's `\\ud800` is a string and half of a surrogate pair, and `\\u0000` is NUL.
+    """
+    if not isinstance(value, str):
+        kinds = {dict: "an object", list: "a list", bool: "true or false", float: "a number"}
+        return "nothing" if value is None else kinds.get(type(value), type(value).__name__)
+    if surrogate := lone_surrogate(value):
+        return f"{surrogate}, half of a surrogate pair"
+    return "NUL" if "\0" in value else None

@@ -1,0 +1,183 @@
+"""The pairs of parallel text in local files: two plain files side by side, csv, tsv, json and jsonl.
+
+All of them are read by `read_lines`, so that encodings, line endings and archives are the same everywhere.
+"""
+
+import csv
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformer.data.json_text import parse_json, why_no_text
+from transformer.data.text import CorpusError, read_lines
+
+ARCHIVES = ("", ".gz", ".xz")
+TABLES = (".csv", ".tsv", ".json", ".jsonl")
+JSON_SPACE = " \t\r"
+READER_VERSION = 2
+"""Part of the key of cached texts: raise it when the same file is to be read in another way."""
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file as it is now: the cache is keyed by all fields, so an edited file is read anew."""
+
+    path: str
+    size: int
+    modified_ns: int
+    reader_version: int = READER_VERSION
+
+    @classmethod
+    def at(cls, path: Path) -> "LocalFile":
+        status = path.stat()
+        return cls(str(path), status.st_size, status.st_mtime_ns)
+
+
+def find_side(text: str, language: str) -> Path | None:
+    candidates = (Path(f"{text}.{language}{archive}") for archive in ARCHIVES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def read_plain(source: LocalFile, target: LocalFile) -> Iterator[dict[str, str]]:
+    """The lines of two files side by side; `CorpusError` unless both have the same number, at least one."""
+    source_lines, target_lines = read_lines(source.path), read_lines(target.path)
+    number = 0
+    for number, (source_line, target_line) in enumerate(zip_longest(source_lines, target_lines), start=1):
+        if source_line is None or target_line is None:
+            more, fewer = (source, target) if target_line is None else (target, source)
+            total = number + sum(1 for _ in source_lines) + sum(1 for _ in target_lines)
+            raise CorpusError(
+                f"{more.path} has {total} lines, {fewer.path} has {number - 1}: "
+                f"line {number} has no translation"
+            )
+        yield {"source": source_line, "target": target_line}
+    if number == 0:
+        raise CorpusError(f"{source.path} and {target.path} are empty")
+
+
+class Row(NamedTuple):
+    """One row of a table: its fields by column, and the file and line for errors."""
+
+    where: str
+    fields: Mapping[str, Any]
+
+
+def read_table(file: LocalFile, source: str, target: str) -> Iterator[dict[str, str]]:
+    """The pairs of a file with columns; `CorpusError` for a row without text on a side, or no rows."""
+    read: dict[str, Callable[[str], Iterator[Row]]] = {
+        ".csv": read_csv,
+        ".tsv": partial(read_tsv, layouts=layouts(source, target)),
+        ".json": read_json,
+        ".jsonl": read_json,
+    }
+    columns = None
+    for where, fields in read[ending_of(file.path)](file.path):
+        if isinstance(translation := fields.get("translation"), dict):
+            fields = {f"translation.{language}": text for language, text in translation.items()}
+        columns = columns or choose_columns(fields, file.path, source, target)
+        for column in columns:
+            if problem := why_no_text(fields.get(column)):
+                raise CorpusError(f"{where}: column {column} holds {problem}, not text")
+        yield {"source": fields[columns[0]], "target": fields[columns[1]]}
+    if columns is None:
+        raise CorpusError(f"{file.path}: the file is empty")
+
+
+def ending_of(path: str) -> str:
+    """`.csv` of `corpus.csv.gz` and so on."""
+    return Path(path.removesuffix(".gz").removesuffix(".xz")).suffix
+
+
+def layouts(source: str, target: str) -> list[tuple[str, str]]:
+    """The names that the columns of both sides may have, the first that a text has counts."""
+    found = [(f"translation.{source}", f"translation.{target}"), (source, target), ("source", "target")]
+    return [pair for pair in found if pair[0] != pair[1]]
+
+
+def choose_columns(names: Collection[str], text: str, source: str, target: str) -> tuple[str, str]:
+    """The columns of both sides: of a `translation`, named by language, or named `source` and `target`."""
+    columns = next((pair for pair in layouts(source, target) if set(pair) <= set(names)), None)
+    if columns is None and source == target:
+        raise CorpusError(
+            f"{text} has the columns {', '.join(names)}; with data.source and data.target both {source}, "
+            "it needs source and target"
+        )
+    if columns is None:
+        raise CorpusError(
+            f"{text} has the columns {', '.join(names)}; it needs {source} and {target}, "
+            f"source and target, or translation with {source} and {target}"
+        )
+    return columns
+
+
+def read_csv(path: str) -> Iterator[Row]:
+    """Fields exactly as they are, with commas and quotation marks; the first line names the columns."""
+    csv.field_size_limit(2**31 - 1)  # Python's own limit is 131,072 characters
+    rows = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True)
+    header: list[str] = []
+    start = 1
+    try:
+        for fields in rows:
+            where = f"{path}, line {start}"
+            start = rows.line_num + 1
+            if fields and not header:
+                header = fields
+            elif fields:
+                yield named_row(where, header, fields)
+    except csv.Error as error:
+        raise CorpusError(f"{path}, line {start}: not valid csv: {error}") from None
+
+
+def read_tsv(path: str, layouts: Collection[tuple[str, str]]) -> Iterator[Row]:
+    """Fields between tabs, without quotation marks.
+
+    A first line that names both columns of one of the `layouts` is a header. Without one the first two
+    columns are source and target, and others are not read.
+    """
+    numbered = enumerate(read_lines(path), start=1)
+    lines = ((f"{path}, line {number}", line.split("\t")) for number, line in numbered if line)
+    first = next(lines, None)
+    if first is None:
+        return
+    where, names = first
+    if any(set(pair) <= set(names) for pair in layouts):
+        yield from (named_row(where, names, fields) for where, fields in lines)
+        return
+    if len(names) > 3 and names[0].isdecimal() and names[2].isdecimal():  # Tatoeba: ID, TEXT, ID, TEXT
+        raise CorpusError(f"{where} begins with a number; add a header line that names the columns")
+    for where, fields in chain([first], lines):
+        if len(fields) < 2:
+            raise CorpusError(f"{where} has no tab; without a header, lines are SOURCE<TAB>TARGET")
+        yield Row(where, {"source": fields[0], "target": fields[1]})
+
+
+def named_row(where: str, header: list[str], fields: list[str]) -> Row:
+    if len(fields) > len(header):
+        raise CorpusError(f"{where} has {len(fields)} fields, but the header names {len(header)} columns")
+    row: dict[str, str | None] = {}
+    for name, field in zip_longest(header, fields):
+        row.setdefault(name, field)  # of columns of the same name the first one counts
+    return Row(where, row)
+
+
+def read_json(path: str) -> Iterator[Row]:
+    """Objects, one a line, or all of them in one list."""
+    lines = enumerate(read_lines(path), start=1)
+    written = ((number, line) for number, line in lines if line.strip(JSON_SPACE))
+    first = next(written, None)
+    if first is None:
+        return
+    values: Iterable[tuple[str, Any]]
+    if first[1].lstrip(JSON_SPACE).startswith("["):
+        text = "\n" * (first[0] - 1) + "\n".join(chain([first[1]], (line for _, line in lines)))
+        values = ((f"{path}, item {number}", item) for number, item in enumerate(parse_json(text, path), 1))
+    else:
+        places = ((f"{path}, line {number}", line) for number, line in chain([first], written))
+        values = ((where, parse_json(line, where)) for where, line in places)
+    for where, value in values:
+        if not isinstance(value, dict):
+            raise CorpusError(f"{where} is not a JSON object")
+        yield Row(where, value)

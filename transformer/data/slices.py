@@ -1,0 +1,31 @@
+"""Slices of a text in its name, `[:90%]` or `[1000:2000]`, whatever the text is made of."""
+
+import re
+from dataclasses import dataclass
+
+SLICE = re.compile(r"(?P<text>.+)\[(?P<start>[0-9]+%?)?:(?P<end>[0-9]+%?)?\]")
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The part of a text from `start` to `end`, each as it is written: `10`, `90%` or nothing."""
+
+    start: str
+    end: str
+
+    def of(self, length: int) -> range:
+        """The items that are taken of `length`, counted from 0; slices that meet share none."""
+        return range(length)[place(self.start or "0", length) : place(self.end or "100%", length)]
+
+
+def split_slice(name: str) -> tuple[str, Slice]:
+    """The name of the whole text, and the slice of it that is meant; all of it where none is written."""
+    match = SLICE.fullmatch(name)
+    if match is None:
+        return name, Slice("", "")
+    return match["text"], Slice(match["start"] or "", match["end"] or "")
+
+
+def place(written: str, length: int) -> int:
+    """How many items of `length` come before the place that `10` or `90%` names."""
+    return length * int(written[:-1]) // 100 if written.endswith("%") else int(written)
