@@ -196,4 +196,4 @@ def test_a_tokenizer_of_bleu_is_for_translations(tmp_path: Path, capsys: Any) ->
     run = train(replace(settings, model=replace(settings.model, kind="decoder_only")))
     capsys.readouterr()
     assert main(["evaluate", "--run", str(run), "--bleu-tokenizer", "zh"]) == 2
-    assert "--bleu-tokenizer and --show are for translations" in capsys.readouterr().err
+    assert "--bleu-tokenizer is for translations" in capsys.readouterr().err

@@ -40,12 +40,12 @@ def run(arguments: list[str], prog: str) -> None:
     found, checkpoint = find_pretrained(options.run)
     settings = load_settings(found.config)
     is_translation = settings.trained_task == "translation"
-    asked = (options.beam_size, options.alpha, options.bleu_tokenizer, options.show)
-    if not is_translation and asked != (None, None, None, 0):
+    if not is_translation and (options.beam_size, options.alpha, options.show) != (None, None, 0):
         raise ValueError(
-            f"the run's task is {settings.trained_task}; --beam-size, --alpha, --bleu-tokenizer and --show "
-            "are for translations"
+            f"the run's task is {settings.trained_task}; --beam-size, --alpha and --show are for translations"
         )
+    if not is_translation and options.bleu_tokenizer is not None:
+        raise ValueError(f"the run's task is {settings.trained_task}; --bleu-tokenizer is for translations")
     options.data = options.data or settings.data.test
     if options.data is None:
         raise ValueError("the run names no data.test; pass --data with the text to evaluate on")
