@@ -61,6 +61,14 @@ def test_the_tokenizer_is_sacrebleus_choice_for_the_language(
     assert choose_tokenizer(DataConfig(target=target, bleu_tokenizer="intl")) == "intl"
 
 
+def test_japanese_words_are_mecabs_where_it_is_installed() -> None:
+    pytest.importorskip("MeCab")
+    assert choose_tokenizer(DataConfig(target="ja")) == "ja-mecab"
+    scores = corpus_scores(["猫が好きです。"], ["猫が好きです。"], "ja-mecab")
+    assert scores.bleu == pytest.approx(100)
+    assert "|tok:ja-mecab-" in scores.bleu_signature
+
+
 @pytest.mark.usefixtures("without_mecab")
 def test_characters_take_the_place_of_a_tokenizer_that_is_not_installed() -> None:
     assert choose_tokenizer(DataConfig(target="ja")) == "char"
@@ -74,12 +82,12 @@ def test_an_unknown_tokenizer_is_refused() -> None:
         make_bleu("zg")
 
 
-@pytest.mark.parametrize("tokenizer", ["13a", "zh", "char", "intl", "none"])
+@pytest.mark.parametrize("tokenizer", ["13a", "zh", "ja-mecab", "char", "intl", "none"])
 def test_scores_are_sacrebleus_with_its_signature(tokenizer: str) -> None:
     scores = corpus_scores(HYPOTHESES, CHINESE, tokenizer)
     expected = sacrebleu.corpus_bleu(HYPOTHESES, [CHINESE], tokenize=tokenizer)
     assert scores.bleu == pytest.approx(expected.score)
-    assert f"|tok:{tokenizer}|" in scores.bleu_signature
+    assert f"|tok:{tokenizer}" in scores.bleu_signature  # MeCab's version follows
     assert scores.bleu_signature == signature(tokenizer)
     assert scores.bleu > 20 or tokenizer in ("13a", "intl", "none")
 
