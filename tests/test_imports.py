@@ -13,6 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 BELOW = {
     "requirements": [],
     "allocator": [],
+    "messages": [],
     "files": [],
     "config": ["requirements"],
     "settings": ["config", "files"],
@@ -21,10 +22,10 @@ BELOW = {
     "model": ["config"],
     "data": ["config", "files"],
     "checkpoint": ["config", "files"],
-    "training": ["config", "hardware", "model", "data", "checkpoint"],
+    "training": ["config", "messages", "hardware", "model", "data", "checkpoint"],
     "decoding.search": [],
     "decoding.sampling": [],
-    "decoding": ["config", "settings", "hardware", "hub", "model", "data", "checkpoint"],
+    "decoding": ["config", "messages", "settings", "hardware", "hub", "model", "data", "checkpoint"],
 }
 BELOW["evaluation"] = [*BELOW["decoding"], "files", "training", "decoding"]
 BELOW["tasks"] = ["requirements", *BELOW["evaluation"], "evaluation"]

@@ -1,6 +1,5 @@
 """Text in, text out: a trained model, its tokenizer and the search together."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from transformer.decoding.processors import ForcedPrefix
 from transformer.decoding.sampling import Sampler
 from transformer.decoding.scoring import Score, score_pairs
 from transformer.decoding.search import Hypotheses, Processor, beam_search, generate
+from transformer.messages import warn
 from transformer.model.build import build_model
 
 MOST_CHARACTERS = 64
@@ -53,7 +53,7 @@ class Translator:
         *,
         model_config: ModelConfig,
         decoding: DecodingConfig | None = None,
-        warn: Callable[[str], None] = lambda message: print(f"warning: {message}", file=sys.stderr),
+        warn: Callable[[str], None] = warn,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer

@@ -1,6 +1,7 @@
 """The parser of every command: jsonargparse with `-` and `_` alike and errors of one line."""
 
 import re
+import sys
 from argparse import SUPPRESS
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -37,6 +38,10 @@ class CommandParser(ArgumentParser):
         """The long options that the help shows; a hidden one does not exist for the user."""
         shown = (action for action in self._actions if action.help != SUPPRESS)
         return [option for action in shown for option in action.option_strings if option.startswith("--")]
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """The help; argparse would keep silent about a full disk."""
+        (file or sys.stderr).write(message)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise UsageError(f"command line: {in_our_words(message)}") from ex
