@@ -16,7 +16,7 @@ BELOW = {
     "messages": [],
     "files": [],
     "config": ["requirements"],
-    "settings": ["config", "files"],
+    "settings": ["config", "files", "messages"],
     "hardware": ["config", "requirements"],
     "hub": [],
     "model": ["config"],

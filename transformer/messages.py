@@ -11,7 +11,7 @@ class UnfailingStream:
     Everything else is that of the stream itself; `None`, Python's value for a closed one, writes nothing.
     """
 
-    def __init__(self, stream: TextIO | None) -> None:
+    def __init__(self, stream: Any) -> None:
         self.stream = stream
 
     def write(self, text: str) -> int:

@@ -1,13 +1,13 @@
 """The parser of every command: jsonargparse with `-` and `_` alike and errors of one line."""
 
 import re
-import sys
 from argparse import SUPPRESS
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+from transformer.messages import standard_error
 from transformer.settings.errors import UsageError, did_you_mean
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -41,7 +41,7 @@ class CommandParser(ArgumentParser):
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """The help; argparse would keep silent about a full disk."""
-        (file or sys.stderr).write(message)
+        (file or standard_error()).write(message)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise UsageError(f"command line: {in_our_words(message)}") from ex

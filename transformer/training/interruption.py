@@ -22,6 +22,11 @@ class TrainingStopped(Exception):  # noqa: N818 - no error
     """A signal has stopped the training; the run's newest checkpoint holds all that was done."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A class of its own: a `KeyboardInterrupt` that passes C code which runs Python code, as libraries do when
+    they are imported, has Python kill itself by SIGINT at exit, whatever the exit code."""
+
+
 class StopRequest:
     """Whether one of the signals has come, and which."""
 
@@ -45,9 +50,10 @@ class StopRequest:
         """End at once what is being done, as Ctrl-C does."""
         if self.is_over or (self.is_raised and number != signal.SIGINT):
             return
-        self.name = self.name or signal.Signals(number).name
+        for request in (self, *INTERRUPTING):
+            request.name = request.name or signal.Signals(number).name
         self.is_raised = True
-        raise KeyboardInterrupt
+        raise Interrupted
 
     def interrupt_again(self) -> None:
         """Soon, from another thread: where this is called, an exception would be lost."""
