@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class FullDisk(io.StringIO):
-    def write(self, text: str) -> int:
+    def write(self, _: str) -> int:
         raise OSError(28, "No space left on device")
 
 

@@ -23,8 +23,8 @@ class TrainingStopped(Exception):  # noqa: N818 - no error
 
 
 class Interrupted(KeyboardInterrupt):
-    """A class of its own: a `KeyboardInterrupt` that passes C code which runs Python code, as libraries do when
-    they are imported, has Python kill itself by SIGINT at exit, whatever the exit code."""
+    """What `interrupting` raises. A plain `KeyboardInterrupt` that passes through C code which runs Python code,
+    as in some imports, makes Python end with SIGINT instead of the exit code."""
 
 
 class StopRequest:

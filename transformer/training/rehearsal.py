@@ -2,6 +2,7 @@
 
 import sys
 import time
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import torch
@@ -94,7 +95,7 @@ def peak_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
-        import resource
+        resource: Any = import_module("resource")
     except ImportError:  # Windows
         return None
     unit = 1 if sys.platform == "darwin" else 1024
