@@ -49,7 +49,7 @@ for module in pkgutil.walk_packages(transformer.__path__, "transformer."):
         importlib.import_module(module.name)
 
 def train(steps, *options):
-    arguments = ["--output", "run", "--device", "cpu", "--precision", "float32", "--training.max_steps", steps]
+    arguments = ["--output", "run", "--device", "cpu", "--training.max_steps", steps]
     arguments += ["--data.train", "toyland:train[:60]", "--data.valid", "toyland:valid[:8]"]
     arguments += ["--data.vocab_size", "330", "--data.max_tokens", "64", "--model.max_positions", "64"]
     arguments += ["--model.d_model", "16", "--model.num_heads", "2", "--model.num_layers", "1"]

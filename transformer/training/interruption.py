@@ -23,8 +23,8 @@ class TrainingStopped(Exception):  # noqa: N818 - no error
 
 
 class Interrupted(KeyboardInterrupt):
-    """What `interrupting` raises. A plain `KeyboardInterrupt` that passes through C code which runs Python code,
-    as in some imports, makes Python end with SIGINT instead of the exit code."""
+    """What `interrupting` raises. A plain `KeyboardInterrupt` that passes through C code which runs Python
+    code, as in some imports, makes Python end with SIGINT instead of the exit code."""
 
 
 class StopRequest:
