@@ -113,6 +113,20 @@ def test_ctrl_c_ends_every_command_in_one_line(ending, command, capsys):
     assert (main(["table3"]), capsys.readouterr().err) == outcome(signal.SIGINT, "transformer table3")
 
 
+def test_a_clean_up_that_fails_after_a_signal_changes_nothing(command, capsys):
+    """It needs a module, say, of which the signal has left one half."""
+
+    def run(*_):
+        try:
+            with stopping_at_once():
+                signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise AttributeError("module 'sympy' has no attribute 'core'")
+
+    command(run)
+    assert (main(["train"]), capsys.readouterr().err) == outcome(signal.SIGTERM)
+
+
 def test_an_error_without_a_signal_is_what_it_is(command):
     def run(*_):
         raise ImportError("ours")

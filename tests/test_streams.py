@@ -26,7 +26,8 @@ def settings(folder):
 translated = main(["translate", "--run", sys.argv[1]])
 trained = main(["train", *settings(sys.argv[2])])
 with open(sys.argv[2] + "/descriptors", "w") as file:
-    file.write(" ".join(str(os.fstat(number).st_rdev) for number in range(3)))
+    for number in range(3):
+        print(os.fstat(number).st_rdev, os.get_inheritable(number), file=file)
 sys.exit(translated or trained)
 """
 
@@ -57,10 +58,12 @@ def test_without_standard_error_commands_work(to, tiny_run, tmp_path):
     assert done.stdout.count(b"\n") == (0 if "1>&-" in to else 2)
     assert b"warning" not in done.stdout
     assert (tmp_path / "run" / "last").read_text() == "step-00000002\n"
-    null = str(Path(os.devnull).stat().st_rdev)
-    numbers = (tmp_path / "run" / "descriptors").read_text().split()
+    null = (
+        f"{Path(os.devnull).stat().st_rdev} True"  # not a file that was opened later; children have it, too
+    )
+    descriptors = (tmp_path / "run" / "descriptors").read_text().splitlines()
     closed = [number for number in range(3) if f"{number}>&-" in to or f"{number}<&-" in to]
-    assert all(numbers[number] == null for number in closed)  # not the number of a file that was opened later
+    assert all(descriptors[number] == null for number in closed)
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -69,13 +69,14 @@ def prepare_streams() -> None:
 
 
 def occupy_closed_descriptors() -> None:
-    """Otherwise the next file that is opened would get the number of a closed stream, and what C libraries
-    write to standard error would end up in it."""
+    """Otherwise the next file that is opened, here or in a child process, would get the number of a closed
+    stream, and what C libraries write to standard error would end up in it."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            null = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(null, True)
 
 
 def escape(error: UnicodeError) -> tuple[str | bytes, int]:
