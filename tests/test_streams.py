@@ -59,7 +59,7 @@ def test_without_standard_error_commands_work(to, tiny_run, tmp_path):
     assert b"warning" not in done.stdout
     assert (tmp_path / "run" / "last").read_text() == "step-00000002\n"
     null = (
-        f"{Path(os.devnull).stat().st_rdev} True"  # not a file that was opened later; children have it, too
+        f"{Path(os.devnull).stat().st_rdev} True"  # not a file that was opened later; inheritable
     )
     descriptors = (tmp_path / "run" / "descriptors").read_text().splitlines()
     closed = [number for number in range(3) if f"{number}>&-" in to or f"{number}<&-" in to]
