@@ -32,6 +32,7 @@ check: .venv/dev  ## format, lint, types, and the fast tests that keep the house
 	$(IN_VENV) ruff format --check .
 	$(IN_VENV) ruff check .
 	$(IN_VENV) mypy
+	$(IN_VENV) mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(IN_VENV) pytest -q tests/test_imports.py tests/test_config.py tests/test_configs.py tests/test_public_names.py
 
 clean:  ## remove .venv and what the tools left; runs/ stays

@@ -102,6 +102,7 @@ REFUSED = [
         for name in ("beam_size", "max_extra", "batch_tokens")
     ),
     (DecodingConfig, {"alpha": -1}, "decoding.alpha is -1; it must be 0 or more"),
+    (DecodingConfig, {"alpha": 300}, "decoding.alpha is 300; it must be at most 10"),
     (Settings, {"precision": "float16"}, "precision is 'float16'; choose one of auto, float32, bfloat16"),
     (Settings, {"output": ""}, "output is empty; name the run's folder"),
     (Settings, {"seed": -1}, "seed is -1; it must be at least 0 and less than 2"),

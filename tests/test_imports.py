@@ -13,21 +13,22 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 BELOW: dict[str, list[str]] = {
     "requirements": [],
     "allocator": [],
+    "messages": [],
     "files": [],
     "config": ["requirements"],
-    "settings": ["config", "files"],
+    "settings": ["config", "files", "messages"],
     "hardware": ["config", "requirements"],
     "hub": [],
     "model": ["config"],
     "model.masks": [],
     "data": ["config", "files"],
     "checkpoint": ["config", "files"],
-    "training": ["config", "hardware", "model", "data", "checkpoint"],
+    "training": ["config", "messages", "hardware", "model", "data", "checkpoint"],
     "decoding.search": ["model.masks"],
     "decoding.finished": ["decoding.search"],
     "decoding.beam": ["decoding.search", "decoding.finished"],
     "decoding.sampling": [],
-    "decoding": ["config", "settings", "hardware", "hub", "model", "data", "checkpoint"],
+    "decoding": ["config", "messages", "settings", "hardware", "hub", "model", "data", "checkpoint"],
 }
 BELOW["evaluation"] = [*BELOW["decoding"], "files", "training", "decoding"]
 BELOW["tasks"] = ["requirements", *BELOW["evaluation"], "evaluation"]

@@ -34,7 +34,7 @@ from transformer.model.build import build_model
 from transformer.recipe import dry_run, train
 from transformer.training import memory
 from transformer.training.finite import DivergedError, require_finite
-from transformer.training.interruption import EXIT_CODE, TrainingStopped, stop_requests
+from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStopped, stop_requests
 from transformer.training.log import Log
 
 
@@ -340,16 +340,16 @@ def at_update(step: int, act, monkeypatch) -> None:
     monkeypatch.setattr(loop, "learning_rate", rate)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_finishes_the_update_saves_and_leaves(settings, straight, tmp_path, monkeypatch, number):
     ours = replace(settings, output=str(tmp_path / "run"))
     rare = replace(ours, training=replace(ours.training, save_every=100))
-    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    before = [signal.getsignal(each) for each in SIGNALS]
     with monkeypatch.context() as patch:
         at_update(3, lambda: os.kill(os.getpid(), number), patch)
         with pytest.raises(TrainingStopped, match=f"stopped by {signal.Signals(number).name} after update 3"):
             train(rare)
-    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
+    assert [signal.getsignal(each) for each in SIGNALS] == before
     run = Run(tmp_path / "run")
     assert run.marked("last") == run.checkpoint(3)
     assert [entry["step"] for entry in events(run.path, "stop")] == [3]
@@ -379,15 +379,14 @@ def test_the_command_says_by_its_exit_code_that_resuming_is_meant(tmp_path, monk
 @pytest.mark.parametrize(
     ("number", "code", "said"),
     [
-        (
-            signal.SIGTERM,
-            EXIT_CODE,
-            "stopped by SIGTERM before the first update; everything is saved, --resume",
-        ),
-        (
-            signal.SIGUSR1,
-            EXIT_CODE,
-            "stopped by SIGUSR1 before the first update; everything is saved, --resume",
+        *(
+            (
+                number,
+                EXIT_CODE,
+                f"stopped by {number.name} before the first update; everything is saved, --res",
+            )
+            for number in SIGNALS
+            if number != signal.SIGINT
         ),
         (signal.SIGINT, 130, "transformer train: interrupted"),
     ],

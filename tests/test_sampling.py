@@ -83,7 +83,9 @@ def test_a_seed_repeats_the_draws():
 
 
 @pytest.mark.parametrize(
-    "cut", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-3}, {"temperature": 1e-40}], ids=str
+    "cut",
+    [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-3}, {"temperature": 1e-40}, {"temperature": 1e-320}],
+    ids=str,
 )
 def test_the_narrowest_cuts_are_greedy(cut):
     model, prompts = tiny_model(kind="decoder_only"), right_padded(random_rows(3, 1, 5))
@@ -115,6 +117,7 @@ def test_nothing_can_be_drawn_where_every_token_is_forbidden():
     [
         ({"temperature": 0.0}, "temperature is 0.0; it must be greater than 0"),
         ({"temperature": math.nan}, "temperature is nan; it must be greater than 0"),
+        ({"temperature": math.inf}, "temperature is inf; it must be finite"),
         ({"top_k": 0}, "top_k is 0; it must be at least 1"),
         ({"top_p": 0.0}, "top_p is 0.0; it must be greater than 0 and at most 1"),
         ({"top_p": 1.5}, "top_p is 1.5; it must be greater than 0 and at most 1"),

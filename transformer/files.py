@@ -1,6 +1,7 @@
 """Files that are whole or absent, whatever interrupts their writing."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,12 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 def flush(path: Path) -> None:
     """Wait until a file or a folder's entries are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():
+            return  # Windows opens no folder, and writes its entries by itself
+        raise
     try:
         os.fsync(descriptor)
     finally:

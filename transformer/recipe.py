@@ -265,10 +265,12 @@ def make_model(settings: Settings, build: Build, start: tuple[Run, Path] | None)
 @contextmanager
 def reproducible(deterministic: bool) -> Iterator[None]:
     """Inside, torch uses only algorithms that give equal results each time, if so asked."""
+    if not deterministic:
+        yield
+        return
     before = torch.are_deterministic_algorithms_enabled()
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-        torch.use_deterministic_algorithms(True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:

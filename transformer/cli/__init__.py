@@ -1,14 +1,17 @@
 """The door: `transformer COMMAND …`. A command's module is imported only when the command is called."""
 
+import atexit
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
 
 from transformer.allocator import keep_freed_memory
+from transformer.cli.streams import STANDARD_OUTPUT, discard_standard_output, prepare_streams
+from transformer.messages import tell
 from transformer.settings.errors import UsageError, did_you_mean
+from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStopped, interrupting
 
 # `fill-mask` lives in `transformer/cli/fill_mask.py`, with `run(arguments, prog) -> int | None`, and so on.
 COMMANDS = {
@@ -42,34 +45,67 @@ Errors take one line; the environment variable TRANSFORMER_TRACEBACK=1 shows whe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code: 0, 2 for what the user can mend, 130 when interrupted."""
+    """Run one command and return the exit code: 0, 2 for what the user can mend, 130 when interrupted.
+
+    75 if another signal has stopped a training.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
-    open_closed_streams()
-    keep_freed_memory()
     prog = " ".join(["transformer", *(name for name in arguments[:1] if name in COMMANDS)])
-    try:
+    with interrupting(SIGNALS if prog == "transformer train" else (signal.SIGINT,)) as request:
         try:
-            return dispatch(arguments)
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        return 141  # 128 + SIGPIPE, as the shell reports it
-    except (ValueError, OSError) as error:
-        if os.environ.get("TRANSFORMER_TRACEBACK") == "1":
-            raise
-        print(f"{prog}: error: {in_one_line(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)
+            atexit.register(end_at_once)
+            prepare_streams()
+            keep_freed_memory()
+            try:
+                code = dispatch(arguments)
+            finally:
+                sys.stdout.flush()
+            if request and not code:
+                raise KeyboardInterrupt  # again: a library has swallowed the first one
+            return code
+        except BaseException as error:
+            request.is_over = True
+            return report(error, request.name, prog)
+
+
+def report(error: BaseException, signal_name: str | None, prog: str) -> int:
+    """Say in one line why a command has ended, and return the exit code; an error of ours is raised.
+
+    After a signal every error is its consequence: it may have cut an import in half.
+    """
+    if isinstance(error, TrainingStopped):
+        return report_stopped(str(error), prog)
+    if signal_name is not None and signal_name != "SIGINT":
+        return report_stopped(f"stopped by {signal_name}", prog)
+    if signal_name is not None or isinstance(error, KeyboardInterrupt):
+        tell(f"{prog}: interrupted")
         return 130
+    if isinstance(error, BrokenPipeError):  # the reader of our output, `head` say, has seen enough
+        discard_standard_output()
+        return 141  # 128 + SIGPIPE, as the shell reports it
+    if isinstance(error, ValueError | OSError) and os.environ.get("TRANSFORMER_TRACEBACK") != "1":
+        tell(f"{prog}: error: {in_one_line(error)}")
+        if isinstance(error, OSError) and error.filename == STANDARD_OUTPUT:
+            discard_standard_output()
+        return 2
+    raise error
 
 
-def open_closed_streams() -> None:
-    """Standard input and output that were closed (`<&-`, `>&-`) hold nothing, and what is written is lost."""
-    for name, mode in (("stdin", "r"), ("stdout", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  (to the end)
+def report_stopped(reason: str, prog: str) -> int:
+    tell(f"\n{prog}: {reason}; everything is saved, --resume goes on")
+    atexit.register(ignore, SIGNALS)  # a second signal must not change the exit code
+    return EXIT_CODE
+
+
+def end_at_once() -> None:
+    """While Python exits, Ctrl-C ends the process without a traceback."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def ignore(numbers: Sequence[signal.Signals]) -> None:
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def dispatch(arguments: Sequence[str]) -> int:
@@ -90,6 +126,8 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 
 def version() -> str:
+    from importlib import metadata  # takes as long to import as all of the above
+
     try:
         return metadata.version("transformer")
     except metadata.PackageNotFoundError:  # run from a checkout

@@ -1,9 +1,8 @@
 """`transformer convert`: models of other programs into runs of ours, and our runs into models of theirs."""
 
-import sys
-
 from jsonargparse import Namespace
 
+from transformer.messages import tell
 from transformer.settings.errors import UsageError
 from transformer.settings.parser import command_parser
 
@@ -22,17 +21,17 @@ def run(arguments: list[str], prog: str) -> None:
     if vars(options)["from"]:
         from transformer.convert.marian import from_marian
 
-        output = from_marian(options.source, options.target, say=say)
+        output = from_marian(options.source, options.target, say=tell)
     elif options.to == "marian":
         from transformer.convert.marian_export import to_marian
 
-        output = to_marian(options.run, options.output, say=say)
+        output = to_marian(options.run, options.output, say=tell)
     else:
         from transformer.convert.ctranslate2 import to_ctranslate2
 
         quantization = options.quantization or "float32"
-        output = to_ctranslate2(options.run, options.output, quantization=quantization, say=say)
-    say(f"converted model: {output}")
+        output = to_ctranslate2(options.run, options.output, quantization=quantization, say=tell)
+    tell(f"converted model: {output}")
 
 
 def parse(arguments: list[str], prog: str) -> Namespace:
@@ -76,7 +75,3 @@ def require_one_direction(options: Namespace) -> None:
             raise UsageError(f"{direction} takes no {name} ({value})")
     if options.quantization is not None and options.to != "ctranslate2":
         raise UsageError("--quantization is for --to ctranslate2")
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr)

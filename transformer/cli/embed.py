@@ -1,11 +1,11 @@
 """`transformer embed`: a vector for each line of standard input."""
 
-import sys
 from pathlib import Path
 
 from transformer.cli.lines import add_line_options, standard_input
 from transformer.cli.shards import require_plain
 from transformer.data.vectors import require_vector_file, write_vectors
+from transformer.messages import tell
 from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Write a vector of length 1 for each line of standard input, in order: to FILE.npy as an
@@ -26,4 +26,4 @@ def run(arguments: list[str], prog: str) -> None:
     lines = list(standard_input(options))
     vectors = embedder.embed(lines)
     write_vectors(options.output, lines, vectors)
-    print(f"{options.output}: {len(vectors):,} vectors of {vectors.shape[1]} numbers", file=sys.stderr)
+    tell(f"{options.output}: {len(vectors):,} vectors of {vectors.shape[1]} numbers")

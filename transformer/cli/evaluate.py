@@ -1,13 +1,13 @@
 """`transformer evaluate`: the scores of a trained model on a test text."""
 
 import json
-import sys
 from dataclasses import asdict
 from typing import Any, get_args
 
 from jsonargparse import Namespace
 
 from transformer.config import BleuTokenizer, Settings
+from transformer.messages import tell
 from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Score a trained model. Translation: BLEU and chrF by sacreBLEU with their signatures, and
@@ -49,7 +49,7 @@ def run(arguments: list[str], prog: str) -> None:
     options.data = options.data or settings.data.test
     if options.data is None:
         raise ValueError("the run names no data.test; pass --data with the text to evaluate on")
-    print(f"scoring {checkpoint} on {options.data}", file=sys.stderr)
+    tell(f"scoring {checkpoint} on {options.data}")
     score = score_translation if is_translation else score_validation
     values, text = score(options, settings)
     if options.json:

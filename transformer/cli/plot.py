@@ -1,8 +1,8 @@
 """`transformer plot`: the curves of runs as a picture."""
 
-import sys
 from pathlib import Path
 
+from transformer.messages import tell
 from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Draw loss, learning rate and validation score of one or several runs against the updates."""
@@ -20,4 +20,4 @@ def run(arguments: list[str], prog: str) -> None:
     from transformer.evaluation.curves import draw
 
     draw([Run(Path(name)) for name in options.runs], Path(options.output))
-    print(f"wrote {options.output}", file=sys.stderr)
+    tell(f"wrote {options.output}")

@@ -1,6 +1,5 @@
 """What `transformer translate` is asked for: lines of text or JSON, with or without a prefix."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from typing import Any, NamedTuple, TypeVar
@@ -9,6 +8,7 @@ from jsonargparse import Namespace
 
 from transformer.data.json_text import parse_object, why_no_text
 from transformer.data.text import CorpusError, read_lines
+from transformer.messages import tell
 
 Item = TypeVar("Item")
 
@@ -49,10 +49,10 @@ def prompted(lines: Iterable[str]) -> Iterator[str]:
     """Ask for each line on standard error, so that standard output holds translations alone."""
     remaining = iter(lines)
     while True:
-        print("> ", end="", file=sys.stderr, flush=True)
+        tell("> ", end="")
         line = next(remaining, None)
         if line is None:
-            print(file=sys.stderr)
+            tell("")
             return
         yield line
 

@@ -1,14 +1,14 @@
 """`transformer train`: settings in, a run's folder out."""
 
-import sys
-
+from transformer.messages import tell
 from transformer.requirements import require
 from transformer.settings.command_line import read_settings
 from transformer.settings.parser import CommandParser
 
 DESCRIPTION = """Train a model from settings: --config FILE names a recipe, for example configs/toyland.yaml,
 and more --config FILE and --section.key VALUE change it. The defaults are the paper's base model.
-SIGTERM, SIGUSR1 and Ctrl-C finish the update, save and leave with exit code 75: --resume goes on from there.
+SIGTERM, SIGHUP, SIGUSR1 and Ctrl-C finish the update, save and leave with exit code 75: --resume goes on
+from there.
 Under torchrun (`torchrun --nproc-per-node 4 -m transformer train ...`) all processes train one model."""
 
 
@@ -16,29 +16,23 @@ def run(arguments: list[str], prog: str) -> int:
     settings, options = read_settings(arguments, prog=prog, description=DESCRIPTION, add_options=add_options)
     from transformer.recipe import dry_run, train  # torch and all: not for --help or an error in the settings
     from transformer.training.distributed import ProcessLostError
-    from transformer.training.interruption import EXIT_CODE, TrainingStopped
-
-    def say(line: str) -> None:
-        print(line, file=sys.stderr)
 
     if options.dry_run:
         require(not options.resume, "--dry-run tries a training anew; leave out --resume")
-        found = dry_run(settings, say=say)
+        found = dry_run(settings, say=tell)
         print(f"parameters       {found.parameters:,}")
         print(f"largest batch    {found.largest}")
-        print(f"peak memory      {found.peak_bytes / 2**30:.2f} GiB")
+        peak = "unknown" if found.peak_bytes is None else f"{found.peak_bytes / 2**30:.2f} GiB"
+        print(f"peak memory      {peak}")
         print(f"target tokens/s  {found.tokens_per_second:,.0f}")
         print(f"update           {found.seconds_per_update:.3f} s")
         print(f"time to finish   {duration(found.seconds_left)}, {settings.training.max_steps:,} updates")
         return 0
     try:
-        folder = train(settings, resume=options.resume, say=say)
-    except TrainingStopped as stopped:
-        print(f"\n{prog}: {stopped}; everything is saved, --resume goes on", file=sys.stderr)
-        return EXIT_CODE
+        folder = train(settings, resume=options.resume, say=tell)
     except ProcessLostError:
         return 2
-    print(f"trained model: {folder}", file=sys.stderr)
+    tell(f"trained model: {folder}")
     return 0
 
 

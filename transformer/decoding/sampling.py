@@ -1,5 +1,6 @@
 """Choosing a token by chance: temperature, top-k and nucleus sampling, for `generate`."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,8 @@ class Sampler:
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise ValueError(f"temperature is {self.temperature}; it must be greater than 0")
+        if self.temperature == math.inf:
+            raise ValueError(f"temperature is {self.temperature}; it must be finite")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}; it must be at least 1")
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -34,7 +37,8 @@ class Sampler:
         highest = logits.float().amax(dim=-1, keepdim=True)
         if (highest == -torch.inf).any():
             raise ValueError("no token is left to draw: every one of the vocabulary is forbidden")
-        probabilities = ((logits - highest) / self.temperature).softmax(dim=-1)  # 0 / a tiny one is 0
+        temperature = max(self.temperature, torch.finfo(torch.float32).tiny)  # never 0 in float32
+        probabilities = ((logits - highest) / temperature).softmax(dim=-1)  # 0 / a tiny one is 0
         best, tokens = probabilities.sort(dim=-1, descending=True)
         if self.top_k is not None:
             best[:, self.top_k :] = 0

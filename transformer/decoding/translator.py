@@ -1,6 +1,5 @@
 """Text in, text out: a trained model, its tokenizer and the search together."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from transformer.decoding.sampling import Sampler
 from transformer.decoding.scoring import Score, score_pairs
 from transformer.decoding.search import Hypotheses, Processor, generate
 from transformer.decoding.translation import Translation, distinct_texts, filled
+from transformer.messages import warn
 from transformer.model.build import build_model
 
 MOST_CHARACTERS = 64
@@ -31,10 +31,6 @@ MOST_HYPOTHESES = 1 / 8
 WIDEST_BEAM = 1000
 FURTHER_SEARCHES = (1, 1), (1, 4), (2, 4), (4, 8)
 """How many times as wide and as long a list is searched for, until it has enough different texts."""
-
-
-def print_warning(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
 
 
 class Translator:
@@ -52,7 +48,7 @@ class Translator:
         *,
         model_config: ModelConfig,
         decoding: DecodingConfig | None = None,
-        warn: Callable[[str], None] = print_warning,
+        warn: Callable[[str], None] = warn,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+from transformer.messages import standard_error
 from transformer.settings.errors import UsageError, did_you_mean
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -37,6 +38,10 @@ class CommandParser(ArgumentParser):
         """The long options that the help shows; a hidden one does not exist for the user."""
         shown = (action for action in self._actions if action.help != SUPPRESS)
         return [option for action in shown for option in action.option_strings if option.startswith("--")]
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """The help; argparse would keep silent about a full disk."""
+        (file or standard_error()).write(message)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise UsageError(f"command line: {in_our_words(message)}") from ex

@@ -7,7 +7,6 @@ same step. A single process is a group of one, for which nothing here costs anyt
 
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from transformer.hardware import PATIENCE, rank_and_size
+from transformer.messages import tell
 
 LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]imed out")
 """What torch's errors about other processes have in common; not all have the class that is made for them."""
@@ -127,7 +127,7 @@ class Group:
                 f"{self.timeout:.0f} s ({str(error).strip().splitlines()[0]}); the last checkpoint is whole: "
                 "go on with --resume (torchrun --max-restarts does it by itself)"
             )
-            print(f"\n{message}", file=sys.stderr, flush=True)
+            tell(f"\n{message}")
             raise ProcessLostError(message) from error
 
 

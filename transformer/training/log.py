@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from transformer.checkpoint import Run
+from transformer.messages import standard_error, tell
 from transformer.training.distributed import Group
 
 
@@ -42,7 +42,7 @@ class Log:
                     self.board.add_scalar(f"{event}/{name}", value, step)
                 self.board.flush()
         except OSError as error:  # a full disk must not end the training
-            print(f"\nwarning: {self.path}: {error}; a line of the log is lost", file=sys.stderr)
+            tell(f"\nwarning: {self.path}: {error}; a line of the log is lost")
 
 
 def as_json(value: Any) -> Any:
@@ -98,7 +98,15 @@ class Meter:
 
 def progress_bar(done: int, total: int, *, hidden: bool) -> "tqdm[NoReturn]":
     """On a terminal it moves all the time; in a file a line now and then is enough."""
-    seconds = 0.2 if sys.stderr.isatty() else 15.0
+    stream = standard_error()
+    seconds = 0.2 if stream.isatty() else 15.0
     return tqdm(
-        total=total, initial=done, unit="update", mininterval=seconds, maxinterval=2 * seconds, disable=hidden
+        total=total,
+        initial=done,
+        unit="update",
+        mininterval=seconds,
+        maxinterval=2 * seconds,
+        file=stream,
+        dynamic_ncols=True,
+        disable=hidden,
     )

@@ -22,7 +22,7 @@ def require_memory(config: ModelConfig, device: torch.device) -> None:
     smallest = max(config.pad_id, config.bos_id, config.eos_id, config.unk_id) + 1
     weights = replace(config, vocab_size=smallest).num_weights
     needed, there = weights * BYTES_PER_WEIGHT, memory_bytes(device)
-    if needed > there:
+    if there is not None and needed > there:
         raise ValueError(
             f"out of memory: {config.num_layers} layers of width {config.d_model} (d_ff {config.d_ff}) have "
             f"{weights:,} weights, which with gradients and Adam's moments take "
@@ -31,10 +31,12 @@ def require_memory(config: ModelConfig, device: torch.device) -> None:
         )
 
 
-def memory_bytes(device: torch.device) -> int:
-    """All the memory that the device has, or the container is given of it, whoever uses it."""
+def memory_bytes(device: torch.device) -> int | None:
+    """All the memory that the device has, or the container is given of it; `None` if unknown."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     limits = [path.read_text().strip() for path in map(Path, CONTAINER_LIMITS) if path.exists()]
     numbers = [int(limit) for limit in limits if limit.isdigit()]  # without a limit, version 2 says "max"
-    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *numbers])
+    if hasattr(os, "sysconf"):  # not on Windows
+        numbers.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return min(numbers, default=None)

@@ -1,8 +1,8 @@
 """A training tried out before it begins: does it fit, how fast is it, when will it be done."""
 
-import resource
 import sys
 import time
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import torch
@@ -30,8 +30,8 @@ class Rehearsal(NamedTuple):
     parameters: int
     largest: str
     """The largest batches of an epoch: of most tokens, and of the longest sentences."""
-    peak_bytes: int
-    """On a GPU what torch has had there at most; on a CPU what the whole process has."""
+    peak_bytes: int | None
+    """On a GPU what torch has had there at most; on a CPU what the whole process has, if the system tells."""
     tokens_per_second: float
     seconds_per_update: float
     seconds_left: float
@@ -90,9 +90,13 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def peak_bytes(device: torch.device) -> int:
+def peak_bytes(device: torch.device) -> int | None:
     """The most memory that was in use so far: of the GPU by torch, of a CPU by the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        resource: Any = import_module("resource")
+    except ImportError:  # Windows
+        return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,12 +1,12 @@
 """When checkpoints are written, and what happens when one cannot be."""
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from transformer.checkpoint import Run
 from transformer.config import TrainingConfig
+from transformer.messages import tell
 from transformer.training.distributed import Group
 from transformer.training.state import TrainingState
 
@@ -69,4 +69,4 @@ class Saver:
 
 
 def warn(message: str) -> None:
-    print(f"\nwarning: {message}", file=sys.stderr)
+    tell(f"\nwarning: {message}")

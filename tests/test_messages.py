@@ -1,0 +1,112 @@
+"""Messages to the user: a standard error that cannot be written stops nothing, and loses only the message."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fixtures_run import tiny_settings
+
+from transformer import Translator
+from transformer.checkpoint import Run
+from transformer.messages import UnfailingStream, standard_error, tell, warn
+from transformer.recipe import train
+from transformer.training.log import Log, progress_bar
+from transformer.training.saving import warn as warn_in_training
+
+ROOT = Path(__file__).parents[1]
+
+
+class FullDisk(io.StringIO):
+    def write(self, _: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+class Unread(io.StringIO):
+    """A pipe: what was written arrives, or fails, when it is flushed."""
+
+    def flush(self) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def closed() -> io.StringIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+BROKEN = {"none": lambda: None, "closed": closed, "full": FullDisk, "unread": Unread}
+
+
+@pytest.fixture(params=BROKEN)
+def broken(request, monkeypatch):
+    stream = BROKEN[request.param]()
+    monkeypatch.setattr(sys, "stderr", stream)
+    return stream
+
+
+def test_a_message_is_a_line(capsys):
+    tell("reading")
+    warn("no such line")
+    tell("> ", end="")
+    assert capsys.readouterr().err == "reading\nwarning: no such line\n> "
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_message_that_cannot_be_written_is_lost(tmp_path):
+    for say in (tell, warn, warn_in_training):
+        say("a line")
+    standard_error().writelines(["two ", "parts\n"])
+    with progress_bar(0, 10, hidden=False) as bar:
+        for _ in range(10):
+            bar.update()
+            bar.refresh()
+        bar.set_postfix_str("loss 1.0")
+    (tmp_path / "log.jsonl").mkdir()  # no line can be written there, of which the user is told
+    Log(Run(tmp_path))("train", 1)
+
+
+@pytest.mark.usefixtures("broken")
+def test_training_and_translating_from_python_do_not_stop(tiny_run, tmp_path):
+    assert len(Translator.from_pretrained(tiny_run).translate(["the " * 100])) == 1  # warns: it is cut
+    folder = train(tiny_settings(tmp_path / "run", max_steps=2), say=tell)
+    assert (folder / "last").read_text() == "step-00000002\n"
+
+
+def test_all_else_is_the_streams_own():
+    stream = UnfailingStream(io.TextIOWrapper(io.BytesIO(), encoding="latin-1"))
+    assert stream.write("ä") == 1
+    stream.flush()
+    assert stream.encoding == "latin-1"
+    assert stream.buffer.getvalue() == b"\xe4"
+    assert not stream.isatty()
+    assert not UnfailingStream(None).isatty()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("to", ["/dev/full", "&-"])
+def test_the_exit_code_is_not_changed(to, unbuffered):
+    """Python flushes standard error once more when it exits."""
+    program = "from transformer.messages import warn; warn('lost'); print('done')"
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" 2>{to}', sys.executable, program],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, b"done\n")
+
+
+def test_nothing_else_writes_to_standard_error():
+    """Every message takes the way that cannot fail, and so does the progress bar."""
+    allowed = {"messages.py", "cli/streams.py"}
+    for path in sorted((ROOT / "transformer").rglob("*.py")):
+        name = path.relative_to(ROOT / "transformer").as_posix()
+        text = path.read_text(encoding="utf-8")
+        if name not in allowed:
+            assert "stderr" not in text, f"{name}: use transformer.messages"
+        bars = re.findall(r"\btqdm\((?:[^()]|\([^()]*\))*\)", text)
+        assert all("file=" in bar for bar in bars), f"{name}: a bar writes to transformer.messages' stream"
