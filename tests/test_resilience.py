@@ -18,6 +18,7 @@ from fixtures_run import events, tiny_settings
 from safetensors.torch import save_file
 
 import transformer.checkpoint as checkpoint
+import transformer.files as files
 import transformer.training.loop as loop
 from transformer.checkpoint import (
     MODEL,
@@ -90,9 +91,9 @@ class KilledAt:
 
     OPERATIONS = (
         (checkpoint, "save_file"),
-        (checkpoint, "flush"),
-        (checkpoint.shutil, "rmtree"),
-        *((Path, name) for name in ("mkdir", "rename", "replace", "write_text")),
+        *((files, name) for name in ("flush", "mkdtemp", "take_lock")),
+        (shutil, "rmtree"),
+        *((Path, name) for name in ("mkdir", "rename", "replace", "rmdir", "unlink", "write_bytes")),
     )
 
     def __init__(self, number: int) -> None:
@@ -289,11 +290,11 @@ def failing(monkeypatch, steps: set[int], error: int) -> None:
     """Let the writing of these updates' weights fail as on a disk that is full or read-only."""
     original = checkpoint.save_file
 
-    def save(tensors, path):
+    def save(tensors, path, metadata):
         if int(path.parent.name.rpartition("-")[2]) in steps:
             path.write_bytes(b"half of it")
             raise OSError(error, os.strerror(error), str(path))
-        original(tensors, path)
+        original(tensors, path, metadata)
 
     monkeypatch.setattr(checkpoint, "save_file", save)
 
