@@ -22,7 +22,7 @@ BELOW = {
     "model": ["config"],
     "data": ["config", "files"],
     "checkpoint": ["config", "files", "locks"],
-    "training": ["config", "hardware", "model", "data", "checkpoint"],
+    "training": ["config", "settings", "files", "locks", "hardware", "model", "data", "checkpoint"],
     "decoding.search": [],
     "decoding.sampling": [],
     "decoding": ["config", "settings", "hardware", "hub", "model", "data", "checkpoint"],

@@ -195,7 +195,7 @@ def test_other_special_ids_than_the_tokenizers_are_refused_before_anything_is_wr
 
 def test_a_runs_folder_holds_what_the_design_says(tiny_run):
     run = Run(tiny_run)
-    names = {"config.yaml", "tokenizer.model", "log.jsonl", "checkpoints", "best", "last"}
+    names = {"config.yaml", "tokenizer.model", "log.jsonl", "checkpoints", "best", "last", ".lock"}
     assert {path.name for path in tiny_run.iterdir()} == names
     assert run.steps() == [2, 4, 6]
     assert run.marked("last") == run.checkpoint(6)

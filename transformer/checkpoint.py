@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from transformer.files import UNFINISHED, naming, unfinished_folder, whole_folder, write, write_whole
-from transformer.locks import locked_folder
+from transformer.locks import HeldFolder, locked_folder
 
 FORMAT_VERSION = 1
 STEP = "step-"
@@ -59,7 +59,7 @@ class Run:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    def locked(self, warn: Callable[[str], None]) -> AbstractContextManager[None]:
+    def locked(self, warn: Callable[[str], None]) -> AbstractContextManager[HeldFolder]:
         """Inside, no other process trains in this folder; `FolderInUseError` if one does."""
         return locked_folder(self.path, warn)
 

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -15,9 +16,27 @@ LOCK = ".lock"
 UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What file systems without locks answer: some network file systems, as they are mounted."""
 
+GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
+"""What systems answer for a folder that is not there, or not any more."""
+
 
 class FolderInUseError(ValueError):
     """Another process writes to a folder; one line says which."""
+
+
+@dataclass(frozen=True)
+class HeldFolder:
+    """A folder that this process alone writes to, as it was when its lock was taken."""
+
+    path: Path
+    status: os.stat_result
+
+    def is_in_place(self) -> bool:
+        """Whether its path still leads to it; the open lock keeps its number from being used again."""
+        try:
+            return os.path.samestat(self.path.stat(), self.status)
+        except OSError as error:
+            return error.errno not in GONE
 
 
 def take_lock(path: Path, *, on_acquired: Callable[[int], None] | None = None) -> FileLock | None:
@@ -39,7 +58,7 @@ def take_lock(path: Path, *, on_acquired: Callable[[int], None] | None = None) -
 
 
 @contextmanager
-def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[None]:
+def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolder]:
     """Inside, nobody else holds the folder `path`, which is made if it is missing.
 
     `FolderInUseError` that names the process that holds it. `warn` is told if the file system has no locks. A
@@ -61,11 +80,12 @@ def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[None]:
         break
     if lock is None:
         warn(f"{path}: its file system has no locks, so nothing keeps a second process from writing there")
+    held = HeldFolder(path, path.stat())
     try:
-        yield
+        yield held
     finally:
         with suppress(OSError):
-            if made and [entry.name for entry in path.iterdir()] == [LOCK]:
+            if made and held.is_in_place() and [entry.name for entry in path.iterdir()] == [LOCK]:
                 (path / LOCK).unlink()  # before the release: nobody gets the lock of a file without a name
                 for folder in made:
                     folder.rmdir()
