@@ -214,6 +214,9 @@ def test_a_damaged_newer_checkpoint_never_counts_among_the_newest(settings, tmp_
         lambda s: s.update(best="x"),
         lambda s: s.update(batches=3),
         lambda s: s["batches"].update(next_batch=-1),
+        lambda s: s["batches"].update(epoch=10**400),
+        lambda s: s.update(seconds=10**400),
+        lambda s: s.update(best=float("nan")),
     ],
 )
 def test_a_state_that_no_training_wrote_is_refused(settings, straight, tmp_path, change):
