@@ -26,6 +26,8 @@ LOCK, NEW = "lock", "new"
 """What an unfinished folder holds: the file that its process has locked, and a folder for what is written."""
 LONGEST_NAME = 50
 """Characters of a name that the name of its unfinished folder repeats: file systems allow 255 bytes."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What systems answer when there is no room for what is written."""
 TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EACCES}
 """What systems answer when a folder is to take a name that is not free."""
 

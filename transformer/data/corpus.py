@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformer.data import toyland
 from transformer.data.text import CorpusError, read_lines
+from transformer.files import FULL, naming
 
 if TYPE_CHECKING:
     import datasets  # slow to import: the functions below do it when they are called
@@ -64,14 +65,18 @@ def nothing_found(text: str, source: str, target: str) -> str:
 
 @contextmanager
 def quiet_datasets() -> Iterator[None]:
-    """Without the progress bars and log lines of `datasets`: errors are told once, in our own line."""
+    """Without the progress bars and log lines of `datasets`: errors are told once, in our own line.
+
+    The cache is named where it cannot be written.
+    """
     import datasets
 
     bars_disabled, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
-        yield
+        with naming(Path(datasets.config.HF_DATASETS_CACHE)):
+            yield
     finally:
         datasets.logging.set_verbosity(verbosity)
         if not bars_disabled:
@@ -197,7 +202,11 @@ def load_hub(name: re.Match[str], source: str, target: str) -> "datasets.Dataset
 
 def reason(error: Exception) -> str:
     """What went wrong, in one line; `datasets` wraps the error that says it."""
+    import datasets
+
     cause = error.__cause__ or error
+    if isinstance(cause, OSError) and cause.errno in FULL and cause.filename is None:
+        return f"{datasets.config.HF_DATASETS_CACHE}: {cause.strerror}"
     if isinstance(cause, StopIteration) or "corresponds to no data" in str(cause):
         return "the file is empty"
     return " ".join(str(cause).split()) or type(cause).__name__
