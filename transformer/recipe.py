@@ -102,7 +102,10 @@ def train(
             step = group.from_first(begin)
             last = None if step is None else run.checkpoint(step)
             workplace = prepare(settings, run, last, build, device, group, say)
-        log = Log(run, tensorboard=settings.training.tensorboard) if group.is_first else silent
+        log, rescue = silent, None
+        if folder is not None:  # in the first process
+            rescue = Rescue(folder, workplace.settings, workplace.tokenizer)
+            log = rescue.logging(Log(run, tensorboard=settings.training.tensorboard))
         log(
             "data",
             workplace.state.step,
@@ -125,7 +128,7 @@ def train(
             objective=workplace.prepared.objective,
             seed=settings.seed,
             group=group,
-            rescue=Rescue(folder, workplace.settings, workplace.tokenizer) if folder is not None else None,
+            rescue=rescue,
         )
         return run.path
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from transformer.checkpoint import Run
 from transformer.config import Settings
@@ -29,6 +30,15 @@ class Rescue:
         """Whether the folder, its settings or its tokenizer were deleted, moved or replaced."""
         run = Run(self.held.path)
         return not (self.held.is_in_place() and run.config.is_file() and run.tokenizer.exists())
+
+    def logging(self, log: Callable[..., None]) -> Callable[..., None]:
+        """`log`, as long as the folder is in its place: another run's may be there by then."""
+
+        def log_if_in_place(event: str, step: int, **values: Any) -> None:
+            if self.held.is_in_place():
+                log(event, step, **values)
+
+        return log_if_in_place
 
     def save(self, save_checkpoint: Callable[[Run], object]) -> FolderLostError:
         """Write a new run next to where the folder was; the error that says so, or that it cannot be written.
