@@ -1,4 +1,4 @@
-"""Where there is no room, every command says in one line which file it could not write, and leaves none of it.
+"""Where there is no room, every command says in one line what it could not write, and leaves none of it.
 
 A limit on the size of files stands for the disk: writes fail within a file, and the error has no name in it.
 """

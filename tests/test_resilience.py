@@ -93,7 +93,7 @@ class KilledAt:
         (checkpoint, "save_file"),
         *((files, name) for name in ("flush", "mkdtemp", "take_lock")),
         (shutil, "rmtree"),
-        *((Path, name) for name in ("mkdir", "rename", "replace", "rmdir", "unlink", "write_bytes")),
+        *((Path, name) for name in ("rename", "replace", "write_bytes")),
     )
 
     def __init__(self, number: int) -> None:
@@ -134,12 +134,12 @@ def killed_at_operation(number: int, settings: Settings, straight: Run, folder: 
 
 
 def test_killed_within_the_write_of_a_checkpoint_nothing_is_lost(settings, straight, tmp_path):
-    for number in range(20, 44, 4):  # of the second and third checkpoint
+    for number in range(36, 76, 7):  # of the second and third checkpoint
         assert killed_at_operation(number, settings, straight, tmp_path / str(number))
 
 
 @pytest.mark.slow
-def test_killed_a_hundred_times_a_run_ends_like_one_without_a_break(tmp_path):
+def test_killed_150_times_a_run_ends_like_one_without_a_break(tmp_path):
     """Along one chain of resumes: before the first file operation, before the second one and so on, through
     two whole writes of a checkpoint; and in between at random moments."""
     every_other = {"save_every": 2, "valid_every": 2, "valid_sample": 0, "keep": 2}
@@ -158,7 +158,7 @@ def test_killed_a_hundred_times_a_run_ends_like_one_without_a_break(tmp_path):
         return in_a_child(lambda: train(ours, resume=True), kill_after=moments.uniform(0, 2 * seconds))
 
     kills, within_a_write = 0, 0
-    while kills < 100:
+    while kills < 150:
         ended = killed_by_the_clock() if kills % 2 else killed_at(1 + kills // 2)
         assert ended in (0, -signal.SIGKILL)
         kills += ended != 0
