@@ -120,10 +120,10 @@ def test_wherever_writing_fails_each_checkpoint_is_complete_or_absent(run, monke
     for owner, name in (
         (transformer.checkpoint, "save_file"),
         (transformer.checkpoint, "file_hash"),
-        (transformer.checkpoint, "flush"),
-        (Path, "mkdir"),
-        (Path, "rename"),
-        (Path, "write_text"),
+        (transformer.files, "flush"),
+        (transformer.files, "mkdtemp"),
+        (transformer.files, "take_lock"),
+        *((Path, name) for name in ("mkdir", "rename", "rmdir", "unlink", "write_bytes")),
         (shutil, "rmtree"),
     ):
         monkeypatch.setattr(owner, name, fragile(getattr(owner, name)))

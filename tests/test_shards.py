@@ -5,6 +5,7 @@ import lzma
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from transformer.cli.shards import join, write_shared
 from transformer.data.toyland import generate
 from transformer.decoding.translator import Translator
 from transformer.hardware import choose_device
+from transformer.training.distributed import Group
 
 ROOT = Path(__file__).parents[1]
 
@@ -133,7 +135,7 @@ def test_what_cannot_be_joined_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("transformer.cli.shards.join", run_out_of_room)
     with pytest.raises(OSError, match="no room"):
-        write_shared(tmp_path / "output", [[b"a"]], lambda _, __: b"a\n", 1, 0, 1)
+        write_shared(tmp_path / "output", [[b"a"]], lambda _, __: b"a\n", 1, Group())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,6 +149,7 @@ def test_each_process_of_a_machine_has_a_gpu_of_its_own(device, tmp_path, monkey
         raise ValueError("no model here")
 
     monkeypatch.setattr(Translator, "from_pretrained", load)
+    monkeypatch.setattr("transformer.cli.shards.sharing_processes", lambda: nullcontext(Group()))
     files = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
     assert main(["translate", "--run", "run", "--device", device, *files]) == 2
     assert devices == [torch.device("cuda:1")]

@@ -211,7 +211,7 @@ def test_an_error_of_the_validation_text_says_so(tmp_path):
 
 def test_a_runs_folder_holds_what_the_design_says(tiny_run):
     run = Run(tiny_run)
-    names = {"config.yaml", "tokenizer.model", "log.jsonl", "checkpoints", "best", "last"}
+    names = {"config.yaml", "tokenizer.model", "log.jsonl", "checkpoints", "best", "last", ".lock"}
     assert {path.name for path in tiny_run.iterdir()} == names
     assert run.steps() == [2, 4, 6]
     assert run.marked("last") == run.checkpoint(6)

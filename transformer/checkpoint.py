@@ -1,14 +1,17 @@
 """Reading and writing checkpoints and the rest of a run's folder.
 
-A checkpoint is complete or absent: it is written to a temporary folder, flushed, then renamed. Tensors are
+A checkpoint is complete or absent: it is written to an unfinished folder, flushed, then renamed. Tensors are
 safetensors and everything else is JSON, so reading one never runs code. `manifest.json` holds the format
 version and the hash of every file, which are checked before anything is loaded.
 """
 
 import hashlib
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +21,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from transformer.files import UNFINISHED, flush, whole_file
+from transformer.files import UNFINISHED, naming, unfinished_folder, whole_folder, write, write_whole
+from transformer.locks import HeldFolder, locked_folder
 
 FORMAT_VERSION = 1
+STEP = "step-"
+"""What the names of the checkpoints that training writes begin with."""
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 MANIFEST = "manifest.json"
+SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
+"""In what safetensors says when a write fails."""
 
 
 class CheckpointError(ValueError):
@@ -51,12 +59,16 @@ class Run:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    def locked(self, warn: Callable[[str], None]) -> AbstractContextManager[HeldFolder]:
+        """Inside, no other process trains in this folder; `FolderInUseError` if one does."""
+        return locked_folder(self.path, warn)
+
     def checkpoint(self, step: int) -> Path:
-        return self.checkpoints / f"step-{step:08d}"
+        return self.checkpoints / f"{STEP}{step:08d}"
 
     def steps(self) -> list[int]:
         """The updates whose checkpoints stand here, oldest first."""
-        names = {folder.name.removeprefix("step-") for folder in self.checkpoints.glob("step-*")}
+        names = {folder.name.removeprefix(STEP) for folder in self.checkpoints.glob(f"{STEP}*")}
         steps = {int(name) for name in names if name.isdecimal()}
         return sorted(step for step in steps if f"{step:08d}" in names)  # not a user's `step-1`
 
@@ -70,7 +82,7 @@ class Run:
         return folder if named and folder.is_dir() else None
 
     def mark(self, name: str, checkpoint: Path) -> None:
-        write_atomically(self.path / name, checkpoint.name + "\n")
+        write_whole(self.path / name, checkpoint.name + "\n")
 
     def keep_newest(self, count: int) -> None:
         """Delete all checkpoints of updates but the `count` newest and the best."""
@@ -80,11 +92,11 @@ class Run:
                 delete(folder)
 
     def clean(self, step: int) -> None:
-        """Delete what interrupted writes have left, and checkpoints later than `step`.
+        """Delete what interrupted writes have left, and checkpoints later than `step`, in a locked run.
 
         A run that goes on from `step` finds them damaged or unmarked; they would count among the newest.
         """
-        for leftover in self.checkpoints.glob(f"{UNFINISHED}step-*"):
+        for leftover in self.checkpoints.glob(f"{UNFINISHED}{STEP}*"):
             shutil.rmtree(leftover)
         for later in self.steps():
             if later > step:
@@ -93,9 +105,8 @@ class Run:
 
 def delete(checkpoint: Path) -> None:
     """Delete a checkpoint; by halves it does not look like one."""
-    unfinished = checkpoint.with_name(UNFINISHED + checkpoint.name)
-    checkpoint.rename(unfinished)
-    shutil.rmtree(unfinished)
+    with unfinished_folder(checkpoint, kind=STEP) as own:
+        checkpoint.rename(own / checkpoint.name)
 
 
 def find_run(path: str | Path) -> tuple[Run, Path]:
@@ -140,12 +151,6 @@ def checkpoint_to_resume(run: Run, warn: Callable[[str], None]) -> Path | None:
 # Writing
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a small text file so that a reader sees the old text or the new."""
-    with whole_file(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-
-
 def write_checkpoint(
     folder: Path,
     *,
@@ -158,42 +163,37 @@ def write_checkpoint(
     `OSError` if the disk is full or read-only; what was written by then is deleted again.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    kind = folder.name.partition("-")[0]  # what stands unfinished beside it may be another program's
-    for leftover in folder.parent.glob(f"{UNFINISHED}{kind}-*"):
-        shutil.rmtree(leftover)
-    unfinished = folder.with_name(UNFINISHED + folder.name)
-    unfinished.mkdir()
-    try:
+    kind = folder.name.partition("-")[0] + "-"
+    with whole_folder(folder, replace=True, kind=kind) as unfinished:
         write_files(unfinished, tensors, state, tokenizer_hash)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(unfinished, ignore_errors=True)  # where the disk is full, it must not stay so
-        raise error if isinstance(error, OSError) else OSError(f"{unfinished}: {error}") from error
-    replaced = folder.with_name(f"{UNFINISHED}{folder.name}-replaced")
-    if folder.exists():
-        folder.rename(replaced)
-    unfinished.rename(folder)
-    flush(folder.parent)
-    if replaced.exists():
-        shutil.rmtree(replaced)
 
 
 def write_files(
     folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], tokenizer_hash: str
 ) -> None:
-    """The files of a checkpoint, the manifest last, all on the disk when this returns."""
+    """The files of a checkpoint, the manifest last."""
     for name, content in tensors.items():
-        save_file({key: tensor.detach().contiguous() for key, tensor in content.items()}, folder / name)
-    (folder / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+        write_tensors({key: tensor.detach().contiguous() for key, tensor in content.items()}, folder / name)
+    write(folder / STATE, json.dumps(state, indent=1))
     names = [*tensors, STATE]
     manifest = {
         "format_version": FORMAT_VERSION,
         "tokenizer": tokenizer_hash,
         "files": {name: file_hash(folder / name) for name in names},
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    for name in (*names, MANIFEST):
-        flush(folder / name)
-    flush(folder)
+    write(folder / MANIFEST, json.dumps(manifest, indent=1))
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """A file of safetensors; `OSError` that names it where it cannot be written."""
+    with naming(path):
+        try:
+            save_file(dict(tensors), path, metadata)
+        except SafetensorError as error:  # also for the system's errors, which it only describes
+            if (found := SYSTEM_ERROR.search(str(error))) is None:
+                raise OSError(f"{path}: {error}") from error
+            number = int(found[1])
+            raise OSError(number, os.strerror(number)) from error
 
 
 def file_hash(path: Path) -> str:

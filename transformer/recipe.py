@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import nn
 
 from transformer.allocator import keep_freed_memory
 from transformer.checkpoint import (
+    STEP,
     CheckpointError,
     Run,
     checkpoint_to_resume,
@@ -20,10 +21,11 @@ from transformer.checkpoint import (
     load_model,
     read_manifest,
 )
-from transformer.config import ModelConfig, Precision, Settings, TaskName, differing, setting_names
+from transformer.config import ModelConfig, Precision, Settings, TaskName
 from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer, load_tokenizer
 from transformer.decoding.pretrained import require_plausible
 from transformer.hardware import choose_device, choose_precision
+from transformer.locks import HeldFolder
 from transformer.model.build import build_model
 from transformer.model.heads import with_head
 from transformer.requirements import require
@@ -34,12 +36,14 @@ from transformer.tasks.masked_language_model import MaskedLanguageModelling
 from transformer.tasks.sentence_embedding import SentenceEmbedding
 from transformer.tasks.task import Prepared, Task
 from transformer.tasks.translation import Translation
+from transformer.training.agreement import asked_for, require_free, tokenizer_of, what_was_read
 from transformer.training.distributed import Group, process_group
 from transformer.training.interruption import stopping_at_once
 from transformer.training.log import Log
 from transformer.training.loop import fit, make_optimizer
 from transformer.training.memory import require_memory
 from transformer.training.rehearsal import Rehearsal, rehearse
+from transformer.training.rescue import Rescue
 from transformer.training.resuming import require_same, with_recorded
 from transformer.training.state import TrainingState
 
@@ -50,12 +54,6 @@ TASKS: dict[TaskName, Callable[[Settings], Task]] = {
     "classification": Classification,
     "sentence_embedding": SentenceEmbedding,
 }
-
-FREE_AT_START = (
-    *("model.vocab_size", "model.output_bias", "model.tie_embeddings", "model.max_positions"),
-    *("model.dropout", "model.attention_dropout", "model.activation_dropout", "model.residual_gain"),
-)
-"""Settings of the model that need not be those of the run that training starts from; shapes still are."""
 
 Build = Callable[[ModelConfig], nn.Module]
 
@@ -77,21 +75,38 @@ def train(
     `resume` an unfinished run goes on from its last whole checkpoint, to the bit on a CPU, and a run that
     does not exist yet starts. `say` is told in a line what is being done. `ValueError` if the folder holds a
     run and `resume` is not set, or if it holds another one; `TrainingStopped` after SIGTERM, SIGINT or
-    SIGUSR1, with everything saved. Started by torchrun, all its processes train the one model.
+    SIGUSR1, with everything saved. Started by torchrun, all its processes train the one model; `ValueError`
+    if they were given different things to do. Only one process, or group, may train in a folder:
+    `FolderInUseError` names the one that does.
     """
     keep_freed_memory()
     device = choose_device(settings.device)
-    with reproducible(settings.deterministic), process_group(device, settings.training.timeout) as group:
+    with (
+        reproducible(settings.deterministic),
+        process_group(device, settings.training.timeout) as group,
+        ExitStack() as held,
+    ):
         say = say if group.is_first else silent
         run = Run(Path(settings.output))
-        if run.steps() and not resume:
-            raise ValueError(
-                f"{run.path} holds a run already; --resume continues it, --output names another folder"
-            )
+        folder: HeldFolder | None = None
+        if group.size > 1:
+            group.require_equal(asked_for(settings, resume=resume, build=build, device=device))
+
+        def begin() -> int | None:
+            nonlocal folder
+            require_free(run, resume)
+            folder = held.enter_context(run.locked(say))
+            require_free(run, resume)  # another process may just have ended here
+            return step_to_resume(run, say)
+
         with stopping_at_once():
-            last = checkpoint_of_first(run, group, say)
+            step = group.from_first(begin)
+            last = None if step is None else run.checkpoint(step)
             workplace = prepare(settings, run, last, build, device, group, say)
-        log = Log(run, tensorboard=settings.training.tensorboard) if group.is_first else silent
+        log, rescue = silent, None
+        if folder is not None:  # in the first process
+            rescue = Rescue(folder, workplace.settings, workplace.tokenizer)
+            log = rescue.logging(Log(run, tensorboard=settings.training.tensorboard))
         log(
             "data",
             workplace.state.step,
@@ -114,6 +129,7 @@ def train(
             objective=workplace.prepared.objective,
             seed=settings.seed,
             group=group,
+            rescue=rescue,
         )
         return run.path
 
@@ -139,17 +155,18 @@ def dry_run(
         )
 
 
-def checkpoint_of_first(run: Run, group: Group, say: Callable[[str], None]) -> Path | None:
-    """The checkpoint that the first process finds to go on from: on a shared disk others may see less."""
-    found = checkpoint_to_resume(run, say) if group.is_first else None
-    step = int(group.of_first(-1 if found is None else int(found.name.removeprefix("step-"))))
-    return None if step < 0 else run.checkpoint(step)
+def step_to_resume(run: Run, say: Callable[[str], None]) -> int | None:
+    """The update whose checkpoint training continues from, if there is one."""
+    found = checkpoint_to_resume(run, say)
+    return None if found is None else int(found.name.removeprefix(STEP))
 
 
 @dataclass(frozen=True)
 class Workplace:
     """All that training needs, built."""
 
+    settings: Settings
+    """With what the text decides filled in."""
     state: TrainingState
     prepared: Prepared
     tokenizer: Tokenizer
@@ -202,6 +219,8 @@ def prepare(
     with group.first_alone():
         prepared = task.prepare(tokenizer, settings)
     group.wait()
+    if group.size > 1:
+        group.require_equal(what_was_read(tokenizer, prepared.batches, prepared.evaluate))
     if last is not None and is_ours:
         require_plausible(settings.model, last)
     model = make_model(settings, build, start).to(device)
@@ -213,29 +232,13 @@ def prepare(
         if group.is_first:  # only now nothing can be refused any more
             run.clean(state.step)
             save_settings(settings, run.config)
-    workplace = Workplace(state, prepared, tokenizer, precision)
+    workplace = Workplace(settings, state, prepared, tokenizer, precision)
     processes = f", {group.size} processes" if group.size > 1 else ""
     say(
         f"{prepared.summary}, vocabulary {tokenizer.vocab_size:,}, {workplace.parameters:,} parameters, "
         f"{precision} on {device}{processes}"
     )
     return workplace
-
-
-def tokenizer_of(start: tuple[Run, Path], settings: Settings) -> Tokenizer:
-    """The tokenizer of the run that training starts from, after a look at whether all fits together."""
-    run, checkpoint = start
-    before, tokenizer = load_settings(run.config), load_tokenizer(run.tokenizer)
-    if read_manifest(checkpoint)["tokenizer"] != tokenizer.digest:
-        raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {checkpoint} was trained with")
-    fixed = [name for name in setting_names() if name.startswith("model.") and name not in FREE_AT_START]
-    fixed += ["data.tokenizer", "data.vocab_size", "data.normalization"]
-    fixed += ["data.source", "data.target"] if before.data.tokenizer == "moses" else []
-    for name, old_value, new_value in differing(before, settings, fixed):
-        raise CheckpointError(
-            f"training.start_from {run.path} has {name} {old_value!r}, not {new_value!r}; set it to the same"
-        )
-    return tokenizer
 
 
 def make_model(settings: Settings, build: Build, start: tuple[Run, Path] | None) -> nn.Module:

@@ -1,17 +1,27 @@
 """Several processes, on one machine or more, that share the lines of a file: `torchrun … -m transformer …`.
 
-Process r of n works on every n-th chunk, from chunk r on, and writes its results beside the output, which all
-machines must see. When all are done, the first puts the parts together in order.
+Process r of n works on every n-th chunk, from chunk r on, and writes its results into an unfinished folder
+next to the output, which all machines must see. When all are done, the first puts the parts together in
+order.
 """
 
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from transformer.files import UNFINISHED, whole_file
+from jsonargparse import Namespace
+
+from transformer.files import naming, unfinished_folder, whole_file
+
+if TYPE_CHECKING:
+    from transformer.training.distributed import Group
 
 Chunk = TypeVar("Chunk")
+CONNECTING = 600.0
+"""Seconds that processes wait for each other to start."""
 
 
 def require_plain(output: Path) -> None:
@@ -22,33 +32,88 @@ def require_plain(output: Path) -> None:
         raise ValueError(f"{output} is not a plain file; name one that may be replaced")
 
 
+def sharing_processes() -> "AbstractContextManager[Group]":
+    """The group of processes that torchrun's environment describes, connected through the CPU."""
+    import torch
+
+    from transformer.training.distributed import process_group
+
+    advice = "nothing was written; start them again"
+    return process_group(torch.device("cpu"), CONNECTING, advice)
+
+
+def require_one_task(group: "Group", options: Namespace) -> None:
+    """`ValueError` unless all processes of the group were given the same options, texts and models.
+
+    `options.run` becomes the checkpoints that they have agreed on: a training may mark a better one any time.
+    """
+    from transformer.checkpoint import MANIFEST
+    from transformer.decoding.pretrained import find_pretrained
+    from transformer.training.agreement import versions
+
+    given = {f"--{name.replace('_', '-')}": value for name, value in vars(options).items()}
+    del given["--device"]  # each process has its own
+    group.require_equal(given | versions())
+    given = {}
+    for path in filter(None, (options.input, options.prefixes)):
+        given[f"{path} with the hash"] = content_hash(Path(path))
+    found = [find_pretrained(name) for name in options.run]
+    for name, (run, checkpoint) in zip(options.run, found, strict=True):
+        hashes = [content_hash(path) for path in (checkpoint / MANIFEST, run.config)]
+        given[f"the model of {name}"] = " ".join((checkpoint.name, *hashes))
+    group.require_equal(given)
+    options.run = [str(checkpoint) for _, checkpoint in found]
+
+
+def content_hash(path: Path) -> str:
+    """Names what a file holds, which may differ between machines."""
+    if not path.is_file():
+        raise ValueError(f"{path} is not a plain file; several processes can only share one")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
 def write_shared(
     output: Path,
     chunks: Iterable[Chunk],
     work: Callable[[int, Chunk], bytes],
     lines_per_chunk: int,
-    rank: int,
-    count: int,
+    group: "Group",
 ) -> None:
     """Write what `work` makes of each numbered chunk to `output`, in order, whole or not at all.
 
     A chunk makes `lines_per_chunk` lines, the last one perhaps fewer.
     """
-    output = output.resolve()  # what a link points to is replaced, not the link
-    parts = [output.with_name(f"{UNFINISHED}{output.name}-{number}") for number in range(count)]
-    try:
-        with parts[rank].open("wb") as part:
-            for number, chunk in enumerate(chunks):
-                if number % count == rank:
-                    part.write(work(number, chunk))
-        with Meeting(count) as meeting:
-            meeting.wait()
-            if rank == 0:
-                with whole_file(output) as whole:
-                    join(parts, whole, lines_per_chunk)
-            meeting.wait()
-    finally:
-        parts[rank].unlink(missing_ok=True)
+    with shared_folder(output, group) as folder:
+        parts = [folder / f"part-{rank}" for rank in range(group.size)]
+        for number, chunk in enumerate(chunks):
+            if number % group.size == group.rank:
+                content = work(number, chunk)
+                # Not "ab": where the first process has ended and deleted its folder, nothing is made anew.
+                with naming(output, parts[group.rank]), parts[group.rank].open("r+b") as part:
+                    part.seek(0, 2)
+                    part.write(content)
+        group.wait()
+        if group.is_first:
+            with whole_file(output) as whole:
+                join(parts, whole, lines_per_chunk)
+        group.wait()
+
+
+@contextmanager
+def shared_folder(output: Path, group: "Group") -> Iterator[Path]:
+    """A folder of the first process, in which each process has a file `part-RANK`."""
+    place = output.resolve()  # what a link points to is replaced, not the link
+    with ExitStack() as held:
+
+        def begin() -> str:
+            require_plain(output)
+            folder = held.enter_context(unfinished_folder(place))
+            for rank in range(group.size):
+                (folder / f"part-{rank}").touch()
+            return str(folder.relative_to(place.parent))
+
+        yield place.parent / group.from_first(begin)
 
 
 def join(parts: list[Path], whole: Path, lines_per_chunk: int) -> None:
@@ -63,31 +128,3 @@ def join(parts: list[Path], whole: Path, lines_per_chunk: int) -> None:
     finally:
         for stream in streams:
             stream.close()
-
-
-class Meeting:
-    """Where all processes wait for each other; a single one need not."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __enter__(self) -> "Meeting":
-        if self.count > 1:
-            import torch.distributed
-
-            from transformer.hardware import PATIENCE
-
-            torch.distributed.init_process_group("gloo", timeout=PATIENCE)
-        return self
-
-    def wait(self) -> None:
-        if self.count > 1:
-            import torch.distributed
-
-            torch.distributed.barrier()
-
-    def __exit__(self, *error: object) -> None:
-        if self.count > 1:
-            import torch.distributed
-
-            torch.distributed.destroy_process_group()

@@ -24,28 +24,15 @@ terminal, type a sentence and read its translation; Ctrl-D ends. With --input an
 processes share the lines."""
 
 
-def run(arguments: list[str], prog: str) -> None:
+def run(arguments: list[str], prog: str) -> int | None:
     options = parse(arguments, prog)
-    from transformer.cli.shards import require_plain, write_shared
     from transformer.hardware import rank_and_size
 
-    if options.output:
-        require_plain(Path(options.output))
-    rank, count = rank_and_size()
-    if count > 1 and not options.input:
+    if options.input:
+        return translate_file(options)
+    if rank_and_size()[1] > 1:
         raise ValueError("several processes cannot share standard input; pass --input and --output")
     translator = load(options)
-    if options.input:
-        requests = read_requests(read_lines(options.input, options.on_error), options)
-        write_shared(
-            Path(options.output),
-            in_chunks(requests, options.buffer),
-            lambda number, chunk: translate(translator, chunk, number * options.buffer + 1, options),
-            options.buffer * (1 if options.json else options.n_best),
-            rank,
-            count,
-        )
-        return
     is_prompting = sys.stdin.isatty()
     typed = decode_lines(sys.stdin.buffer, "standard input", options.on_error)
     requests = read_requests(prompted(typed) if is_prompting else typed, options)
@@ -54,6 +41,31 @@ def run(arguments: list[str], prog: str) -> None:
         sys.stdout.buffer.write(translate(translator, chunk, number, options))
         sys.stdout.buffer.flush()
         number += len(chunk)
+    return None
+
+
+def translate_file(options: Namespace) -> int | None:
+    """From --input to --output, by one process or several that were given the same."""
+    from transformer.cli.shards import require_one_task, require_plain, sharing_processes, write_shared
+    from transformer.training.distributed import ProcessLostError
+
+    try:
+        with sharing_processes() as group:
+            group.from_first(lambda: require_plain(Path(options.output)))
+            if group.size > 1:
+                require_one_task(group, options)
+            translator = load(options)
+            requests = read_requests(read_lines(options.input, options.on_error), options)
+            write_shared(
+                Path(options.output),
+                in_chunks(requests, options.buffer),
+                lambda number, chunk: translate(translator, chunk, number * options.buffer + 1, options),
+                options.buffer * (1 if options.json else options.n_best),
+                group,
+            )
+    except ProcessLostError:  # which standard error has told of
+        return 2
+    return None
 
 
 def load(options: Namespace) -> "Translator | CTranslate2Translator":

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from transformer.files import UNFINISHED
+from transformer import files
 
 
 class ConversionError(ValueError):
@@ -21,15 +20,17 @@ def refuse(setting: str, found: Any, valid: str) -> ConversionError:
 
 @contextmanager
 def whole_folder(output: Path) -> Iterator[Path]:
-    """A temporary folder of the name `output` that takes its place when the block has succeeded."""
+    """An unfinished folder that takes the name `output`, which must be free, when the block has succeeded."""
     if output.exists():
         raise ConversionError(f"{output} exists already; name a folder that does not")
     output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=UNFINISHED, dir=output.parent) as unfinished:
-        folder = Path(unfinished) / output.name
-        folder.mkdir()
-        yield folder
-        folder.rename(output)
+    try:
+        with files.whole_folder(output) as folder:
+            yield folder
+    except FileExistsError:
+        raise ConversionError(
+            f"{output} exists by now: another process has written it meanwhile, and it was left as it is"
+        ) from None
 
 
 def require_package(name: str) -> Any:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformer.config import ModelConfig
 from transformer.convert.common import refuse, require_package, require_unique
 from transformer.data.tokenizer import Tokenizer
+from transformer.files import naming
 from transformer.model.attention import MultiHeadAttention
 from transformer.model.blocks import DecoderBlock, TransformerBlock
 from transformer.model.encoder_decoder import EncoderDecoder
@@ -56,7 +57,8 @@ def write_model(
     spec.config.add_source_eos = True
     spec.validate()
     spec.optimize(quantization=quantization)
-    spec.save(str(folder))
+    with naming(folder / "model.bin"):
+        spec.save(str(folder))
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import nn
 
 from transformer.checkpoint import CheckpointError, load_model
 from transformer.config import DecodingConfig, ModelConfig
-from transformer.convert.common import require_package, whole_folder
+from transformer.convert.common import ConversionError, require_package, whole_folder
 from transformer.convert.ctranslate2_spec import write_model
 from transformer.data.text import text_list
 from transformer.data.tokenizer import Tokenizer
@@ -182,7 +182,7 @@ def convert_checkpoint(opened: OpenedRun, folder: Path, quantization: str) -> No
     try:
         with whole_folder(folder) as unfinished:
             write_checkpoint_model(opened, unfinished, quantization)
-    except OSError:
+    except (OSError, ConversionError):
         if not folder.is_dir():  # another process has not been faster
             raise
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from safetensors.torch import save_file
 from torch import Tensor
 
+from transformer.checkpoint import write_tensors
 from transformer.config import ModelConfig, Settings
 from transformer.convert.common import (
     ConversionError,
@@ -36,6 +36,7 @@ from transformer.convert.marian_weights import TARGET as TARGET_EMBEDDING
 from transformer.data.marian_tokenizer import SOURCE, TARGET, MarianTokenizer
 from transformer.data.tokenizer import SentencePieceTokenizer, Tokenizer
 from transformer.decoding.pretrained import load_pretrained
+from transformer.files import write
 
 
 def to_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None] = lambda _: None) -> Path:
@@ -50,7 +51,7 @@ def to_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None
     require_expressible(settings.model)
     output = Path(output)
     with whole_folder(output) as folder:
-        save_file(marian_weights(model.state_dict(), settings.model), folder / WEIGHTS, {"format": "pt"})
+        write_tensors(marian_weights(model.state_dict(), settings.model), folder / WEIGHTS, {"format": "pt"})
         write_tokenizer(folder, tokenizer, settings)
         write_json(folder / CONFIG, model_settings(settings.model))
         write_json(folder / GENERATION, generation_settings(settings))
@@ -165,7 +166,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, settings: Settings) -> N
     else:
         raise ConversionError(f"data.tokenizer is {settings.data.tokenizer}; Marian has only sentencepiece")
     for name, content in models.items():
-        (folder / name).write_bytes(content)
+        write(folder / name, content)
     config, pieces = settings.model, require_unique(tokenizer.pieces)
     write_json(folder / VOCABULARY, {piece: number for number, piece in enumerate(pieces)})
     ids = {"pad": config.pad_id, "bos": config.bos_id, "eos": config.eos_id, "unk": config.unk_id}
@@ -180,4 +181,4 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, settings: Settings) -> N
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transformer.data.corpus import naming_the_cache, quiet_datasets
+from transformer.data.corpus import quiet_datasets
 from transformer.data.epochs import EpochBatches, on_device
 from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer
 
@@ -43,7 +43,7 @@ def tokenize_pairs(
     import datasets
 
     ids = datasets.Sequence(datasets.Value("int32"))
-    with quiet_datasets(), naming_the_cache():
+    with quiet_datasets():
         tokenized = table.map(
             partial(keep_pairs, tokenizer=tokenizer, max_tokens=max_tokens),
             input_columns=["source", "target"],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transformer.data.text import text_list
 from transformer.data.tokenizer import SPECIAL_IDS, UNK_ID
+from transformer.files import write_whole
 
 KIND = "characters"
 
@@ -45,7 +46,7 @@ class CharacterTokenizer:
         return json.dumps({"kind": KIND, "characters": self.characters}).encode()
 
     def save(self, path: str | Path) -> None:
-        Path(path).write_bytes(self.serialized())
+        write_whole(Path(path), self.serialized())
 
 
 def train_character_tokenizer(texts: Iterable[str]) -> CharacterTokenizer:

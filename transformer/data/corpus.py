@@ -43,7 +43,7 @@ def load_parallel(name: str, source: str, target: str) -> "datasets.Dataset":
     text, part = split_slice(name)
     if text.startswith("toyland:"):
         return load_toyland(text.removeprefix("toyland:"), part, source, target)
-    with quiet_datasets(), naming_the_cache():
+    with quiet_datasets():
         table = load_whole(text, source, target)
         chosen = part.of(len(table))
         if not chosen:
@@ -77,7 +77,10 @@ def nothing_found(text: str, source: str, target: str) -> str:
 
 @contextmanager
 def quiet_datasets() -> Iterator[None]:
-    """Without the progress bars and log lines of `datasets`: errors are told once, in our own line."""
+    """Without the progress bars and log lines of `datasets`: errors are told once, in our own line.
+
+    A cache that cannot be written is named, with the variables that move it.
+    """
     import datasets
 
     bars_disabled, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
@@ -85,24 +88,15 @@ def quiet_datasets() -> Iterator[None]:
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         yield
-    finally:
-        datasets.logging.set_verbosity(verbosity)
-        if not bars_disabled:
-            datasets.enable_progress_bars()
-
-
-@contextmanager
-def naming_the_cache() -> Iterator[None]:
-    """A cache of `datasets` that cannot be written is named, with the variables that move it."""
-    import datasets
-
-    try:
-        yield
     except OSError as error:
         raise CorpusError(
             f"the cache of `datasets`, {datasets.config.HF_DATASETS_CACHE}, cannot be written "
             f"({error.strerror or error}); set HF_HOME or HF_DATASETS_CACHE to a folder that can"
         ) from error
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        if not bars_disabled:
+            datasets.enable_progress_bars()
 
 
 def load_toyland(split: str, part: Slice, source: str, target: str) -> "datasets.Dataset":

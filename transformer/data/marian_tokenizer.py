@@ -10,6 +10,7 @@ import sentencepiece
 
 from transformer.config import ModelConfig
 from transformer.data.text import text_list
+from transformer.files import whole_folder, write
 
 UNK_ID = ModelConfig.unk_id
 SOURCE, TARGET, VOCABULARY = "source.spm", "target.spm", "vocabulary.json"
@@ -69,10 +70,10 @@ class MarianTokenizer:
         return {**self.models, VOCABULARY: json.dumps(vocabulary, ensure_ascii=False, indent=0).encode()}
 
     def save(self, path: str | Path) -> None:
-        """Write the folder `path`; it must not exist."""
-        Path(path).mkdir()
-        for name, content in self.files().items():
-            (Path(path) / name).write_bytes(content)
+        """Write the folder `path`, or replace it."""
+        with whole_folder(Path(path), replace=True) as folder:
+            for name, content in self.files().items():
+                write(folder / name, content)
 
 
 def split_language_code(line: str) -> tuple[list[str], str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from transformer.data.text import text_list
 from transformer.data.tokenizer import SentencePieceTokenizer, train_tokenizer
+from transformer.files import write_whole
 
 KIND = "moses"
 
@@ -55,7 +56,7 @@ class MosesTokenizer:
         return json.dumps({"kind": KIND, "languages": self.languages, "model": model}).encode()
 
     def save(self, path: str | Path) -> None:
-        Path(path).write_bytes(self.serialized())
+        write_whole(Path(path), self.serialized())
 
     def __reduce__(self) -> tuple[Any, ...]:  # to other processes, and for the key of cached tokens
         return load_moses_tokenizer, (self.serialized(),)

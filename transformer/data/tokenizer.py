@@ -13,6 +13,7 @@ import sentencepiece
 from transformer.config import ModelConfig
 from transformer.data.marian_tokenizer import load_marian_tokenizer
 from transformer.data.text import text_list
+from transformer.files import write_whole
 
 PAD_ID = ModelConfig.pad_id
 BOS_ID = ModelConfig.bos_id
@@ -89,7 +90,7 @@ class SentencePieceTokenizer:
         return [decode([number for number in row if number not in SPECIAL_IDS]) for row in ids]
 
     def save(self, path: str | Path) -> None:
-        Path(path).write_bytes(self.processor.serialized_model_proto())
+        write_whole(Path(path), self.processor.serialized_model_proto())
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:

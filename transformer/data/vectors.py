@@ -24,7 +24,10 @@ def write_vectors(path: str, sentences: Sequence[str], vectors: NDArray[np.float
     with whole_file(Path(path)) as unfinished:
         if Path(path).suffix == ".npy":
             with unfinished.open("wb") as file:
-                np.save(file, vectors, allow_pickle=False)
+                vectors = np.ascontiguousarray(vectors)
+                header = np.lib.format.header_data_from_array_1_0(vectors)
+                np.lib.format.write_array_header_1_0(file, header)
+                file.write(vectors.data)  # if the disk is full, np.save does not say so
         else:
             with unfinished.open("w", encoding="utf-8") as lines:
                 for sentence, vector in zip(sentences, vectors.tolist(), strict=True):

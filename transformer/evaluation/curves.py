@@ -1,12 +1,13 @@
 """The curves of several runs side by side, drawn from their `log.jsonl`."""
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from transformer.checkpoint import CheckpointError, Run
-from transformer.files import whole_file
+from transformer.files import write_whole
 
 Curve = dict[int, float]
 """By update."""
@@ -85,8 +86,9 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
-    with whole_file(path) as unfinished:
-        figure.savefig(unfinished, dpi=150, format=path.suffix[1:])
+    picture = io.BytesIO()  # matplotlib's writers do not all survive a full disk
+    figure.savefig(picture, dpi=150, format=path.suffix[1:])
+    write_whole(path, picture.getvalue())
 
 
 def line(axis: Any, curve: Curve | None, **options: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from transformer.config import Settings, setting_names
-from transformer.files import whole_file
+from transformer.files import write_whole
 from transformer.settings.errors import UsageError, did_you_mean
 
 FORMAT_VERSION = 1
@@ -38,8 +38,7 @@ def save_settings(settings: Settings, path: Path | str) -> None:
     """Write every setting, resolved and in the tree's order; the file is complete or untouched."""
     # Beyond ASCII YAML's escapes are exact; unescaped, PyYAML reads some line breaks back as blanks.
     tree = {"format_version": FORMAT_VERSION, **asdict(settings)}
-    with whole_file(Path(path)) as unfinished:
-        unfinished.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    write_whole(Path(path), yaml.safe_dump(tree, sort_keys=False))
 
 
 def build(section: type, values: Mapping[str, Any], prefix: str = "") -> Any:

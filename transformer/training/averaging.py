@@ -24,6 +24,23 @@ def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
     """
     if not 0 <= minutes < math.inf:
         raise CheckpointError(f"{minutes:g} minutes between checkpoints; it must be 0 or more")
+    while True:
+        chosen = newest(run, count, minutes)
+        try:
+            weights, tokenizer_hash = mean(run, chosen)
+        except (CheckpointError, OSError):
+            if set(chosen) <= set(run.steps()):
+                raise
+            continue  # the run is being trained, and one of them was deleted meanwhile
+        break
+    folder = run.checkpoints / f"average-{chosen[0]:08d}-{chosen[-1]:08d}-of-{count}"
+    write_checkpoint(
+        folder, tensors={MODEL: weights}, state={"averaged": chosen}, tokenizer_hash=tokenizer_hash
+    )
+    return folder
+
+
+def newest(run: Run, count: int, minutes: float) -> list[int]:
     steps = spaced(run, minutes)
     if not 1 <= count <= len(steps):
         apart = f" with {minutes:g} minutes between them" if minutes else ""
@@ -31,7 +48,11 @@ def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
             f"{run.path} has {len(steps)} checkpoints{apart}, so the last {count} cannot be averaged; "
             "training.keep, training.save_every and training.save_minutes say how many a run keeps"
         )
-    chosen = steps[-count:]
+    return steps[-count:]
+
+
+def mean(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
+    """Of these checkpoints' weights, and the hash of their tokenizer."""
     sums: dict[str, Tensor] = {}
     for step in chosen:
         folder = run.checkpoint(step)
@@ -42,14 +63,7 @@ def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
         if shapes(tensors) != shapes(sums):
             raise CheckpointError(f"{folder}: has other weights than the checkpoint of update {chosen[0]}")
         sums = {name: total + tensors[name] for name, total in sums.items()}
-    folder = run.checkpoints / f"average-{chosen[0]:08d}-{chosen[-1]:08d}-of-{count}"
-    write_checkpoint(
-        folder,
-        tensors={MODEL: {name: (total / count).float() for name, total in sums.items()}},
-        state={"averaged": chosen},
-        tokenizer_hash=manifest["tokenizer"],
-    )
-    return folder
+    return {name: (total / len(chosen)).float() for name, total in sums.items()}, manifest["tokenizer"]
 
 
 def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:

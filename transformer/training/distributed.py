@@ -7,12 +7,12 @@ same step. A single process is a group of one, for which nothing here costs anyt
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from inspect import signature
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
@@ -24,12 +24,17 @@ from torch.nn.parallel import DistributedDataParallel
 from transformer.hardware import PATIENCE, rank_and_size
 from transformer.messages import tell
 
+Found = TypeVar("Found")
 LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]imed out")
 """What torch's errors about other processes have in common; not all have the class that is made for them."""
 
 
+RESUME = "the last checkpoint is whole: go on with --resume (torchrun --max-restarts does it by itself)"
+"""What to do when a process of a training is lost."""
+
+
 class ProcessLostError(ValueError):
-    """Another process of this training has died, or does not answer; standard error has the line already."""
+    """Another process of this group has died, or does not answer; standard error has the line already."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Group:
     """Seconds that a process waits for the others in training before it gives up."""
     patient: torch.distributed.ProcessGroup | None = None
     """The same processes, where nobody gives up: only who dies is missed."""
+    advice: str = RESUME
+    """What to do when a process is lost."""
 
     @property
     def is_first(self) -> bool:
@@ -81,6 +88,40 @@ class Group:
         if self.size > 1:
             torch.distributed.broadcast(value, src=0)
         return float(value)
+
+    def from_first(self, make: Callable[[], Found]) -> Found:
+        """What `make` returns in the first process, or the error of the user or the system that it raises.
+
+        However long it takes, the others wait for it, and all of them return or raise the same.
+        """
+        if self.size == 1:
+            return make()
+        found: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                found[0] = make()
+            except (ValueError, OSError) as error:
+                found[1] = error
+        torch.distributed.broadcast_object_list(found, src=0, group=self.patient)
+        if found[1] is not None:
+            raise found[1]
+        return found[0]
+
+    def require_equal(self, given: Mapping[str, Any]) -> None:
+        """`ValueError`, the same in every process, unless all of them were given the same values by name."""
+        if self.size == 1:
+            return
+        everyone: list[Any] = [None] * self.size
+        own = {name: repr(value) for name, value in given.items()}
+        torch.distributed.all_gather_object(everyone, own, group=self.patient)
+        first = everyone[0]
+        for rank, theirs in enumerate(everyone):
+            for name in {**first, **theirs}:
+                if first.get(name) != theirs.get(name):
+                    raise ValueError(
+                        f"process {rank} was given {name} {theirs.get(name)}, process 0 {name} "
+                        f"{first.get(name)}; start all processes with the same"
+                    )
 
     def wait(self) -> None:
         """Until all processes have come as far, however long reading a text takes one of them."""
@@ -124,8 +165,7 @@ class Group:
                 raise
             message = (
                 f"process {self.rank} of {self.size}: another one has died or did not answer within "
-                f"{self.timeout:.0f} s ({str(error).strip().splitlines()[0]}); the last checkpoint is whole: "
-                "go on with --resume (torchrun --max-restarts does it by itself)"
+                f"{self.timeout:.0f} s ({str(error).strip().splitlines()[0]}); {self.advice}"
             )
             tell(f"\n{message}")
             raise ProcessLostError(message) from error
@@ -135,15 +175,18 @@ ALONE = Group()
 
 
 @contextmanager
-def process_group(device: torch.device, timeout: float) -> Iterator[Group]:
-    """The group that torchrun's environment describes; who waits longer than `timeout` seconds gives up."""
+def process_group(device: torch.device, timeout: float, advice: str = RESUME) -> Iterator[Group]:
+    """The group that torchrun's environment describes; who waits longer than `timeout` seconds gives up.
+
+    `advice` says what to do when a process is lost.
+    """
     rank, size = rank_and_size()
     if size == 1:
         yield Group()
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    group = Group(rank, size, timeout)
+    group = Group(rank, size, timeout, advice=advice)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     with group.naming_lost_processes():
         patience = timedelta(seconds=timeout)

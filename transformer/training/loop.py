@@ -17,6 +17,7 @@ from transformer.training.finite import FiniteGuard, first_not_finite
 from transformer.training.interruption import TrainingStopped, stop_requests
 from transformer.training.log import Meter, progress_bar
 from transformer.training.objectives import Loss, Objective, in_precision
+from transformer.training.rescue import Rescue
 from transformer.training.saving import Saver, warn
 from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
@@ -52,20 +53,22 @@ def fit(
     objective: Objective,
     seed: int = 1,
     group: Group = ALONE,
+    rescue: Rescue | None = None,
 ) -> None:
     """Train `state` up to `settings.max_steps` updates, with checkpoints in `run`.
 
     `evaluate` maps the model to metrics, and the processes of the `group` share the work;
     `settings.best_metric` among those of the first one says which checkpoint is the best.
     `TrainingStopped` after a signal, when all that was done is saved; `DivergedError` when too many updates
-    in a row were not finite. Every process of the `group` calls this; the first one writes.
+    in a row were not finite. Every process of the `group` calls this; the first one writes, and has a
+    `rescue` for when the run's folder is deleted.
     """
     model, optimizer = state.model, state.optimizer
     forward = group.wrap(model, device)
     forward = torch.compile(forward, dynamic=True) if settings.compile else forward
     objective = in_precision(objective, device, precision)
     meter, guard = Meter(group), FiniteGuard(settings.max_skipped, group)
-    saver = Saver(run, tokenizer_hash, settings, group, log)
+    saver = Saver(run, tokenizer_hash, settings, group, log, rescue)
     upcoming = updates(state.batches, settings.accumulate, group, device)
     if state.step:
         log("resume", state.step)

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from transformer.checkpoint import Run
 from transformer.config import TrainingConfig
 from transformer.messages import tell
 from transformer.training.distributed import Group
+from transformer.training.rescue import Rescue
 from transformer.training.state import TrainingState
 
 LAST_TRIES = (1.0, 4.0, 15.0)
@@ -23,6 +25,8 @@ class Saver:
     settings: TrainingConfig
     group: Group
     log: Callable[..., None]
+    rescue: Rescue | None = None
+    """For the first process of a run: what its folder holds, in case that it is deleted or moved."""
     failed: bool = False
     """Whether the last try failed, so that the next occasion is taken."""
     owes_best: bool = False
@@ -42,18 +46,26 @@ class Saver:
         return is_late or (self.failed and step % self.settings.log_every == 0)
 
     def save(self, state: TrainingState, *, is_best: bool, is_end: bool) -> None:
-        """Write a checkpoint; `OSError` only at the end of training, after several tries."""
-        if not self.group.is_first:
-            return
+        """Write a checkpoint in the first process; the others wait for it, and raise what it raises.
+
+        `OSError` only at the end of training, after several tries; `FolderLostError` when the run's folder
+        has gone.
+        """
+        self.group.from_first(lambda: self.write(state, is_best=is_best, is_end=is_end))
+
+    def write(self, state: TrainingState, *, is_best: bool, is_end: bool) -> None:
         self.owes_best = self.owes_best or is_best
         for wait in (*LAST_TRIES, None) if is_end else (None,):
+            save = partial(
+                state.save,
+                tokenizer_hash=self.tokenizer_hash,
+                keep=self.settings.keep,
+                is_best=self.owes_best,
+            )
+            if self.rescue is not None and self.rescue.is_needed():
+                raise self.rescue.save(save)
             try:
-                state.save(
-                    self.run,
-                    tokenizer_hash=self.tokenizer_hash,
-                    keep=self.settings.keep,
-                    is_best=self.owes_best,
-                )
+                save(self.run)
             except OSError as error:
                 self.failed = True
                 self.log("save_failed", state.step, error=str(error))

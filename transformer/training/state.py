@@ -6,6 +6,7 @@ Dropout's random numbers need no place in it: each update draws them from a seed
 
 import hashlib
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from transformer.checkpoint import (
 from transformer.config import LOWER_IS_BETTER
 from transformer.data.epochs import EpochBatches
 from transformer.training.finite import require_finite
+
+LARGEST = sys.float_info.max
 
 
 @dataclass
@@ -138,10 +141,15 @@ def require_well_formed(state: dict[str, Any], folder: Path) -> None:
     figures = [state.get("best", state.get("best_loss")), state.get("seconds", 0.0)]
     if (
         not isinstance(position, dict)
-        or not all(type(number) is int and number >= 0 for number in counts)
-        or not all(isinstance(number, int | float | None) for number in figures)
+        or not all(type(number) is int and 0 <= number < 2**63 for number in counts)
+        or not all(number is None or is_figure(number) for number in figures)
     ):
         raise CheckpointError(f"{folder / STATE}: not the state of a training")
+
+
+def is_figure(value: Any) -> bool:
+    """Whether it is a number and a finite float; JSON allows integers of any length."""
+    return isinstance(value, int | float) and -LARGEST < value < LARGEST
 
 
 def seed_update(seed: int, step: int, rank: int) -> None:

@@ -1,0 +1,76 @@
+"""What must be equal in a run and the training that continues it, and for processes that train together."""
+
+from collections.abc import Callable
+from importlib import metadata
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from transformer.checkpoint import CheckpointError, Run, read_manifest
+from transformer.config import Settings, differing, setting_names
+from transformer.data.epochs import EpochBatches
+from transformer.data.tokenizer import Tokenizer, load_tokenizer
+from transformer.hardware import choose_precision
+from transformer.settings.files import load_settings
+
+FREE_AT_START = (
+    *("model.vocab_size", "model.output_bias", "model.tie_embeddings", "model.max_positions"),
+    *("model.dropout", "model.attention_dropout", "model.activation_dropout", "model.residual_gain"),
+)
+"""Settings of the model that need not be those of the run that training starts from; shapes still are."""
+
+
+def require_free(run: Run, resume: bool) -> None:
+    if run.steps() and not resume:
+        raise ValueError(
+            f"{run.path} holds a run already; --resume continues it, --output names another folder"
+        )
+
+
+def tokenizer_of(start: tuple[Run, Path], settings: Settings) -> Tokenizer:
+    """The tokenizer of the run that training starts from, after a look at whether all fits together."""
+    run, checkpoint = start
+    before, tokenizer = load_settings(run.config), load_tokenizer(run.tokenizer)
+    if read_manifest(checkpoint)["tokenizer"] != tokenizer.digest:
+        raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {checkpoint} was trained with")
+    fixed = [name for name in setting_names() if name.startswith("model.") and name not in FREE_AT_START]
+    fixed += ["data.tokenizer", "data.vocab_size", "data.normalization"]
+    fixed += ["data.source", "data.target"] if before.data.tokenizer == "moses" else []
+    for name, old_value, new_value in differing(before, settings, fixed):
+        raise CheckpointError(
+            f"training.start_from {run.path} has {name} {old_value!r}, not {new_value!r}; set it to the same"
+        )
+    return tokenizer
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that compute."""
+    try:
+        own = metadata.version("transformer")
+    except metadata.PackageNotFoundError:  # run from a checkout
+        own = "(not installed)"
+    return {"transformer": own, "torch": torch.__version__}
+
+
+def asked_for(
+    settings: Settings, *, resume: bool, build: Callable[..., Any], device: torch.device
+) -> dict[str, Any]:
+    """What a process of a training was given, before it reads anything, by the names that the user knows.
+
+    On another machine `auto` may mean something else; the number of a GPU may differ, its kind may not.
+    """
+    given = {name: attrgetter(name)(settings) for name in setting_names()}
+    given |= {"device": device.type, "precision": choose_precision(settings.precision, device)}
+    return given | {"--resume": resume, "build": getattr(build, "__qualname__", "")} | versions()
+
+
+def what_was_read(tokenizer: Tokenizer, batches: EpochBatches[Any], evaluate: Any) -> dict[str, str | None]:
+    """What a process has read, by hashes: a file may differ between machines."""
+    validation = getattr(evaluate, "batches", None)
+    return {
+        "the tokenizer": tokenizer.digest[:12],
+        "the training text": batches.fingerprint[:12],
+        "the validation text": None if validation is None else validation.fingerprint[:12],
+    }

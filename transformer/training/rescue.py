@@ -1,0 +1,70 @@
+"""When a run's folder is deleted or moved during its training: another one takes what can still be saved."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from transformer.checkpoint import Run
+from transformer.config import Settings
+from transformer.data.tokenizer import Tokenizer
+from transformer.files import whole_folder
+from transformer.locks import HeldFolder
+from transformer.settings.files import save_settings
+
+
+class FolderLostError(ValueError):
+    """A run's folder has gone during its training; one line says where the run is now."""
+
+
+@dataclass(frozen=True)
+class Rescue:
+    """What a run's folder holds apart from checkpoints and log."""
+
+    held: HeldFolder
+    settings: Settings
+    tokenizer: Tokenizer
+
+    def is_needed(self) -> bool:
+        """Whether the folder, its settings or its tokenizer were deleted, moved or replaced."""
+        run = Run(self.held.path)
+        return not (self.held.is_in_place() and run.config.is_file() and run.tokenizer.exists())
+
+    def logging(self, log: Callable[..., None]) -> Callable[..., None]:
+        """`log`, as long as the folder is in its place: another run's may be there by then."""
+
+        def log_if_in_place(event: str, step: int, **values: Any) -> None:
+            if self.held.is_in_place():
+                log(event, step, **values)
+
+        return log_if_in_place
+
+    def save(self, save_checkpoint: Callable[[Run], object]) -> FolderLostError:
+        """Write a new run next to where the folder was; the error that says so, or that it cannot be written.
+
+        `save_checkpoint` adds the checkpoint.
+        """
+        lost = f"{self.held.path} was deleted, moved or replaced during the training"
+        try:
+            path = self.write(save_checkpoint)
+        except (OSError, ValueError) as error:
+            return FolderLostError(f"{lost}, and its state cannot be saved elsewhere: {error}")
+        return FolderLostError(
+            f"{lost}; its last state was saved as a new run, and training continues with "
+            f"--config {path / 'config.yaml'} --resume"
+        )
+
+    def write(self, save_checkpoint: Callable[[Run], object]) -> Path:
+        path = self.held.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            rescued = path.with_name(f"{path.name}-rescued" + (f"-{number}" if number > 1 else ""))
+            if rescued.exists():
+                continue
+            with whole_folder(rescued) as folder:
+                save_settings(replace(self.settings, output=str(rescued)), Run(folder).config)
+                self.tokenizer.save(Run(folder).tokenizer)
+                save_checkpoint(Run(folder))
+            return rescued
+        raise AssertionError  # numbers do not end
