@@ -62,6 +62,8 @@ def test_the_contract_holds_for_the_recurrent_model(example: Any) -> None:
         "no future leak",
         "padding invariance",
         "batch invariance",
+        "no future leak in training",
+        "batch invariance in training",
         "prefill and step = forward",
         "state.select",
         "beam 1 = greedy",

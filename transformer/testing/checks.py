@@ -11,14 +11,15 @@ from torch import Tensor
 
 from transformer.decoding.beam import beam_search
 from transformer.decoding.search import greedy_search
-from transformer.testing.comparison import Comparison
-from transformer.testing.subject import Batch, Embeddings, Subject, offers
+from transformer.testing.comparison import Comparison, Tolerance, largest_difference
+from transformer.testing.subject import Batch, Embeddings, Subject, left_as_found, offers, seed_everything
 
 LENGTHS, SOURCE_LENGTHS = (3, 5, 1), (6, 1, 4)
 PROMPT_LENGTHS, STEPS = (2, 5, 1), 4
 CHUNKINGS = ([1] * 9, [4, 1, 1, 3], [2, 7], [9])
 
 Check = Callable[[Subject], Iterator[Comparison | str]]
+Run = Callable[[Batch], Tensor]
 
 
 class DoesNotApply(Exception):  # noqa: N818  (not an error)
@@ -47,12 +48,18 @@ def no_future_leak(subject: Subject) -> Iterator[Comparison | str]:
         future = gradient[:, t + 1 :]
         where = f"gradient of output {t} by the tokens from {t + 1} on"
         yield Comparison(where, future, torch.zeros_like(future), is_exact=True)
-    outputs = subject.run(batch)
+    yield from exchanged_futures(subject, batch, subject.run)
+
+
+def exchanged_futures(subject: Subject, batch: Batch, run: Run) -> Iterator[Comparison]:
+    """The outputs up to each position, with the tokens after it and with others."""
+    outputs = run(batch)
+    rows, length = batch.tokens.shape
     for t in range(length - 1):
-        others = subject.random_rows([length - t - 1] * 2)
+        others = subject.random_rows([length - t - 1] * rows)
         exchanged = batch._replace(tokens=torch.cat((batch.tokens[:, : t + 1], others), dim=1))
         where = f"outputs up to {t} with other tokens from {t + 1} on"
-        yield Comparison(where, subject.run(exchanged)[:, : t + 1], outputs[:, : t + 1])
+        yield Comparison(where, run(exchanged)[:, : t + 1], outputs[:, : t + 1])
 
 
 def gradients_of_outputs(subject: Subject, batch: Batch) -> list[tuple[int, Tensor]]:
@@ -85,6 +92,45 @@ def batch_invariance(subject: Subject) -> Iterator[Comparison | str]:
     for row, length in enumerate(LENGTHS):
         alone = subject.run(batch.row(row))
         yield Comparison(f"row {row}", first(together[row : row + 1], length), first(alone, length))
+
+
+def no_future_leak_in_training(subject: Subject) -> Iterator[Comparison | str]:
+    if subject.kind == "encoder_only":
+        raise DoesNotApply("an encoder may look ahead")
+    batch = subject.batch([7] * 2, SOURCE_LENGTHS[:2])
+    yield from exchanged_futures(subject, batch, run_in_training(subject, batch))
+
+
+def batch_invariance_in_training(subject: Subject) -> Iterator[Comparison | str]:
+    """A row among others of the same lengths, so that dropout draws the same; a BatchNorm mixes the rows."""
+    batch = subject.batch(LENGTHS, SOURCE_LENGTHS)
+    run = run_in_training(subject, batch)
+    expected = run(batch)
+    for row, length in enumerate(LENGTHS):
+        mixed = subject.batch(LENGTHS, SOURCE_LENGTHS)
+        for part, original in zip(mixed, batch, strict=True):
+            if part is not None and original is not None:
+                part[row] = original[row]
+        found = first(run(mixed)[row : row + 1], length)
+        yield Comparison(f"row {row} among other rows", found, first(expected[row : row + 1], length))
+
+
+def run_in_training(subject: Subject, batch: Batch) -> Run:
+    """The forward pass in training mode, each time from the same buffers and random numbers.
+
+    So dropout is equal where shapes are. `DoesNotApply` if an output of `batch` is not the same again: then
+    the model has random numbers, or a state, that it alone knows.
+    """
+
+    def run(batch: Batch) -> Tensor:
+        with left_as_found(subject.model), torch.enable_grad():
+            seed_everything(0)
+            subject.model.train()
+            return subject.run(batch).detach()
+
+    if largest_difference([Comparison("again", run(batch), run(batch))], Tolerance()).is_allowed:
+        return run
+    raise DoesNotApply("in training mode the same seed does not give the same output again")
 
 
 def first(output: Tensor, length: int) -> Tensor:
@@ -199,6 +245,8 @@ CHECKS: dict[str, Check] = {
     "no future leak": no_future_leak,
     "padding invariance": padding_invariance,
     "batch invariance": batch_invariance,
+    "no future leak in training": no_future_leak_in_training,
+    "batch invariance in training": batch_invariance_in_training,
     "encode and decode = forward": encode_and_decode,
     "any chunking of the cache = forward": any_chunking,
     "prefill and step = forward": prefill_and_step,

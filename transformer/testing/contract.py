@@ -10,7 +10,7 @@ from torch import nn
 from transformer.config import Kind
 from transformer.testing.checks import CHECKS, Broken, Check, DoesNotApply
 from transformer.testing.comparison import Comparison, Tolerance, largest_difference
-from transformer.testing.subject import Subject, left_as_found
+from transformer.testing.subject import Subject, left_as_found, seed_everything
 
 
 class Status(StrEnum):
@@ -90,7 +90,7 @@ def check_contract(
 ) -> ContractReport:
     """As `assert_transformer_contract`, but the report is all that says what failed."""
     with left_as_found(model):
-        torch.manual_seed(seed)
+        seed_everything(seed)
         model.eval()
         subject = Subject(model, kind, vocab_size)
         results = [run_check(name, check, subject, tolerance) for name, check in CHECKS.items()]

@@ -1,10 +1,12 @@
 """A model under test: what it is, found from what it offers, and batches that it can read."""
 
 import inspect
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -125,15 +127,28 @@ def offers(model: nn.Module, *methods: str) -> bool:
 
 @contextmanager
 def left_as_found(model: nn.Module) -> Iterator[None]:
-    """Put modes and buffers of the model and torch's random numbers back at the end."""
+    """Put back at the end: the model's modes and buffers, and the states of all random numbers."""
     modes = {module: module.training for module in model.modules()}
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    buffers = [(module, name, buffer) for module in modes for name, buffer in module._buffers.items()]
+    values = [None if buffer is None else buffer.detach().clone() for _, _, buffer in buffers]
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         try:
             yield
         finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
             for module, mode in modes.items():
                 module.training = mode
             with torch.no_grad():
-                for buffer, value in buffers:
-                    buffer.copy_(value)
+                for (module, name, buffer), value in zip(buffers, values, strict=True):
+                    module._buffers[name] = buffer  # the model may have put another tensor there
+                    if buffer is not None and value is not None and not torch.equal(buffer, value):
+                        buffer.copy_(value)
+
+
+def seed_everything(seed: int) -> None:
+    """All random numbers that a model may draw: torch's, NumPy's and Python's."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
