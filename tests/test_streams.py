@@ -58,9 +58,7 @@ def test_without_standard_error_commands_work(to, tiny_run, tmp_path):
     assert done.stdout.count(b"\n") == (0 if "1>&-" in to else 2)
     assert b"warning" not in done.stdout
     assert (tmp_path / "run" / "last").read_text() == "step-00000002\n"
-    null = (
-        f"{Path(os.devnull).stat().st_rdev} True"  # not a file that was opened later; inheritable
-    )
+    null = f"{Path(os.devnull).stat().st_rdev} True"  # not a file that was opened later; inheritable
     descriptors = (tmp_path / "run" / "descriptors").read_text().splitlines()
     closed = [number for number in range(3) if f"{number}>&-" in to or f"{number}<&-" in to]
     assert all(descriptors[number] == null for number in closed)
