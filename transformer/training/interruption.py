@@ -122,7 +122,7 @@ def stop(name: str | None) -> None:
 
 @contextmanager
 def interrupting(numbers: tuple[signal.Signals, ...]) -> Iterator[StopRequest]:
-    """Inside, each of these signals raises `KeyboardInterrupt` in the main thread; during an import, soon after.
+    """Inside, each of these signals raises `KeyboardInterrupt` in the main thread, but not within an import.
 
     Python drops an exception in a destructor or a callback, and prints it: here it is raised again outside.
     """
