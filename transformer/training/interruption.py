@@ -32,8 +32,11 @@ class StopRequest:
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name
+        self.imports = imports_in(sys._getframe())
         self.is_raised = False
         """An exception tells of the signal already; another SIGTERM must not disturb the cleaning up."""
+        self.is_repeated = False
+        """The next signal is not another one, but the same again."""
         self.is_over = False
         """What was to be interrupted has ended: further signals change nothing."""
 
@@ -46,21 +49,42 @@ class StopRequest:
             raise KeyboardInterrupt
         self.name = signal.Signals(number).name
 
-    def interrupt(self, number: int, _: FrameType | None) -> None:
-        """End at once what is being done, as Ctrl-C does."""
-        if self.is_over or (self.is_raised and number != signal.SIGINT):
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """End what is being done, as Ctrl-C does: at once, or when an import is finished.
+
+        An import that is cut in half makes other modules fail, and C++ code abort. A second Ctrl-C does not
+        wait.
+        """
+        is_second = self.name is not None and number == signal.SIGINT and not self.is_repeated
+        self.is_repeated = False
+        if self.is_over or (self.is_raised and not is_second):
             return
         for request in (self, *INTERRUPTING):
             request.name = request.name or signal.Signals(number).name
+        if imports_in(frame) > self.imports and not is_second:
+            self.repeat_soon()
+            return
         self.is_raised = True
         raise Interrupted
 
-    def interrupt_again(self) -> None:
-        """Soon, from another thread: where this is called, an exception would be lost."""
-        time.sleep(0.01)
-        self.is_raised = False
+    def repeat_soon(self) -> None:
+        with suppress(RuntimeError):  # no new threads: Python is exiting
+            _thread.start_new_thread(self.repeat, ())
+
+    def repeat(self) -> None:
+        time.sleep(0.02)
         if not self.is_over:
+            self.is_raised, self.is_repeated = False, True
             _thread.interrupt_main(signal.Signals[str(self.name)])
+
+
+def imports_in(frame: FrameType | None) -> int:
+    """How many functions of Python's import system are being executed."""
+    count = 0
+    while frame is not None:
+        count += frame.f_code.co_filename.startswith("<frozen importlib")
+        frame = frame.f_back
+    return count
 
 
 INTERRUPTING: list[StopRequest] = []
@@ -98,7 +122,7 @@ def stop(name: str | None) -> None:
 
 @contextmanager
 def interrupting(numbers: tuple[signal.Signals, ...]) -> Iterator[StopRequest]:
-    """Inside, each of these signals raises `KeyboardInterrupt` wherever the main thread is.
+    """Inside, each of these signals raises `KeyboardInterrupt` in the main thread, but not within an import.
 
     Python drops an exception in a destructor or a callback, and prints it: here it is raised again outside.
     """
@@ -107,8 +131,7 @@ def interrupting(numbers: tuple[signal.Signals, ...]) -> Iterator[StopRequest]:
 
     def raise_again(unraisable: "sys.UnraisableHookArgs") -> None:
         if isinstance(unraisable.exc_value, KeyboardInterrupt) and request:
-            with suppress(RuntimeError):  # no new threads: Python is exiting
-                _thread.start_new_thread(request.interrupt_again, ())
+            request.repeat_soon()
         else:
             print_unraisable(unraisable)
 
