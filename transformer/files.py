@@ -147,7 +147,7 @@ def make_locked(path: Path) -> tuple[Path, FileLock | None]:
             pass  # another process took the new folder, not locked yet, for a leftover
 
 
-def delete_leftovers(path: Path, kind: str) -> None:
+def delete_leftovers(path: Path, kind: str = "") -> None:
     """Delete the unfinished folders next to `path` whose process is dead."""
     names = re.escape(kind) + ".*" if kind else re.escape(path.name[:LONGEST_NAME])
     is_leftover = re.compile(rf"{re.escape(UNFINISHED)}{names}-\w{{8}}", re.DOTALL)  # as mkdtemp ends them
