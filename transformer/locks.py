@@ -15,7 +15,6 @@ LOCK = ".lock"
 """The file in a locked folder; it says which process writes there, or wrote there last."""
 UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What file systems without locks answer: some network file systems, as they are mounted."""
-
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 """What systems answer for a folder that is not there, or not any more."""
 
