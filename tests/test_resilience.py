@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import torch
 from fixtures_run import events, tiny_settings
 from safetensors.torch import save_file
+from tqdm import tqdm
 
 import transformer.checkpoint as checkpoint
 import transformer.files as files
@@ -75,6 +77,7 @@ def in_a_child(work, *, kill_after: float | None = None) -> int:
 
     def quietly():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        tqdm.set_lock(threading.RLock())  # not the one of all processes: who is killed would keep it
         work()
 
     child = multiprocessing.get_context("fork").Process(target=quietly)
@@ -127,7 +130,7 @@ def killed_at_operation(number: int, settings: Settings, straight: Run, folder: 
     train(ours, resume=True)
     assert_equal_end(run, straight)
     assert_all_whole(run)
-    assert not list(run.path.rglob(".unfinished*step*"))
+    assert not list(run.path.rglob(".unfinished*"))
     assert ended in (0, -signal.SIGKILL)
     shutil.rmtree(folder)
     return ended != 0

@@ -21,7 +21,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from transformer.files import UNFINISHED, naming, unfinished_folder, whole_folder, write, write_whole
+from transformer.files import (
+    UNFINISHED,
+    delete_leftovers,
+    naming,
+    unfinished_folder,
+    whole_folder,
+    write,
+    write_whole,
+)
 from transformer.locks import HeldFolder, locked_folder
 
 FORMAT_VERSION = 1
@@ -98,6 +106,8 @@ class Run:
         """
         for leftover in self.checkpoints.glob(f"{UNFINISHED}{STEP}*"):
             shutil.rmtree(leftover)
+        for path in (self.config, self.tokenizer, self.path / "best", self.path / "last"):
+            delete_leftovers(path)
         for later in self.steps():
             if later > step:
                 delete(self.checkpoint(later))

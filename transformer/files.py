@@ -28,7 +28,7 @@ LONGEST_NAME = 50
 """Characters of a name that the name of its unfinished folder repeats: file systems allow 255 bytes."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What systems answer when there is no room for what is written."""
-TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EACCES}
+TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 """What systems answer when a folder is to take a name that is not free."""
 
 
@@ -128,6 +128,8 @@ def unfinished_folder(path: Path, *, kind: str = "") -> Iterator[Path]:
     delete_leftovers(path, kind)
     try:
         folder, lock = make_locked(path)
+    except Timeout:
+        raise OSError(errno.EAGAIN, "its file system does not lock a new file", str(path)) from None
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
@@ -138,16 +140,18 @@ def unfinished_folder(path: Path, *, kind: str = "") -> Iterator[Path]:
         delete(folder, lock)
 
 
-def make_locked(path: Path) -> tuple[Path, FileLock | None]:
-    while True:
-        folder = Path(mkdtemp(prefix=f"{UNFINISHED}{path.name[:LONGEST_NAME]}-", dir=path.parent))
-        try:
-            return folder, take_lock(folder / LOCK)
-        except (Timeout, FileNotFoundError):
-            pass  # another process took the new folder, not locked yet, for a leftover
+def make_locked(path: Path, tries: int = 20) -> tuple[Path, FileLock | None]:
+    folder = Path(mkdtemp(prefix=f"{UNFINISHED}{path.name[:LONGEST_NAME]}-", dir=path.parent))
+    try:
+        return folder, take_lock(folder / LOCK)
+    except (Timeout, FileNotFoundError):  # another process took the folder, not locked yet, for a leftover
+        if tries == 0:
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        return make_locked(path, tries - 1)
 
 
-def delete_leftovers(path: Path, kind: str) -> None:
+def delete_leftovers(path: Path, kind: str = "") -> None:
     """Delete the unfinished folders next to `path` whose process is dead."""
     names = re.escape(kind) + ".*" if kind else re.escape(path.name[:LONGEST_NAME])
     is_leftover = re.compile(rf"{re.escape(UNFINISHED)}{names}-\w{{8}}", re.DOTALL)  # as mkdtemp ends them

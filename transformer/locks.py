@@ -15,7 +15,6 @@ LOCK = ".lock"
 """The file in a locked folder; it says which process writes there, or wrote there last."""
 UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What file systems without locks answer: some network file systems, as they are mounted."""
-
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 """What systems answer for a folder that is not there, or not any more."""
 
@@ -72,8 +71,8 @@ def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolde
             lock = take_lock(path / LOCK, on_acquired=sign)
         except Timeout:
             raise FolderInUseError(
-                f"{path} is being written by {holder(path / LOCK)}; wait until that has ended, or name "
-                "another folder"
+                f"{path} is being written by {holder(path / LOCK)}; wait until that has ended, or choose "
+                "another --output"
             ) from None
         except FileNotFoundError:
             continue  # another process has just deleted the folder, in which it had written nothing

@@ -62,9 +62,9 @@ class Saver:
                 keep=self.settings.keep,
                 is_best=self.owes_best,
             )
-            if self.rescue is not None and self.rescue.is_needed():
-                raise self.rescue.save(save)
             try:
+                if self.rescue is not None and self.rescue.is_needed():
+                    raise self.rescue.save(save)
                 save(self.run)
             except OSError as error:
                 self.failed = True
