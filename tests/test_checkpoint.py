@@ -15,27 +15,14 @@ from helpers import tiny_config, tiny_model
 from torch import nn
 
 import transformer.checkpoint
-from transformer.checkpoint import (
-    FORMAT_VERSION,
-    MANIFEST,
-    MODEL,
-    OPTIMIZER,
-    STATE,
-    CheckpointError,
-    Run,
-    checkpoint_to_resume,
-    find_run,
-    load_model,
-    read_manifest,
-    read_state,
-    read_tensors,
-    unique_tensors,
-    write_checkpoint,
-)
+from transformer.checkpoint.averaging import average_checkpoints
+from transformer.checkpoint.format import FORMAT_VERSION, MANIFEST, MODEL, OPTIMIZER, STATE, CheckpointError
+from transformer.checkpoint.reading import load_model, read_manifest, read_state, read_tensors, unique_tensors
+from transformer.checkpoint.run import Run, checkpoint_to_resume, find_run
+from transformer.checkpoint.writing import write_checkpoint
+from transformer.config.files import load_settings, save_settings
 from transformer.decoding.translator import Translator
 from transformer.model.build import ModelBuilder, build_model
-from transformer.settings.files import load_settings, save_settings
-from transformer.training.averaging import average_checkpoints
 
 PACKAGE = Path(__file__).parents[1] / "transformer"
 

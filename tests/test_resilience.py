@@ -20,15 +20,9 @@ from safetensors.torch import save_file
 import transformer.checkpoint as checkpoint
 import transformer.files as files
 import transformer.training.loop as loop
-from transformer.checkpoint import (
-    MODEL,
-    OPTIMIZER,
-    CheckpointError,
-    Run,
-    read_manifest,
-    read_state,
-    read_tensors,
-)
+from transformer.checkpoint.format import MODEL, OPTIMIZER, CheckpointError
+from transformer.checkpoint.reading import read_manifest, read_state, read_tensors
+from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.config import Settings
 from transformer.model.build import build_model
