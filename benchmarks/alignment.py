@@ -7,10 +7,10 @@ Aligns toyland's references by forced decoding, with the decoder's last layer, i
 
 import argparse
 
-from transformer.data.toyland import generate
-from transformer.data.toyland.alignment import alignments
 from transformer.decoding.alignment import align, alignment_error_rate
 from transformer.decoding.translator import Translator
+from transformer.toyland import generate
+from transformer.toyland.alignment import alignments
 
 
 def main() -> None:

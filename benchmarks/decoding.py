@@ -27,7 +27,7 @@ from statistics import median
 
 from decoding_systems import FORCED, SIZES, SYSTEMS, VOCABULARY, prepare
 
-from transformer.allocator import keep_freed_memory
+from transformer.kernels.allocator import keep_freed_memory
 
 
 def main() -> None:
@@ -92,8 +92,8 @@ def print_curve(sizes: list[str], beams: list[int], threads: int) -> None:
 
     from transformer.config import ModelConfig
     from transformer.decoding.beam import beam_search
-    from transformer.decoding.packed import pack_linear_layers
     from transformer.decoding.processors import MinLength
+    from transformer.kernels.linear import pack_linear_layers
     from transformer.model.build import build_model
 
     keep_freed_memory()

@@ -26,9 +26,9 @@ def ours(
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
+    from transformer.checkpoint.pretrained import load_pretrained
     from transformer.decoding.beam import beam_search
     from transformer.decoding.inference import freeze, without_gradients
-    from transformer.decoding.pretrained import load_pretrained
     from transformer.decoding.processors import MinLength
     from transformer.decoding.search import greedy_search
 
@@ -90,7 +90,7 @@ def ctranslate2(
 ) -> Translate:
     import ctranslate2
 
-    from transformer.data.tokenizer import load_tokenizer
+    from transformer.data.tokenizers.loading import load_tokenizer
 
     translator = ctranslate2.Translator(
         str(folder / "ctranslate2"), device=device, compute_type=precision, intra_threads=threads
@@ -126,12 +126,12 @@ SYSTEMS = {
 
 def prepare(run: str | None, size: str, folder: Path) -> list[list[int]]:
     """Write the model in every system's form into the folder; the sources as ids with EOS."""
+    from transformer.checkpoint.hub import local_folder
+    from transformer.checkpoint.pretrained import open_run
     from transformer.convert.ctranslate2 import to_ctranslate2
     from transformer.convert.marian_export import to_marian
     from transformer.data.corpus import load_parallel
-    from transformer.data.tokenizer import EOS_ID
-    from transformer.decoding.pretrained import open_run
-    from transformer.hub import local_folder
+    from transformer.data.tokenizers.protocol import EOS_ID
 
     folder.mkdir()
     path = folder / "run"
@@ -151,12 +151,14 @@ def write_random_run(size: str, folder: Path) -> None:
     """A run of this size with random weights and a vocabulary of Multi30k."""
     import torch
 
-    from transformer.checkpoint import MODEL, Run, write_checkpoint
+    from transformer.checkpoint.format import MODEL
+    from transformer.checkpoint.run import Run
+    from transformer.checkpoint.writing import write_checkpoint
     from transformer.config import DataConfig, ModelConfig, Settings
+    from transformer.config.files import save_settings
     from transformer.data.text import read_lines
-    from transformer.data.tokenizer import train_tokenizer
+    from transformer.data.tokenizers.sentence_piece import train_tokenizer
     from transformer.model.build import build_model
-    from transformer.settings.files import save_settings
 
     text = Path(os.environ["TRANSFORMER_DATA"]).absolute() / "multi30k"
     lines = (line for name in ("train.en", "train.de") for line in read_lines(text / name))

@@ -12,7 +12,7 @@ import time
 import torch
 from torch import nn
 
-from transformer.model.dropout import Dropout
+from transformer.kernels.dropout import Dropout
 
 MODULES = {"torch": nn.Dropout(0.1), "16 bits": Dropout(0.1)}
 

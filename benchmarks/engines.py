@@ -16,9 +16,9 @@ from collections.abc import Sequence
 import ctranslate2
 import torch
 
+from transformer.checkpoint.pretrained import open_run
 from transformer.convert.engine import CTranslate2Translator
 from transformer.data.corpus import load_parallel
-from transformer.decoding.pretrained import open_run
 from transformer.decoding.translation import Translation
 from transformer.decoding.translator import Translator
 from transformer.evaluation.metrics import corpus_scores

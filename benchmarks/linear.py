@@ -11,8 +11,8 @@ import time
 import torch
 from torch import Tensor, nn
 
-from transformer.decoding import packed
-from transformer.decoding.packed import pack
+from transformer.kernels import linear as packed
+from transformer.kernels.linear import pack
 
 SHAPES = [(256, 256), (256, 1024), (256, 10_000), (512, 2048), (512, 10_000)]
 ROWS = (1, 4, 32, 128)

@@ -20,10 +20,10 @@ from torch.profiler import ProfilerActivity, profile
 from training import SIZES, make_batches, our_update
 
 import transformer
-from transformer.allocator import keep_freed_memory
 from transformer.decoding.inference import freeze, without_gradients
 from transformer.decoding.processors import MinLength
 from transformer.hardware import choose_precision
+from transformer.kernels.allocator import keep_freed_memory
 
 CPU = torch.device("cpu")
 

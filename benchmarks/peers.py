@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from transformer import ModelConfig, SinusoidalEncoding
 from transformer.config import Precision
-from transformer.selftest.hugging_face import marian_config
+from transformer.testing.parity.hugging_face import marian_config
 
 LONGEST = 512
 

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 
 import transformer
-from transformer.allocator import keep_freed_memory
 from transformer.data.batches import Batch
 from transformer.hardware import choose_precision
+from transformer.kernels.allocator import keep_freed_memory
 from transformer.tasks.translation import OBJECTIVE
 from transformer.training.loop import accumulate_gradients, make_optimizer
 from transformer.training.objectives import in_precision

@@ -26,7 +26,7 @@ from torch import nn
 from training import Variant, make_update
 
 import transformer
-from transformer.allocator import keep_freed_memory
+from transformer.kernels.allocator import keep_freed_memory
 
 CPU = torch.device("cpu")
 MIDDLE = {"length": 32, "width": 128, "layers": 2, "vocabulary": 4_000, "sentences": 32}

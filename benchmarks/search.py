@@ -133,8 +133,8 @@ def main() -> None:
     )
     options = parser.parse_args()
 
-    from transformer.decoding.pretrained import find_pretrained
-    from transformer.settings.files import load_settings
+    from transformer.checkpoint.pretrained import find_pretrained
+    from transformer.config.files import load_settings
 
     settings = load_settings(find_pretrained(options.run)[0].config)
     name = options.data or settings.data.test

@@ -6,9 +6,9 @@ python benchmarks/training.py --device cuda --size base big
 Ours, Marian of Hugging Face's `transformers` and `torch.nn.Transformer` (benchmarks/peers.py), each in two
 settings. `stock` is what a plain script gets: float32, and on a CPU glibc's allocator as it is. `tuned` is
 what our own training does: bfloat16 where the hardware has it, and on a CPU an allocator that keeps its pages
-(transformer/allocator.py); on a GPU, or with --compile, torch.compile too. Each variant runs in a process
-of its own, for a few updates in turn; the median round counts. The batches are those that we make of
-Multi30k (--text), or without that text sentences of 28 random tokens.
+(transformer/kernels/allocator.py); on a GPU, or with --compile, torch.compile too. Each variant runs in a
+process of its own, for a few updates in turn; the median round counts. The batches are those that we make
+of Multi30k (--text), or without that text sentences of 28 random tokens.
 """
 
 import argparse
@@ -32,11 +32,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import transformer
-from transformer.allocator import keep_freed_memory
 from transformer.data.batches import Batch, TokenBatches, tokenize_pairs
 from transformer.data.corpus import load_parallel
-from transformer.data.tokenizer import train_tokenizer
+from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.hardware import choose_device, choose_precision
+from transformer.kernels.allocator import keep_freed_memory
 from transformer.tasks.translation import OBJECTIVE
 from transformer.training.loop import accumulate_gradients, clip_gradients, make_optimizer, take_step
 from transformer.training.objectives import in_precision

@@ -12,7 +12,7 @@ from pathlib import Path
 import jaxtyping
 
 PACKAGE = Path(__file__).parents[1] / "transformer"
-PARTS = sorted({path.stem for path in PACKAGE.glob("[a-z]*")} - {"config", "requirements", "py"})
+PARTS = sorted({path.stem for path in PACKAGE.glob("[a-z]*")} - {"config", "py"})
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  # an int is a float, too
 jaxtyping.install_import_hook([f"transformer.{part}" for part in PARTS], CHECKER)
 

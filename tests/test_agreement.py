@@ -12,7 +12,7 @@ import torch
 from fixtures_run import tiny_settings
 from test_forked_group import settings_of, shared, together
 
-from transformer.checkpoint import Run
+from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.data import corpus
 from transformer.locks import FolderInUseError

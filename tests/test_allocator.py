@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from transformer.allocator import keep_freed_memory
 from transformer.cli import main
 from transformer.config import Settings
+from transformer.kernels.allocator import keep_freed_memory
 from transformer.recipe import train
 
 FAULTS = """
 import resource
-from transformer.allocator import keep_freed_memory
+from transformer.kernels.allocator import keep_freed_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -59,6 +59,6 @@ def test_every_command_and_every_training_keeps_freed_memory(monkeypatch, tmp_pa
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
-    monkeypatch.setattr("transformer.allocator.sys.platform", "darwin")
+    monkeypatch.setattr("transformer.kernels.allocator.sys.platform", "darwin")
     monkeypatch.setattr(ctypes, "CDLL", None)
     keep_freed_memory()

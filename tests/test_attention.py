@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from helpers import assert_close, random_rows, right_padded, tiny_model
 
+from transformer.kernels.attention import fused_attention
 from transformer.model.attention import (
     KeyValue,
     MultiHeadAttention,
@@ -14,7 +15,6 @@ from transformer.model.attention import (
     attention_weights,
     record_attention,
 )
-from transformer.model.kernels import fused_attention
 from transformer.model.masks import causal_mask, padding_mask
 
 B, H, T, S, D_K, D_V = 2, 3, 5, 7, 4, 6

@@ -14,7 +14,8 @@ from transformer.data.corpus import load_parallel
 from transformer.data.masking import MaskedBatch
 from transformer.data.running_text import TextBatch
 from transformer.data.sentences import LabelledBatch
-from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, train_tokenizer
+from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID
+from transformer.data.tokenizers.sentence_piece import train_tokenizer
 
 LINES = ["the clock strikes seven", "die Uhr schlägt sieben"] * 4
 

@@ -11,15 +11,15 @@ import sacrebleu
 from fixtures_run import events, tiny_settings
 from sacrebleu.metrics.bleu import BLEU
 
-from transformer.checkpoint import CheckpointError
+from transformer.checkpoint.format import CheckpointError
+from transformer.checkpoint.pretrained import load_pretrained
 from transformer.cli import main
 from transformer.config import BleuTokenizer, DataConfig
-from transformer.decoding.pretrained import load_pretrained
+from transformer.config.files import load_settings
 from transformer.evaluation import bleu
 from transformer.evaluation.bleu import TOKENIZER_OF, choose_tokenizer, make_bleu, signature
 from transformer.evaluation.metrics import corpus_scores
 from transformer.recipe import train
-from transformer.settings.files import load_settings
 from transformer.tasks.translation import make_validation
 
 CHINESE = ["今天天气很好。", "我想喝一杯茶。", "他昨天去了北京。", "这本书很有意思。"]

@@ -14,28 +14,16 @@ import torch
 from helpers import tiny_config, tiny_model
 from torch import nn
 
-import transformer.checkpoint
-from transformer.checkpoint import (
-    FORMAT_VERSION,
-    MANIFEST,
-    MODEL,
-    OPTIMIZER,
-    STATE,
-    CheckpointError,
-    Run,
-    checkpoint_to_resume,
-    find_run,
-    load_model,
-    read_manifest,
-    read_state,
-    read_tensors,
-    unique_tensors,
-    write_checkpoint,
-)
+import transformer.checkpoint.reading
+import transformer.checkpoint.writing
+from transformer.checkpoint.averaging import average_checkpoints
+from transformer.checkpoint.format import FORMAT_VERSION, MANIFEST, MODEL, OPTIMIZER, STATE, CheckpointError
+from transformer.checkpoint.reading import load_model, read_manifest, read_state, read_tensors, unique_tensors
+from transformer.checkpoint.run import Run, checkpoint_to_resume, find_run
+from transformer.checkpoint.writing import write_checkpoint
+from transformer.config.files import load_settings, save_settings
 from transformer.decoding.translator import Translator
 from transformer.model.build import ModelBuilder, build_model
-from transformer.settings.files import load_settings, save_settings
-from transformer.training.averaging import average_checkpoints
 
 PACKAGE = Path(__file__).parents[1] / "transformer"
 
@@ -118,10 +106,10 @@ def test_wherever_writing_fails_each_checkpoint_is_complete_or_absent(run, monke
         return step
 
     for owner, name in (
-        (transformer.checkpoint, "save_file"),
-        (transformer.checkpoint, "file_hash"),
+        (transformer.checkpoint.writing, "save_file"),
+        (transformer.checkpoint.writing, "file_hash"),
         (transformer.files, "flush"),
-        (transformer.files, "mkdtemp"),
+        (transformer.files, "new_folder"),
         (transformer.files, "take_lock"),
         *((Path, name) for name in ("mkdir", "rename", "rmdir", "unlink", "write_bytes")),
         (shutil, "rmtree"),
@@ -278,7 +266,7 @@ def test_a_manifest_cannot_name_files_elsewhere(run, tmp_path):
     (tmp_path / "secret").write_text("x")
     manifest = json.loads((folder / MANIFEST).read_text())
     name = "../../../secret"
-    manifest["files"][name] = transformer.checkpoint.file_hash(tmp_path / "secret")
+    manifest["files"][name] = transformer.checkpoint.reading.file_hash(tmp_path / "secret")
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match="missing or damaged"):
         read_manifest(folder)

@@ -16,10 +16,10 @@ from fixtures_run import tiny_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from transformer.checkpoint import Run
+from transformer.checkpoint.run import Run
 from transformer.cli import COMMANDS, main
-from transformer.data.toyland import PHENOMENA
-from transformer.settings.files import save_settings
+from transformer.config.files import save_settings
+from transformer.toyland import PHENOMENA
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -8,8 +8,8 @@ import torch
 from helpers import count_parameters
 
 from transformer.config import Settings
+from transformer.config.files import load_settings
 from transformer.model.build import build_model
-from transformer.settings.files import load_settings
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))

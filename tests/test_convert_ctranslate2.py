@@ -12,18 +12,19 @@ import torch
 from fixtures_run import tiny_settings
 from helpers import VARIANTS, be_second_of_two, random_rows, tiny_config, tiny_model
 
-from transformer.checkpoint import CheckpointError, Run
+from transformer.checkpoint.format import CheckpointError
+from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.config import DecodingConfig
+from transformer.config.files import load_settings, save_settings
 from transformer.convert.common import ConversionError, whole_folder
 from transformer.convert.ctranslate2 import sample, to_ctranslate2
 from transformer.convert.ctranslate2_spec import write_model
 from transformer.convert.engine import CTranslate2Translator, Output, as_hypotheses, load_engine
-from transformer.data.characters import CharacterTokenizer
+from transformer.data.tokenizers.characters import CharacterTokenizer
 from transformer.decoding.translation import is_missing
 from transformer.decoding.translator import Translator
 from transformer.recipe import train
-from transformer.settings.files import load_settings, save_settings
 
 ctranslate2 = pytest.importorskip(
     "ctranslate2", reason="ctranslate2 is not installed: nothing to compare with"

@@ -12,15 +12,16 @@ import torch
 from helpers import assert_close
 from safetensors.torch import load_file, save_file
 
-from transformer.checkpoint import Run, find_run
+from transformer.checkpoint.run import Run, find_run
 from transformer.cli import main
+from transformer.config.files import load_settings
 from transformer.convert.marian import from_marian
 from transformer.convert.marian_folder import ConversionError
 from transformer.convert.marian_names import interleaved
-from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, load_tokenizer
-from transformer.data.toyland import generate
+from transformer.data.tokenizers.loading import load_tokenizer
+from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID
 from transformer.decoding.translator import Translator
-from transformer.settings.files import load_settings
+from transformer.toyland import generate
 
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: there is no Marian to compare with"

@@ -10,21 +10,24 @@ import torch
 from fixtures_run import tiny_settings
 from helpers import assert_close, random_rows, right_padded
 
-from transformer.checkpoint import MODEL, Run, write_checkpoint
+from transformer.checkpoint.format import MODEL
+from transformer.checkpoint.run import Run
+from transformer.checkpoint.writing import write_checkpoint
 from transformer.cli import main
 from transformer.config import ModelConfig
+from transformer.config.files import save_settings
 from transformer.convert.common import ConversionError
 from transformer.convert.marian import from_marian
 from transformer.convert.marian_export import marian_weights, to_marian
 from transformer.convert.marian_folder import MarianFolder
 from transformer.convert.marian_names import interleaved
-from transformer.data.characters import train_character_tokenizer
-from transformer.data.moses import train_moses_tokenizer
-from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, train_tokenizer
-from transformer.data.toyland import generate
+from transformer.data.tokenizers.characters import train_character_tokenizer
+from transformer.data.tokenizers.moses import train_moses_tokenizer
+from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID
+from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.decoding.translator import Translator
 from transformer.model.build import build_model
-from transformer.settings.files import save_settings
+from transformer.toyland import generate
 
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: there is no Marian to compare with"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from transformer.checkpoint import CheckpointError, Run
+from transformer.checkpoint.format import CheckpointError
+from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.evaluation.curves import read_curves
 

@@ -13,11 +13,13 @@ import pytest
 import torch
 from fixtures_run import TINY_MODEL, events, tiny_settings
 
-from transformer.checkpoint import MODEL, Run, read_manifest, read_state, read_tensors
+from transformer.checkpoint.format import MODEL
+from transformer.checkpoint.reading import read_manifest, read_state, read_tensors
+from transformer.checkpoint.run import Run
 from transformer.config import Settings
-from transformer.data.tokenizer import load_tokenizer
+from transformer.config.files import save_settings
+from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.recipe import train
-from transformer.settings.files import save_settings
 from transformer.tasks.translation import Translation
 from transformer.training.distributed import Group, ProcessLostError, process_group
 from transformer.training.interruption import stop_requests

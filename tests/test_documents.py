@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from transformer.cli import COMMANDS, main
-from transformer.data.toyland import generate
 from transformer.evaluation.table3 import ROWS
+from transformer.toyland import generate
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import pytest
 
 import transformer.cli
 from transformer.cli import COMMANDS, main
-from transformer.settings.command_line import read_settings
+from transformer.config.command_line import read_settings
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,12 +14,14 @@ import pytest
 import torch
 
 from transformer import build_model, load_settings, train
-from transformer.checkpoint import MODEL, CheckpointError, Run, read_tensors
+from transformer.checkpoint.format import MODEL, CheckpointError
+from transformer.checkpoint.pretrained import load_pretrained
+from transformer.checkpoint.reading import read_tensors
+from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.config import DataConfig, ModelConfig, Settings, TrainingConfig
 from transformer.data.sentences import read_sentences
 from transformer.data.text import CorpusError
-from transformer.decoding.pretrained import load_pretrained
 from transformer.decoding.sentences import Classifier, Embedder, MaskFiller
 
 COLOURS = {"red": "warm", "orange": "warm", "blue": "cold", "green": "cold"}

@@ -17,7 +17,8 @@ from transformer.data.batches import Batch
 from transformer.data.masking import MASK, MASK_ID, MaskedBatch, MaskedBatches, encode_with_masks, has_mask
 from transformer.data.sentences import LabelledBatch, LabelledBatches, encode_sentences, read_sentences
 from transformer.data.text import CorpusError
-from transformer.data.tokenizer import EOS_ID, PAD_ID, train_tokenizer
+from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID
+from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.evaluation.validation import precision_at_1
 from transformer.model.build import build_model
 from transformer.model.heads import MaskedLanguageModel, SentenceEmbedder, SequenceClassifier, with_head

@@ -3,9 +3,9 @@
 import pytest
 import sacrebleu
 
-from transformer.data.toyland import PHENOMENA, dictionary_translation, generate
 from transformer.evaluation.metrics import corpus_scores, exact_match
 from transformer.evaluation.report import examples, phenomenon_rows, phenomenon_table, score_table
+from transformer.toyland import PHENOMENA, dictionary_translation, generate
 
 REFERENCES = ["Die Uhr schlägt sieben.", "Der Hund schläft nicht.", "Wo ist das Buch?", "Ja."]
 HYPOTHESES = ["Die Uhr schlägt sieben.", "Der hund schläft nicht.", "Wo ist ein Buch?", ""]

@@ -18,7 +18,7 @@ from helpers import VARIANTS, random_rows, right_padded, tiny_model
 from torch import nn
 from torch.export import Dim, export
 
-from transformer.decoding import packed
+from transformer.kernels import linear as packed
 from transformer.decoding.inference import freeze
 from transformer.model.heads import MaskedLanguageModel, SentenceEmbedder, SequenceClassifier
 

@@ -19,9 +19,10 @@ from fixtures_run import TINY_MODEL, events, tiny_settings
 from test_distributed import assert_same_training
 
 import transformer.training.loop as loop
-from transformer.checkpoint import Run, read_state
+from transformer.checkpoint.reading import read_state
+from transformer.checkpoint.run import Run
 from transformer.config import Settings
-from transformer.data.tokenizer import load_tokenizer
+from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.decoding.translator import Translator
 from transformer.model.build import build_model
 from transformer.recipe import TASKS as RECIPE_TASKS

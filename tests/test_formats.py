@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from transformer.checkpoint import Run, read_state
-from transformer.decoding.pretrained import load_pretrained
+from transformer.checkpoint.pretrained import load_pretrained
+from transformer.checkpoint.reading import read_state
+from transformer.checkpoint.run import Run
+from transformer.config.errors import UsageError
+from transformer.config.files import load_settings
 from transformer.recipe import train
-from transformer.settings.errors import UsageError
-from transformer.settings.files import load_settings
 
 DATA = Path(__file__).parent / "data"
 

@@ -14,9 +14,9 @@ import pytest
 from fixtures_run import TINY_MODEL, tiny_settings
 
 from transformer.cli import main
+from transformer.config.files import save_settings
 from transformer.convert.marian_export import to_marian
 from transformer.recipe import train
-from transformer.settings.files import save_settings
 
 ROOM = 4000
 """Bytes: enough for settings and errors, for no model, tokenizer, vector or picture."""

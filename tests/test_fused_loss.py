@@ -8,9 +8,9 @@ from helpers import PAD, assert_close, random_rows, right_padded, tiny_model
 from torch import nn
 
 from transformer.data.batches import Batch
+from transformer.kernels import loss as fused_loss
+from transformer.kernels.loss import overwriting_cross_entropy
 from transformer.tasks import language_model, masked_language_model, translation
-from transformer.training import fused_loss
-from transformer.training.fused_loss import overwriting_cross_entropy
 from transformer.training.objectives import smoothed_cross_entropy, translation_loss
 
 V, WIDTH = 11, 6

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from transformer.checkpoint.hub import local_folder
+from transformer.checkpoint.pretrained import find_pretrained, load_pretrained
 from transformer.cli import main
-from transformer.decoding.pretrained import find_pretrained, load_pretrained
 from transformer.decoding.translator import Translator
-from transformer.hub import local_folder
 
 ID = "someone/toyland-en-de"
 

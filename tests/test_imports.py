@@ -11,26 +11,24 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # What each part may import, from the ground up; a part may always import itself. Search knows models by
 # protocol only, so it stands on nothing.
 BELOW: dict[str, list[str]] = {
-    "requirements": [],
-    "allocator": [],
     "messages": [],
     "locks": [],
     "files": ["locks"],
-    "config": ["requirements"],
-    "settings": ["config", "files", "messages"],
-    "hardware": ["config", "requirements"],
-    "hub": [],
-    "model": ["config"],
+    "config": ["files", "messages"],
+    "hardware": ["config"],
+    "kernels": ["config"],
+    "model": ["config", "kernels"],
     "model.masks": [],
-    "data": ["config", "files"],
-    "checkpoint": ["config", "files", "locks"],
+    "toyland": [],
+    "data": ["config", "files", "toyland"],
+    "checkpoint": ["config", "files", "locks", "hardware", "model", "data"],
     "training": [
         "config",
         "messages",
-        "settings",
         "files",
         "locks",
         "hardware",
+        "kernels",
         "model",
         "data",
         "checkpoint",
@@ -39,13 +37,12 @@ BELOW: dict[str, list[str]] = {
     "decoding.finished": ["decoding.search"],
     "decoding.beam": ["decoding.search", "decoding.finished"],
     "decoding.sampling": [],
-    "decoding": ["config", "messages", "settings", "hardware", "hub", "model", "data", "checkpoint"],
+    "decoding": ["config", "messages", "hardware", "kernels", "model", "data", "checkpoint"],
 }
-BELOW["evaluation"] = [*BELOW["decoding"], "files", "training", "decoding"]
-BELOW["tasks"] = ["requirements", *BELOW["evaluation"], "evaluation"]
-BELOW["convert"] = [*BELOW["decoding"], "requirements", "files", "decoding"]
-BELOW["testing"] = ["config", "model", "decoding"]
-BELOW["selftest"] = ["config", "model", "testing"]
+BELOW["evaluation"] = [*BELOW["training"], "toyland", "training", "decoding"]
+BELOW["tasks"] = [*BELOW["evaluation"], "evaluation"]
+BELOW["convert"] = [*BELOW["decoding"], "files", "decoding"]
+BELOW["testing"] = ["config", "kernels", "model", "decoding"]
 BELOW["recipe"] = list(BELOW)
 BELOW["cli"] = list(BELOW)
 BELOW["__main__"] = ["cli"]

@@ -4,10 +4,10 @@ import torch
 from helpers import assert_close, tiny_model
 from torch import nn
 
-from transformer.decoding import packed
+from transformer.checkpoint.pretrained import load_pretrained
 from transformer.decoding.inference import freeze, without_gradients
-from transformer.decoding.pretrained import load_pretrained
 from transformer.decoding.translator import Translator
+from transformer.kernels import linear as packed
 
 
 class Remembering(nn.Linear):

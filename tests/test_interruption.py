@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 from fixtures_run import tiny_settings
 
-from transformer.checkpoint import Run
+from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.recipe import silent, train
 from transformer.training.interruption import (

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from transformer import DataConfig, ModelConfig, Settings, TrainingConfig, train
 from transformer.cli import main
-from transformer.data.characters import CharacterTokenizer, train_character_tokenizer
 from transformer.data.running_text import BlockBatches, read_text, token_ids
 from transformer.data.text import CorpusError
-from transformer.data.tokenizer import EOS_ID, load_tokenizer, train_tokenizer
-from transformer.decoding import packed
+from transformer.data.tokenizers.characters import CharacterTokenizer, train_character_tokenizer
+from transformer.data.tokenizers.loading import load_tokenizer
+from transformer.data.tokenizers.protocol import EOS_ID
+from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.decoding.generator import TextGenerator
-from transformer.decoding.packed import PackedLinear
+from transformer.kernels import linear as packed
+from transformer.kernels.linear import PackedLinear
 from transformer.tasks.language_model import LanguageModel
 
 TEXT = 80 * "the quick brown fox\njumps over a lazy dog.\n"
@@ -274,7 +276,9 @@ def test_learned_positions_stop_with_a_clear_line() -> None:
 
 def test_resume_is_exact(run: Path, tmp_path: Path) -> None:
     from transformer import load_settings
-    from transformer.checkpoint import MODEL, Run, read_tensors
+    from transformer.checkpoint.format import MODEL
+    from transformer.checkpoint.reading import read_tensors
+    from transformer.checkpoint.run import Run
 
     settings = load_settings(run / "config.yaml")
     model = dataclasses.replace(settings.model, dropout=0.1)

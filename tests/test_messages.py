@@ -11,7 +11,7 @@ import pytest
 from fixtures_run import tiny_settings
 
 from transformer import Translator
-from transformer.checkpoint import Run
+from transformer.checkpoint.run import Run
 from transformer.messages import UnfailingStream, standard_error, tell, warn
 from transformer.recipe import train
 from transformer.training.log import Log, progress_bar

@@ -9,8 +9,8 @@ import pytest
 from fixtures_run import tiny_settings
 
 from transformer.cli import main
-from transformer.data.moses import MosesTokenizer, Words, train_moses_tokenizer
-from transformer.data.tokenizer import load_tokenizer
+from transformer.data.tokenizers.loading import load_tokenizer
+from transformer.data.tokenizers.moses import MosesTokenizer, Words, train_moses_tokenizer
 from transformer.evaluation.metrics import tokenized_bleu
 from transformer.recipe import train
 

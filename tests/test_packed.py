@@ -12,11 +12,11 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.nn.utils import parametrize, prune
 
-from transformer.decoding import packed
+from transformer.checkpoint.pretrained import load_pretrained
 from transformer.decoding.beam import beam_search
-from transformer.decoding.packed import PackedLinear, pack, pack_linear_layers
-from transformer.decoding.pretrained import load_pretrained
 from transformer.decoding.translator import Translator
+from transformer.kernels import linear as packed
+from transformer.kernels.linear import PackedLinear, pack, pack_linear_layers
 from transformer.model.build import build_model
 from transformer.recipe import train
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from helpers import assert_close, random_rows, right_padded, tiny_model
 
-from transformer.selftest import torch_layers
-from transformer.selftest.numpy_reference import NumpyTransformer
+from transformer.testing.parity import torch_layers
+from transformer.testing.parity.numpy_reference import NumpyTransformer
 
 CPU = torch.device("cpu")
 layers = pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import pytest
 
 from transformer.data.corpus import CorpusError, load_parallel
-from transformer.data.toyland import Constituent, phrases
 from transformer.evaluation.metrics import bracket_f1
+from transformer.toyland import Constituent, phrases
 
 GOLD = "(ROOT (S (NP (DT the ) (NN man ) ) (VB sleeps ) ) (. . ) )"
 

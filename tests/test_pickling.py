@@ -13,15 +13,15 @@ from fixtures_run import tiny_settings
 from helpers import tiny_config
 
 from transformer import Translator, train
+from transformer.checkpoint.pretrained import load_pretrained
 from transformer.convert.engine import CTranslate2Translator
-from transformer.data.characters import train_character_tokenizer
-from transformer.data.marian_tokenizer import MarianTokenizer
-from transformer.data.moses import train_moses_tokenizer
-from transformer.data.tokenizer import train_tokenizer
-from transformer.decoding import packed
+from transformer.data.tokenizers.characters import train_character_tokenizer
+from transformer.data.tokenizers.marian import MarianTokenizer
+from transformer.data.tokenizers.moses import train_moses_tokenizer
+from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.decoding.generator import TextGenerator
-from transformer.decoding.pretrained import load_pretrained
 from transformer.decoding.sentences import Classifier, Embedder, MaskFiller
+from transformer.kernels import linear as packed
 from transformer.model.build import build_model
 from transformer.tasks.translation import make_validation
 

@@ -10,11 +10,11 @@ from fixtures_run import events, tiny_settings
 from test_forked_group import settings_of, shared, together
 from test_resilience import assert_equal_end, at_update
 
-from transformer.checkpoint import Run
+from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.config import Settings
+from transformer.config.files import load_settings, save_settings
 from transformer.recipe import train
-from transformer.settings.files import load_settings, save_settings
 from transformer.training.rescue import FolderLostError
 
 CHANGES = {

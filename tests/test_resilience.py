@@ -19,18 +19,12 @@ from fixtures_run import events, tiny_settings
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-import transformer.checkpoint as checkpoint
 import transformer.files as files
 import transformer.training.loop as loop
-from transformer.checkpoint import (
-    MODEL,
-    OPTIMIZER,
-    CheckpointError,
-    Run,
-    read_manifest,
-    read_state,
-    read_tensors,
-)
+from transformer.checkpoint import reading, writing
+from transformer.checkpoint.format import MODEL, OPTIMIZER, CheckpointError
+from transformer.checkpoint.reading import read_manifest, read_state, read_tensors
+from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.config import Settings
 from transformer.model.build import build_model
@@ -93,8 +87,8 @@ class KilledAt:
     """Kills the process before the file operation of this number."""
 
     OPERATIONS = (
-        (checkpoint, "save_file"),
-        *((files, name) for name in ("flush", "mkdtemp", "take_lock")),
+        (writing, "save_file"),
+        *((files, name) for name in ("flush", "new_folder", "take_lock")),
         (shutil, "rmtree"),
         *((Path, name) for name in ("rename", "replace", "write_bytes")),
     )
@@ -256,7 +250,7 @@ def test_when_no_checkpoint_is_whole_nothing_is_overwritten(settings, straight, 
 def reseal(folder: Path, name: str) -> None:
     """Give the manifest the hash of a file that was replaced, as one who means harm would."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"][name] = checkpoint.file_hash(folder / name)
+    manifest["files"][name] = reading.file_hash(folder / name)
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -294,7 +288,7 @@ def test_a_text_that_has_changed_under_the_same_name_is_noticed(tmp_path):
 
 def failing(monkeypatch, steps: set[int], error: int) -> None:
     """Let the writing of these updates' weights fail as on a disk that is full or read-only."""
-    original = checkpoint.save_file
+    original = writing.save_file
 
     def save(tensors, path, metadata):
         if int(path.parent.name.rpartition("-")[2]) in steps:
@@ -302,7 +296,7 @@ def failing(monkeypatch, steps: set[int], error: int) -> None:
             raise OSError(error, os.strerror(error), str(path))
         original(tensors, path, metadata)
 
-    monkeypatch.setattr(checkpoint, "save_file", save)
+    monkeypatch.setattr(writing, "save_file", save)
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS])

@@ -5,8 +5,8 @@ import torch
 
 from transformer.cli import main
 from transformer.model.layers import FeedForward, PostNorm
-from transformer.selftest import items
-from transformer.selftest.items import HUGGING_FACE, KINDS, OWN, measure, measure_contract
+from transformer.testing.parity import items
+from transformer.testing.parity.items import HUGGING_FACE, KINDS, OWN, measure, measure_contract
 
 CPU = torch.device("cpu")
 ALL = OWN | HUGGING_FACE

@@ -15,10 +15,10 @@ from transformer.config import (
     TrainingConfig,
     setting_names,
 )
-from transformer.settings.command_line import read_settings
-from transformer.settings.errors import UsageError
-from transformer.settings.files import load_settings, save_settings
-from transformer.settings.parser import command_parser
+from transformer.config.command_line import read_settings
+from transformer.config.errors import UsageError
+from transformer.config.files import load_settings, save_settings
+from transformer.config.parser import command_parser
 
 SHARES = st.floats(0, 1, exclude_max=True)
 COUNTS = st.integers(1, 10**12)
@@ -51,7 +51,7 @@ SETTINGS = st.builds(
         max_norm=st.none() | POSITIVE | st.just(float("inf")),
         compile=st.booleans(),
     ),
-    decoding=st.builds(DecodingConfig, alpha=st.floats(0, 1e6)),
+    decoding=st.builds(DecodingConfig, alpha=st.floats(0, 10)),
 )
 
 

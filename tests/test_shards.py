@@ -15,9 +15,9 @@ from helpers import be_second_of_two
 
 from transformer.cli import main
 from transformer.cli.shards import join, write_shared
-from transformer.data.toyland import generate
 from transformer.decoding.translator import Translator
 from transformer.hardware import choose_device
+from transformer.toyland import generate
 from transformer.training.distributed import Group
 
 ROOT = Path(__file__).parents[1]

@@ -7,9 +7,9 @@ import pytest
 
 from transformer.cli import main
 from transformer.config import ModelConfig, Settings
+from transformer.config.command_line import read_settings
+from transformer.config.files import build, read_file
 from transformer.evaluation.table3 import ROWS, Row, count_parameters, table
-from transformer.settings.command_line import read_settings
-from transformer.settings.files import build, read_file
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 EXACT = {"base": 63_045_632, "big": 214_171_648}

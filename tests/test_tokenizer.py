@@ -13,17 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer.config import ModelConfig
-from transformer.data.characters import CharacterTokenizer
-from transformer.data.marian_tokenizer import MarianTokenizer
-from transformer.data.moses import MosesTokenizer
-from transformer.data.tokenizer import (
-    BOS_ID,
-    EOS_ID,
+from transformer.data.tokenizers.characters import CharacterTokenizer
+from transformer.data.tokenizers.loading import load_tokenizer
+from transformer.data.tokenizers.marian import MarianTokenizer
+from transformer.data.tokenizers.moses import MosesTokenizer
+from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from transformer.data.tokenizers.sentence_piece import (
     LONGEST_TRAINING_LINE,
-    PAD_ID,
-    UNK_ID,
     cut_lines,
-    load_tokenizer,
     sample_lines,
     train_tokenizer,
 )
@@ -95,10 +92,10 @@ def test_a_saved_tokenizer_is_the_same(tokenizer, tmp_path):
 
 
 TRAIN_IN_A_PROCESS = """
-from transformer.data import tokenizer
-tokenizer.TRAINING_LINES = 50
+from transformer.data.tokenizers import sentence_piece
+sentence_piece.TRAINING_LINES = 50
 lines = (f"line {number} of {number ** 2}" for number in range(500))
-print(tokenizer.train_tokenizer(lines, vocab_size=300, normalization="nmt_nfkc").digest)
+print(sentence_piece.train_tokenizer(lines, vocab_size=300, normalization="nmt_nfkc").digest)
 """
 
 

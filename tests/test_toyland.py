@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from transformer.data.toyland import (
+from transformer.toyland import (
     PHENOMENA,
     SPLITS,
     Branch,
@@ -22,7 +22,7 @@ from transformer.data.toyland import (
     german_text,
     split_of,
 )
-from transformer.data.toyland.inflection import ADJECTIVES, NOUNS
+from transformer.toyland.inflection import ADJECTIVES, NOUNS
 
 FIRST_TEST_SENTENCES = [
     "This duck has waited because it is young.",
@@ -50,9 +50,9 @@ def leaves(tree: Branch) -> Iterator[Leaf]:
 # In a process of its own, without the run-time checks of every call, so that it can be thorough.
 COLLISIONS = """
 from random import Random
-from transformer.data.toyland import draft, english_text, german_text
-from transformer.data.toyland.draft import Draft
-from transformer.data.toyland.sentences import say
+from transformer.toyland import draft, english_text, german_text
+from transformer.toyland.draft import Draft
+from transformer.toyland.sentences import say
 
 # With few names many sentences come up again, and with them any second translation.
 draft.invented_name = lambda random: ("Velmora", "Tibrenko")[int(random() * 2)]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from transformer.data.toyland import GENERALISATION, SPLITS, Branch, Example, Leaf, generate
-from transformer.data.toyland.events import FATES
-from transformer.data.toyland.generalisation import NEW_DEEDS, NEW_QUALITIES
-from transformer.data.toyland.heldout import (
+from transformer.toyland import GENERALISATION, SPLITS, Branch, Example, Leaf, generate
+from transformer.toyland.events import FATES
+from transformer.toyland.generalisation import NEW_DEEDS, NEW_QUALITIES
+from transformer.toyland.heldout import (
     ADJECTIVE_PAIRS,
     VERB_PAIRS,
     NewNumbers,
@@ -19,9 +19,9 @@ from transformer.data.toyland.heldout import (
     is_held_out,
     pairs,
 )
-from transformer.data.toyland.inflection import NOUN
-from transformer.data.toyland.names import is_invented
-from transformer.data.toyland.reading import numbers, tokens
+from transformer.toyland.inflection import NOUN
+from transformer.toyland.names import is_invented
+from transformer.toyland.reading import numbers, tokens
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +124,9 @@ def singular(word: str) -> str:
 # In a process of its own, without the run-time checks of every call.
 COLLISIONS = """
 from random import Random
-from transformer.data.toyland import draft, english_text, german_text
-from transformer.data.toyland.draft import Draft
-from transformer.data.toyland.generalisation import deeper, new_pair
+from transformer.toyland import draft, english_text, german_text
+from transformer.toyland.draft import Draft
+from transformer.toyland.generalisation import deeper, new_pair
 
 draft.invented_name = lambda random: "Velmora"
 random = Random(5).random

@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from transformer.data.toyland import clauses, inflection
-from transformer.data.toyland.clauses import (
+from transformer.toyland import clauses, inflection
+from transformer.toyland.clauses import (
     ASKED,
     BECAUSE,
     COMMA,
@@ -23,9 +23,9 @@ from transformer.data.toyland.clauses import (
     Clause,
     sentence,
 )
-from transformer.data.toyland.clock import AT_CLOCK_TIMES, clock_time
-from transformer.data.toyland.draft import PHENOMENA, Draft
-from transformer.data.toyland.inflection import (
+from transformer.toyland.clock import AT_CLOCK_TIMES, clock_time
+from transformer.toyland.draft import PHENOMENA, Draft
+from transformer.toyland.inflection import (
     ACCUSATIVE,
     DATIVE,
     FIRST,
@@ -42,10 +42,10 @@ from transformer.data.toyland.inflection import (
     Determiner,
     Verb,
 )
-from transformer.data.toyland.numbers import english_number, german_number
-from transformer.data.toyland.phrases import TODAY, counted, noun_phrase
-from transformer.data.toyland.phrases import place as place_phrase
-from transformer.data.toyland.tree import Branch, Leaf, Node, english_text, german_text
+from transformer.toyland.numbers import english_number, german_number
+from transformer.toyland.phrases import TODAY, counted, noun_phrase
+from transformer.toyland.phrases import place as place_phrase
+from transformer.toyland.tree import Branch, Leaf, Node, english_text, german_text
 
 T = TypeVar("T")
 VERB: dict[str, Verb] = {

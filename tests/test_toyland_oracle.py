@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from transformer.data.toyland import (
+from transformer.toyland import (
     GENERALISATION,
     PHENOMENA,
     SPLITS,
@@ -16,13 +16,13 @@ from transformer.data.toyland import (
     generate,
     translate,
 )
-from transformer.data.toyland.numbers import english_number
-from transformer.data.toyland.reading import number_of, numbers, unknown_words
+from transformer.toyland.numbers import english_number
+from transformer.toyland.reading import number_of, numbers, unknown_words
 
 # In a process of its own, without the run-time checks of every call, so that it can be thorough.
 AGREEMENT = """
 import sys
-from transformer.data.toyland import generate, translate
+from transformer.toyland import generate, translate
 for split in sys.argv[2:]:
     for example in generate(split, int(sys.argv[1])):
         assert translate(example.source) == example.target, example.source

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from transformer.data.toyland import (
+from transformer.toyland import (
     Constituent,
     Example,
     alignments,
@@ -15,7 +15,7 @@ from transformer.data.toyland import (
     pharaoh,
     read_words,
 )
-from transformer.data.toyland.reading import tokens
+from transformer.toyland.reading import tokens
 
 
 @pytest.fixture(scope="module")

@@ -13,15 +13,9 @@ from fixtures_run import events, tiny_settings
 from helpers import right_padded, tiny_config
 
 import transformer.training.loop as loop
-from transformer.checkpoint import (
-    MODEL,
-    OPTIMIZER,
-    CheckpointError,
-    Run,
-    read_manifest,
-    read_state,
-    read_tensors,
-)
+from transformer.checkpoint.format import MODEL, OPTIMIZER, CheckpointError
+from transformer.checkpoint.reading import read_manifest, read_state, read_tensors
+from transformer.checkpoint.run import Run
 from transformer.config import TrainingConfig
 from transformer.data.batches import TokenBatches
 from transformer.data.text import CorpusError

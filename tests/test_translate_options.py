@@ -10,12 +10,12 @@ from test_commands import Streams
 from transformer.cli import main
 from transformer.cli.requests import Request
 from transformer.cli.translate import json_lines
-from transformer.data.toyland import generate
-from transformer.data.toyland.alignment import alignments
 from transformer.decoding.alignment import alignment_error_rate, best_words, pharaoh, words_of
 from transformer.decoding.processors import MinLength, NoRepeat
 from transformer.decoding.scoring import score_pairs
 from transformer.decoding.translator import MOST_CHARACTERS, Translator
+from transformer.toyland import generate
+from transformer.toyland.alignment import alignments
 
 LINES = ["the clock strikes seven .", "", "Is the house old?", "x", "the dog sleeps"]
 TEXT = "".join(f"{line}\n" for line in LINES).encode()

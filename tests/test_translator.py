@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from transformer.checkpoint import CheckpointError, Run
+from transformer.checkpoint.format import CheckpointError
+from transformer.checkpoint.run import Run
 from transformer.config import DecodingConfig
+from transformer.config.files import load_settings, save_settings
 from transformer.decoding.alignment import alignment_error_rate
 from transformer.decoding.translation import MISSING, Translation, distinct_texts
 from transformer.decoding.translator import Translator
 from transformer.model.build import build_model
-from transformer.settings.files import load_settings, save_settings
 
 LINES = [
     "the clock strikes seven .",
@@ -260,7 +261,7 @@ def test_one_checkpoint_of_a_run_can_be_chosen(tiny_run):
 
 
 def test_another_tokenizer_is_refused(tiny_run, tmp_path):
-    from transformer.data.tokenizer import train_tokenizer
+    from transformer.data.tokenizers.sentence_piece import train_tokenizer
 
     folder = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     lines = ["other words than these", "give another vocabulary"] * 3

@@ -10,11 +10,12 @@ import pytest
 from fixtures_run import tiny_settings
 
 import transformer.training.loop as loop
-from transformer.checkpoint import Run, read_manifest
+from transformer.checkpoint.averaging import average_checkpoints
+from transformer.checkpoint.reading import read_manifest
+from transformer.checkpoint.run import Run
 from transformer.cli import main
+from transformer.config.files import save_settings
 from transformer.recipe import dry_run, train
-from transformer.settings.files import save_settings
-from transformer.training.averaging import average_checkpoints
 
 FORK = multiprocessing.get_context("fork")
 
@@ -110,7 +111,7 @@ def test_three_averages_at_once_all_succeed(tiny_run, tmp_path):
 
 def test_a_training_may_delete_a_checkpoint_while_it_is_averaged(tiny_run, tmp_path, monkeypatch):
     """The average is then of those that are the newest now."""
-    from transformer.training import averaging
+    from transformer.checkpoint import averaging
 
     run = Run(Path(shutil.copytree(tiny_run, tmp_path / "run")))
     original = averaging.read_manifest

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformer.config import ModelConfig as ModelConfig
     from transformer.config import Settings as Settings
     from transformer.config import TrainingConfig as TrainingConfig
+    from transformer.config.files import load_settings as load_settings
     from transformer.decoding.beam import beam_search as beam_search
     from transformer.decoding.sampling import Sampler as Sampler
     from transformer.decoding.search import Hypotheses as Hypotheses
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from transformer.model.positions import LearnedEncoding as LearnedEncoding
     from transformer.model.positions import SinusoidalEncoding as SinusoidalEncoding
     from transformer.recipe import train as train
-    from transformer.settings.files import load_settings as load_settings
     from transformer.training.schedule import inverse_sqrt_rate as inverse_sqrt_rate
 
 PUBLIC_NAMES = {
@@ -69,7 +69,7 @@ PUBLIC_NAMES = {
     "model.masks": ("causal_mask", "padding_mask"),
     "model.positions": ("LearnedEncoding", "SinusoidalEncoding"),
     "recipe": ("train",),
-    "settings.files": ("load_settings",),
+    "config.files": ("load_settings",),
     "training.schedule": ("inverse_sqrt_rate",),
 }
 """By module; a test holds this table and the imports for type checkers above equal."""

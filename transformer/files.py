@@ -1,6 +1,6 @@
 """Files and folders that are whole or absent, whatever interrupts their writing and whoever else writes them.
 
-What is new is made in a folder of its own next to its place, `.unfinished-NAME-RANDOM`, and moved there when
+What is new is made in a folder of its own next to its place, `.unfinished-NAME-NUMBER`, and moved there when
 it is whole and on the disk. Each writer has another such folder, and holds a lock in it as long as its
 process lives. So what a killed process has left can be told from what is still being written; the next
 writer of the same name deletes it.
@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -141,7 +142,7 @@ def unfinished_folder(path: Path, *, kind: str = "") -> Iterator[Path]:
 
 
 def make_locked(path: Path, tries: int = 20) -> tuple[Path, FileLock | None]:
-    folder = Path(mkdtemp(prefix=f"{UNFINISHED}{path.name[:LONGEST_NAME]}-", dir=path.parent))
+    folder = new_folder(path)
     try:
         return folder, take_lock(folder / LOCK)
     except (Timeout, FileNotFoundError):  # another process took the folder, not locked yet, for a leftover
@@ -151,10 +152,20 @@ def make_locked(path: Path, tries: int = 20) -> tuple[Path, FileLock | None]:
         return make_locked(path, tries - 1)
 
 
+def new_folder(path: Path) -> Path:
+    """A new folder next to `path` with the first number that nobody has: two processes never get the same."""
+    for number in count():
+        folder = path.with_name(f"{UNFINISHED}{path.name[:LONGEST_NAME]}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+            return folder
+    raise AssertionError("there is always another number")
+
+
 def delete_leftovers(path: Path, kind: str = "") -> None:
     """Delete the unfinished folders next to `path` whose process is dead."""
     names = re.escape(kind) + ".*" if kind else re.escape(path.name[:LONGEST_NAME])
-    is_leftover = re.compile(rf"{re.escape(UNFINISHED)}{names}-\w{{8}}", re.DOTALL)  # as mkdtemp ends them
+    is_leftover = re.compile(rf"{re.escape(UNFINISHED)}{names}-\d+", re.DOTALL)
     with suppress(OSError):
         for name in os.listdir(path.parent):  # noqa: PTH208  (names are enough)
             if is_leftover.fullmatch(name):

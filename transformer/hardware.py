@@ -7,7 +7,7 @@ from datetime import timedelta
 import torch
 
 from transformer.config import Precision
-from transformer.requirements import require_device
+from transformer.config.checks import require_device
 
 PATIENCE = timedelta(days=30)
 """How long processes wait for one that works on a whole text: as long as it takes."""

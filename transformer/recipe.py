@@ -11,25 +11,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from transformer.allocator import keep_freed_memory
-from transformer.checkpoint import (
-    STEP,
-    CheckpointError,
-    Run,
-    checkpoint_to_resume,
-    find_run,
-    load_model,
-    read_manifest,
-)
+from transformer.checkpoint.format import CheckpointError
+from transformer.checkpoint.pretrained import require_plausible
+from transformer.checkpoint.reading import load_model, read_manifest
+from transformer.checkpoint.run import STEP, Run, checkpoint_to_resume, find_run
 from transformer.config import ModelConfig, Precision, Settings, TaskName
-from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer, load_tokenizer
-from transformer.decoding.pretrained import require_plausible
+from transformer.config.checks import require
+from transformer.config.files import load_settings, save_settings
+from transformer.data.tokenizers.loading import load_tokenizer
+from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer
 from transformer.hardware import choose_device, choose_precision
+from transformer.kernels.allocator import keep_freed_memory
 from transformer.locks import HeldFolder
 from transformer.model.build import build_model
 from transformer.model.heads import with_head
-from transformer.requirements import require
-from transformer.settings.files import load_settings, save_settings
 from transformer.tasks.classification import Classification
 from transformer.tasks.language_model import LanguageModel
 from transformer.tasks.masked_language_model import MaskedLanguageModelling

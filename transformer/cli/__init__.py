@@ -7,10 +7,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from transformer.allocator import keep_freed_memory
 from transformer.cli.streams import STANDARD_OUTPUT, discard_standard_output, prepare_streams
+from transformer.config.errors import UsageError, did_you_mean
+from transformer.kernels.allocator import keep_freed_memory
 from transformer.messages import tell
-from transformer.settings.errors import UsageError, did_you_mean
 from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStopped, interrupting
 
 # `fill-mask` lives in `transformer/cli/fill_mask.py`, with `run(arguments, prog) -> int | None`, and so on.

@@ -1,6 +1,6 @@
 """`transformer average`: the mean of the last checkpoints, as a checkpoint."""
 
-from transformer.settings.parser import command_parser
+from transformer.config.parser import command_parser
 
 DESCRIPTION = """Average the weights of a run's newest checkpoints (section 6.1 of the paper) into a new one
 and print its folder, which every --run option accepts."""
@@ -15,7 +15,7 @@ def run(arguments: list[str], prog: str) -> None:
     )
     options = parser.parse_args(arguments)
 
-    from transformer.checkpoint import find_run
-    from transformer.training.averaging import average_checkpoints
+    from transformer.checkpoint.averaging import average_checkpoints
+    from transformer.checkpoint.run import find_run
 
     print(average_checkpoints(find_run(options.run)[0], options.last, minutes=options.minutes))

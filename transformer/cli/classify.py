@@ -3,7 +3,7 @@
 import sys
 
 from transformer.cli.lines import add_line_options, standard_input, together, write_row
-from transformer.settings.parser import command_parser
+from transformer.config.parser import command_parser
 
 DESCRIPTION = """Write the most probable class of each line of standard input and its probability,
 LABEL<TAB>PROBABILITY: exactly one line for each line, in order, and an empty one for a blank one."""

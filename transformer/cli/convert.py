@@ -2,9 +2,9 @@
 
 from jsonargparse import Namespace
 
+from transformer.config.errors import UsageError
+from transformer.config.parser import command_parser
 from transformer.messages import tell
-from transformer.settings.errors import UsageError
-from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Convert a model from or to another program; what that program cannot express is refused by
 name, and the two are compared.

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from transformer.cli.lines import add_line_options, standard_input
 from transformer.cli.shards import require_plain
+from transformer.config.parser import command_parser
 from transformer.data.vectors import require_vector_file, write_vectors
 from transformer.messages import tell
-from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Write a vector of length 1 for each line of standard input, in order: to FILE.npy as an
 array of lines x width, or to FILE.jsonl as one {"text": ..., "embedding": [...]} a line."""

@@ -7,8 +7,8 @@ from typing import Any, get_args
 from jsonargparse import Namespace
 
 from transformer.config import BleuTokenizer, Settings
+from transformer.config.parser import command_parser
 from transformer.messages import tell
-from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Score a trained model. Translation: BLEU and chrF by sacreBLEU with their signatures, and
 exact match; on toyland by phenomenon too, beside a word-for-word dictionary. Language model: loss per
@@ -34,8 +34,8 @@ def run(arguments: list[str], prog: str) -> None:
     if options.show < 0:
         raise ValueError(f"--show is {options.show}; it must be 0 or more")
 
-    from transformer.decoding.pretrained import find_pretrained
-    from transformer.settings.files import load_settings
+    from transformer.checkpoint.pretrained import find_pretrained
+    from transformer.config.files import load_settings
 
     found, checkpoint = find_pretrained(options.run)
     settings = load_settings(found.config)
@@ -59,7 +59,7 @@ def run(arguments: list[str], prog: str) -> None:
 
 def score_translation(options: Namespace, settings: Settings) -> tuple[dict[str, Any], str]:
     from transformer.data.corpus import load_parallel
-    from transformer.data.moses import MosesTokenizer
+    from transformer.data.tokenizers.moses import MosesTokenizer
     from transformer.decoding.translator import Translator
     from transformer.evaluation.bleu import choose_tokenizer, make_bleu
     from transformer.evaluation.metrics import bracket_f1, corpus_scores, tokenized_bleu
@@ -100,7 +100,7 @@ FIGURES = {
 
 def score_validation(options: Namespace, settings: Settings) -> tuple[dict[str, Any], str]:
     """The figures that training computes on its validation text, of this one."""
-    from transformer.decoding.pretrained import load_pretrained
+    from transformer.checkpoint.pretrained import load_pretrained
     from transformer.tasks import classification, language_model, masked_language_model, sentence_embedding
 
     tasks = {

@@ -3,7 +3,7 @@
 import sys
 
 from transformer.cli.lines import add_line_options, require_positive, standard_input, together, write_row
-from transformer.settings.parser import command_parser
+from transformer.config.parser import command_parser
 
 DESCRIPTION = """Write the most probable tokens for each <mask> in the lines of standard input, best first, as
 LINE<TAB>MASK<TAB>PROBABILITY<TAB>TOKEN; lines and the masks of a line count from 1."""

@@ -4,8 +4,8 @@ import sys
 
 from jsonargparse import Namespace
 
-from transformer.requirements import require_seed
-from transformer.settings.parser import command_parser
+from transformer.config.checks import require_seed
+from transformer.config.parser import command_parser
 
 DESCRIPTION = """Continue a prompt with a trained language model, one token at a time on the terminal. Without
 options it samples from the model's own distribution; the same seed gives the same text. A model of pieces

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from jsonargparse import Namespace
 
 from transformer.cli.requests import Item, in_chunks
+from transformer.config.parser import CommandParser
 from transformer.data.text import decode_lines
-from transformer.settings.parser import CommandParser
 
 CHUNK = 1000
 """Lines that are read before they are worked on together."""

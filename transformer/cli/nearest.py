@@ -3,9 +3,9 @@
 import sys
 
 from transformer.cli.lines import add_line_options, require_positive, standard_input, together, write_row
+from transformer.config.parser import command_parser
 from transformer.data.text import one_line
 from transformer.data.vectors import read_vectors
-from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Write the sentences of an index that are nearest to each line of standard input, nearest
 first, as LINE<TAB>COSINE<TAB>SENTENCE; lines count from 1. `transformer embed` with the same run makes the

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from transformer.config.parser import command_parser
 from transformer.messages import tell
-from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Draw loss, learning rate and validation score of one or several runs against the updates."""
 
@@ -16,7 +16,7 @@ def run(arguments: list[str], prog: str) -> None:
     )
     options = parser.parse_args(arguments)
 
-    from transformer.checkpoint import Run
+    from transformer.checkpoint.run import Run
     from transformer.evaluation.curves import draw
 
     draw([Run(Path(name)) for name in options.runs], Path(options.output))

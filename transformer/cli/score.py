@@ -4,9 +4,9 @@ import sys
 from typing import Any, NamedTuple
 
 from transformer.cli.lines import add_line_options, standard_input, together, write_row
+from transformer.config.parser import command_parser
 from transformer.data.json_text import json_line, parse_object
 from transformer.data.text import CorpusError
-from transformer.settings.parser import command_parser
 
 DESCRIPTION = """Read lines SOURCE<TAB>TARGET and write for each log P(target | source): natural logarithms,
 summed over the target's tokens and its end; `transformer translate --alpha 0 --scores` writes the same."""

@@ -3,8 +3,8 @@
 from importlib import metadata
 from importlib.util import find_spec
 
-from transformer.requirements import require_seed
-from transformer.settings.parser import command_parser
+from transformer.config.checks import require_seed
+from transformer.config.parser import command_parser
 
 DESCRIPTION = """Compare this installation, on small random models, with implementations that share no code
 with it, and print the largest absolute error of each item: torch.nn's layers, the paper's equations in NumPy
@@ -20,7 +20,7 @@ def run(arguments: list[str], prog: str) -> int:
     require_seed("--seed", options.seed)
 
     from transformer.hardware import choose_device
-    from transformer.selftest.items import WIDTH, selftest, skipped
+    from transformer.testing.parity.items import WIDTH, selftest, skipped
 
     device = choose_device(options.device)
     packages = [name for name in ("torch", "numpy", "transformers") if find_spec(name)]

@@ -47,8 +47,8 @@ def require_one_task(group: "Group", options: Namespace) -> None:
 
     `options.run` becomes the checkpoints that they have agreed on: a training may mark a better one any time.
     """
-    from transformer.checkpoint import MANIFEST
-    from transformer.decoding.pretrained import find_pretrained
+    from transformer.checkpoint.format import MANIFEST
+    from transformer.checkpoint.pretrained import find_pretrained
     from transformer.training.agreement import versions
 
     given = {f"--{name.replace('_', '-')}": value for name, value in vars(options).items()}

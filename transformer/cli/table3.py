@@ -2,7 +2,7 @@
 
 import json
 
-from transformer.settings.parser import command_parser
+from transformer.config.parser import command_parser
 
 DESCRIPTION = """Print Table 3 of the paper: what each row changes of the base model, the paper's perplexity
 per word piece, BLEU and parameters (English-German newstest2013, no averaging), and the exact number of

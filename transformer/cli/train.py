@@ -1,9 +1,9 @@
 """`transformer train`: settings in, a run's folder out."""
 
+from transformer.config.checks import require
+from transformer.config.command_line import read_settings
+from transformer.config.parser import CommandParser
 from transformer.messages import tell
-from transformer.requirements import require
-from transformer.settings.command_line import read_settings
-from transformer.settings.parser import CommandParser
 
 DESCRIPTION = """Train a model from settings: --config FILE names a recipe, for example configs/toyland.yaml,
 and more --config FILE and --section.key VALUE change it. The defaults are the paper's base model.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import Namespace
 
 from transformer.cli.requests import Request, in_chunks, prompted, read_requests
+from transformer.config.parser import CommandParser, command_parser
 from transformer.data.json_text import json_line
 from transformer.data.text import decode_lines, read_lines
-from transformer.settings.parser import CommandParser, command_parser
 
 if TYPE_CHECKING:
     from transformer.convert.engine import CTranslate2Translator

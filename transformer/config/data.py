@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from transformer.requirements import require, require_choice, require_positive
+from transformer.config.checks import require, require_choice, require_positive
 
 BleuTokenizer = Literal[
     "13a", "zh", "ja-mecab", "ko-mecab", "char", "intl", "none", "flores101", "flores200", "spm", "spBLEU-1K"

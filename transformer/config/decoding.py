@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from transformer.requirements import require, require_positive
+from transformer.config.checks import require, require_positive
 
 
 @dataclass(frozen=True)

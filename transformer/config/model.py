@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from transformer.requirements import require, require_choice, require_positive, require_share
+from transformer.config.checks import require, require_choice, require_positive, require_share
 
 Kind = Literal["encoder_decoder", "decoder_only", "encoder_only"]
 

@@ -6,11 +6,11 @@ from functools import reduce
 from operator import getitem
 from typing import Any, Literal
 
+from transformer.config.checks import require, require_choice, require_device, require_seed
 from transformer.config.data import DataConfig
 from transformer.config.decoding import DecodingConfig
 from transformer.config.model import ModelConfig
 from transformer.config.training import MetricName, TrainingConfig
-from transformer.requirements import require, require_choice, require_device, require_seed
 
 Precision = Literal["auto", "float32", "bfloat16"]
 

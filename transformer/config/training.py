@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from transformer.requirements import require, require_choice, require_positive, require_share
+from transformer.config.checks import require, require_choice, require_positive, require_share
 
 MetricName = Literal[
     "loss", "perplexity", "bits_per_byte", "bleu", "exact_match", "accuracy", "p@1", "p@1_reversed"

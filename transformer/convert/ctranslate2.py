@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from transformer.checkpoint.pretrained import open_run
 from transformer.config import Settings
 from transformer.convert.common import require_package, whole_folder
 from transformer.convert.engine import CTranslate2Translator, load_engine, write_checkpoint_model
 from transformer.data.corpus import load_parallel
 from transformer.data.text import CorpusError
-from transformer.decoding.pretrained import open_run
 from transformer.decoding.translator import Translator
 
 SAMPLE_LINES = 50

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from transformer.config import ModelConfig
 from transformer.convert.common import refuse, require_package, require_unique
-from transformer.data.tokenizer import Tokenizer
+from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.files import naming
 from transformer.model.attention import MultiHeadAttention
 from transformer.model.blocks import DecoderBlock, TransformerBlock

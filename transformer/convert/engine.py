@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from transformer.checkpoint import CheckpointError, load_model
+from transformer.checkpoint.format import CheckpointError
+from transformer.checkpoint.pretrained import OpenedRun, open_run, require_plausible
+from transformer.checkpoint.reading import load_model
 from transformer.config import DecodingConfig, ModelConfig
 from transformer.convert.common import ConversionError, require_package, whole_folder
 from transformer.convert.ctranslate2_spec import write_model
 from transformer.data.text import text_list
-from transformer.data.tokenizer import Tokenizer
-from transformer.decoding.pretrained import OpenedRun, open_run, require_plausible
+from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.decoding.search import Hypotheses, length_penalty
 from transformer.decoding.translation import Translation, distinct_texts, filled
 from transformer.decoding.translator import Translator

@@ -11,15 +11,17 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from transformer.checkpoint import MODEL, Run, write_checkpoint
+from transformer.checkpoint.format import MODEL
+from transformer.checkpoint.run import Run
+from transformer.checkpoint.writing import write_checkpoint
 from transformer.config import Settings
+from transformer.config.files import save_settings
 from transformer.convert.common import ConversionError, whole_folder
 from transformer.convert.marian_folder import MarianFolder, find_folder
 from transformer.convert.marian_weights import convert_weights
-from transformer.data.marian_tokenizer import MarianTokenizer
-from transformer.data.tokenizer import BOS_ID, PAD_ID, SPECIAL_IDS
+from transformer.data.tokenizers.marian import MarianTokenizer
+from transformer.data.tokenizers.protocol import BOS_ID, PAD_ID, SPECIAL_IDS
 from transformer.decoding.translator import Translator
-from transformer.settings.files import save_settings
 
 TOLERANCE = 1e-4
 """Largest difference between logits, relative to the largest of them where that is above 1."""

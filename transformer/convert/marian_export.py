@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from transformer.checkpoint import write_tensors
+from transformer.checkpoint.pretrained import load_pretrained
+from transformer.checkpoint.writing import write_tensors
 from transformer.config import ModelConfig, Settings
 from transformer.convert.common import (
     ConversionError,
@@ -33,9 +34,9 @@ from transformer.convert.marian_names import interleaved, layer_weights
 from transformer.convert.marian_weights import OUTPUT, OUTPUT_BIAS, SHARED
 from transformer.convert.marian_weights import SOURCE as SOURCE_EMBEDDING
 from transformer.convert.marian_weights import TARGET as TARGET_EMBEDDING
-from transformer.data.marian_tokenizer import SOURCE, TARGET, MarianTokenizer
-from transformer.data.tokenizer import SentencePieceTokenizer, Tokenizer
-from transformer.decoding.pretrained import load_pretrained
+from transformer.data.tokenizers.marian import SOURCE, TARGET, MarianTokenizer
+from transformer.data.tokenizers.protocol import Tokenizer
+from transformer.data.tokenizers.sentence_piece import SentencePieceTokenizer
 from transformer.files import write
 
 

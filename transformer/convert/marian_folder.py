@@ -5,10 +5,10 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
+from transformer.checkpoint.hub import local_folder
 from transformer.config import DataConfig, DecodingConfig, ModelConfig
 from transformer.convert.common import ConversionError
-from transformer.data.marian_tokenizer import SOURCE, TARGET, MarianTokenizer
-from transformer.hub import local_folder
+from transformer.data.tokenizers.marian import SOURCE, TARGET, MarianTokenizer
 
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"

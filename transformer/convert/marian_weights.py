@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from transformer.checkpoint import read_tensors, unique_tensors
+from transformer.checkpoint.reading import read_tensors, unique_tensors
 from transformer.config import ModelConfig
 from transformer.convert.common import ConversionError
 from transformer.convert.marian_folder import WEIGHTS, MarianFolder

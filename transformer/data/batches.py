@@ -15,7 +15,7 @@ from torch import Tensor
 
 from transformer.data.corpus import quiet_datasets
 from transformer.data.epochs import EpochBatches, on_device
-from transformer.data.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer
+from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, Tokenizer
 
 if TYPE_CHECKING:
     import datasets  # slow to import: the functions below do it when they are called

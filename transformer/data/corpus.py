@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformer.data import toyland
+from transformer import toyland
 from transformer.data.pairs import (
     TABLES,
     LocalFile,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from transformer.data.epochs import on_device
 from transformer.data.sentences import SentenceBatches, right_padded
-from transformer.data.tokenizer import EOS_ID, PAD_ID, SPECIAL_IDS, Tokenizer
+from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID, SPECIAL_IDS, Tokenizer
 
 MASK = "<mask>"
 MASK_ID = len(SPECIAL_IDS)

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformer.data.epochs import EpochBatches, on_device
 from transformer.data.slices import split_slice
 from transformer.data.text import CorpusError, read_lines
-from transformer.data.tokenizer import EOS_ID, PAD_ID, Tokenizer
+from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID, Tokenizer
 
 
 def read_text(name: str) -> str:

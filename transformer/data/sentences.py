@@ -17,7 +17,7 @@ from transformer.data.batches import cut_by_tokens
 from transformer.data.epochs import BatchType, EpochBatches, on_device
 from transformer.data.slices import split_slice
 from transformer.data.text import CorpusError, read_lines
-from transformer.data.tokenizer import EOS_ID, PAD_ID, Tokenizer
+from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID, Tokenizer
 
 LABEL_LAYOUTS = {"tab": "SENTENCE<TAB>LABEL", "colon": "LABEL:DETAIL SENTENCE"}
 

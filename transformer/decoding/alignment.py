@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from transformer.data.tokenizer import EOS_ID, Tokenizer
+from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 from transformer.decoding.scoring import batches_of_pairs, right_padded, with_bos
 from transformer.model.attention import record_attention
 

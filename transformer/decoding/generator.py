@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from transformer.checkpoint.pretrained import load_pretrained
 from transformer.config import ModelConfig
 from transformer.data.text import lone_surrogate
-from transformer.data.tokenizer import UNK_ID, Tokenizer
+from transformer.data.tokenizers.protocol import UNK_ID, Tokenizer
 from transformer.decoding.inference import freeze, without_gradients
-from transformer.decoding.pretrained import load_pretrained
 from transformer.decoding.search import generate, greedy
 from transformer.model.build import build_model
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from transformer.config import Precision
-from transformer.decoding.packed import pack_linear_layers
 from transformer.hardware import choose_precision
+from transformer.kernels.linear import pack_linear_layers
 
 
 def freeze(model: nn.Module, precision: Precision = "float32") -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from transformer.data.tokenizer import EOS_ID
+from transformer.data.tokenizers.protocol import EOS_ID
 
 
 class Score(NamedTuple):

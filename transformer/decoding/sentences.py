@@ -10,12 +10,12 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from transformer.checkpoint.pretrained import load_pretrained
 from transformer.config import ModelConfig, Settings
 from transformer.data.masking import MASK, MASK_ID, encode_with_masks
 from transformer.data.sentences import encode_sentences, right_padded, rows_by_length
 from transformer.data.text import CorpusError, one_line, text_list
-from transformer.data.tokenizer import EOS_ID, Tokenizer
-from transformer.decoding.pretrained import load_pretrained
+from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 from transformer.model.build import build_model
 
 Build = Callable[[ModelConfig], nn.Module]

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from transformer.checkpoint.pretrained import load_pretrained
 from transformer.config import DecodingConfig, ModelConfig, Precision
 from transformer.data.text import one_line, text_list
-from transformer.data.tokenizer import Tokenizer
+from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.decoding.alignment import Alignment, align
 from transformer.decoding.beam import search_n_best
 from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.inference import freeze, without_gradients
-from transformer.decoding.pretrained import load_pretrained
 from transformer.decoding.processors import AtPlaces, ForcedPrefix
 from transformer.decoding.sampling import Sampler
 from transformer.decoding.scoring import Score, score_pairs

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformer.checkpoint import CheckpointError, Run
+from transformer.checkpoint.format import CheckpointError
+from transformer.checkpoint.run import Run
 from transformer.files import write_whole
 
 Curve = dict[int, float]

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transformer.data.text import text_list
-from transformer.data.toyland import phrases
 from transformer.evaluation.bleu import make_bleu
+from transformer.toyland import phrases
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from transformer.data.toyland import PHENOMENA, dictionary_translation
 from transformer.evaluation.metrics import Scores, exact_match
+from transformer.toyland import PHENOMENA, dictionary_translation
 
 
 class Row(NamedTuple):

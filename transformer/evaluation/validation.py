@@ -13,7 +13,7 @@ from transformer.data.epochs import EpochBatches
 from transformer.data.masking import MaskedBatches
 from transformer.data.running_text import BlockBatches
 from transformer.data.sentences import LabelledBatches
-from transformer.data.tokenizer import PAD_ID
+from transformer.data.tokenizers.protocol import PAD_ID
 from transformer.decoding.translator import Translator
 from transformer.evaluation.metrics import corpus_scores
 from transformer.training.distributed import ALONE, Group

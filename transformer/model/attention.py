@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from transformer.model.kernels import fused_attention
+from transformer.kernels.attention import fused_attention
 
 
 def attention_weights(

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from transformer.config import ModelConfig
-from transformer.model.dropout import Dropout
+from transformer.kernels.dropout import Dropout
 
 LAYER_NORM_EPSILON = ModelConfig.norm_epsilon
 

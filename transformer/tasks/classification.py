@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from transformer.config import Settings
+from transformer.config.checks import require
 from transformer.data.sentences import (
     LabelledBatches,
     Sentence,
@@ -12,9 +13,8 @@ from transformer.data.sentences import (
     encode_sentences,
     read_sentences,
 )
-from transformer.data.tokenizer import Tokenizer
+from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.evaluation.validation import ClassificationValidation
-from transformer.requirements import require
 from transformer.tasks.task import Prepared, make_tokenizer, prepare_validation
 from transformer.training.objectives import classification_loss
 

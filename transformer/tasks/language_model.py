@@ -4,10 +4,10 @@ from functools import partial
 
 from transformer.config import Settings
 from transformer.data.running_text import BlockBatches, read_text, token_ids
-from transformer.data.tokenizer import Tokenizer
+from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.evaluation.validation import LanguageModelValidation
+from transformer.kernels.loss import overwriting_cross_entropy
 from transformer.tasks.task import Prepared, make_tokenizer, prepare_validation
-from transformer.training.fused_loss import overwriting_cross_entropy
 from transformer.training.objectives import language_model_loss
 
 OBJECTIVE = partial(language_model_loss, cross_entropy=overwriting_cross_entropy)

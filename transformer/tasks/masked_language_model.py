@@ -3,13 +3,14 @@
 from functools import partial
 
 from transformer.config import Settings
+from transformer.config.checks import require
 from transformer.data.masking import MASK, MaskedBatches, has_mask
 from transformer.data.sentences import encode_sentences, read_sentences
-from transformer.data.tokenizer import Tokenizer, train_tokenizer
+from transformer.data.tokenizers.protocol import Tokenizer
+from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.evaluation.validation import MaskedValidation
-from transformer.requirements import require
+from transformer.kernels.loss import overwriting_cross_entropy
 from transformer.tasks.task import Prepared, prepare_validation
-from transformer.training.fused_loss import overwriting_cross_entropy
 from transformer.training.objectives import masked_loss
 
 OBJECTIVE = partial(masked_loss, cross_entropy=overwriting_cross_entropy)

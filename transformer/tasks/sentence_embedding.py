@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from transformer.config import Settings
 from transformer.data.batches import PairBatches, tokenize_pairs
-from transformer.data.tokenizer import Tokenizer
+from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.evaluation.validation import EmbeddingValidation
 from transformer.tasks.task import Prepared, prepare_validation
 from transformer.tasks.translation import ParallelText, read_table

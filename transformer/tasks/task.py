@@ -7,11 +7,12 @@ from typing import Any, Protocol, runtime_checkable
 from torch import nn
 
 from transformer.config import DataConfig, Settings
-from transformer.data.characters import train_character_tokenizer
+from transformer.config.checks import require
 from transformer.data.epochs import EpochBatches
 from transformer.data.text import CorpusError
-from transformer.data.tokenizer import Tokenizer, train_tokenizer
-from transformer.requirements import require
+from transformer.data.tokenizers.characters import train_character_tokenizer
+from transformer.data.tokenizers.protocol import Tokenizer
+from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.training.distributed import Group
 from transformer.training.objectives import Objective
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from transformer.config import Settings
 from transformer.data.batches import TokenBatches, tokenize_pairs
 from transformer.data.corpus import load_parallel
-from transformer.data.moses import train_moses_tokenizer
-from transformer.data.tokenizer import Tokenizer
+from transformer.data.tokenizers.moses import train_moses_tokenizer
+from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.decoding.translator import Translator
 from transformer.evaluation.bleu import choose_tokenizer, make_bleu, signature
 from transformer.evaluation.validation import TranslationValidation
+from transformer.kernels.loss import overwriting_cross_entropy
 from transformer.tasks.task import Prepared, make_tokenizer, prepare_validation
-from transformer.training.fused_loss import overwriting_cross_entropy
 from transformer.training.objectives import translation_loss
 
 if TYPE_CHECKING:

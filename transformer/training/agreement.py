@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 
-from transformer.checkpoint import CheckpointError, Run, read_manifest
+from transformer.checkpoint.format import CheckpointError
+from transformer.checkpoint.reading import read_manifest
+from transformer.checkpoint.run import Run
 from transformer.config import Settings, differing, setting_names
+from transformer.config.files import load_settings
 from transformer.data.epochs import EpochBatches
-from transformer.data.tokenizer import Tokenizer, load_tokenizer
+from transformer.data.tokenizers.loading import load_tokenizer
+from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.hardware import choose_precision
-from transformer.settings.files import load_settings
 
 FREE_AT_START = (
     *("model.vocab_size", "model.output_bias", "model.tie_embeddings", "model.max_positions"),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from transformer.checkpoint import Run
+from transformer.checkpoint.run import Run
 from transformer.messages import standard_error, tell
 from transformer.training.distributed import Group
 

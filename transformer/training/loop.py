@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer.checkpoint import Run
+from transformer.checkpoint.run import Run
 from transformer.config import Precision, TrainingConfig
 from transformer.hardware import autocast
 from transformer.training.distributed import ALONE, Group

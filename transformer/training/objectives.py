@@ -37,7 +37,7 @@ def smoothed_cross_entropy(
     """Cross-entropy with label smoothing (§5.4), summed over real tokens, in float32 at least.
 
     The gold token keeps 1 - ε, and ε/V falls on every token of the vocabulary. The training loop computes the
-    same by `overwriting_cross_entropy` (`fused_loss.py`), in less time and memory.
+    same by `overwriting_cross_entropy` (`kernels/loss.py`), in less time and memory.
     """
     logits = at_least_float32(logits).flatten(0, 1)
     return F.cross_entropy(

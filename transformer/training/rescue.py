@@ -6,12 +6,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from transformer.checkpoint import Run
+from transformer.checkpoint.run import Run
 from transformer.config import Settings
-from transformer.data.tokenizer import Tokenizer
+from transformer.config.files import save_settings
+from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.files import whole_folder
 from transformer.locks import HeldFolder
-from transformer.settings.files import save_settings
 
 
 class FolderLostError(ValueError):

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from transformer.checkpoint import CheckpointError, Run
+from transformer.checkpoint.format import CheckpointError
+from transformer.checkpoint.run import Run
 from transformer.config import METRICS_OF_TASK, Settings, differing, setting_names
 
 JUDGES = ("data.valid", "data.bleu_tokenizer", "training.best_metric")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from transformer.checkpoint import Run
+from transformer.checkpoint.run import Run
 from transformer.config import TrainingConfig
 from transformer.messages import tell
 from transformer.training.distributed import Group

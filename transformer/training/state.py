@@ -14,18 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer.checkpoint import (
-    MODEL,
-    OPTIMIZER,
-    STATE,
-    CheckpointError,
-    Run,
-    load_model,
-    read_state,
-    read_tensors,
-    unique_tensors,
-    write_checkpoint,
-)
+from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE, CheckpointError
+from transformer.checkpoint.reading import load_model, read_state, read_tensors, unique_tensors
+from transformer.checkpoint.run import Run
+from transformer.checkpoint.writing import write_checkpoint
 from transformer.config import LOWER_IS_BETTER
 from transformer.data.epochs import EpochBatches
 from transformer.training.finite import require_finite

@@ -1,0 +1,79 @@
+"""The mean of a run's last checkpoints (§6.1: the last 5 for the base model, the last 20 for the big one)."""
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from transformer.checkpoint.format import MODEL, CheckpointError
+from transformer.checkpoint.reading import read_manifest, read_state, read_tensors
+from transformer.checkpoint.run import Run
+from transformer.checkpoint.writing import write_checkpoint
+
+
+def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
+    """Write the mean of the `count` newest checkpoints' weights as a checkpoint of its own.
+
+    With `minutes` (10 in the paper), of checkpoints with at least so much training time between them.
+    """
+    if not 0 <= minutes < math.inf:
+        raise CheckpointError(f"{minutes:g} minutes between checkpoints; it must be 0 or more")
+    while True:
+        chosen = newest(run, count, minutes)
+        try:
+            weights, tokenizer_hash = mean(run, chosen)
+        except (CheckpointError, OSError):
+            if set(chosen) <= set(run.steps()):
+                raise
+            continue  # the run is being trained, and one of them was deleted meanwhile
+        break
+    folder = run.checkpoints / f"average-{chosen[0]:08d}-{chosen[-1]:08d}-of-{count}"
+    write_checkpoint(
+        folder, tensors={MODEL: weights}, state={"averaged": chosen}, tokenizer_hash=tokenizer_hash
+    )
+    return folder
+
+
+def newest(run: Run, count: int, minutes: float) -> list[int]:
+    steps = spaced(run, minutes)
+    if not 1 <= count <= len(steps):
+        apart = f" with {minutes:g} minutes between them" if minutes else ""
+        raise CheckpointError(
+            f"{run.path} has {len(steps)} checkpoints{apart}, so the last {count} cannot be averaged; "
+            "training.keep, training.save_every and training.save_minutes say how many a run keeps"
+        )
+    return steps[-count:]
+
+
+def mean(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
+    """Of these checkpoints' weights, and the hash of their tokenizer."""
+    sums: dict[str, Tensor] = {}
+    for step in chosen:
+        folder = run.checkpoint(step)
+        manifest = read_manifest(folder)
+        tensors = {name: tensor.double() for name, tensor in read_tensors(folder / MODEL).items()}
+        if step == chosen[0]:
+            sums = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+        if shapes(tensors) != shapes(sums):
+            raise CheckpointError(f"{folder}: has other weights than the checkpoint of update {chosen[0]}")
+        sums = {name: total + tensors[name] for name, total in sums.items()}
+    return {name: (total / len(chosen)).float() for name, total in sums.items()}, manifest["tokenizer"]
+
+
+def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def spaced(run: Run, minutes: float) -> list[int]:
+    """The run's checkpoints, from the newest back, with at least so much training between two of them."""
+    if not minutes:
+        return run.steps()
+    chosen: list[int] = []
+    next_time = math.inf
+    for step in reversed(run.steps()):
+        seconds = read_state(run.checkpoint(step)).get("seconds", 0.0)
+        if seconds <= next_time - 60 * minutes:
+            chosen.append(step)
+            next_time = seconds
+    return chosen[::-1]

@@ -1,0 +1,128 @@
+"""A run's folder: what is where in it, and which checkpoint a name means."""
+
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformer.checkpoint.format import MANIFEST, CheckpointError
+from transformer.checkpoint.reading import read_manifest
+from transformer.files import UNFINISHED, delete_leftovers, unfinished_folder, write_whole
+from transformer.locks import HeldFolder, locked_folder
+
+STEP = "step-"
+"""What the names of the checkpoints that training writes begin with."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one run and what stands where in it."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer.model"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def locked(self, warn: Callable[[str], None]) -> AbstractContextManager[HeldFolder]:
+        """Inside, no other process trains in this folder; `FolderInUseError` if one does."""
+        return locked_folder(self.path, warn)
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"{STEP}{step:08d}"
+
+    def steps(self) -> list[int]:
+        """The updates whose checkpoints stand here, oldest first."""
+        names = {folder.name.removeprefix(STEP) for folder in self.checkpoints.glob(f"{STEP}*")}
+        steps = {int(name) for name in names if name.isdecimal()}
+        return sorted(step for step in steps if f"{step:08d}" in names)  # not a user's `step-1`
+
+    def marked(self, name: str) -> Path | None:
+        """The checkpoint that the file `best` or `last` names, if there is one; a damaged file names none."""
+        marker = self.path / name
+        if not marker.is_file():
+            return None
+        named = marker.read_text(encoding="utf-8", errors="replace").strip()
+        folder = self.checkpoints / named
+        return folder if named and folder.is_dir() else None
+
+    def mark(self, name: str, checkpoint: Path) -> None:
+        write_whole(self.path / name, checkpoint.name + "\n")
+
+    def keep_newest(self, count: int) -> None:
+        """Delete all checkpoints of updates but the `count` newest and the best."""
+        best = self.marked("best")
+        for step in self.steps()[:-count]:
+            if (folder := self.checkpoint(step)) != best:
+                delete(folder)
+
+    def clean(self, step: int) -> None:
+        """Delete what interrupted writes have left, and checkpoints later than `step`, in a locked run.
+
+        A run that goes on from `step` finds them damaged or unmarked; they would count among the newest.
+        """
+        for leftover in self.checkpoints.glob(f"{UNFINISHED}{STEP}*"):
+            shutil.rmtree(leftover)
+        for path in (self.config, self.tokenizer, self.path / "best", self.path / "last"):
+            delete_leftovers(path)
+        for later in self.steps():
+            if later > step:
+                delete(self.checkpoint(later))
+
+
+def delete(checkpoint: Path) -> None:
+    """Delete a checkpoint; by halves it does not look like one."""
+    with unfinished_folder(checkpoint, kind=STEP) as own:
+        checkpoint.rename(own / checkpoint.name)
+
+
+def find_run(path: str | Path) -> tuple[Run, Path]:
+    """The run and the checkpoint that `--run PATH` means.
+
+    A run's folder means its best checkpoint, or its last where none was validated; a checkpoint's folder
+    means that one.
+    """
+    path = Path(path)
+    if (path / MANIFEST).is_file():
+        return Run(path.resolve().parent.parent), path
+    run = Run(path)
+    checkpoint = run.marked("best") or run.marked("last")
+    if checkpoint is None:
+        raise CheckpointError(
+            f"{path}: neither a run's folder with a checkpoint nor a checkpoint; "
+            "name a folder that `transformer train` wrote, or one in its checkpoints/"
+        )
+    return run, checkpoint
+
+
+def checkpoint_to_resume(run: Run, warn: Callable[[str], None]) -> Path | None:
+    """The checkpoint that training goes on from: the last, or the newest whole one where that is damaged.
+
+    `None` if the run has none yet; `CheckpointError` if all are damaged. `warn` is told of each damaged one.
+    """
+    folders = [run.checkpoint(step) for step in reversed(run.steps())]
+    last = run.marked("last")
+    folders.sort(key=lambda folder: folder != last)  # stable: the newest of the others comes next
+    for folder in folders:
+        try:
+            read_manifest(folder)
+        except CheckpointError as error:
+            warn(f"{error}; looking for the checkpoint before")
+        else:
+            return folder
+    if folders:
+        raise CheckpointError(f"{run.checkpoints}: none of its {len(folders)} checkpoints can be used")
+    return None

@@ -1,0 +1,55 @@
+"""Settings from a command line: jsonargparse reads it and writes its help."""
+
+from argparse import SUPPRESS
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from transformer.config import Settings, setting_names
+from transformer.config.files import SECTIONS, build, read_file
+from transformer.config.parser import CommandParser, command_parser
+
+
+def read_settings(
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    description: str = "",
+    add_options: Callable[[CommandParser], object] | None = None,
+) -> tuple[Settings, Namespace]:
+    """The settings that a command line asks for, and the parsed options that the command added itself.
+
+    Later `--config` files win over earlier ones, `--section.key value` over all files.
+    """
+    parser = settings_parser(prog, description)
+    if add_options is not None:
+        add_options(parser)
+    chosen = parser.parse_args(arguments)
+    values: dict[str, Any] = {}
+    for path in chosen.config or []:
+        values |= read_file(Path(path))
+    given = parser.parse_args(arguments, defaults=False)
+    values |= {name: given[name] for name in setting_names() if name in given}
+    for name in ("config", *(item.name for item in fields(Settings))):
+        del chosen[name]
+    return build(Settings, values), chosen
+
+
+def settings_parser(prog: str, description: str) -> CommandParser:
+    """`--config` and one option for each setting, with the docstring of its field as help."""
+    usage = "%(prog)s [--config FILE] ... [--section.key VALUE] ... [options]"
+    parser = command_parser(prog, description, usage=usage)
+    parser.add_argument(
+        "--config",
+        action="append",
+        metavar="FILE",
+        help="YAML file with settings; may be repeated, and later files and options win",
+    )
+    parser.add_class_arguments(Settings)
+    for action in parser._actions:
+        if action.dest in SECTIONS:  # jsonargparse's second way to read a file, for one section
+            action.help = SUPPRESS
+    return parser

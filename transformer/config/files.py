@@ -1,0 +1,152 @@
+"""Settings from YAML files, and back into a run's `config.yaml`.
+
+The files are read against the tree of `config/`, so that an error can name the setting, the file and what
+would have been right.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from transformer.config import Settings, setting_names
+from transformer.config.errors import UsageError, did_you_mean
+from transformer.files import write_whole
+
+FORMAT_VERSION = 1
+"""Of a run's `config.yaml`: its key `format_version`, which no recipe needs."""
+SECTIONS = tuple(dict.fromkeys(name.rpartition(".")[0] for name in setting_names() if "." in name))
+NULL = "tag:yaml.org,2002:null"
+BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def load_settings(path: Path | str) -> Settings:
+    """The settings in one YAML file, such as a run's `config.yaml`; what it leaves out has its default."""
+    values = read_file(Path(path))
+    try:
+        settings: Settings = build(Settings, values)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
+    return settings
+
+
+def save_settings(settings: Settings, path: Path | str) -> None:
+    """Write every setting, resolved and in the tree's order; the file is complete or untouched."""
+    # Beyond ASCII YAML's escapes are exact; unescaped, PyYAML reads some line breaks back as blanks.
+    tree = {"format_version": FORMAT_VERSION, **asdict(settings)}
+    write_whole(Path(path), yaml.safe_dump(tree, sort_keys=False))
+
+
+def build(section: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """The dataclass `section`, from values by dotted name; what they leave out has its default."""
+    arguments = {}
+    for item, kind in get_type_hints(section).items():
+        name = prefix + item
+        if name in SECTIONS:
+            arguments[item] = build(kind, values, f"{name}.")
+        elif name in values:
+            arguments[item] = values[name]
+    return section(**arguments)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The settings that one YAML file gives, by dotted name."""
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise UsageError(f"{where}: not valid YAML: {error.problem}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    types = dict(setting_types())
+    values: dict[str, Any] = {}
+    lines: dict[str, int] = {}
+    try:
+        for name, line, node in leaves(root, types):
+            if name in values:
+                raise UsageError(f"{name} is set twice, on lines {lines[name]} and {line}")
+            values[name], lines[name] = read_value(name, node, types[name]), line
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    return values
+
+
+def leaves(
+    node: yaml.Node | None, types: dict[str, Any], section: str = ""
+) -> Iterator[tuple[str, int, yaml.Node]]:
+    """Name, line and value of every setting under `node`; a key may be dotted, as on the command line."""
+    if not isinstance(node, yaml.MappingNode):
+        of = f"{section}: expected " if section else "expected "
+        raise UsageError(f"{of}a mapping of settings, found {found(node)}")
+    for key, value in node.value:
+        name = f"{section}.{key.value}" if section else str(key.value)
+        if name in SECTIONS:
+            yield from leaves(value, types, name)
+        elif name == "format_version":
+            require_known_format(value)
+        elif name in types:
+            yield name, key.start_mark.line + 1, value
+        else:
+            raise UsageError(f"unknown setting {name}{did_you_mean(name, [*types, *SECTIONS])}")
+
+
+def require_known_format(node: yaml.Node) -> None:
+    if read_value("format_version", node, int) != FORMAT_VERSION:
+        raise UsageError(
+            f"format version {found(node)}, but this version of the program reads {FORMAT_VERSION}; "
+            "a newer one has written it"
+        )
+
+
+def setting_types(section: type = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The dotted name and the annotation of every setting."""
+    for name, kind in get_type_hints(section).items():
+        if prefix + name in SECTIONS:
+            yield from setting_types(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name, kind
+
+
+def read_value(name: str, node: yaml.Node, kind: Any) -> Any:
+    """A scalar as its setting's type reads it; YAML's own rules do not fit (to them, 1e-4 is text)."""
+    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)  # `Literal | None`: Union
+    for option in options:
+        with suppress(ValueError, KeyError):
+            return read_scalar(node, option)
+    expected = " or ".join(describe(option) for option in options)
+    raise UsageError(f"{name}: expected {expected}, found {found(node)}")
+
+
+def read_scalar(node: yaml.Node, kind: Any) -> Any:
+    """The value of one type; `ValueError` or `KeyError` where the text is none."""
+    if not isinstance(node, yaml.ScalarNode) or (node.tag == NULL) != (kind is NoneType):
+        raise ValueError
+    if kind is NoneType:
+        return None
+    text: str = node.value
+    if get_origin(kind) is Literal:
+        return get_args(kind)[get_args(kind).index(text)]
+    if kind is bool:
+        return BOOLEANS[text.lower()]
+    if kind is float:
+        return float(text.replace(".inf", "inf"))  # YAML's spelling and Python's
+    return kind(text)
+
+
+def describe(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    return "null" if kind is NoneType else str(kind.__name__)
+
+
+def found(node: yaml.Node | None) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return "null" if node.tag == NULL else repr(node.value)
+    if node is None:
+        return "nothing"
+    return "a mapping" if isinstance(node, yaml.MappingNode) else "a list"

@@ -1,0 +1,27 @@
+"""The tokenizer in a run's folder, whatever kind it is."""
+
+from pathlib import Path
+
+from transformer.data.tokenizers.characters import load_character_tokenizer
+from transformer.data.tokenizers.marian import load_marian_tokenizer
+from transformer.data.tokenizers.moses import load_moses_tokenizer, names_moses
+from transformer.data.tokenizers.protocol import Tokenizer
+from transformer.data.tokenizers.sentence_piece import SentencePieceTokenizer
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer that `save` wrote, of any kind; `ValueError` if the file is none."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return load_marian_tokenizer(path)
+        model = path.read_bytes()
+        if model.startswith(b"{"):
+            return (load_moses_tokenizer if names_moses(model) else load_character_tokenizer)(model)
+        return SentencePieceTokenizer(model)
+    except OSError as error:
+        raise ValueError(f"{error.filename}: {error.strerror}; the tokenizer cannot be read") from None
+    except RuntimeError:
+        raise ValueError(f"{path}: not a SentencePiece model, or a damaged one") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

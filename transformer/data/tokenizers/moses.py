@@ -1,0 +1,113 @@
+"""Text in small letters and cut into words by Moses' rules before SentencePiece sees it.
+
+So the translation papers of the years after 2007 prepared their text, and their BLEU is that of such words.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from transformer.data.text import text_list
+from transformer.data.tokenizers.sentence_piece import SentencePieceTokenizer, train_tokenizer
+from transformer.files import write_whole
+
+KIND = "moses"
+
+
+class MosesTokenizer:
+    """Moses' punctuation normaliser and word tokenizer (sacremoses), small letters, then SentencePiece.
+
+    `decode` joins the words again as Moses' detokenizer does; capitals are gone.
+    """
+
+    keeps_lines = False
+
+    def __init__(self, subwords: SentencePieceTokenizer, source: str, target: str) -> None:
+        self.subwords = subwords
+        self.languages = source, target
+        self.source, self.target = Words(source), Words(target)
+        self.digest: str = hashlib.sha256(self.serialized()).hexdigest()
+
+    @property
+    def vocab_size(self) -> int:
+        return self.subwords.vocab_size
+
+    @property
+    def pieces(self) -> list[str]:
+        return self.subwords.pieces
+
+    def encode(self, lines: Sequence[str]) -> list[list[int]]:
+        """The ids of each source line, without BOS and EOS."""
+        return self.subwords.encode([self.source.cut(line) for line in text_list(lines)])
+
+    def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
+        return self.subwords.encode([self.target.cut(line) for line in text_list(lines)])
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """The target text of each row, without its special ids, detokenised."""
+        return [self.target.join(words) for words in self.subwords.decode(ids)]
+
+    def serialized(self) -> bytes:
+        model = base64.b64encode(self.subwords.processor.serialized_model_proto()).decode()
+        return json.dumps({"kind": KIND, "languages": self.languages, "model": model}).encode()
+
+    def save(self, path: str | Path) -> None:
+        write_whole(Path(path), self.serialized())
+
+    def __reduce__(self) -> tuple[Any, ...]:  # to other processes, and for the key of cached tokens
+        return load_moses_tokenizer, (self.serialized(),)
+
+
+class Words:
+    """Moses' rules of one language."""
+
+    def __init__(self, language: str) -> None:
+        try:
+            import sacremoses
+        except ImportError:
+            raise ValueError(
+                "data.tokenizer is moses, which needs sacremoses; pip install 'transformer[moses]'"
+            ) from None
+        self.normalizer = sacremoses.MosesPunctNormalizer(lang=language)
+        self.tokenizer = sacremoses.MosesTokenizer(lang=language)
+        self.detokenizer = sacremoses.MosesDetokenizer(lang=language)
+
+    def cut(self, line: str) -> str:
+        """The line's words in small letters with blanks between them."""
+        return self.tokenizer.tokenize(self.normalizer.normalize(line), escape=False, return_str=True).lower()
+
+    def join(self, words: str) -> str:
+        return self.detokenizer.detokenize(words.split(), unescape=False)
+
+
+def train_moses_tokenizer(
+    sources: Iterable[str], targets: Iterable[str], *, vocab_size: int, source: str, target: str
+) -> MosesTokenizer:
+    """Joint BPE of the words of both languages, which are named by their codes, such as `en`."""
+    in_source, in_target = Words(source), Words(target)
+    lines = chain(map(in_source.cut, sources), map(in_target.cut, targets))
+    return MosesTokenizer(
+        train_tokenizer(lines, vocab_size=vocab_size, normalization="identity"), source, target
+    )
+
+
+def names_moses(content: bytes) -> bool:
+    """Whether a file begins as `save` begins it."""
+    return content.startswith(json.dumps({"kind": KIND})[:-1].encode())
+
+
+def load_moses_tokenizer(content: bytes) -> MosesTokenizer:
+    """What `save` wrote; `ValueError` if it is something else."""
+    try:
+        saved = json.loads(content)
+        source, target = saved["languages"]
+        if saved["kind"] != KIND or not (isinstance(source, str) and isinstance(target, str)):
+            raise ValueError
+        model = base64.b64decode(saved["model"], validate=True)
+    except (ValueError, KeyError, TypeError):
+        raise ValueError("not a tokenizer of Moses' words, or a damaged one") from None
+    return MosesTokenizer(SentencePieceTokenizer(model), source, target)

@@ -1,0 +1,149 @@
+"""SentencePiece: text to token ids and back (§5.1)."""
+
+import hashlib
+import io
+import random
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from transformer.data.text import text_list
+from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, SPECIAL_IDS, UNK_ID
+from transformer.files import write_whole
+
+TRAINING_LINES = 1_000_000
+"""Lines that BPE is trained on; of a larger text, a sample of that many."""
+LONGEST_TRAINING_LINE = 65_536
+"""Bytes; SentencePiece leaves out longer lines, so they are cut."""
+
+
+class SentencePieceTokenizer:
+    """A trained model of SentencePiece, with the special ids of `ModelConfig`."""
+
+    keeps_lines = False
+
+    def __init__(self, model: bytes) -> None:
+        self.processor = sentencepiece.SentencePieceProcessor()
+        self.processor.LoadFromSerializedProto(model)  # raises RuntimeError on any bytes that are no model
+        self.digest: str = hashlib.sha256(model).hexdigest()
+        """Names the model: checkpoints record it, and the cache of tokenized text is keyed by it."""
+        processor = self.processor
+        found = (processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id())
+        wanted = (PAD_ID, BOS_ID, EOS_ID, UNK_ID)
+        if found != wanted:
+            raise ValueError(f"pad, bos, eos and unk have the ids {found}; this project needs {wanted}")
+
+    @property
+    def vocab_size(self) -> int:
+        return self.processor.vocab_size()
+
+    @property
+    def pieces(self) -> list[str]:
+        return self.processor.id_to_piece(list(range(self.vocab_size)))
+
+    def encode(self, lines: Sequence[str]) -> list[list[int]]:
+        """The ids of each line, without BOS and EOS; characters that the vocabulary lacks become bytes.
+
+        With the normalisation `identity`, `decode` gives every line back, except that U+2581 (▁), the sign
+        by which SentencePiece writes a space, comes back as a space. The other rules rewrite characters.
+        """
+        return self.processor.encode(text_list(lines))
+
+    def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
+        return self.encode(lines)
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """The text of each row, without its special ids; bytes that are not UTF-8 become U+FFFD."""
+        decode = self.processor.decode
+        return [decode([number for number in row if number not in SPECIAL_IDS]) for row in ids]
+
+    def save(self, path: str | Path) -> None:
+        write_whole(Path(path), self.processor.serialized_model_proto())
+
+
+def train_tokenizer(
+    lines: Iterable[str], *, vocab_size: int, normalization: str, symbols: Sequence[str] = ()
+) -> SentencePieceTokenizer:
+    """BPE with byte fallback and every character of the lines; the same lines give the same model.
+
+    Each of `symbols` is a token that is never split or joined, wherever it stands in a text.
+    """
+    model = io.BytesIO()
+    identity = normalization == "identity"
+    sample = sample_lines(cut_lines(lines, LONGEST_TRAINING_LINE), TRAINING_LINES)
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sample),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            byte_fallback=True,
+            character_coverage=1.0,
+            normalization_rule_name=normalization,
+            remove_extra_whitespaces=not identity,
+            max_sentence_length=LONGEST_TRAINING_LINE,
+            pad_id=PAD_ID,
+            bos_id=BOS_ID,
+            eos_id=EOS_ID,
+            unk_id=UNK_ID,
+            user_defined_symbols=list(symbols),
+            minloglevel=2,  # errors only; they are raised as well
+        )
+    except RuntimeError as error:
+        raise ValueError(explain(str(error), vocab_size)) from None
+    return SentencePieceTokenizer(model.getvalue())
+
+
+def cut_lines(lines: Iterable[str], most_bytes: int) -> Iterator[str]:
+    """The lines, longer ones in parts of at most `most_bytes` in UTF-8: cut at a space, which is left out
+    because every part begins as a word does, or between characters where there is none."""
+    for line in lines:
+        if 4 * len(line) <= most_bytes:  # no character has more than 4 bytes
+            yield line
+            continue
+        rest = line.encode()
+        while len(rest) > most_bytes:
+            end = rest.rfind(b" ", 1, most_bytes + 1)
+            start = end + 1
+            if end < 0:
+                end = most_bytes
+                while rest[end] & 0b1100_0000 == 0b1000_0000:  # not the first byte of a character
+                    end -= 1
+                start = end
+            yield rest[:end].decode()
+            rest = rest[start:]
+        yield rest.decode()
+
+
+def sample_lines(lines: Iterable[str], size: int) -> list[str]:
+    """Up to `size` of the lines, each with the same chance (reservoir sampling).
+
+    SentencePiece can draw a sample too, but a different one in every process.
+    """
+    generator = random.Random(0)
+    kept: list[str] = []
+    for number, line in enumerate(lines):
+        if number < size:
+            kept.append(line)
+        elif (slot := int(generator.random() * (number + 1))) < size:
+            kept[slot] = line
+    return kept
+
+
+def explain(message: str, vocab_size: int) -> str:
+    """An error of SentencePiece's trainer in the words of our settings."""
+    if found := re.search(r"set it to a value <= (\d+)", message):
+        return (
+            f"data.vocab_size is {vocab_size}, too large for this text: it fills {found[1]} at most; "
+            "lower data.vocab_size or train on more text"
+        )
+    if found := re.search(r"smaller than required_chars. \d+ vs (\d+)", message):
+        return (
+            f"data.vocab_size is {vocab_size}, too small for this text: its characters, 256 bytes and "
+            f"{len(SPECIAL_IDS)} special tokens need {found[1]}"
+        )
+    if "sentences_.empty()" in message or "all_chars_count" in message:
+        return "there is no text to train a tokenizer on: every line is empty"
+    return f"SentencePiece cannot train a tokenizer: {' '.join(message.split())}"

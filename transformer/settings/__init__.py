@@ -1,1 +1,0 @@
-"""The settings from YAML files and the command line, and back."""

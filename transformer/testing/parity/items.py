@@ -1,0 +1,121 @@
+"""What `transformer selftest` compares, and the table that it prints."""
+
+from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import torch
+
+from transformer.config import Kind
+from transformer.model.build import build_model
+from transformer.testing.checks import any_chunking
+from transformer.testing.comparison import Comparison, Tolerance, largest_difference
+from transformer.testing.contract import check_contract
+from transformer.testing.parity import hugging_face, torch_layers
+from transformer.testing.parity.numpy_reference import NumpyTransformer
+from transformer.testing.parity.samples import (
+    SOURCE_LENGTHS,
+    TARGET_LENGTHS,
+    random_tokens,
+    randomised,
+    small_config,
+)
+from transformer.testing.subject import Subject
+
+TOLERANCE = Tolerance(absolute=1e-4, relative=0.0)
+KINDS: tuple[Kind, ...] = ("encoder_decoder", "decoder_only", "encoder_only")
+WIDTH = 56
+
+
+class Item(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    error: float
+    tolerance: float
+    detail: str = ""
+
+    @property
+    def is_ok(self) -> bool:
+        return self.error <= self.tolerance
+
+    def __str__(self) -> str:
+        line = f"{self.name:<{WIDTH}}{self.error:>13.1e}{self.tolerance:>11.0e}"
+        return f"{line}  ok" if self.is_ok else f"{line}  FAILED  {self.detail}"
+
+
+def numpy_model(device: torch.device) -> Iterator[Comparison]:
+    config = small_config()
+    ours = randomised(build_model(config)).to(device)
+    by_hand = NumpyTransformer(ours, config.num_heads, config.num_layers)
+    source = random_tokens(SOURCE_LENGTHS, config)
+    target = random_tokens(TARGET_LENGTHS, config, first=config.bos_id)
+    logits = ours(source.to(device), target.to(device))
+    for row, (source_length, length) in enumerate(zip(SOURCE_LENGTHS, TARGET_LENGTHS, strict=True)):
+        expected = by_hand(source[row, :source_length].tolist(), target[row, :length].tolist())
+        yield Comparison(f"logits of row {row}", logits[row, :length], torch.from_numpy(expected))
+
+
+def cached_decoding(device: torch.device) -> Iterator[Comparison]:
+    """With a cache, in pieces, beside one pass; both wirings and both kinds that decode."""
+    for kind in ("encoder_decoder", "decoder_only"):
+        for norm in ("post", "pre"):
+            model = randomised(build_model(small_config(kind=kind, norm=norm))).to(device)
+            for found in any_chunking(Subject(model)):
+                assert isinstance(found, Comparison)  # the check has no remarks
+                yield found._replace(where=f"{kind} {norm}-norm, {found.where}")
+
+
+Parity = Callable[[torch.device], Iterable[Comparison]]
+
+OWN: dict[str, Parity] = {
+    "attention written out beside the fused kernel": torch_layers.fused_attention,
+    "multi-head attention beside torch.nn": torch_layers.multi_head_attention,
+    "encoder layer beside torch.nn, both wirings": torch_layers.encoder_layers,
+    "decoder layer beside torch.nn, both wirings": torch_layers.decoder_layers,
+    "the paper's model beside NumPy in float64": numpy_model,
+    "decoding with a cache beside one pass": cached_decoding,
+}
+HUGGING_FACE: dict[str, Parity] = {
+    "encoder-decoder beside Marian": hugging_face.marian,
+    "decoder-only beside GPT-2": hugging_face.gpt2,
+    "encoder-only beside BERT": hugging_face.bert,
+}
+
+
+def parities() -> dict[str, Parity]:
+    """All that this machine can compare."""
+    return OWN | HUGGING_FACE if find_spec("transformers") else OWN
+
+
+def skipped() -> str:
+    """What `parities` leaves out, and why; nothing if nothing."""
+    if find_spec("transformers"):
+        return ""
+    return f"skipped: {', '.join(HUGGING_FACE)} (transformers is not installed: pip install transformers)"
+
+
+def measure(name: str, parity: Parity, device: torch.device, seed: int) -> Item:
+    """The largest absolute error of an item, on numbers that do not depend on the items before it."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        worst = largest_difference(parity(device), TOLERANCE)
+    return Item(name, worst.error, TOLERANCE.absolute, worst.where)
+
+
+def measure_contract(kind: Kind, device: torch.device, seed: int) -> Item:
+    """The largest error of the contract's checks, or infinity if one fails without a number."""
+    torch.manual_seed(seed)
+    model = randomised(build_model(small_config(kind=kind))).to(device)
+    report = check_contract(model, tolerance=TOLERANCE, seed=seed)
+    errors = [result.error for result in report.results if result.error is not None]
+    error = torch.inf if report.failed else max(errors)
+    return Item(f"contract of {kind}", error, TOLERANCE.absolute, ", ".join(report.failed))
+
+
+def selftest(device: torch.device, seed: int) -> Iterator[Item]:
+    """Every item, as it is measured."""
+    for name, parity in parities().items():
+        yield measure(name, parity, device, seed)
+    for kind in KINDS:
+        yield measure_contract(kind, device, seed)

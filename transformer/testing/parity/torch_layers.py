@@ -1,0 +1,140 @@
+"""Our attention and layers beside torch's own, with copied weights."""
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transformer.kernels.attention import keys_first_attention
+from transformer.model.attention import MultiHeadAttention, attention
+from transformer.model.blocks import DecoderBlock, TransformerBlock
+from transformer.model.layers import LAYER_NORM_EPSILON, FeedForward, PostNorm, PreNorm
+from transformer.model.masks import padding_mask
+from transformer.testing.comparison import Comparison
+from transformer.testing.parity.samples import SOURCE_LENGTHS, TARGET_LENGTHS, randomised, real
+
+D, H, D_FF = 32, 4, 48
+WIRINGS: tuple[type[PostNorm], ...] = (PostNorm, PreNorm)
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"ReLU": F.relu, "GELU": F.gelu}
+
+
+def fused_attention(device: torch.device) -> Iterator[Comparison]:
+    """Equation 1 written out beside torch's kernel, in every way that we call it, and ours for training."""
+    q = torch.randn(3, H, 9, 5, device=device)
+    k, v = torch.randn(3, H, 9, 5, device=device), torch.randn(3, H, 9, 7, device=device)
+    mask = padding_mask(real(TARGET_LENGTHS).long().to(device), pad_id=0)
+    for name, hidden, is_causal in (
+        ("no mask", None, False),
+        ("padding", mask, False),
+        ("causal", None, True),
+    ):
+        fused = F.scaled_dot_product_attention(q, k, v, attn_mask=hidden, is_causal=is_causal)
+        yield Comparison(name, attention(q, k, v, mask=hidden, is_causal=is_causal), fused)
+        ours = keys_first_attention(q, k, v, mask=hidden, is_causal=is_causal)
+        yield Comparison(f"{name}, keys first", ours, fused)
+
+
+def multi_head_attention(device: torch.device) -> Iterator[Comparison]:
+    ours = randomised(MultiHeadAttention(D, H, bias=True)).to(device)
+    theirs = nn.MultiheadAttention(D, H, batch_first=True).eval().to(device)
+    copy_attention(theirs, ours)
+    x, memory, memory_is_real = inputs(device)
+    kv, mask = ours.project_kv(memory), padding_mask(memory_is_real.long(), pad_id=0)
+    output, weights = theirs(x, memory, memory, key_padding_mask=~memory_is_real, average_attn_weights=False)
+    yield Comparison("output", ours(x, kv, mask=mask), output)
+    yield Comparison("weights", ours.weights(x, kv, mask=mask), weights)
+
+
+def encoder_layers(device: torch.device) -> Iterator[Comparison]:
+    """Both wirings with both activations."""
+    for wiring, activation in product(WIRINGS, ACTIVATIONS):
+        yield encoder_layer(wiring, activation, device)
+
+
+def encoder_layer(wiring: type[PostNorm], activation: str, device: torch.device) -> Comparison:
+    feed_forward = FeedForward(D, D_FF, ACTIVATIONS[activation])
+    ours = TransformerBlock(MultiHeadAttention(D, H, bias=True), feed_forward, lambda: wiring(D))
+    ours = randomised(ours).to(device)
+    theirs = torch_layer(nn.TransformerEncoderLayer, wiring, activation, device)
+    copy_attention(theirs.self_attn, ours.self_attention)
+    copy_parameters(theirs.linear1, feed_forward.w_1)
+    copy_parameters(theirs.linear2, feed_forward.w_2)
+    copy_parameters(theirs.norm1, ours.around_self_attention.norm)
+    copy_parameters(theirs.norm2, ours.around_feed_forward.norm)
+    _, x, is_real = inputs(device)
+    mask = padding_mask(is_real.long(), pad_id=0)
+    output = ours(x, positions=torch.arange(x.shape[1], device=device)[None], mask=mask)
+    expected = theirs(x, src_key_padding_mask=~is_real)
+    return Comparison(f"{wiring.__name__} {activation}", output[is_real], expected[is_real])
+
+
+def decoder_layers(device: torch.device) -> Iterator[Comparison]:
+    """Both wirings with both activations."""
+    for wiring, activation in product(WIRINGS, ACTIVATIONS):
+        yield decoder_layer(wiring, activation, device)
+
+
+def decoder_layer(wiring: type[PostNorm], activation: str, device: torch.device) -> Comparison:
+    self_attention, cross_attention = (MultiHeadAttention(D, H, bias=True) for _ in range(2))
+    feed_forward = FeedForward(D, D_FF, ACTIVATIONS[activation])
+    ours = DecoderBlock(self_attention, cross_attention, feed_forward, lambda: wiring(D))
+    ours = randomised(ours).to(device)
+    theirs = torch_layer(nn.TransformerDecoderLayer, wiring, activation, device)
+    copy_attention(theirs.self_attn, self_attention)
+    copy_attention(theirs.multihead_attn, cross_attention)
+    copy_parameters(theirs.linear1, feed_forward.w_1)
+    copy_parameters(theirs.linear2, feed_forward.w_2)
+    copy_parameters(theirs.norm1, ours.around_self_attention.norm)
+    copy_parameters(theirs.norm2, ours.around_cross_attention.norm)
+    copy_parameters(theirs.norm3, ours.around_feed_forward.norm)
+    x, memory, memory_is_real = inputs(device)
+    kv, mask = cross_attention.project_kv(memory), padding_mask(memory_is_real.long(), pad_id=0)
+    positions = torch.arange(x.shape[1], device=device)
+    output = ours(x, kv, mask, positions=positions[None], is_causal=True)
+    hidden = positions > positions[:, None]  # True = hidden, in torch.nn
+    expected = theirs(x, memory, tgt_mask=hidden, memory_key_padding_mask=~memory_is_real)
+    return Comparison(f"{wiring.__name__} {activation}", output, expected)
+
+
+def inputs(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """A target, a source, and where the source is real."""
+    is_real = real(SOURCE_LENGTHS).to(device)
+    x = torch.randn(len(TARGET_LENGTHS), max(TARGET_LENGTHS), D, device=device)
+    return x, torch.randn(*is_real.shape, D, device=device), is_real
+
+
+def torch_layer(
+    layer: Callable[..., nn.Module],
+    wiring: type[PostNorm],
+    activation: str,
+    device: torch.device,
+) -> Any:
+    return (
+        layer(
+            D,
+            H,
+            D_FF,
+            activation=ACTIVATIONS[activation],
+            layer_norm_eps=LAYER_NORM_EPSILON,
+            batch_first=True,
+            norm_first=issubclass(wiring, PreNorm),
+        )
+        .eval()
+        .to(device)
+    )
+
+
+@torch.no_grad()
+def copy_parameters(theirs: nn.Module, ours: nn.Module) -> None:
+    theirs.load_state_dict(ours.state_dict())
+
+
+@torch.no_grad()
+def copy_attention(theirs: nn.MultiheadAttention, ours: MultiHeadAttention) -> None:
+    projections = (ours.w_q, ours.w_k, ours.w_v)
+    theirs.in_proj_weight.copy_(torch.cat([projection.weight for projection in projections]))
+    theirs.in_proj_bias.copy_(torch.cat([projection.bias for projection in projections]))
+    copy_parameters(theirs.out_proj, ours.w_o)

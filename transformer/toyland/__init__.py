@@ -1,0 +1,33 @@
+"""Toyland: English and German from one grammar, so that the reference is the only right translation."""
+
+from transformer.toyland.alignment import alignments, pharaoh
+from transformer.toyland.baseline import dictionary_translation
+from transformer.toyland.corpus import GENERALISATION, SPLITS, Example, generate, split_of
+from transformer.toyland.draft import PHENOMENA
+from transformer.toyland.oracle import analyse, translate
+from transformer.toyland.parse import Constituent, constituents, parse, phrases, read_words
+from transformer.toyland.tree import Branch, Leaf, Node, english_text, german_text
+
+__all__ = [
+    "GENERALISATION",
+    "PHENOMENA",
+    "SPLITS",
+    "Branch",
+    "Constituent",
+    "Example",
+    "Leaf",
+    "Node",
+    "alignments",
+    "analyse",
+    "constituents",
+    "dictionary_translation",
+    "english_text",
+    "generate",
+    "german_text",
+    "parse",
+    "pharaoh",
+    "phrases",
+    "read_words",
+    "split_of",
+    "translate",
+]

@@ -1,0 +1,83 @@
+"""Which words translate each other, read off the tree of a sentence."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import product
+
+from transformer.toyland.corpus import Example
+from transformer.toyland.tree import Branch, Leaf
+
+# Where a leaf stands: the children on the way to it. Sentences share leaves, so a leaf alone is not a place.
+_Place = tuple[tuple[int, int], ...]
+_MARKS = (",", ".")
+
+
+def alignments(example: Example) -> list[tuple[int, int]]:
+    """Pairs of English and German words, counted from 0, in order.
+
+    Words are what blanks separate; a mark belongs to the word before it and is not aligned itself. Leaves of
+    several words and linked leaves (`macht … auf`) are aligned each with each. Unaligned is what one language
+    says alone, such as the `to` of a receiver.
+    """
+    english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
+    pairs: set[tuple[int, int]] = set()
+    for places in _units(example.tree):
+        sources, targets = (
+            [word for place in places for word in words.get(place, ())] for words in (english, german)
+        )
+        pairs.update(product(sources, targets))
+    return sorted(pairs)
+
+
+def pharaoh(pairs: list[tuple[int, int]]) -> str:
+    """`0-0 1-2`, the format that alignment tools read."""
+    return " ".join(f"{english}-{german}" for english, german in pairs)
+
+
+def _words(tree: Branch, is_german: bool) -> dict[_Place, range]:
+    """The words of every leaf on one side."""
+    words: dict[_Place, range] = {}
+    count = 0
+    for place, leaf in _leaves(tree, is_german):
+        text = leaf.german if is_german else leaf.english
+        if leaf.label not in _MARKS:
+            words[place] = range(count, count + len(text.split()))
+            count = words[place].stop
+    return words
+
+
+def _leaves(branch: Branch, is_german: bool = False, place: _Place = ()) -> Iterator[tuple[_Place, Leaf]]:
+    seen: Counter[int] = Counter()
+    for child in branch.german if is_german else branch.english:
+        # The same child may stand twice in a branch: the second time has a place of its own.
+        here = (*place, (id(child), seen[id(child)]))
+        seen[id(child)] += 1
+        if isinstance(child, Branch):
+            yield from _leaves(child, is_german, here)
+        else:
+            yield here, child
+
+
+def _units(tree: Branch) -> Iterator[list[_Place]]:
+    """Leaves that translate each other: each for itself, or those of a clause that share a link."""
+    linked: dict[tuple[_Place, str], list[_Place]] = defaultdict(list)
+    clauses = _clauses(tree)
+    for place, leaf in _leaves(tree):
+        if leaf.link:
+            clause = max(
+                (clause for clause in clauses if place[: len(clause)] == clause), key=len, default=()
+            )
+            linked[clause, leaf.link].append(place)
+        else:
+            yield [place]
+    yield from linked.values()
+
+
+def _clauses(branch: Branch, place: _Place = ()) -> list[_Place]:
+    places = [place] if branch.label == "S" else []
+    seen: Counter[int] = Counter()
+    for child in branch.english:
+        if isinstance(child, Branch):
+            places += _clauses(child, (*place, (id(child), seen[id(child)])))
+        seen[id(child)] += 1
+    return places

@@ -1,0 +1,226 @@
+"""What happens to whom: a verb with a subject and objects that suit it, as one clause."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from transformer.toyland.clauses import (
+    FINAL,
+    FRONT,
+    FRONTED,
+    GOAL,
+    LINK,
+    MODAL,
+    OBJECT,
+    PERFECT,
+    PLAIN,
+    PRESENT,
+    RECEIVER,
+    SUBJECT,
+    TIME,
+    TO_RECEIVER,
+    Clause,
+)
+from transformer.toyland.draft import Draft
+from transformer.toyland.inflection import (
+    ACCUSATIVE,
+    DATIVE,
+    DATIVE_VERBS,
+    GIVING_VERBS,
+    HOME_VERBS,
+    MOTION_VERBS,
+    NOUNS,
+    THIRD,
+    TRAVEL_VERBS,
+    VERBS,
+    Noun,
+    Verb,
+    nouns_of,
+)
+from transformer.toyland.phrases import (
+    MODAL_TIMES,
+    PERFECT_TIMES,
+    PRESENT_TIMES,
+    Phrase,
+    at_clock_time,
+    name_leaf,
+    place,
+    receiver,
+    subject,
+    thing,
+)
+from transformer.toyland.tree import Branch, Leaf, Node
+
+_NACH = Leaf("IN", "to", "nach")
+_AUS = Leaf("IN", "from", "aus")
+_IN = Leaf("IN", "in", "in")
+_TO = Leaf("IN", "to", "")
+
+
+class Event(NamedTuple):
+    """A verb, the nouns that fit it and how its objects are built."""
+
+    verb: Verb
+    subjects: tuple[Noun, ...]
+    objects: tuple[Noun, ...]
+    complement: Callable[[Draft, Clause, "Event"], None]
+
+
+def _no_object(draft: Draft, clause: Clause, event: Event) -> None:
+    pass
+
+
+def _direct_object(draft: Draft, clause: Clause, event: Event) -> None:
+    put_object(clause, thing(draft, draft.pick(event.objects), ACCUSATIVE, clause.negated))
+
+
+def put_object(clause: Clause, phrase: Phrase) -> None:
+    """An object, which may have said the clause's negation."""
+    clause.roles[OBJECT] = phrase.node
+    clause.kein = phrase.negates
+
+
+def _dative_object(draft: Draft, clause: Clause, event: Event) -> None:  # noqa: ARG001
+    draft.mark("dative")
+    clause.roles[OBJECT] = receiver(draft).node
+
+
+def _gift(draft: Draft, clause: Clause, event: Event) -> None:
+    draft.mark("dative")
+    node = receiver(draft).node
+    if draft.random() < 0.6:
+        clause.roles[RECEIVER] = node
+    else:
+        clause.roles[TO_RECEIVER] = Branch("PP", (_TO, node))
+    _direct_object(draft, clause, event)
+
+
+def _goal(draft: Draft, clause: Clause, event: Event) -> None:
+    clause.roles[GOAL] = place(draft, ACCUSATIVE, draft.pick(event.objects))
+
+
+def _town(draft: Draft, clause: Clause, event: Event) -> None:
+    preposition = {"travel": _NACH, "come": _AUS, "live": _IN}[event.verb.english]
+    clause.roles[GOAL] = Branch("PP", (preposition, name_leaf(draft)))
+
+
+def _home(draft: Draft, clause: Clause, event: Event) -> None:
+    if draft.random() < 0.5:
+        _town(draft, clause, event)
+    else:
+        clause.roles[GOAL] = place(draft, DATIVE, draft.pick(event.objects))
+
+
+def _event(verb: Verb, complement: Callable[[Draft, Clause, Event], None]) -> Event:
+    return Event(verb, nouns_of(*verb.subjects), nouns_of(*verb.objects), complement)
+
+
+GIVING = tuple(_event(verb, _gift) for verb in GIVING_VERBS)
+TRANSITIVE = tuple(_event(verb, _direct_object) for verb in VERBS if verb.objects)
+HELPING = tuple(_event(verb, _dative_object) for verb in DATIVE_VERBS)
+EVENTS = (
+    *TRANSITIVE,
+    *(_event(verb, _no_object) for verb in VERBS if not verb.objects),
+    *HELPING,
+    *(_event(verb, _goal) for verb in MOTION_VERBS),
+    *(_event(verb, _town) for verb in TRAVEL_VERBS),
+    *(_event(verb, _home if verb.english == "live" else _town) for verb in HOME_VERBS),
+)
+# By English noun: what it can do, what can be done to it.
+DEEDS = {noun.english: tuple(event for event in EVENTS if noun in event.subjects) for noun in NOUNS}
+FATES = {
+    noun.english: tuple(event for event in (*TRANSITIVE, *HELPING) if noun in event.objects) for noun in NOUNS
+}
+# What any person can do, for subjects without a noun.
+PERSON_DEEDS = DEEDS["friend"]
+
+
+def deeds(phrase: Phrase) -> tuple[Event, ...]:
+    """The events whose subject the phrase can be."""
+    return DEEDS[phrase.noun.english] if phrase.noun else PERSON_DEEDS
+
+
+def choose_tense(draft: Draft, verb: Verb, shape: int, person: int, negated: bool) -> int:
+    """Present, perfect or modal, as far as verb and person allow."""
+    if verb.state:
+        return PRESENT
+    choice = draft.random()
+    tense = PRESENT if choice < 0.5 else PERFECT if choice < 0.76 else MODAL
+    if (
+        verb.english == "read"
+        and tense == PRESENT
+        and person != THIRD
+        and not negated
+        and shape in (PLAIN, FRONTED, FINAL)
+    ):
+        # `They read` could be past as well.
+        return MODAL
+    return tense
+
+
+def start(
+    draft: Draft, event: Event, phrase: Phrase, shape: int, negated: bool = False, tense: int | None = None
+) -> Clause:
+    """A clause with subject, verb and complements, still open to times and places."""
+    if tense is None:
+        tense = choose_tense(draft, event.verb, shape, phrase.person, negated)
+    clause = Clause(draft, shape, tense, negated)
+    clause.person = phrase.person
+    clause.roles[SUBJECT] = phrase.node
+    event.complement(draft, clause, event)
+    clause.add_verb(event.verb, wishes=not (phrase.noun and "transport" in phrase.noun.kinds))
+    return clause
+
+
+def add_circumstances(draft: Draft, clause: Clause, event: Event, share: float = 0.45) -> None:
+    """Perhaps a place or a time, before the subject or where its language wants it."""
+    if clause.shape not in (PLAIN, FRONTED):
+        return
+    busy = clause.roles[OBJECT] is not None
+    if event.verb.at_place and draft.random() < 0.25:
+        if busy or draft.random() < 0.5:
+            put_first(draft, clause, place(draft))
+        elif clause.roles[GOAL] is None:
+            clause.roles[GOAL] = place(draft)
+    if event.verb.state or draft.random() >= share:
+        return
+    # Among two objects, or an object and `nicht`, a German time has no one right place, so it goes first.
+    gift = clause.roles[RECEIVER] is not None or clause.roles[TO_RECEIVER] is not None
+    may_follow = not gift and not (clause.negated and busy)
+    if clause.shape == PLAIN and (draft.random() < 0.5 or not may_follow):
+        put_first(draft, clause, time(draft, clause.tense))
+    elif may_follow:
+        clause.roles[TIME] = time(draft, clause.tense)
+
+
+def statement(draft: Draft, event: Event) -> Clause:
+    """Somebody does this, perhaps somewhere, at some time, or not."""
+    negated = draft.random() < 0.16
+    clause = start(draft, event, subject(draft, event.subjects, negated), PLAIN, negated)
+    add_circumstances(draft, clause, event)
+    return clause
+
+
+def put_first(draft: Draft, clause: Clause, node: Node) -> None:
+    """Front a time or place; the German verb stays second."""
+    draft.mark("verb_second")
+    clause.shape = FRONTED
+    clause.roles[FRONT] = node
+
+
+def time(draft: Draft, tense: int) -> Branch:
+    """A time that goes with the tense; the English perfect tolerates no time of day."""
+    if tense == PERFECT:
+        return draft.pick(PERFECT_TIMES)
+    if draft.random() < 0.62:
+        return at_clock_time(draft)
+    return draft.pick(MODAL_TIMES if tense == MODAL else PRESENT_TIMES)
+
+
+def happening(draft: Draft, shape: int, link: Leaf | None = None, negated_share: float = 0.12) -> Branch:
+    """Any clause about anybody, without time and place; `link` opens a subordinate one."""
+    event = draft.pick(EVENTS)
+    negated = draft.random() < negated_share
+    phrase = subject(draft, event.subjects, negated)
+    clause = start(draft, event, phrase, shape, negated)
+    clause.roles[LINK] = link
+    return clause.finish()

@@ -1,0 +1,71 @@
+"""The English side of a sentence as a bracketed constituency parse, a target text for §6.3 of the paper."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from transformer.toyland.corpus import Example
+from transformer.toyland.tree import Branch, punctuated
+
+
+class Constituent(NamedTuple):
+    """A label over the words from `start` up to `stop`; marks count as words."""
+
+    label: str
+    start: int
+    stop: int
+
+
+def parse(example: Example) -> str:
+    """`(ROOT (S (NP (DT the ) (NN man ) ) (VB sleeps ) ) (. . ) )`
+
+    Blanks separate opening brackets with their label, words and closing brackets. Words are as in the middle
+    of a sentence, so that `read_words` gives the sentence back; what only German says has no place.
+    """
+    return " ".join(_brackets(example.tree))
+
+
+def read_words(text: str) -> str:
+    """The sentence in a parse; `ValueError` if brackets do not match."""
+    constituents(text)
+    return punctuated([token for token in text.split() if not _is_bracket(token)])
+
+
+def phrases(text: str) -> list[Constituent]:
+    """The constituents that hold others, which bracket F1 counts; a word's own label is none of them."""
+    without_labels = re.sub(r"\([^ ]+ ([^()][^()]*) \)", r"\1", text)
+    return constituents(without_labels)
+
+
+def constituents(text: str) -> list[Constituent]:
+    """Every bracket over its words, inner ones first, for bracket F1; `ValueError` if they do not match."""
+    found: list[Constituent] = []
+    opened: list[tuple[str, int]] = []
+    position = 0
+    for token in text.split():
+        if token == ")":
+            if not opened:
+                raise ValueError(f"not a parse: a bracket closes that never opened, in {text!r}")
+            label, start = opened.pop()
+            found.append(Constituent(label, start, position))
+        elif _is_bracket(token):
+            opened.append((token[1:], position))
+        else:
+            position += 1
+    if opened:
+        raise ValueError(f"not a parse: {len(opened)} brackets stay open in {text!r}")
+    return found
+
+
+def _is_bracket(token: str) -> bool:
+    return token == ")" or token.startswith("(")
+
+
+def _brackets(branch: Branch) -> Iterator[str]:
+    yield f"({branch.label}"
+    for child in branch.english:
+        if isinstance(child, Branch):
+            yield from _brackets(child)
+        elif child.english:
+            yield f"({child.label} {child.english} )"
+    yield ")"

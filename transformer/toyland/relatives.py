@@ -1,0 +1,124 @@
+"""Relative clauses about a subject or an object."""
+
+from transformer.toyland.clauses import (
+    CLOSING,
+    FINAL,
+    GERMAN_COMMA,
+    LINK,
+    OBJECT,
+    OPENING,
+    PLAIN,
+    PRESENT,
+    SUBJECT,
+    Clause,
+    sentence,
+)
+from transformer.toyland.draft import Draft
+from transformer.toyland.events import (
+    DEEDS,
+    EVENTS,
+    FATES,
+    HELPING,
+    TRANSITIVE,
+    Event,
+    choose_tense,
+    put_first,
+    start,
+    time,
+)
+from transformer.toyland.inflection import (
+    ACCUSATIVE,
+    DATIVE,
+    MANY,
+    NOMINATIVE,
+    PLURAL,
+    RELATIVE_PRONOUNS,
+    THIRD,
+    Noun,
+)
+from transformer.toyland.phrases import Phrase, subject, thing
+from transformer.toyland.tree import Branch, Leaf
+
+_OPEN_EVENTS = tuple(event for event in TRANSITIVE if not event.verb.prefix and event.verb.english != "read")
+
+
+def relating(draft: Draft) -> Branch:
+    """A sentence with a relative clause."""
+    return sentence((_about_subject if draft.random() < 0.55 else _about_object)(draft).finish())
+
+
+def _about_subject(draft: Draft) -> Clause:
+    event = draft.pick(EVENTS)
+    negated = draft.random() < 0.1
+    phrase = with_relative(draft, subject(draft, event.subjects, negated, nouns_only=True), event)
+    clause = start(draft, event, phrase, PLAIN, negated)
+    if draft.random() < 0.3 and not event.verb.state:
+        put_first(draft, clause, time(draft, clause.tense))
+    return clause
+
+
+def _about_object(draft: Draft) -> Clause:
+    """The object ends the German sentence too, or its clause would have to part from it."""
+    event = draft.pick(_OPEN_EVENTS)
+    related = event._replace(complement=_related_object)
+    clause = start(draft, related, subject(draft, event.subjects), PLAIN, tense=PRESENT)
+    if draft.random() < 0.2 and not event.verb.state:
+        put_first(draft, clause, time(draft, PRESENT))
+    return clause
+
+
+def _related_object(draft: Draft, clause: Clause, event: Event) -> None:
+    # Without adjectives, so that no old book is new. A name needs no clause to tell it from others.
+    phrase = thing(draft, draft.pick(event.objects), ACCUSATIVE, adjectives=0.0)
+    clause.roles[OBJECT] = with_relative(draft, phrase, event).node if phrase.noun else phrase.node
+
+
+def with_relative(draft: Draft, phrase: Phrase, main: Event) -> Phrase:
+    """The phrase with a clause about it; `main` is what the rest of its own clause says."""
+    assert phrase.noun is not None
+    relative = _relative_clause(draft, phrase.noun, phrase.plural, main)
+    return phrase._replace(node=Branch("NP", (phrase.node, relative)))
+
+
+def _relative_clause(draft: Draft, noun: Noun, plural: bool, main: Event) -> Branch:
+    """`who sings`, `that is old`, `whom the child visits` about the noun of a clause with `main`."""
+    draft.mark("relative")
+    person = "person" in noun.kinds
+    active = DEEDS[noun.english]
+    choice = draft.random()
+    if active and (choice < 0.55 or not person):
+        event = _another(draft, active, main)
+        pronoun = _relative_pronoun("who" if person else "that", noun, plural, NOMINATIVE)
+        gap = Phrase(pronoun, MANY if plural else THIRD, noun)
+        clause = start(draft, event, gap, FINAL, draft.random() < 0.1)
+    elif noun.adjectives and choice < 0.3:
+        clause = Clause(draft, FINAL, PRESENT, draft.random() < 0.15)
+        clause.person = MANY if plural else THIRD
+        clause.roles[SUBJECT] = _relative_pronoun("that", noun, plural, NOMINATIVE)
+        clause.add_copula(draft.pick(noun.adjectives).predicative)
+    else:
+        clause = _object_relative(draft, noun, plural, main)
+    clause.roles[OPENING] = clause.roles[CLOSING] = GERMAN_COMMA
+    return clause.finish()
+
+
+def _another(draft: Draft, events: tuple[Event, ...], main: Event) -> Event:
+    """Not again what the main clause says."""
+    return draft.pick_where(events, lambda event: event.verb is not main.verb)
+
+
+def _object_relative(draft: Draft, noun: Noun, plural: bool, main: Event) -> Clause:
+    event = _another(draft, FATES[noun.english], main)
+    phrase = subject(draft, event.subjects)
+    tense = choose_tense(draft, event.verb, FINAL, phrase.person, False)
+    clause = Clause(draft, FINAL, tense)
+    clause.person = phrase.person
+    case = DATIVE if event in HELPING else ACCUSATIVE
+    clause.roles[LINK] = _relative_pronoun("whom" if "person" in noun.kinds else "that", noun, plural, case)
+    clause.roles[SUBJECT] = phrase.node
+    clause.add_verb(event.verb)
+    return clause
+
+
+def _relative_pronoun(english: str, noun: Noun, plural: bool, case: int) -> Leaf:
+    return Leaf("WP", english, RELATIVE_PRONOUNS[PLURAL if plural else noun.gender][case])

@@ -1,0 +1,50 @@
+"""The kinds of sentence in toyland and how often each is said."""
+
+from bisect import bisect
+from collections.abc import Callable
+from itertools import accumulate
+
+from transformer.toyland.clauses import sentence
+from transformer.toyland.counting import counting, telling_time
+from transformer.toyland.descriptions import describing, naming
+from transformer.toyland.draft import Draft
+from transformer.toyland.events import EVENTS, GIVING, statement
+from transformer.toyland.questions import question
+from transformer.toyland.references import referring
+from transformer.toyland.relatives import relating
+from transformer.toyland.subordination import reasoning, saying
+from transformer.toyland.tree import Branch
+
+
+def plain(draft: Draft) -> Branch:
+    """Somebody does something, perhaps somewhere, at some time, or not."""
+    return sentence(statement(draft, draft.pick(EVENTS)).finish())
+
+
+def giving(draft: Draft) -> Branch:
+    """Somebody gives somebody something."""
+    return sentence(statement(draft, draft.pick(GIVING)).finish())
+
+
+# Per cent of all sentences, and clauses of each.
+_KINDS: tuple[tuple[int, int, Callable[[Draft], Branch]], ...] = (
+    (24, 1, plain),
+    (12, 1, question),
+    (9, 2, saying),
+    (8, 2, reasoning),
+    (12, 2, relating),
+    (10, 1, giving),
+    (10, 2, referring),
+    (7, 1, counting),
+    (4, 1, describing),
+    (1, 1, naming),
+    (3, 1, telling_time),
+)
+_TOTALS = tuple(accumulate(share for share, _, _ in _KINDS))
+
+
+def say(draft: Draft) -> Branch:
+    """A random sentence."""
+    _, clauses, maker = _KINDS[bisect(_TOTALS, draft.random() * _TOTALS[-1])]
+    draft.expect(clauses)
+    return maker(draft)
