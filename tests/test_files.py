@@ -232,7 +232,7 @@ def test_what_a_living_process_writes_is_no_leftover(tmp_path):
 )
 def test_a_leftover_may_be_incomplete_itself(tmp_path, content, stays):
     """Its process may have been killed before it took the lock, or while it deleted it."""
-    left = tmp_path / f"{UNFINISHED}file-abcdefg_"
+    left = tmp_path / f"{UNFINISHED}file-7"
     left.mkdir()
     for name in content:
         (left / name).mkdir() if name == NEW else (left / name).touch()

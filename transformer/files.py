@@ -145,11 +145,10 @@ def make_locked(path: Path, tries: int = 20) -> tuple[Path, FileLock | None]:
     folder = new_folder(path)
     try:
         return folder, take_lock(folder / LOCK)
-    except (Timeout, FileNotFoundError):  # another process took the folder, not locked yet, for a leftover
+    except (Timeout, FileNotFoundError, FileExistsError):  # another process took it for a leftover
         if tries == 0:
             raise
-        shutil.rmtree(folder, ignore_errors=True)
-        return make_locked(path, tries - 1)
+        return make_locked(path, tries - 1)  # that process deletes it: by now the name may be another's
 
 
 def new_folder(path: Path) -> Path:
@@ -184,7 +183,8 @@ def delete(folder: Path, lock: FileLock | None) -> None:
     """Delete an unfinished folder whose lock this process holds; what cannot be deleted is a leftover.
 
     The lock's file goes last, so that another process can finish this, and before it is released, so that
-    nobody waits for the lock of a folder that is gone; only Windows deletes no file that is open.
+    nobody waits for the lock of a folder that is gone. After that the name may belong to another process,
+    whose folder is not empty. Only Windows deletes no file that is open.
     """
     try:
         with suppress(OSError):
@@ -198,7 +198,8 @@ def delete(folder: Path, lock: FileLock | None) -> None:
             lock.release()
     with suppress(OSError):
         if is_empty:
-            (folder / LOCK).unlink(missing_ok=True)
+            if sys.platform == "win32":
+                (folder / LOCK).unlink(missing_ok=True)
             folder.rmdir()
 
 
