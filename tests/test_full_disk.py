@@ -113,5 +113,9 @@ def test_the_cache_of_a_corpus_is_named(folder, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     command = ["train", "--config", str(folder / "new.yaml"), "--output", str(tmp_path / "new")]
     assert without_room([*command, "--data.train", str(tmp_path / "text")], folder / "in") == 2
-    assert capfd.readouterr().err.splitlines()[-1].endswith(f"error: {tmp_path / 'cache'}: File too large")
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert (
+        f"error: the cache of `datasets`, {tmp_path / 'cache'}, cannot be written (File too large); " in line
+    )
+    assert line.endswith("set HF_HOME or HF_DATASETS_CACHE to a folder that can")
     assert not (tmp_path / "new").exists()

@@ -104,9 +104,12 @@ def naming(path: Path, unfinished: Path | None = None) -> Iterator[None]:
 def flush(path: Path) -> None:
     """Wait until a file or a folder's entries are on the disk."""
     is_folder = path.is_dir()
-    if is_folder and sys.platform == "win32":
-        return  # Windows cannot open folders, and writes their entries by itself
-    descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    except PermissionError:
+        if is_folder:
+            return  # Windows opens no folder, and writes its entries by itself
+        raise
     try:
         with naming(path):
             os.fsync(descriptor)

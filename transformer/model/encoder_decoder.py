@@ -69,7 +69,8 @@ class EncoderDecoder(nn.Module):
         The state holds the projected `memory` already; gradients do not flow through its caches.
         """
         if state is None:
-            check_first_tokens(tgt_tokens, self.pad_id)
+            if self.bos_id != self.pad_id:  # Marian starts with a pad
+                check_first_tokens(tgt_tokens, self.pad_id)
             return self.output(self.hidden(tgt_tokens, self.project(memory), memory_mask, None))
         logits = self.output(self.hidden(tgt_tokens, state.memory, memory_mask, state))
         state.advance((tgt_tokens != self.pad_id).sum(dim=1))

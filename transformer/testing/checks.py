@@ -16,6 +16,7 @@ from transformer.testing.subject import Batch, Embeddings, Subject, left_as_foun
 
 LENGTHS, SOURCE_LENGTHS = (3, 5, 1), (6, 1, 4)
 PROMPT_LENGTHS, STEPS = (2, 5, 1), 4
+PASSES = 30
 CHUNKINGS = ([1] * 9, [4, 1, 1, 3], [2, 7], [9])
 
 Check = Callable[[Subject], Iterator[Comparison | str]]
@@ -217,27 +218,44 @@ def decoding_batch(subject: Subject) -> tuple[Tensor, Batch, Tensor]:
 
 
 def finite_gradients(subject: Subject) -> Iterator[Comparison | str]:
-    """In training mode, of a random sum over the outputs of real tokens."""
+    """In training mode, of a random sum over the outputs of real tokens.
+
+    A model may skip layers at random: a parameter lacks a gradient if no pass of several reaches it.
+    """
     named = {name: p for name, p in subject.model.named_parameters() if p.requires_grad}
     if not named:
         raise DoesNotApply("no parameter requires a gradient")
     batch = subject.batch(LENGTHS, SOURCE_LENGTHS)
     subject.model.train()
-    with torch.enable_grad():
-        outputs = subject.run(batch)
-        rows = [first(outputs[row : row + 1], length) for row, length in enumerate(LENGTHS)]
-        loss = torch.stack([(row * torch.randn_like(row)).sum() for row in rows]).sum()
-        gradients = dict(
-            zip(named, torch.autograd.grad(loss, list(named.values()), allow_unused=True), strict=True)
-        )
-    missing = [name for name, gradient in gradients.items() if gradient is None]
-    found = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+    found: dict[str, Tensor] = {}
+    for _ in range(PASSES):
+        left = {name: parameter for name, parameter in named.items() if name not in found}
+        found |= gradients_of_parameters(subject, batch, left)
+        if len(found) == len(named):
+            break
+    missing = [name for name in named if name not in found]
     not_finite = [name for name, gradient in found.items() if not gradient.isfinite().all()]
     faults = {"no gradient reaches": missing, "not finite:": not_finite}
     if missing or not_finite:
         raise Broken("; ".join(f"{fault} {', '.join(names)}" for fault, names in faults.items() if names))
-    if zero := [name for name, gradient in found.items() if not gradient.any()]:
+    if zero := [name for name in named if not found[name].any()]:
         yield f"exactly 0: {', '.join(zero)}"
+
+
+def gradients_of_parameters(
+    subject: Subject, batch: Batch, parameters: dict[str, torch.nn.Parameter]
+) -> dict[str, Tensor]:
+    """The gradients that one pass gives these parameters, without those that it does not reach."""
+    with torch.enable_grad():
+        outputs = subject.run(batch)
+        rows = [first(outputs[row : row + 1], length) for row, length in enumerate(LENGTHS)]
+        loss = torch.stack([(row * torch.randn_like(row)).sum() for row in rows]).sum()
+        if not loss.requires_grad:
+            return {}
+        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return {
+        name: gradient for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None
+    }
 
 
 CHECKS: dict[str, Check] = {
