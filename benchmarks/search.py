@@ -79,7 +79,7 @@ def search(
             extended(step)
             other(step)
 
-        limits = extended.limits = translator.limits(src_tokens, [[] for _ in rows])
+        limits = extended.limits = torch.tensor([translator.limit(sources[row], []) for row in rows])
         options = {"beam_size": beam_size, "alpha": alpha, "max_length": limits, "observe": observe}
         found = translator.read_out(beam_search(translator.model, src_tokens, **options))
         for place, row in enumerate(rows):

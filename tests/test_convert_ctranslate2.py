@@ -115,7 +115,7 @@ def test_lines_come_back_as_they_went(talkative):
     ours, theirs = talkative
     lines = ["", "abc", "   ", "a" * 100, "x", "b"]
     warnings: list[str] = []
-    ours.warn = theirs.ours.warn = warnings.append
+    ours.warn = theirs.warn = warnings.append
     assert theirs.translate(lines) == ours.translate(lines)
     assert warnings == ["line 4 has 101 tokens; only its first 40 are translated"] * 2
     assert theirs.translate([]) == []

@@ -136,8 +136,8 @@ def test_an_engine_is_found_again_from_another_directory(monkeypatch, runs, tmp_
     expected, pickled = answer(translator), pickle.dumps(translator)
     monkeypatch.chdir(tmp_path)
     assert answer(pickle.loads(pickled)) == expected
-    options = {"model_config": translator.ours.config, "decoding": translator.ours.decoding}
-    own = CTranslate2Translator(translator.engine, translator.ours.tokenizer, **options)
+    options = {"model_config": translator.config, "decoding": translator.decoding}
+    own = CTranslate2Translator(translator.engine, translator.tokenizer, **options)
     assert answer(own) == expected
     with pytest.raises(TypeError, match="only a CTranslate2Translator of from_pretrained can be pickled"):
         pickle.dumps(own)

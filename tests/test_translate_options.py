@@ -11,9 +11,10 @@ from transformer.cli import main
 from transformer.cli.requests import Request
 from transformer.cli.translate import json_lines
 from transformer.decoding.alignment import alignment_error_rate, best_words, pharaoh, words_of
+from transformer.decoding.lines import MOST_CHARACTERS
 from transformer.decoding.processors import MinLength, NoRepeat
 from transformer.decoding.scoring import score_pairs
-from transformer.decoding.translator import MOST_CHARACTERS, Translator
+from transformer.decoding.translator import Translator
 from transformer.toyland import generate
 from transformer.toyland.alignment import alignments
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from jsonargparse import Namespace
 
@@ -14,7 +14,7 @@ from transformer.data.json_text import json_line
 from transformer.data.text import decode_lines, read_lines
 
 if TYPE_CHECKING:
-    from transformer.convert.engine import CTranslate2Translator
+    from transformer.decoding.lines import LineTranslator
     from transformer.decoding.search import Processor
     from transformer.decoding.translation import Translation
     from transformer.decoding.translator import Translator
@@ -68,7 +68,7 @@ def translate_file(options: Namespace) -> int | None:
     return None
 
 
-def load(options: Namespace) -> "Translator | CTranslate2Translator":
+def load(options: Namespace) -> "LineTranslator":
     if options.engine == "torch":
         from transformer.decoding.translator import Translator
 
@@ -188,21 +188,11 @@ def add_search_options(parser: CommandParser) -> None:
 
 
 def translate(
-    translator: "Translator | CTranslate2Translator",
-    chunk: Sequence[Request],
-    first_line: int,
-    options: Namespace,
+    translator: "LineTranslator", chunk: Sequence[Request], first_line: int, options: Namespace
 ) -> bytes:
     """The lines of the output for these of the input."""
-    from transformer.decoding.translator import Translator
-
     prefixes = [request.prefix for request in chunk] if any(request.prefix for request in chunk) else None
-    special: dict[str, Any] = {}
-    if isinstance(translator, Translator):
-        special["processors"] = processors(translator, options)
-        special["prefixes"] = prefixes
-        special["sampler"] = sampler(translator, first_line, options) if options.sample else None
-    elif prefixes is not None:
+    if prefixes is not None and options.engine != "torch":
         raise ValueError(f'a "prefix" needs --engine torch, not {options.engine}')
     found = translator.translate_n_best(
         [request.source for request in chunk],
@@ -210,11 +200,13 @@ def translate(
         beam_size=options.beam_size,
         alpha=options.alpha,
         first_line=first_line,
-        **special,
+        processors=processors(translator, options),
+        prefixes=prefixes,
+        sampler=sampler(cast("Translator", translator), first_line, options) if options.sample else None,
     )
     rows: list[list[tuple[Translation, str | None]]] = [[(output, None) for output in row] for row in found]
-    if options.alignment and isinstance(translator, Translator):
-        rows = aligned(translator, chunk, found)
+    if options.alignment:
+        rows = aligned(cast("Translator", translator), chunk, found)
     write = json_lines if options.json else text_lines
     written = (
         line
@@ -224,7 +216,7 @@ def translate(
     return "".join(f"{line}\n" for line in written).encode()
 
 
-def processors(translator: "Translator", options: Namespace) -> "list[Processor]":
+def processors(translator: "LineTranslator", options: Namespace) -> "list[Processor]":
     from transformer.decoding.processors import MinLength, NoRepeat
 
     chosen: list[Processor] = []

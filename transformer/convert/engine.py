@@ -1,24 +1,21 @@
 """Translating with CTranslate2: a run's model in a program made for serving, under the same interface."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.pretrained import OpenedRun, open_run, require_plausible
 from transformer.checkpoint.reading import load_model
-from transformer.config import DecodingConfig, ModelConfig
 from transformer.convert.common import ConversionError, require_package, whole_folder
 from transformer.convert.ctranslate2_spec import write_model
-from transformer.data.text import text_list
 from transformer.data.tokenizers.protocol import Tokenizer
+from transformer.decoding.lines import LineTranslator, SearchOptions
 from transformer.decoding.search import Hypotheses, length_penalty
 from transformer.decoding.translation import Translation, distinct_texts, filled
-from transformer.decoding.translator import Translator
 from transformer.hardware import choose_device
 from transformer.model.build import build_model
 
@@ -36,8 +33,8 @@ class Output(NamedTuple):
     score: float
 
 
-class CTranslate2Translator:
-    """`Translator` with CTranslate2's model and search: the same lines, batches, limits, warnings and scores.
+class CTranslate2Translator(LineTranslator):
+    """CTranslate2's model and search, with the lines, batches, limits, warnings and scores of `Translator`.
 
     Its beam search keeps and ends hypotheses by the rules of docs/decoding.md, but closes a sentence by its
     own rule. Its own length penalty decides which of the ended hypotheses it returns; they are scored and
@@ -45,18 +42,9 @@ class CTranslate2Translator:
     folder.
     """
 
-    def __init__(
-        self,
-        engine: Any,
-        tokenizer: Tokenizer,
-        *,
-        model_config: ModelConfig,
-        decoding: DecodingConfig | None = None,
-        **options: Any,
-    ) -> None:
-        """`engine` is a `ctranslate2.Translator`; `options` are those of `Translator`."""
-        no_model = nn.Module()  # the engine has the weights; what lines become and batches are is ours
-        self.ours = Translator(no_model, tokenizer, model_config=model_config, decoding=decoding, **options)
+    def __init__(self, engine: Any, tokenizer: Tokenizer, **options: Any) -> None:
+        """`engine` is a `ctranslate2.Translator`; `options` are those of `LineTranslator`."""
+        super().__init__(tokenizer, **options)
         self.engine = engine
         self.load_engine: Callable[[], Any] | None = None
         self.pieces = tokenizer.pieces
@@ -91,52 +79,36 @@ class CTranslate2Translator:
         assert self.load_engine is not None  # see __getstate__
         self.engine = self.load_engine()
 
-    def translate(
-        self, lines: Iterable[str], *, beam_size: int | None = None, alpha: float | None = None
-    ) -> list[str]:
-        """The best translation of each line; the run's own `decoding` settings where none are given."""
-        found = self.translate_n_best(lines, n_best=1, beam_size=beam_size, alpha=alpha)
-        return [outputs[0].text for outputs in found]
-
-    def translate_n_best(
-        self,
-        lines: Iterable[str],
-        *,
-        n_best: int,
-        beam_size: int | None = None,
-        alpha: float | None = None,
-        first_line: int = 1,
+    def translate_batch(
+        self, sources: Sequence[list[int]], starts: Sequence[list[int]], options: SearchOptions
     ) -> list[list[Translation]]:
-        """As `Translator.translate_n_best`."""
-        lines = text_list(lines, first=first_line)
-        beam_size, alpha = self.ours.search_settings(beam_size, alpha)
-        if not 1 <= n_best <= beam_size:
-            raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
-        sources = self.ours.encode(lines, first_line)
-        results: list[list[Translation]] = [[Translation("", 0.0, [])] * n_best for _ in lines]
-        for rows in self.ours.batches(sources, beam_size):
-            found = self.search([sources[row] for row in rows], beam_size, alpha, n_best)
-            for row, outputs in zip(rows, self.ours.read_out(found), strict=True):
-                results[row] = filled(distinct_texts(outputs, n_best), n_best)
-        return results
+        """`ValueError` for processors, prefixes and sampling, which CTranslate2 does not do as we do."""
+        if options.processors or options.sampler or any(starts):
+            raise ValueError("CTranslate2 takes no processors, prefixes and sampler; use a Translator")
+        found = self.search(sources, options)
+        return [
+            filled(distinct_texts(outputs, options.n_best), options.n_best)
+            for outputs in self.read_out(found)
+        ]
 
-    def search(self, sources: list[list[int]], beam_size: int, alpha: float, n_best: int) -> Hypotheses:
+    def search(self, sources: Sequence[list[int]], options: SearchOptions) -> Hypotheses:
         """All that CTranslate2 returns for each source, with the limit of its own length (§6.1)."""
-        config, max_extra = self.ours.config, self.ours.decoding.max_extra
-        limits = [min(len(ids) + max_extra, config.max_positions) for ids in sources]
-        count = beam_size if n_best == 1 else PATIENCE * beam_size  # some may be the same text
-        found = self.translate_ids(sources, max(limits), beam_size, alpha, count)
+        limits = [self.limit(source, []) for source in sources]
+        found = self.translate_ids(sources, max(limits), options)
         for row, limit in enumerate(limits):
-            # CTranslate2 has one limit for a batch. Until a row's own limit its search is the same; only one
-            # that goes on beyond it, which takes a hypothesis that does, is done again with that limit.
+            # CTranslate2 has one limit for a batch. Until a row's own limit its search is the same; only a
+            # row with a hypothesis beyond it is searched again, with its own limit.
             if any(len(output.ids) > limit for output in found[row]):
-                (found[row],) = self.translate_ids([sources[row]], limit, beam_size, alpha, count)
-        return as_hypotheses(found, max(map(len, found)), config.pad_id)
+                (found[row],) = self.translate_ids([sources[row]], limit, options)
+        return as_hypotheses(found, max(map(len, found)), self.config.pad_id)
 
     def translate_ids(
-        self, sources: list[list[int]], limit: int, beam_size: int, alpha: float, count: int
+        self, sources: Sequence[list[int]], limit: int, options: SearchOptions
     ) -> list[list[Output]]:
-        """The hypotheses of each source, which ends in EOS, best first: `count`, or as many as exist."""
+        """The hypotheses of each source, best first: `beam_size` for one output, more for lists, where some
+        may be the same text."""
+        beam_size, alpha = options.beam_size, options.alpha
+        count = beam_size if options.n_best == 1 else PATIENCE * beam_size
         penalty = max(alpha / 2, SMALLEST_PENALTY)  # grows like ours for hypotheses of about 5 tokens
         results = self.engine.translate_batch(
             [[self.pieces[number] for number in ids[:-1]] for ids in sources],  # the engine adds EOS

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from transformer.data.tokenizers.protocol import EOS_ID
+from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID
 
 
 class Score(NamedTuple):
@@ -59,5 +59,6 @@ def batches_of_pairs(
         rows = rows[size:]
 
 
-def right_padded(rows: Sequence[Sequence[int]]) -> Tensor:
-    return pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True)
+def right_padded(rows: Sequence[Sequence[int]], pad_id: int = PAD_ID) -> Tensor:
+    tensors = [torch.tensor(row, dtype=torch.int64) for row in rows]
+    return pad_sequence(tensors, batch_first=True, padding_value=pad_id)
