@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from transformer.decoding.alignment import pharaoh
 from transformer.toyland import (
     Constituent,
     Example,
@@ -12,7 +13,6 @@ from transformer.toyland import (
     constituents,
     generate,
     parse,
-    pharaoh,
     read_words,
 )
 from transformer.toyland.reading import tokens

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from jsonargparse import Namespace
 
+from transformer.cli.options import add_device_option, add_run_option
 from transformer.config import BleuTokenizer, Settings
 from transformer.config.parser import command_parser
 from transformer.messages import tell
@@ -18,7 +19,7 @@ accuracy. Sentence embeddings: how often a sentence's nearest one is its own oth
 
 def run(arguments: list[str], prog: str) -> None:
     parser = command_parser(prog, DESCRIPTION)
-    parser.add_argument("--run", required=True, metavar="RUN", help="a run's folder, or a checkpoint in it")
+    add_run_option(parser)
     parser.add_argument("--data", help="text to score on, named as in data.test; else the run's")
     parser.add_argument("--beam-size", type=int, help="hypotheses kept alive; 1 is greedy; else the run's")
     parser.add_argument("--alpha", type=float, help="exponent of the length penalty; else the run's")
@@ -29,7 +30,7 @@ def run(arguments: list[str], prog: str) -> None:
     )
     parser.add_argument("--show", type=int, default=0, help="right, and as many wrong, translations to print")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_device_option(parser)
     options = parser.parse_args(arguments)
     if options.show < 0:
         raise ValueError(f"--show is {options.show}; it must be 0 or more")

@@ -4,6 +4,7 @@ import sys
 
 from jsonargparse import Namespace
 
+from transformer.cli.options import add_device_option, add_run_option
 from transformer.config.checks import require_seed
 from transformer.config.parser import command_parser
 
@@ -38,7 +39,7 @@ def run(arguments: list[str], prog: str) -> None:
 
 def parse(arguments: list[str], prog: str) -> Namespace:
     parser = command_parser(prog, DESCRIPTION)
-    parser.add_argument("--run", required=True, metavar="RUN", help="a run's folder, or a checkpoint in it")
+    add_run_option(parser)
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
     parser.add_argument("--max-length", type=int, default=500, help="most new tokens")
     parser.add_argument("--greedy", action="store_true", help="take the most probable token, draw nothing")
@@ -47,7 +48,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     parser.add_argument("--top-p", type=float, help="draw from the fewest tokens that hold this probability")
     parser.add_argument("--samples", type=int, default=1, help="continuations, one after another")
     parser.add_argument("--seed", type=int, help="seed of the draws; else 1")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_device_option(parser)
     options = parser.parse_args(arguments)
     for name in ("max_length", "samples"):
         if getattr(options, name) < 1:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from jsonargparse import Namespace
 
+from transformer.cli.options import add_device_option, add_on_error_option, add_run_option
 from transformer.cli.requests import Item, in_chunks
 from transformer.config.parser import CommandParser
 from transformer.data.text import decode_lines
@@ -14,14 +15,9 @@ CHUNK = 1000
 
 
 def add_line_options(parser: CommandParser) -> None:
-    parser.add_argument("--run", required=True, metavar="RUN", help="a run's folder, or a checkpoint in it")
-    parser.add_argument(
-        "--on-error",
-        choices=("error", "skip", "replace"),
-        default="error",
-        help="for a line that is not UTF-8 or holds NUL: stop, take it as an empty line, or replace bytes",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_run_option(parser)
+    add_on_error_option(parser)
+    add_device_option(parser)
 
 
 def standard_input(options: Namespace) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from importlib import metadata
 from importlib.util import find_spec
 
+from transformer.cli.options import add_device_option
 from transformer.config.checks import require_seed
 from transformer.config.parser import command_parser
 
@@ -15,7 +16,7 @@ the contract of transformer.testing. The exit code is 1 if an item is beyond its
 def run(arguments: list[str], prog: str) -> int:
     parser = command_parser(prog, DESCRIPTION)
     parser.add_argument("--seed", type=int, default=0, help="of the random weights and batches")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_device_option(parser)
     options = parser.parse_args(arguments)
     require_seed("--seed", options.seed)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from jsonargparse import Namespace
 
+from transformer.cli.options import add_device_option, add_on_error_option
 from transformer.cli.requests import Request, in_chunks, prompted, read_requests
 from transformer.config.parser import CommandParser, command_parser
 from transformer.data.json_text import json_line
@@ -107,12 +108,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     parser.add_argument(
         "--alignment", action="store_true", help="a tab and aligned words after each text, as 0-0 1-2"
     )
-    parser.add_argument(
-        "--on-error",
-        choices=("error", "skip", "replace"),
-        default="error",
-        help="for a line that is not UTF-8 or holds NUL: stop, take it as an empty line, or replace bytes",
-    )
+    add_on_error_option(parser)
     parser.add_argument(
         "--buffer", type=int, default=1000, help="lines read before they are translated together"
     )
@@ -122,7 +118,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         default="torch",
         help="what computes; for ctranslate2 the model is converted once and kept with its checkpoint",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_device_option(parser)
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "auto"),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transformer.data.corpus import quiet_datasets
-from transformer.data.epochs import EpochBatches, on_device
+from transformer.data.epochs import EpochBatches, TensorBatch
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, Tokenizer
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def encode_pairs(
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(TensorBatch):
     """Pairs side by side, right-padded; `src_tokens` end in EOS, `tgt_tokens` start with BOS and end in EOS.
 
     The decoder reads `tgt_tokens[:, :-1]` and predicts `tgt_tokens[:, 1:]`.
@@ -106,10 +106,6 @@ class Batch:
     """Where the pairs stand in their corpus, counted from 1."""
     target_tokens: int
     """Tokens to predict: every target and its EOS, without padding."""
-
-    def to(self, device: torch.device | str) -> "Batch":
-        src_tokens, tgt_tokens = on_device(self.src_tokens, device), on_device(self.tgt_tokens, device)
-        return replace(self, src_tokens=src_tokens, tgt_tokens=tgt_tokens)
 
 
 class TokenBatches(EpochBatches[Batch]):

@@ -3,6 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 BatchType = TypeVar("BatchType")
+Moved = TypeVar("Moved", bound="TensorBatch")
 
 
 def on_device(tokens: Tensor, device: torch.device | str) -> Tensor:
@@ -20,6 +22,15 @@ def on_device(tokens: Tensor, device: torch.device | str) -> Tensor:
     if torch.device(device).type == "cuda" and tokens.device.type == "cpu":
         return tokens.pin_memory().to(device, non_blocking=True)
     return tokens.to(device)
+
+
+class TensorBatch:
+    """A batch of any task, a frozen dataclass: its tensors move to a device together."""
+
+    def to(self: Moved, device: torch.device | str) -> Moved:
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved = {name: on_device(tensor, device) for name, tensor in tensors.items()}
+        return replace(self, **moved)  # type: ignore[type-var]  # subclasses are dataclasses
 
 
 class EpochBatches(ABC, Generic[BatchType]):

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transformer.data.epochs import on_device
+from transformer.data.epochs import TensorBatch
 from transformer.data.sentences import SentenceBatches, right_padded
 from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID, SPECIAL_IDS, Tokenizer
 
@@ -49,17 +48,13 @@ def encode_with_masks(lines: Sequence[str], tokenizer: Tokenizer) -> list[list[i
 
 
 @dataclass(frozen=True)
-class MaskedBatch:
+class MaskedBatch(TensorBatch):
     """Sentences with tokens hidden; `labels` holds what stood there and PAD at every other place."""
 
     tokens: Int[Tensor, "batch length"]
     labels: Int[Tensor, "batch length"]
     target_tokens: int
     """Tokens to predict."""
-
-    def to(self, device: torch.device | str) -> "MaskedBatch":
-        tokens, labels = on_device(self.tokens, device), on_device(self.labels, device)
-        return MaskedBatch(tokens, labels, self.target_tokens)
 
 
 def hide(

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transformer.data.epochs import EpochBatches, on_device
+from transformer.data.epochs import EpochBatches, TensorBatch
 from transformer.data.slices import split_slice
 from transformer.data.text import CorpusError, read_lines
 from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID, Tokenizer
@@ -43,15 +43,12 @@ def token_ids(text: str, tokenizer: Tokenizer) -> NDArray[np.int32]:
 
 
 @dataclass(frozen=True)
-class TextBatch:
+class TextBatch(TensorBatch):
     """Blocks of running text: the model reads `tokens[:, :-1]` and predicts `tokens[:, 1:]`."""
 
     tokens: Int[Tensor, "batch length"]
     target_tokens: int
     """Tokens to predict, without padding."""
-
-    def to(self, device: torch.device | str) -> "TextBatch":
-        return TextBatch(on_device(self.tokens, device), self.target_tokens)
 
 
 class BlockBatches(EpochBatches[TextBatch]):

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from transformer.config import DataConfig
 from transformer.data.batches import cut_by_tokens
-from transformer.data.epochs import BatchType, EpochBatches, on_device
+from transformer.data.epochs import BatchType, EpochBatches, TensorBatch
 from transformer.data.slices import split_slice
 from transformer.data.text import CorpusError, read_lines
 from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID, Tokenizer
@@ -140,17 +140,13 @@ class SentenceBatches(EpochBatches[BatchType]):
 
 
 @dataclass(frozen=True)
-class LabelledBatch:
+class LabelledBatch(TensorBatch):
     """Sentences, right-padded, and the number of each one's class."""
 
     tokens: Int[Tensor, "batch length"]
     classes: Int[Tensor, " batch"]
     target_tokens: int
     """What is predicted: one class a sentence."""
-
-    def to(self, device: torch.device | str) -> "LabelledBatch":
-        tokens, classes = on_device(self.tokens, device), on_device(self.classes, device)
-        return LabelledBatch(tokens, classes, self.target_tokens)
 
 
 class LabelledBatches(SentenceBatches[LabelledBatch]):

@@ -1,6 +1,6 @@
 """Toyland: English and German from one grammar, so that the reference is the only right translation."""
 
-from transformer.toyland.alignment import alignments, pharaoh
+from transformer.toyland.alignment import alignments
 from transformer.toyland.baseline import dictionary_translation
 from transformer.toyland.corpus import GENERALISATION, SPLITS, Example, generate, split_of
 from transformer.toyland.draft import PHENOMENA
@@ -25,7 +25,6 @@ __all__ = [
     "generate",
     "german_text",
     "parse",
-    "pharaoh",
     "phrases",
     "read_words",
     "split_of",

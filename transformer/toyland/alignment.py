@@ -29,11 +29,6 @@ def alignments(example: Example) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
-def pharaoh(pairs: list[tuple[int, int]]) -> str:
-    """`0-0 1-2`, the format that alignment tools read."""
-    return " ".join(f"{english}-{german}" for english, german in pairs)
-
-
 def _words(tree: Branch, is_german: bool) -> dict[_Place, range]:
     """The words of every leaf on one side."""
     words: dict[_Place, range] = {}

@@ -1,0 +1,20 @@
+"""Options that several commands have."""
+
+from transformer.config.parser import CommandParser
+
+
+def add_run_option(parser: CommandParser) -> None:
+    parser.add_argument("--run", required=True, metavar="RUN", help="a run's folder, or a checkpoint in it")
+
+
+def add_device_option(parser: CommandParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def add_on_error_option(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--on-error",
+        choices=("error", "skip", "replace"),
+        default="error",
+        help="for a line that is not UTF-8 or holds NUL: stop, take it as an empty line, or replace bytes",
+    )
