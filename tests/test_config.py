@@ -1,6 +1,8 @@
 """The settings: the paper's defaults, and what is refused and why."""
 
 import dataclasses
+from types import UnionType
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -148,3 +150,22 @@ def test_setting_names_are_the_leaves_of_the_tree():
             expected += [f"{field.name}.{inner.name}" for inner in dataclasses.fields(section)]
     assert list(setting_names()) == expected
     assert {"seed", "model.d_model", "training.max_steps", "decoding.beam_size"} <= set(expected)
+
+
+def words_of(kind):
+    """The choices that the `Literal` in an annotation names, if there is one."""
+    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return [word for option in options if get_origin(option) is Literal for word in get_args(option)]
+
+
+@pytest.mark.parametrize(
+    ("section", "prefix"), [(ModelConfig, "model"), (DataConfig, "data"), (TrainingConfig, "training")]
+)
+def test_a_literal_is_the_one_list_of_the_words_of_a_setting(section, prefix):
+    """Its words are what the check allows and what the error lists: a new word is valid at once."""
+    choices = {name: words for name, kind in get_type_hints(section).items() if (words := words_of(kind))}
+    assert choices
+    for name, words in choices.items():
+        with pytest.raises(ValueError, match=rf"^{prefix}\.{name} is 'no such'; choose one of ") as refused:
+            section(**{name: "no such"})
+        assert str(refused.value).partition("choose one of ")[2].removesuffix(", null") == ", ".join(words)

@@ -1,7 +1,8 @@
 """Refusing settings: each check raises a `ValueError` that names the setting and says what is valid."""
 
 import re
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def require(condition: bool, message: str) -> None:
@@ -12,6 +13,20 @@ def require(condition: bool, message: str) -> None:
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     require(value in choices, f"{name} is {value!r}; choose one of {', '.join(choices)}")
+
+
+def require_choices(settings: Any, section: str) -> None:
+    """Refuse a field whose value is none of the words that its `Literal` names."""
+    for name, kind in get_type_hints(type(settings)).items():
+        options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+        choices = [word for option in options if get_origin(option) is Literal for word in get_args(option)]
+        if choices:
+            if NoneType in options:
+                choices.append("null")
+            value = getattr(settings, name)
+            require_choice(
+                f"{section}.{name}".lstrip("."), "null" if value is None else value, tuple(choices)
+            )
 
 
 def require_positive(settings: Any, section: str, *names: str) -> None:

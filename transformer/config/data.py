@@ -1,9 +1,9 @@
 """The text and its tokens (§5.1)."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from transformer.config.checks import require, require_choice, require_positive
+from transformer.config.checks import require, require_choices, require_positive
 
 BleuTokenizer = Literal[
     "13a", "zh", "ja-mecab", "ko-mecab", "char", "intl", "none", "flores101", "flores200", "spm", "spBLEU-1K"
@@ -57,11 +57,6 @@ class DataConfig:
     needs is not installed), else 13a. The run records the one that was chosen."""
 
     def __post_init__(self) -> None:
-        require_choice("data.tokenizer", self.tokenizer, ("sentencepiece", "characters", "moses"))
-        rules = ("nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity")
-        require_choice("data.normalization", self.normalization, rules)
+        require_choices(self, "data")
         require_positive(self, "data", "vocab_size", "max_tokens", "context")
         require(self.vocab_size < 2**31, f"data.vocab_size is {self.vocab_size}; it must be less than 2**31")
-        names = ("null", *get_args(BleuTokenizer))
-        require_choice("data.bleu_tokenizer", self.bleu_tokenizer or "null", names)
-        require_choice("data.label_format", self.label_format or "null", ("tab", "colon", "null"))

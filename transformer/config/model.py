@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from transformer.config.checks import require, require_choice, require_positive, require_share
+from transformer.config.checks import require, require_choices, require_positive, require_share
 
 Kind = Literal["encoder_decoder", "decoder_only", "encoder_only"]
 
@@ -64,10 +64,7 @@ class ModelConfig:
     """Token for what the vocabulary lacks."""
 
     def __post_init__(self) -> None:
-        require_choice("model.kind", self.kind, ("encoder_decoder", "decoder_only", "encoder_only"))
-        require_choice("model.norm", self.norm, ("post", "pre"))
-        require_choice("model.activation", self.activation, ("relu", "gelu", "silu"))
-        require_choice("model.positions", self.positions, ("sinusoidal", "learned"))
+        require_choices(self, "model")
         require_positive(
             self,
             "model",

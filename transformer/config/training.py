@@ -1,9 +1,9 @@
 """The updates (§5.2–5.4)."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from transformer.config.checks import require, require_choice, require_positive, require_share
+from transformer.config.checks import require, require_choices, require_positive, require_share
 
 MetricName = Literal[
     "loss", "perplexity", "bits_per_byte", "bleu", "exact_match", "accuracy", "p@1", "p@1_reversed"
@@ -84,7 +84,7 @@ class TrainingConfig:
         for name in ("weight_decay", "valid_sample"):
             value = getattr(self, name)
             require(value >= 0, f"training.{name} is {value}; it must be 0 or more")
-        require_choice("training.best_metric", self.best_metric, get_args(MetricName))
+        require_choices(self, "training")
         require(self.timeout <= 1e6, f"training.timeout is {self.timeout}; it must be at most a million")
         for name in ("max_norm", "patience", "save_minutes"):
             value = getattr(self, name)
