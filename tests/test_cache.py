@@ -133,12 +133,12 @@ def test_a_decode_runs_with_and_without_gradients(grad):
 def test_the_memory_is_projected_once():
     model, source = tiny_model(), right_padded(SOURCES)
     projections = []
-    for block in model.blocks:
+    for block in model.decoder.blocks:
         block.cross_attention.w_k.register_forward_hook(lambda *_: projections.append(1))
     _, state = model.prefill(source, max_length=4)
     for _ in range(3):
         model.step(torch.tensor([5, 5, 5]), state)
-    assert len(projections) == len(model.blocks)
+    assert len(projections) == len(model.decoder.blocks)
 
 
 @pytest.mark.parametrize("has_pads", [True, False])

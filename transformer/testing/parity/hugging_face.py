@@ -88,9 +88,9 @@ def from_marian(theirs: Module, config: ModelConfig) -> nn.Module:
     ours: Module = ModelBuilder(config).build()
     ours.encoder.pad_id = ours.pad_id = ours.bos_id = theirs.config.pad_token_id
     channels = torch.arange(config.d_model).view(2, -1).T.flatten()
-    copy(ours.target_embedding.embedding, theirs.model.shared, columns=channels)
+    copy(ours.decoder.embedding.embedding, theirs.model.shared, columns=channels)
     ours.output.bias.data.copy_(theirs.final_logits_bias[0])
-    stacks = ((ours.encoder, theirs.model.encoder), (ours, theirs.model.decoder))
+    stacks = ((ours.encoder, theirs.model.encoder), (ours.decoder, theirs.model.decoder))
     for our_stack, their_stack in stacks:
         for block, layer in zip(our_stack.blocks, their_stack.layers, strict=True):
             copy_marian_attention(block.self_attention, layer.self_attn, channels)
@@ -98,7 +98,7 @@ def from_marian(theirs: Module, config: ModelConfig) -> nn.Module:
             copy(block.feed_forward.w_1, layer.fc1, columns=channels)
             copy(block.feed_forward.w_2, layer.fc2, rows=channels)
             copy(block.around_feed_forward.norm, layer.final_layer_norm, rows=channels)
-    for block, layer in zip(ours.blocks, theirs.model.decoder.layers, strict=True):
+    for block, layer in zip(ours.decoder.blocks, theirs.model.decoder.layers, strict=True):
         copy_marian_attention(block.cross_attention, layer.encoder_attn, channels)
         copy(block.around_cross_attention.norm, layer.encoder_attn_layer_norm, rows=channels)
     return with_epsilon(ours, 1e-5)
@@ -173,10 +173,11 @@ def random_gpt2(config: ModelConfig) -> Module:
 
 def from_gpt2(theirs: Module, config: ModelConfig) -> nn.Module:
     ours: Module = GPT2Builder(config).build()
-    copy(ours.embedding.embedding, theirs.transformer.wte)
-    copy(ours.embedding.positions, theirs.transformer.wpe)
-    copy(ours.final_norm, theirs.transformer.ln_f)
-    for block, layer in zip(ours.blocks, theirs.transformer.h, strict=True):
+    decoder = ours.decoder
+    copy(decoder.embedding.embedding, theirs.transformer.wte)
+    copy(decoder.embedding.positions, theirs.transformer.wpe)
+    copy(decoder.final_norm, theirs.transformer.ln_f)
+    for block, layer in zip(decoder.blocks, theirs.transformer.h, strict=True):
         copy_gpt2_layer(block, layer)
     return with_epsilon(ours, 1e-5)
 
