@@ -125,7 +125,7 @@ def test_names_of_format_1_are_read_for_every_kind(tmp_path, kind, tie_embedding
         assert torch.equal(tensor, other.state_dict()[name]), name
 
 
-def test_a_model_of_ones_own_keeps_the_names_it_has(tmp_path):
+def test_a_model_of_ones_own_keeps_the_names_it_has():
     """Also if it calls its parts as format 1 did, or both ways."""
     names = {"blocks.0.weight": 1.0, "decoder.blocks.0.weight": 2.0, "embedding.weight": 3.0}
     stored = {name: torch.tensor(value) for name, value in names.items()}
