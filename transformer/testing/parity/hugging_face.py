@@ -37,10 +37,12 @@ def marian(device: torch.device) -> Iterator[Comparison]:
         theirs = random_marian(config, theirs_calls_it)
         ours = from_marian(theirs, config).to(device)
         pad = theirs.config.pad_token_id
-        source = random_tokens(SOURCE_LENGTHS, config).masked_fill(~real(SOURCE_LENGTHS), pad).to(device)
+        source, has_token = random_tokens(SOURCE_LENGTHS, config).to(device), real(SOURCE_LENGTHS).to(device)
         target = random_tokens(TARGET_LENGTHS, config, first=pad).to(device)
         is_real = real(TARGET_LENGTHS).to(device)
-        output = theirs.to(device)(input_ids=source, attention_mask=source != pad, decoder_input_ids=target)
+        output = theirs.to(device)(
+            input_ids=source.masked_fill(~has_token, pad), attention_mask=has_token, decoder_input_ids=target
+        )
         yield Comparison(f"logits with {activation}", ours(source, target)[is_real], output.logits[is_real])
 
 
@@ -86,7 +88,7 @@ def random_marian(config: ModelConfig, activation: str) -> Module:
 def from_marian(theirs: Module, config: ModelConfig) -> nn.Module:
     """Channels go from their sines, then cosines, to our pairs: one permutation of every width d_model."""
     ours: Module = ModelBuilder(config).build()
-    ours.encoder.pad_id = ours.pad_id = ours.bos_id = theirs.config.pad_token_id
+    ours.bos_id = theirs.config.decoder_start_token_id  # their pad, which is a token like others here
     channels = torch.arange(config.d_model).view(2, -1).T.flatten()
     copy(ours.decoder.embedding.embedding, theirs.model.shared, columns=channels)
     ours.output.bias.data.copy_(theirs.final_logits_bias[0])
