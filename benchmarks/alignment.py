@@ -25,7 +25,7 @@ def main() -> None:
     gold = [alignments(example) for example in examples]
     sources = translator.encode([example.source for example in examples])
     targets = translator.tokenizer.encode_target([example.target for example in examples])
-    for layers in range(1, len(translator.model.blocks) + 1):  # type: ignore[arg-type]
+    for layers in range(1, len(translator.model.decoder.blocks) + 1):  # type: ignore[arg-type]
         found = align(translator.model, translator.tokenizer, sources, targets, layers=layers)
         print(f"last {layers} layers: alignment error rate {100 * alignment_error_rate(found, gold):.1f} %")
     diagonal = [

@@ -5,7 +5,7 @@ python benchmarks/attention_kernels.py [--seconds 5]
 Prints the median of milliseconds an update, and target tokens per second, for the sizes of
 configs/toyland.yaml and configs/multi30k_en_de.yaml and for longer sentences, interleaved, in the precision
 that `auto` picks: torch's flash kernel, torch's plain products, and ours, which is what training uses
-(`keys_first_attention`). Then the time of a softmax and its gradient over rows and over columns, float32.
+(`fused_attention`). Then the time of a softmax and its gradient over rows and over columns, float32.
 """
 
 import argparse

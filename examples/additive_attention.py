@@ -64,7 +64,7 @@ def main() -> None:
     target = [bos, *translation.tokens]
     with transformer.record_attention(translator.model) as recorded, torch.no_grad():
         translator.model(torch.tensor([source]), torch.tensor([target]))
-    weights = recorded["blocks.1.cross_attention"][0].mean(dim=0)  # (T, S)
+    weights = recorded["decoder.blocks.1.cross_attention"][0].mean(dim=0)  # (T, S)
     print("\nwhere the last layer looks most when it writes a piece, mean over the heads")
     for piece, row in zip(translation.tokens, weights, strict=False):
         place = int(row.argmax())

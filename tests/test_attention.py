@@ -149,9 +149,9 @@ def test_attention_dropout_acts_in_training_only():
 NAMES = {
     "encoder_decoder": [
         *(f"encoder.blocks.{i}.self_attention" for i in range(2)),
-        *(f"blocks.{i}.{which}_attention" for i in range(2) for which in ("self", "cross")),
+        *(f"decoder.blocks.{i}.{which}_attention" for i in range(2) for which in ("self", "cross")),
     ],
-    "decoder_only": ["blocks.0.self_attention", "blocks.1.self_attention"],
+    "decoder_only": ["decoder.blocks.0.self_attention", "decoder.blocks.1.self_attention"],
     "encoder_only": ["blocks.0.self_attention", "blocks.1.self_attention"],
 }
 
@@ -178,10 +178,10 @@ def test_recorded_weights_have_the_shape_of_queries_by_keys():
     with record_attention(model) as weights:
         model(*some_inputs("encoder_decoder"))
     assert weights["encoder.blocks.0.self_attention"].shape == (2, 2, 6, 6)
-    assert weights["blocks.1.self_attention"].shape == (2, 2, 5, 5)
-    assert weights["blocks.1.cross_attention"].shape == (2, 2, 5, 6)
-    assert (weights["blocks.1.cross_attention"][1, :, :, 4:] == 0).all()  # the second source's pads
-    assert (weights["blocks.1.self_attention"].triu(diagonal=1) == 0).all()
+    assert weights["decoder.blocks.1.self_attention"].shape == (2, 2, 5, 5)
+    assert weights["decoder.blocks.1.cross_attention"].shape == (2, 2, 5, 6)
+    assert (weights["decoder.blocks.1.cross_attention"][1, :, :, 4:] == 0).all()  # the second source's pads
+    assert (weights["decoder.blocks.1.self_attention"].triu(diagonal=1) == 0).all()
 
 
 @pytest.mark.parametrize("arguments", MASKS.values(), ids=MASKS)

@@ -104,8 +104,8 @@ def storages(model, names):
     return [model.get_parameter(name).data_ptr() for name in names]
 
 
-THREE = ["encoder.embedding.embedding.weight", "target_embedding.embedding.weight", "output.weight"]
-TWO = ["embedding.embedding.weight", "output.weight"]
+THREE = ["encoder.embedding.embedding.weight", "decoder.embedding.embedding.weight", "output.weight"]
+TWO = ["decoder.embedding.embedding.weight", "output.weight"]
 
 
 @pytest.mark.parametrize(("kind", "names"), [("encoder_decoder", THREE), ("decoder_only", TWO)])
@@ -132,11 +132,11 @@ def test_settings_reach_the_parts():
     model = build_model(
         tiny_config(d_k=5, d_v=3, dropout=0.3, attention_dropout=0.2, activation_dropout=0.1, norm="pre")
     )
-    block = model.blocks[1]
+    block = model.decoder.blocks[1]
     assert (block.cross_attention.d_k, block.cross_attention.d_v) == (5, 3)
     assert block.self_attention.attention_dropout == 0.2
     assert block.feed_forward.dropout.p == 0.1
-    assert model.encoder.embedding.dropout.p == model.target_embedding.dropout.p == 0.3
+    assert model.encoder.embedding.dropout.p == model.decoder.embedding.dropout.p == 0.3
     wirings = [module for module in model.modules() if isinstance(module, PostNorm)]
     assert len(wirings) == 2 * 2 + 2 * 3
     assert all(type(wiring) is PreNorm and wiring.dropout.p == 0.3 for wiring in wirings)
@@ -172,7 +172,7 @@ def test_one_part_can_be_swapped():
             return nn.Sequential(super().feed_forward(), nn.Identity())
 
     model = Doubled(tiny_config()).build()
-    assert all(isinstance(block.feed_forward, nn.Sequential) for block in model.blocks)
+    assert all(isinstance(block.feed_forward, nn.Sequential) for block in model.decoder.blocks)
     model(torch.tensor([[4, 5]]), torch.tensor([[1, 6]]))
 
 
@@ -209,7 +209,7 @@ def test_other_matrices_start_glorot_uniform():
             for projection in (module.w_q, module.w_k, module.w_v):
                 assert_uniform(projection.weight, math.sqrt(6 / sum(projection.weight.shape) / 2))
             assert_uniform(module.w_o.weight, math.sqrt(6 / sum(module.w_o.weight.shape)))
-    for block in [*model.encoder.blocks, *model.blocks]:
+    for block in [*model.encoder.blocks, *model.decoder.blocks]:
         assert_uniform(block.feed_forward.w_1.weight, math.sqrt(6 / (64 + 96)))
         assert_uniform(block.feed_forward.w_2.weight, math.sqrt(6 / (64 + 96)))
 

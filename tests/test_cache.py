@@ -113,6 +113,14 @@ def test_a_full_state_says_so(kind):
         model.step(token, state)
 
 
+def test_text_that_does_not_fit_leaves_the_state_as_it_was():
+    model = tiny_model(kind="decoder_only")
+    _, state = model.prefill(torch.tensor([[5, 6]]), max_length=1)
+    with pytest.raises(ValueError, match="2 more do not fit"):
+        model(torch.tensor([[7, 8]]), state=state)
+    assert_close(model.step(torch.tensor([7]), state), model(torch.tensor([[5, 6, 7]]))[:, -1])
+
+
 def test_a_decode_under_bfloat16_autocast_equals_one_pass():
     model, source, target = tiny_model(), right_padded(SOURCES), torch.tensor(random_rows(9, 9, 9))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -133,12 +141,12 @@ def test_a_decode_runs_with_and_without_gradients(grad):
 def test_the_memory_is_projected_once():
     model, source = tiny_model(), right_padded(SOURCES)
     projections = []
-    for block in model.blocks:
+    for block in model.decoder.blocks:
         block.cross_attention.w_k.register_forward_hook(lambda *_: projections.append(1))
     _, state = model.prefill(source, max_length=4)
     for _ in range(3):
         model.step(torch.tensor([5, 5, 5]), state)
-    assert len(projections) == len(model.blocks)
+    assert len(projections) == len(model.decoder.blocks)
 
 
 @pytest.mark.parametrize("has_pads", [True, False])

@@ -256,7 +256,7 @@ def test_what_stays_unread_need_not_be_sound_but_all_else_must(copied_run):
 
 def test_a_newer_format_is_named_even_if_it_looks_otherwise(run):
     (write(run, 1) / MANIFEST).write_text(json.dumps({"format_version": FORMAT_VERSION + 1}))
-    expected = f"format version {FORMAT_VERSION + 1}, but this version of the program reads {FORMAT_VERSION}$"
+    expected = f"format version {FORMAT_VERSION + 1}, but this version of the program reads 1 and 2$"
     with pytest.raises(CheckpointError, match=expected):
         read_manifest(run.checkpoint(1))
 

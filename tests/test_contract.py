@@ -100,12 +100,12 @@ class ChunksStandStill(DecoderOnly):
     """The cache of a whole chunk forgets how far its rows have come."""
 
     def forward(self, tokens, *, state=None):
-        return self.output(self.hidden(tokens, state))
+        return self.output(self.decoder(tokens, state=state))
 
 
 class StepStandsStill(DecoderOnly):
     def step(self, tokens, state):
-        return self.output(self.hidden(tokens[:, None], state)[:, -1])
+        return self.output(self.decoder(tokens[:, None], state=state)[:, -1])
 
 
 class AnotherForward(EncoderDecoder):
@@ -211,7 +211,10 @@ def test_a_bug_is_told_from_others(name):
 def test_a_parameter_without_gradient_is_named():
     report = check_contract(with_part("decoder_only", feed_forward=OneDetached))
     assert report.failed == ["finite gradients for every parameter"]
-    assert "no gradient reaches blocks.0.feed_forward.w_1.bias, blocks.1.feed_forward.w_1.bias" in str(report)
+    assert (
+        "no gradient reaches decoder.blocks.0.feed_forward.w_1.bias, decoder.blocks.1.feed_forward.w_1.bias"
+        in str(report)
+    )
 
 
 def test_a_leak_that_has_no_gradient_is_found():
@@ -307,16 +310,16 @@ def test_the_model_is_left_as_it_was_found():
             return super().forward(x)
 
     model = with_part("decoder_only", feed_forward=Counting).eval()
-    model.blocks[0].train()
+    model.decoder.blocks[0].train()
     states = {name: value.clone() for name, value in model.state_dict().items()}
     before = torch.random.get_rng_state()
     assert check_contract(model).failed
-    assert [block.training for block in model.blocks] == [True, False]
+    assert [block.training for block in model.decoder.blocks] == [True, False]
     assert all(parameter.grad is None for parameter in model.parameters())
     assert model.state_dict().keys() == states.keys()
     for name, value in model.state_dict().items():
         assert torch.equal(value, states[name]), name
-    assert model.blocks[0].feed_forward.last is None
+    assert model.decoder.blocks[0].feed_forward.last is None
     assert torch.equal(before, torch.random.get_rng_state())
 
 

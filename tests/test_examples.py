@@ -114,8 +114,10 @@ def test_rotary_scores_depend_on_the_distance_alone(example: Any) -> None:
 def test_rotary_leaves_the_attention_to_the_memory_alone(example: Any) -> None:
     model = example("rotary").build(tiny_config())
     rotary = example("rotary").RotaryAttention
-    assert not any(isinstance(block.cross_attention, rotary) for block in model.blocks)
-    assert all(isinstance(block.self_attention, rotary) for block in (*model.blocks, *model.encoder.blocks))
+    assert not any(isinstance(block.cross_attention, rotary) for block in model.decoder.blocks)
+    assert all(
+        isinstance(block.self_attention, rotary) for block in (*model.decoder.blocks, *model.encoder.blocks)
+    )
 
 
 @pytest.mark.parametrize("d_ff", [24, 512, 2048])

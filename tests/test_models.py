@@ -48,7 +48,7 @@ def is_zero(gradient: Tensor) -> Tensor:
 @pytest.mark.parametrize("t", range(5))
 def test_the_future_cannot_change_the_past(t, variant):
     model = tiny_model(**variant)
-    seen = embeddings_of(model.target_embedding)
+    seen = embeddings_of(model.decoder.embedding)
     random_sum(model(right_padded(random_rows(4)), right_padded(random_rows(5)))[:, t]).backward()
     assert is_zero(seen[0].grad[0]).tolist() == [position > t for position in range(5)]
 
@@ -57,7 +57,7 @@ def test_the_future_cannot_change_the_past(t, variant):
 @pytest.mark.parametrize("t", range(5))
 def test_the_future_cannot_change_the_past_without_an_encoder(t, variant):
     model = tiny_model(kind="decoder_only", **variant)
-    seen = embeddings_of(model.embedding)
+    seen = embeddings_of(model.decoder.embedding)
     random_sum(model(right_padded(random_rows(5)))[:, t]).backward()
     assert is_zero(seen[0].grad[0]).tolist() == [position > t for position in range(5)]
 

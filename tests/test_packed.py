@@ -306,7 +306,7 @@ def test_other_weights_than_a_float32_parameter_are_not_packed(layers):
 def test_a_hook_of_a_builder_has_its_effect_in_a_loaded_model(tiny_run):
     def build(config):
         model = build_model(config)
-        model.blocks[0].self_attention.w_o.register_forward_hook(lambda _, __, y: 0 * y)
+        model.decoder.blocks[0].self_attention.w_o.register_forward_hook(lambda _, __, y: 0 * y)
         return model
 
     source, target = torch.tensor([[5, 6, 7, 8, 2]]), torch.tensor([[1, 5, 6, 7, 8, 9, 10, 11, 12]])
@@ -315,9 +315,9 @@ def test_a_hook_of_a_builder_has_its_effect_in_a_loaded_model(tiny_run):
         with torch.no_grad():
             hooked = load(build=build).model(source, target)
             model = load().model
-            assert type(model.blocks[0].self_attention.w_o) is PackedLinear
+            assert type(model.decoder.blocks[0].self_attention.w_o) is PackedLinear
             assert not torch.allclose(hooked, model(source, target))
-            model.blocks[0].self_attention.w_o.weight.zero_()
+            model.decoder.blocks[0].self_attention.w_o.weight.zero_()
             assert_close(hooked, model(source, target))
 
 
@@ -326,7 +326,7 @@ def test_layers_with_parametrizations_load_and_translate_as_they_were_trained(tm
 
     def build(config):
         model = build_model(config)
-        block = model.blocks[0]
+        block = model.decoder.blocks[0]
         for layer in (block.self_attention.w_k, block.feed_forward.w_1):
             nn.utils.parametrizations.weight_norm(layer)
         with warnings.catch_warnings():
@@ -352,7 +352,7 @@ def test_weights_that_hooks_compute_follow_a_model_to_another_type():
     model, tokens = tiny_model(kind="decoder_only"), torch.tensor([[5, 6, 7]])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        for block in model.blocks:
+        for block in model.decoder.blocks:
             nn.utils.weight_norm(block.self_attention.w_k)
     model.double()
     with torch.no_grad():

@@ -468,7 +468,7 @@ def test_the_module_that_breaks_first_is_named(settings, tmp_path):
 
     def build(config):
         model = build_model(config)
-        model.blocks[0].feed_forward.w_2 = Infinite(config.d_ff, config.d_model)
+        model.decoder.blocks[0].feed_forward.w_2 = Infinite(config.d_ff, config.d_model)
         return model
 
     with pytest.raises(DivergedError, match=r"first in the output of blocks\.0\.feed_forward\.w_2"):

@@ -531,7 +531,7 @@ def test_a_model_left_in_training_mode_is_searched_in_evaluation_mode(kind, sear
     model, sources = sentence_model(kind=kind, dropout=0.5), right_padded(SOURCES)
     expected = search(model, sources)
     model.train()
-    block = model.blocks[0].eval()  # a part that is frozen stays so
+    block = model.decoder.blocks[0].eval()  # a part that is frozen stays so
     for _ in range(2):
         for found, right in zip(search(model, sources), expected, strict=True):
             assert torch.equal(found, right)
@@ -592,8 +592,7 @@ def test_no_step_follows_the_last_token():
 def test_a_step_computes_one_position(kind):
     """The price of a token does not grow with what came before it."""
     model, widths = sentence_model(kind=kind), []
-    embedding = model.target_embedding if kind == "encoder_decoder" else model.embedding
-    embedding.register_forward_hook(lambda *call: widths.append(call[-1].shape[1]))
+    model.decoder.embedding.register_forward_hook(lambda *call: widths.append(call[-1].shape[1]))
     sources = right_padded(SOURCES)
     beam_search(model, sources, beam_size=3, alpha=0.6, max_length=6)
     assert widths[0] == (1 if kind == "encoder_decoder" else sources.shape[1])

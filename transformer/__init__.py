@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from transformer.model.blocks import TransformerBlock as TransformerBlock
     from transformer.model.build import ModelBuilder as ModelBuilder
     from transformer.model.build import build_model as build_model
+    from transformer.model.decoder import Decoder as Decoder
     from transformer.model.decoder_only import DecoderOnly as DecoderOnly
+    from transformer.model.encoder import Encoder as Encoder
     from transformer.model.encoder_decoder import EncoderDecoder as EncoderDecoder
     from transformer.model.encoder_only import EncoderOnly as EncoderOnly
     from transformer.model.heads import MaskedLanguageModel as MaskedLanguageModel
@@ -61,7 +63,9 @@ PUBLIC_NAMES = {
     ),
     "model.blocks": ("DecoderBlock", "TransformerBlock"),
     "model.build": ("ModelBuilder", "build_model"),
+    "model.decoder": ("Decoder",),
     "model.decoder_only": ("DecoderOnly",),
+    "model.encoder": ("Encoder",),
     "model.encoder_decoder": ("EncoderDecoder",),
     "model.encoder_only": ("EncoderOnly",),
     "model.heads": ("MaskedLanguageModel", "SentenceEmbedder", "SequenceClassifier"),

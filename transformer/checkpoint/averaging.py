@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from transformer.checkpoint.format import MODEL, CheckpointError
+from transformer.checkpoint.format import MODEL, CheckpointError, with_current_names
 from transformer.checkpoint.reading import read_manifest, read_state, read_tensors
 from transformer.checkpoint.run import Run
 from transformer.checkpoint.writing import write_checkpoint
@@ -55,6 +55,7 @@ def mean(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
         tensors = {name: tensor.double() for name, tensor in read_tensors(folder / MODEL).items()}
         if step == chosen[0]:
             sums = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+        sums = with_current_names(sums, tensors)  # a run that was continued holds two formats
         if shapes(tensors) != shapes(sums):
             raise CheckpointError(f"{folder}: has other weights than the checkpoint of update {chosen[0]}")
         sums = {name: total + tensors[name] for name, total in sums.items()}

@@ -11,7 +11,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from transformer.checkpoint.format import FORMAT_VERSION, MANIFEST, MODEL, STATE, CheckpointError
+from transformer.checkpoint.format import (
+    MANIFEST,
+    MODEL,
+    READABLE_VERSIONS,
+    STATE,
+    CheckpointError,
+    with_current_names,
+)
 
 
 def file_hash(path: Path) -> str:
@@ -24,13 +31,14 @@ def read_manifest(folder: Path, *, unread: Collection[str] = ()) -> dict[str, An
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version = manifest["format_version"]
-        if version == FORMAT_VERSION:  # another one may look otherwise
+        if version in READABLE_VERSIONS:  # another one may look otherwise
             files, _ = dict(manifest["files"]), manifest["tokenizer"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{folder}: no readable {MANIFEST}; the checkpoint is damaged") from error
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
+        readable = " and ".join(map(str, READABLE_VERSIONS))
         raise CheckpointError(
-            f"{folder}: format version {version}, but this version of the program reads {FORMAT_VERSION}"
+            f"{folder}: format version {version}, but this version of the program reads {readable}"
         )
     for name, expected in {MODEL: None, STATE: None, **files}.items():
         path = folder / name
@@ -73,9 +81,10 @@ def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
     try:
         with safe_open(path, framework="pt") as file:
             names = [name for name in file.keys() if name.startswith(part)]  # noqa: SIM118
-            shapes = {name.removeprefix(part): tuple(file.get_slice(name).get_shape()) for name in names}
+            stored = {name.removeprefix(part): tuple(file.get_slice(name).get_shape()) for name in names}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
+    shapes = with_current_names(stored, expected)
     for problem, differing in (
         ("lacks", expected.keys() - shapes.keys()),
         ("has the unknown", shapes.keys() - expected.keys()),
@@ -98,7 +107,10 @@ def load_model(model: nn.Module, folder: Path, *, part: str = "") -> None:
     With a `part` such as `encoder.`, `model` is that part of what was saved.
     """
     require_matching(model, folder, part=part)
-    weights = read_tensors(folder / MODEL)
+    stored = read_tensors(folder / MODEL)
+    own = {name.removeprefix(part): value for name, value in stored.items() if name.startswith(part)}
+    parameters = unique_tensors(model)
+    weights = with_current_names(own, parameters)
     with torch.no_grad():
-        for name, tensor in unique_tensors(model).items():
-            tensor.copy_(weights[part + name])
+        for name, tensor in parameters.items():
+            tensor.copy_(weights[name])

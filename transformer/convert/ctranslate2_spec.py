@@ -65,13 +65,13 @@ def write_model(
 def set_weights(spec: Spec, model: EncoderDecoder, config: ModelConfig) -> None:
     encoder, decoder = spec.encoder, spec.decoder
     set_embedding(encoder, encoder.embeddings[0], model.encoder.embedding, config.max_positions)
-    set_embedding(decoder, decoder.embeddings, model.target_embedding, config.max_positions)
+    set_embedding(decoder, decoder.embeddings, model.decoder.embedding, config.max_positions)
     for layer, block in zip(encoder.layer, model.encoder.blocks, strict=True):
         set_block(layer, block)
-    for layer, decoder_block in zip(decoder.layer, model.blocks, strict=True):
+    for layer, decoder_block in zip(decoder.layer, model.decoder.blocks, strict=True):
         set_block(layer, decoder_block)
         set_cross_attention(layer.attention, decoder_block)
-    for stack, final_norm in ((encoder, model.encoder.final_norm), (decoder, model.final_norm)):
+    for stack, final_norm in ((encoder, model.encoder.final_norm), (decoder, model.decoder.final_norm)):
         if isinstance(final_norm, nn.LayerNorm):
             set_norm(stack.layer_norm, final_norm)
     set_linear(decoder.projection, model.output)

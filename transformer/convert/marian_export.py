@@ -92,7 +92,7 @@ def marian_weights(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[s
     if not config.tie_embeddings:
         embeddings = {
             "encoder.embedding.embedding.weight": SOURCE_EMBEDDING,
-            "target_embedding.embedding.weight": TARGET_EMBEDDING,
+            "decoder.embedding.embedding.weight": TARGET_EMBEDDING,
             "output.weight": OUTPUT,
         }
     for ours, theirs in embeddings.items():

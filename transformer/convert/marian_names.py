@@ -35,7 +35,7 @@ def layer_weights(num_layers: int) -> Iterator[Correspondence]:
     """Every weight of both stacks; embeddings, projection to the vocabulary and its bias are not in them."""
     for layer in range(num_layers):
         encoder = f"encoder.blocks.{layer}", f"model.encoder.layers.{layer}"
-        decoder = f"blocks.{layer}", f"model.decoder.layers.{layer}"
+        decoder = f"decoder.blocks.{layer}", f"model.decoder.layers.{layer}"
         for ours, theirs in (encoder, decoder):
             yield from attention(f"{ours}.self_attention", f"{theirs}.self_attn")
             yield from norm(f"{ours}.around_self_attention", f"{theirs}.self_attn_layer_norm")

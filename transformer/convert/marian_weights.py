@@ -96,7 +96,7 @@ class MarianWeights:
         scale = 1.0 if self.folder.flag("scale_embedding", False) else 1 / math.sqrt(d_model)
         return {
             "encoder.embedding.embedding.weight": source * scale,
-            "target_embedding.embedding.weight": target * scale,
+            "decoder.embedding.embedding.weight": target * scale,
             "output.weight": output,
         }
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from transformer.model.masks import require_right_padded
+from transformer.model.padding import require_right_padded
 
 PAD_ID, EOS_ID = 0, 2  # of a model that does not say its own
 

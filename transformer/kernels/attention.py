@@ -24,20 +24,19 @@ def fused_attention(
     torch's kernel: it will run on other devices, and `torch.jit.trace` checks itself without gradients.
     """
     if q.device.type == "cpu" and torch.is_grad_enabled() and not is_exporting():
-        return keys_first_attention(q, k, v, mask=mask, is_causal=is_causal, dropout=dropout)
+        weights = keys_first_scores(q, k, mask=mask, is_causal=is_causal).softmax(dim=-2)  # (B, H, S, T)
+        return F.dropout(weights, dropout).transpose(-2, -1).to(v.dtype) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal, dropout_p=dropout)
 
 
-def keys_first_attention(
+def keys_first_scores(
     q: Float[Tensor, "batch heads queries d_k"],
     k: Float[Tensor, "batch heads keys d_k"],
-    v: Float[Tensor, "batch heads keys d_v"],
     *,
     mask: Bool[Tensor, "#batch #heads #queries #keys"] | None = None,
     is_causal: bool = False,
-    dropout: float = 0.0,
-) -> Float[Tensor, "batch heads queries d_v"]:
-    """The plain products, with the scores as keys x queries.
+) -> Float[Tensor, "batch heads keys queries"]:
+    """Q Kᵀ / √d_k, masked and transposed: keys x queries.
 
     A softmax over rows of fewer than 16 keys takes a CPU nearly four times as long as one over columns,
     which it computes side by side (`benchmarks/attention_kernels.py`).
@@ -49,8 +48,7 @@ def keys_first_attention(
         scores = scores + minus_infinity(hidden)
     if mask is not None:
         scores = scores + minus_infinity(~mask.transpose(-2, -1))
-    weights = F.dropout(scores.softmax(dim=-2), dropout)
-    return weights.transpose(-2, -1).to(v.dtype) @ v
+    return scores
 
 
 def minus_infinity(hidden: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

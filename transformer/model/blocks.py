@@ -1,20 +1,21 @@
 """One layer of a stack: self-attention and feed-forward, in a decoder with cross-attention between (§3.1)."""
 
 from collections.abc import Callable
+from functools import partial
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from transformer.model.attention import KeyValue, MultiHeadAttention
-from transformer.model.cache import KeyValueCache
+from transformer.model.attention import MultiHeadAttention
 from transformer.model.layers import PostNorm
+from transformer.model.masks import Context
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, then the feed-forward network, each inside its own wiring.
+    """Self-attention, then the feed-forward network, each with its residual connection and LayerNorm.
 
-    `wiring` makes the module around a sub-layer, `PostNorm` or `PreNorm`. A mask makes this a layer of an
-    encoder, `is_causal` or a cache one of a decoder.
+    `wiring` makes the module around a sub-layer, `PostNorm` or `PreNorm`. Whether this is a layer of an
+    encoder or of a decoder is up to the context that the stack gives it.
     """
 
     def __init__(
@@ -29,34 +30,21 @@ class TransformerBlock(nn.Module):
         self.around_self_attention = wiring()
         self.around_feed_forward = wiring()
 
-    def attend_to_self(
-        self,
-        x: Float[Tensor, "batch length d_model"],
-        *,
-        positions: Int[Tensor, "#batch length"],
-        mask: Bool[Tensor, "#batch 1 #length keys"] | None = None,
-        is_causal: bool = False,
-        cache: KeyValueCache | None = None,
-    ) -> Float[Tensor, "batch length d_model"]:
-        def sublayer(h: Tensor) -> Tensor:
-            kv = self.self_attention.project_kv(h, positions)
-            if cache is not None:
-                kv = cache.append(kv, positions)
-            return self.self_attention(h, kv, positions=positions, mask=mask, is_causal=is_causal)
-
-        return self.around_self_attention(x, sublayer)
-
     def forward(
-        self,
-        x: Float[Tensor, "batch length d_model"],
-        *,
-        positions: Int[Tensor, "#batch length"],
-        mask: Bool[Tensor, "#batch 1 #length keys"] | None = None,
-        is_causal: bool = False,
-        cache: KeyValueCache | None = None,
+        self, x: Float[Tensor, "batch length d_model"], context: Context
     ) -> Float[Tensor, "batch length d_model"]:
-        x = self.attend_to_self(x, positions=positions, mask=mask, is_causal=is_causal, cache=cache)
+        x = self.around_self_attention(x, partial(self.attend_to_self, context=context))
         return self.around_feed_forward(x, self.feed_forward)
+
+    def attend_to_self(
+        self, x: Float[Tensor, "batch length d_model"], context: Context
+    ) -> Float[Tensor, "batch length d_model"]:
+        """Attention to the tokens of `x`, and to earlier ones if there is a cache."""
+        positions = context.positions
+        kv = self.self_attention.project_kv(x, positions)
+        if context.cache is not None:
+            kv = context.cache.append(kv, positions)
+        return self.self_attention(x, kv, positions=positions, mask=context.mask, is_causal=context.is_causal)
 
 
 class DecoderBlock(TransformerBlock):
@@ -73,27 +61,17 @@ class DecoderBlock(TransformerBlock):
         self.cross_attention = cross_attention
         self.around_cross_attention = wiring()
 
-    def forward(  # type: ignore[override]  # a decoder's layer needs the memory as well
-        self,
-        x: Float[Tensor, "batch length d_model"],
-        memory: KeyValue,
-        memory_mask: Bool[Tensor, "sentences 1 1 source"] | None,
-        *,
-        positions: Int[Tensor, "#batch length"],
-        mask: Bool[Tensor, "#batch 1 #length keys"] | None = None,
-        is_causal: bool = False,
-        cache: KeyValueCache | None = None,
+    def forward(
+        self, x: Float[Tensor, "batch length d_model"], context: Context
     ) -> Float[Tensor, "batch length d_model"]:
-        x = self.attend_to_self(x, positions=positions, mask=mask, is_causal=is_causal, cache=cache)
-        x = self.around_cross_attention(x, lambda h: self.attend_to_memory(h, memory, memory_mask))
+        x = self.around_self_attention(x, partial(self.attend_to_self, context=context))
+        x = self.around_cross_attention(x, partial(self.attend_to_memory, context=context))
         return self.around_feed_forward(x, self.feed_forward)
 
     def attend_to_memory(
-        self,
-        x: Float[Tensor, "batch length d_model"],
-        memory: KeyValue,
-        memory_mask: Bool[Tensor, "sentences 1 1 source"] | None,
+        self, x: Float[Tensor, "batch length d_model"], context: Context
     ) -> Float[Tensor, "batch length d_model"]:
         """In a beam, rows of the same sentence are queries to one memory: (S × W, T, D) as (S, W × T, D)."""
-        queries = x.reshape(memory.keys.shape[0], -1, x.shape[2])
-        return self.cross_attention(queries, memory, mask=memory_mask).reshape(x.shape)
+        assert context.memory is not None, "a decoder with cross-attention is given a memory"
+        queries = x.reshape(context.memory.keys.shape[0], -1, x.shape[2])
+        return self.cross_attention(queries, context.memory, mask=context.memory_mask).reshape(x.shape)

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from transformer.config import ModelConfig
 from transformer.model.attention import MultiHeadAttention
 from transformer.model.blocks import DecoderBlock, TransformerBlock
+from transformer.model.decoder import Decoder
 from transformer.model.decoder_only import DecoderOnly
+from transformer.model.encoder import Encoder
 from transformer.model.encoder_decoder import EncoderDecoder
 from transformer.model.encoder_only import EncoderOnly
 from transformer.model.layers import FeedForward, PostNorm, PreNorm, TokenEmbedding
@@ -93,6 +95,17 @@ class ModelBuilder:
             output.weight = embedding.weight
         return output
 
+    # The stacks
+
+    def encoder(self, embedding: nn.Embedding, make: type[Encoder] = Encoder) -> Encoder:
+        blocks = [self.block() for _ in range(self.config.num_layers)]
+        return make(self.token_embedding(embedding), blocks, self.final_norm(), pad_id=self.config.pad_id)
+
+    def decoder(self, embedding: nn.Embedding, block: Callable[[], TransformerBlock]) -> Decoder:
+        """`block` is `decoder_block` where there is a memory to attend to."""
+        blocks = [block() for _ in range(self.config.num_layers)]
+        return Decoder(self.token_embedding(embedding), blocks, self.final_norm())
+
     # The variants
 
     def encoder_decoder(self) -> EncoderDecoder:
@@ -101,9 +114,7 @@ class ModelBuilder:
         target = source if config.tie_embeddings else self.vocabulary()
         return EncoderDecoder(
             self.encoder(source),
-            self.token_embedding(target),
-            [self.decoder_block() for _ in range(config.num_layers)],
-            self.final_norm(),
+            self.decoder(target, self.decoder_block),
             self.output(target),
             pad_id=config.pad_id,
             bos_id=config.bos_id,
@@ -111,25 +122,16 @@ class ModelBuilder:
         )
 
     def decoder_only(self) -> DecoderOnly:
-        config = self.config
         embedding = self.vocabulary()
         return DecoderOnly(
-            self.token_embedding(embedding),
-            [self.block() for _ in range(config.num_layers)],
-            self.final_norm(),
+            self.decoder(embedding, self.block),
             self.output(embedding),
-            pad_id=config.pad_id,
-            eos_id=config.eos_id,
+            pad_id=self.config.pad_id,
+            eos_id=self.config.eos_id,
         )
 
-    def encoder_only(self) -> EncoderOnly:
-        return self.encoder(self.vocabulary())
-
-    def encoder(self, embedding: nn.Embedding) -> EncoderOnly:
-        blocks = [self.block() for _ in range(self.config.num_layers)]
-        return EncoderOnly(
-            self.token_embedding(embedding), blocks, self.final_norm(), pad_id=self.config.pad_id
-        )
+    def encoder_only(self) -> Encoder:
+        return self.encoder(self.vocabulary(), EncoderOnly)
 
     # Initial values
 

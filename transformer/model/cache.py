@@ -1,18 +1,21 @@
-"""What a decode has read so far: keys and values of the past, and each row's next position.
+"""The key-value cache, and the state of a decode: the tokens read so far, and each row's next position.
+
+A decoder reads new tokens in three steps. The stack calls `DecodeState.make_room`, which reserves slots for
+them and says what they may attend to. Each block calls `KeyValueCache.append`, which fills the slots of its
+layer. The model calls `DecodeState.advance`, which counts the tokens that were real.
 
 A row writes at its own positions, so rows of a ragged batch fill their buffers without gaps: what a pad wrote
-lies behind the row's last token, where the causal mask hides it, until the next token overwrites it.
+comes after the row's last token, where the causal mask hides it, until the next token overwrites it.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from transformer.model.attention import KeyValue, MultiHeadAttention
-from transformer.model.masks import causal_mask
+from transformer.model.masks import Context, causal_mask
 
 
 class KeyValueCache:
@@ -27,11 +30,14 @@ class KeyValueCache:
         self.is_ragged = False
 
     def append(self, kv: KeyValue, positions: Int[Tensor, "#batch length"]) -> KeyValue:
-        """Write `kv` in place at each row's own `positions`; returns the first `length` of the buffers."""
+        """Second step: write `kv` in place at each row's own `positions`, in the slots that were made.
+
+        Returns the first `length` slots of the buffers: the past and the new tokens.
+        """
         new = slice(self.length - positions.shape[1], self.length)
         for buffer, part in ((self.keys, kv.keys), (self.values, kv.values)):
             if self.is_ragged:
-                buffer[:, :, new] = 0  # behind a short row's own: the mask hides any number but NaN
+                buffer[:, :, new] = 0  # slots that a short row leaves: the mask hides any number but NaN
                 rows = torch.arange(positions.shape[0], device=positions.device)[:, None]
                 buffer[rows, :, positions] = part.transpose(1, 2)
             else:
@@ -52,23 +58,6 @@ def copy_rows(
     copy = buffer.new_empty(rows.shape[0], *buffer.shape[1:])
     copy[:, :, :length] = buffer[:, :, :length].index_select(0, rows)
     return copy
-
-
-class Past(NamedTuple):
-    """How the layers of one causal pass see what came before: chosen once, in the stack."""
-
-    positions: Int[Tensor, "#batch length"]
-    mask: Bool[Tensor, "#batch 1 length keys"] | None
-    is_causal: bool
-    caches: Sequence[KeyValueCache | None]
-
-
-def causal_past(tokens: Int[Tensor, "batch length"], state: "DecodeState | None", num_layers: int) -> Past:
-    """Without a state, whole sequences from position 0 (the fast kernel); with one, its past and `tokens`."""
-    if state is not None:
-        return state.extend(tokens)
-    positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
-    return Past(positions, None, True, [None] * num_layers)
 
 
 class DecodeState:
@@ -110,8 +99,12 @@ class DecodeState:
         positions = torch.zeros(batch, dtype=torch.int64, device=caches[0].keys.device)
         return cls(caches, positions, 0, memory, memory_mask)
 
-    def extend(self, tokens: Int[Tensor, "batch new"]) -> Past:
-        """Make room for `tokens` behind each row's own past."""
+    def make_room(self, tokens: Int[Tensor, "batch new"]) -> Context:
+        """First step: reserve slots for `tokens` after each row's past; returns what they may attend to.
+
+        It changes the state, and is called once for each piece of text that is read. `ValueError` if the
+        buffers are too short; the state is then as before.
+        """
         new, room = tokens.shape[1], self.caches[0].keys.shape[2]
         if self.length + new > room:
             raise ValueError(
@@ -125,10 +118,10 @@ class DecodeState:
         positions = starts[:, None] + torch.arange(new, device=tokens.device)
         sees_all = new == 1 and not self.is_ragged  # the last token of each row may look at every slot
         mask = None if sees_all else causal_mask(positions, self.length)
-        return Past(positions, mask, False, self.caches)
+        return Context(positions, mask)
 
     def advance(self, counts: Int[Tensor, " batch"] | int) -> None:
-        """Count the real tokens that each row has read; pads do not move a row forward."""
+        """Third step: count the real tokens that each row has read; pads do not move a row forward."""
         self.positions = self.positions + counts
         self.is_ragged |= isinstance(counts, Tensor)
 

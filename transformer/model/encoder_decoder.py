@@ -1,17 +1,13 @@
 """The Transformer of the paper (§3, figure 1): an encoder, and a decoder that attends to its output."""
 
-from collections.abc import Iterable, Sequence
-
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from transformer.model.attention import KeyValue
-from transformer.model.blocks import DecoderBlock
-from transformer.model.cache import DecodeState, causal_past
-from transformer.model.encoder_only import EncoderOnly
-from transformer.model.layers import TokenEmbedding
-from transformer.model.masks import check_first_tokens, padding_mask
-from transformer.model.positions import require_positions
+from transformer.model.cache import DecodeState
+from transformer.model.decoder import Decoder
+from transformer.model.encoder import Encoder
+from transformer.model.masks import padding_mask
+from transformer.model.padding import check_first_tokens
 
 
 class EncoderDecoder(nn.Module):
@@ -21,14 +17,10 @@ class EncoderDecoder(nn.Module):
     token t + 1 of it. The decoder needs no padding mask: the causal order keeps pads from real tokens.
     """
 
-    blocks: Sequence[DecoderBlock]  # an nn.ModuleList, which cannot say so itself
-
     def __init__(
         self,
-        encoder: EncoderOnly,
-        target_embedding: TokenEmbedding,
-        blocks: Iterable[DecoderBlock],
-        final_norm: nn.Module,
+        encoder: Encoder,
+        decoder: Decoder,
         output: nn.Module,
         *,
         pad_id: int = 0,
@@ -37,9 +29,7 @@ class EncoderDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.target_embedding = target_embedding
-        self.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]
-        self.final_norm = final_norm
+        self.decoder = decoder
         self.output = output
         self.pad_id = pad_id
         self.bos_id = bos_id
@@ -64,42 +54,17 @@ class EncoderDecoder(nn.Module):
         *,
         state: DecodeState | None = None,
     ) -> Float[Tensor, "batch target vocabulary"]:
-        """With a `state` of `new_state`, `tgt_tokens` go on where each row of the state stands.
+        """With a `state` of `new_state`, `tgt_tokens` continue the rows of the state.
 
         The state holds the projected `memory` already; gradients do not flow through its caches.
         """
         if state is None:
             if self.bos_id != self.pad_id:  # Marian starts with a pad
                 check_first_tokens(tgt_tokens, self.pad_id)
-            return self.output(self.hidden(tgt_tokens, self.project(memory), memory_mask, None))
-        logits = self.output(self.hidden(tgt_tokens, state.memory, memory_mask, state))
+            return self.output(self.decoder(tgt_tokens, self.decoder.project_memory(memory), memory_mask))
+        logits = self.output(self.decoder(tgt_tokens, state.memory, memory_mask, state=state))
         state.advance((tgt_tokens != self.pad_id).sum(dim=1))
         return logits
-
-    def project(self, memory: Float[Tensor, "batch source d_model"]) -> list[KeyValue]:
-        """Keys and values of the memory for every layer's cross-attention."""
-        return [block.cross_attention.project_kv(memory) for block in self.blocks]
-
-    def hidden(
-        self,
-        tgt_tokens: Int[Tensor, "batch target"],
-        memory: Sequence[KeyValue],
-        memory_mask: Bool[Tensor, "sentences 1 1 source"] | None,
-        state: DecodeState | None,
-    ) -> Float[Tensor, "batch target d_model"]:
-        past = causal_past(tgt_tokens, state, len(self.blocks))
-        x = self.target_embedding(tgt_tokens, past.positions)
-        for block, kv, cache in zip(self.blocks, memory, past.caches, strict=True):
-            x = block(
-                x,
-                kv,
-                memory_mask,
-                positions=past.positions,
-                mask=past.mask,
-                is_causal=past.is_causal,
-                cache=cache,
-            )
-        return self.final_norm(x)
 
     def new_state(
         self,
@@ -108,9 +73,8 @@ class EncoderDecoder(nn.Module):
         room: int,
     ) -> DecodeState:
         """A state with the memory projected once and room for `room` target tokens."""
-        require_positions(self.target_embedding.positions, room)
-        attentions = [block.self_attention for block in self.blocks]
-        return DecodeState.empty(attentions, memory.shape[0], room, self.project(memory), memory_mask)
+        projected = self.decoder.project_memory(memory)
+        return self.decoder.new_state(memory.shape[0], room, projected, memory_mask)
 
     def prefill(
         self, src_tokens: Int[Tensor, "batch source"], *, max_length: int
@@ -124,6 +88,6 @@ class EncoderDecoder(nn.Module):
 
     def step(self, tokens: Int[Tensor, " batch"], state: DecodeState) -> Float[Tensor, "batch vocabulary"]:
         """Read one more token per row, whatever it is; logits of the next."""
-        x = self.hidden(tokens[:, None], state.memory, state.memory_mask, state)
+        x = self.decoder(tokens[:, None], state.memory, state.memory_mask, state=state)
         state.advance(1)
         return self.output(x[:, -1])

@@ -1,6 +1,6 @@
 """What an encoder is for: modules around one that give tokens, classes or one vector a sentence.
 
-An encoder is any module from tokens to hidden states with a `pad_id`, such as `EncoderOnly`.
+An encoder is any module from tokens to hidden states with a `pad_id`, such as an `Encoder`.
 """
 
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from transformer.config import Settings
 from transformer.model.build import ModelBuilder
-from transformer.model.encoder_only import EncoderOnly
+from transformer.model.encoder import Encoder
 
 
 class MaskedLanguageModel(nn.Module):
@@ -31,7 +31,7 @@ class SequenceClassifier(nn.Module):
     the loss from the first update on, and an encoder of another task has no such token.
     """
 
-    def __init__(self, encoder: EncoderOnly, num_classes: int) -> None:
+    def __init__(self, encoder: Encoder, num_classes: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.output = nn.Linear(encoder.embedding.embedding.embedding_dim, num_classes)

@@ -1,12 +1,16 @@
-"""The two masks of the Transformer, and the one convention.
+"""The two masks of the Transformer, the one convention, and who may attend to what (§3.2.3).
 
 A mask is boolean, True where a query may attend to a key, and broadcasts to (batch, heads, queries, keys);
 two masks combine with `&`. No query may be left without a key: its softmax would be 0 / 0.
 """
 
+from typing import NamedTuple, Protocol, runtime_checkable
+
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+from transformer.model.attention import KeyValue
 
 
 def padding_mask(tokens: Int[Tensor, "batch length"], pad_id: int) -> Bool[Tensor, "batch 1 1 length"]:
@@ -17,44 +21,62 @@ def padding_mask(tokens: Int[Tensor, "batch length"], pad_id: int) -> Bool[Tenso
 def causal_mask(
     positions: Int[Tensor, "batch queries"], length: int
 ) -> Bool[Tensor, "batch 1 queries {length}"]:
-    """True where a key stands at a query's position or before it (§3.2.3).
+    """True where a key is at a query's position or before it (§3.2.3).
 
-    Keys stand at positions 0 … length - 1, as in a cache. Slots that a row has not filled yet lie behind
-    every query of that row, so they are hidden too.
+    Keys are at positions 0 … length - 1, as in a cache. Slots that a row has not filled yet come after every
+    query of that row, so they are hidden too.
     """
     keys = torch.arange(length, device=positions.device)
     return (keys <= positions[:, :, None])[:, None]
 
 
-def require_right_padded(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
-    """`ValueError` that names a row without a token, or one with a pad before a token.
+@runtime_checkable
+class Cache(Protocol):
+    """Keys and values of earlier tokens, such as a `KeyValueCache`."""
 
-    It looks at values, so that a GPU is waited for.
+    def append(self, kv: KeyValue, positions: Int[Tensor, "#batch length"]) -> KeyValue:
+        """Add those of new tokens; returns the keys and values that attention may look at."""
+        ...
+
+
+class Context(NamedTuple):
+    """What one layer may attend to, chosen in the stack: the three uses of attention in §3.2.3.
+
+    Self-attention sees its own tokens, and those in the `cache`, as far as `mask` and `is_causal` allow.
+    Cross-attention sees the `memory`, the encoder's output, where `memory_mask` is True.
     """
-    is_pad = tokens == pad_id
-    if tokens.shape[1] == 0 or bool(is_pad[:, 0].any()):
-        raise ValueError(first_token_missing(is_pad, pad_id))
-    is_before_token = (is_pad[:, :-1] & ~is_pad[:, 1:]).any(dim=1)
-    if bool(is_before_token.any()):
-        row = int(is_before_token.int().argmax())
-        raise ValueError(f"row {row} of the batch has a pad ({pad_id}) between tokens; leave it out")
+
+    positions: Int[Tensor, "#batch queries"]
+    mask: Bool[Tensor, "#batch 1 #queries keys"] | None = None
+    is_causal: bool = False
+    cache: Cache | None = None
+    memory: KeyValue | None = None
+    memory_mask: Bool[Tensor, "sentences 1 1 source"] | None = None
+
+    def for_layer(
+        self,
+        cache: Cache | None,
+        memory: KeyValue | None,
+        memory_mask: Bool[Tensor, "sentences 1 1 source"] | None,
+    ) -> "Context":
+        """The same order, with one layer's cache and its keys and values of the memory."""
+        return Context(self.positions, self.mask, self.is_causal, cache, memory, memory_mask)
 
 
-def check_first_tokens(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
-    """`ValueError` for a left-padded row or one of only pads, where a look at values costs next to nothing.
+def bidirectional_context(tokens: Int[Tensor, "batch length"], pad_id: int) -> Context:
+    """In an encoder, each position may attend to all real tokens of its sequence (§3.2.3)."""
+    return Context(sequence_positions(tokens), mask=padding_mask(tokens, pad_id))
 
-    That is on a CPU, unless the pass is being compiled, traced or vmapped. Positions count from the left, so
-    pads there would shift the sentence, and a row of only pads leaves attention without a key.
+
+def causal_context(tokens: Int[Tensor, "batch length"]) -> Context:
+    """In a decoder, each position of a whole sequence may attend to itself and those before it (§3.2.3).
+
+    This is what makes training causal. `is_causal` says it without a mask, which keeps the fast kernel; it
+    also hides the pads of right-padded rows from every real token. While decoding, `DecodeState.make_room`
+    takes the place of this function.
     """
-    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore
-    is_plain = tokens.is_cpu and type(tokens) is Tensor and not torch._C._functorch.is_batchedtensor(tokens)
-    if is_plain and not is_traced and bool((tokens[:, :1] == pad_id).any()):
-        raise ValueError(first_token_missing(tokens == pad_id, pad_id))
+    return Context(sequence_positions(tokens), is_causal=True)
 
 
-def first_token_missing(is_pad: Bool[Tensor, "batch length"], pad_id: int) -> str:
-    """What is wrong with the first row that does not begin with a token."""
-    row = int(is_pad[:, :1].int().sum(dim=1).argmax())
-    if bool(is_pad[row].all()):
-        return f"row {row} of the batch holds no token, only pads ({pad_id}); leave such rows out"
-    return f"row {row} of the batch begins with a pad ({pad_id}); pads belong after all tokens of a row"
+def sequence_positions(tokens: Int[Tensor, "batch length"]) -> Int[Tensor, "1 length"]:
+    return torch.arange(tokens.shape[1], device=tokens.device)[None]

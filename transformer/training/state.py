@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE, CheckpointError
+from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE, CheckpointError, with_current_names
 from transformer.checkpoint.reading import load_model, read_state, read_tensors, unique_tensors
 from transformer.checkpoint.run import Run
 from transformer.checkpoint.writing import write_checkpoint
@@ -23,6 +23,8 @@ from transformer.data.epochs import EpochBatches
 from transformer.training.finite import require_finite
 
 LARGEST = sys.float_info.max
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What Adam keeps for each parameter."""
 
 
 @dataclass
@@ -101,13 +103,14 @@ class TrainingState:
         }
 
     def load_optimizer(self, path: Path) -> None:
-        tensors = read_tensors(path)
         places = {name: (place, value) for place, (name, value) in enumerate(self.model.named_parameters())}
+        moments = [f"{name}.{key}" for name in places for key in MOMENTS]
+        tensors = with_current_names(read_tensors(path), moments)
         by_parameter: dict[int, dict[str, Any]] = {}
         for full_name, value in tensors.items():
             name, _, key = full_name.rpartition(".")
             place, parameter = places.get(name, (None, None))
-            if place is None or parameter is None or key not in ("step", "exp_avg", "exp_avg_sq"):
+            if place is None or parameter is None or key not in MOMENTS:
                 raise CheckpointError(f"{path}: has the unknown {full_name}; the model was built another way")
             if value.shape != (() if key == "step" else parameter.shape):
                 raise CheckpointError(

@@ -37,10 +37,12 @@ def marian(device: torch.device) -> Iterator[Comparison]:
         theirs = random_marian(config, theirs_calls_it)
         ours = from_marian(theirs, config).to(device)
         pad = theirs.config.pad_token_id
-        source = random_tokens(SOURCE_LENGTHS, config).masked_fill(~real(SOURCE_LENGTHS), pad).to(device)
+        source, has_token = random_tokens(SOURCE_LENGTHS, config).to(device), real(SOURCE_LENGTHS).to(device)
         target = random_tokens(TARGET_LENGTHS, config, first=pad).to(device)
         is_real = real(TARGET_LENGTHS).to(device)
-        output = theirs.to(device)(input_ids=source, attention_mask=source != pad, decoder_input_ids=target)
+        output = theirs.to(device)(
+            input_ids=source.masked_fill(~has_token, pad), attention_mask=has_token, decoder_input_ids=target
+        )
         yield Comparison(f"logits with {activation}", ours(source, target)[is_real], output.logits[is_real])
 
 
@@ -86,11 +88,11 @@ def random_marian(config: ModelConfig, activation: str) -> Module:
 def from_marian(theirs: Module, config: ModelConfig) -> nn.Module:
     """Channels go from their sines, then cosines, to our pairs: one permutation of every width d_model."""
     ours: Module = ModelBuilder(config).build()
-    ours.encoder.pad_id = ours.pad_id = ours.bos_id = theirs.config.pad_token_id
+    ours.bos_id = theirs.config.decoder_start_token_id  # their pad, which is a token like others here
     channels = torch.arange(config.d_model).view(2, -1).T.flatten()
-    copy(ours.target_embedding.embedding, theirs.model.shared, columns=channels)
+    copy(ours.decoder.embedding.embedding, theirs.model.shared, columns=channels)
     ours.output.bias.data.copy_(theirs.final_logits_bias[0])
-    stacks = ((ours.encoder, theirs.model.encoder), (ours, theirs.model.decoder))
+    stacks = ((ours.encoder, theirs.model.encoder), (ours.decoder, theirs.model.decoder))
     for our_stack, their_stack in stacks:
         for block, layer in zip(our_stack.blocks, their_stack.layers, strict=True):
             copy_marian_attention(block.self_attention, layer.self_attn, channels)
@@ -98,7 +100,7 @@ def from_marian(theirs: Module, config: ModelConfig) -> nn.Module:
             copy(block.feed_forward.w_1, layer.fc1, columns=channels)
             copy(block.feed_forward.w_2, layer.fc2, rows=channels)
             copy(block.around_feed_forward.norm, layer.final_layer_norm, rows=channels)
-    for block, layer in zip(ours.blocks, theirs.model.decoder.layers, strict=True):
+    for block, layer in zip(ours.decoder.blocks, theirs.model.decoder.layers, strict=True):
         copy_marian_attention(block.cross_attention, layer.encoder_attn, channels)
         copy(block.around_cross_attention.norm, layer.encoder_attn_layer_norm, rows=channels)
     return with_epsilon(ours, 1e-5)
@@ -173,10 +175,11 @@ def random_gpt2(config: ModelConfig) -> Module:
 
 def from_gpt2(theirs: Module, config: ModelConfig) -> nn.Module:
     ours: Module = GPT2Builder(config).build()
-    copy(ours.embedding.embedding, theirs.transformer.wte)
-    copy(ours.embedding.positions, theirs.transformer.wpe)
-    copy(ours.final_norm, theirs.transformer.ln_f)
-    for block, layer in zip(ours.blocks, theirs.transformer.h, strict=True):
+    decoder = ours.decoder
+    copy(decoder.embedding.embedding, theirs.transformer.wte)
+    copy(decoder.embedding.positions, theirs.transformer.wpe)
+    copy(decoder.final_norm, theirs.transformer.ln_f)
+    for block, layer in zip(decoder.blocks, theirs.transformer.h, strict=True):
         copy_gpt2_layer(block, layer)
     return with_epsilon(ours, 1e-5)
 

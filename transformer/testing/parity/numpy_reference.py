@@ -31,9 +31,10 @@ class NumpyTransformer:
         y = self.embed(target)
         future = np.triu(np.ones((len(target), len(target)), dtype=bool), k=1)
         for i in range(self.num_layers):
-            y = self.add_and_norm(f"blocks.{i}", "self_attention", y, y, future)
-            y = self.add_and_norm(f"blocks.{i}", "cross_attention", y, memory)
-            y = self.add_and_norm(f"blocks.{i}", "feed_forward", y)
+            at = f"decoder.blocks.{i}"
+            y = self.add_and_norm(at, "self_attention", y, y, future)
+            y = self.add_and_norm(at, "cross_attention", y, memory)
+            y = self.add_and_norm(at, "feed_forward", y)
         return y @ self.weights["output.weight"].T
 
     def embed(self, tokens: list[int]) -> Array:

@@ -1,0 +1,69 @@
+"""The decoder stack (§3.1, the right half of figure 1): each position attends to itself and those before it.
+
+In an encoder-decoder its blocks also attend to the memory, the encoder's output; in a decoder-only model
+there is none.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from transformer.model.attention import KeyValue
+from transformer.model.blocks import TransformerBlock
+from transformer.model.cache import DecodeState
+from transformer.model.layers import TokenEmbedding
+from transformer.model.masks import causal_context
+from transformer.model.positions import require_positions
+
+
+class Decoder(nn.Module):
+    """Tokens to hidden states; `blocks` are `DecoderBlock`s if there is a memory."""
+
+    blocks: Sequence[Any]  # an nn.ModuleList of `TransformerBlock`s or, with a memory, of `DecoderBlock`s
+
+    def __init__(
+        self, embedding: TokenEmbedding, blocks: Iterable[TransformerBlock], final_norm: nn.Module
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]
+        self.final_norm = final_norm
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "batch length"],
+        memory: Sequence[KeyValue] = (),
+        memory_mask: Bool[Tensor, "sentences 1 1 source"] | None = None,
+        *,
+        state: DecodeState | None = None,
+    ) -> Float[Tensor, "batch length d_model"]:
+        """`memory` holds the keys and values of `project_memory`, one pair for each layer.
+
+        With a `state`, `tokens` continue its rows: room is made for them here and their keys and values are
+        appended in the blocks; the caller then says by `state.advance` how many of them were real.
+        """
+        context = causal_context(tokens) if state is None else state.make_room(tokens)
+        nothing = [None] * len(self.blocks)
+        caches = nothing if state is None else state.caches
+        x = self.embedding(tokens, context.positions)
+        for block, cache, kv in zip(self.blocks, caches, memory or nothing, strict=True):
+            x = block(x, context.for_layer(cache, kv, memory_mask))
+        return self.final_norm(x)
+
+    def project_memory(self, memory: Float[Tensor, "batch source d_model"]) -> list[KeyValue]:
+        """Keys and values of the encoder's output for every layer's cross-attention."""
+        return [block.cross_attention.project_kv(memory) for block in self.blocks]
+
+    def new_state(
+        self,
+        batch: int,
+        room: int,
+        memory: Sequence[KeyValue] = (),
+        memory_mask: Bool[Tensor, "batch 1 1 source"] | None = None,
+    ) -> DecodeState:
+        """An empty state for `batch` rows of at most `room` tokens, with the projected memory if any."""
+        require_positions(self.embedding.positions, room)
+        attentions = [block.self_attention for block in self.blocks]
+        return DecodeState.empty(attentions, batch, room, memory, memory_mask)

@@ -1,0 +1,39 @@
+"""Checks that token rows are right-padded, as every model here expects them."""
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+
+def require_right_padded(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
+    """`ValueError` that names a row without a token, or one with a pad before a token.
+
+    It looks at values, so that a GPU is waited for.
+    """
+    is_pad = tokens == pad_id
+    if tokens.shape[1] == 0 or bool(is_pad[:, 0].any()):
+        raise ValueError(first_token_missing(is_pad, pad_id))
+    is_before_token = (is_pad[:, :-1] & ~is_pad[:, 1:]).any(dim=1)
+    if bool(is_before_token.any()):
+        row = int(is_before_token.int().argmax())
+        raise ValueError(f"row {row} of the batch has a pad ({pad_id}) between tokens; leave it out")
+
+
+def check_first_tokens(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
+    """`ValueError` for a left-padded row or one of only pads, where a look at values costs next to nothing.
+
+    That is on a CPU, unless the pass is being compiled, traced or vmapped. Positions count from the left, so
+    pads there would shift the sentence, and a row of only pads leaves attention without a key.
+    """
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore
+    is_plain = tokens.is_cpu and type(tokens) is Tensor and not torch._C._functorch.is_batchedtensor(tokens)
+    if is_plain and not is_traced and bool((tokens[:, :1] == pad_id).any()):
+        raise ValueError(first_token_missing(tokens == pad_id, pad_id))
+
+
+def first_token_missing(is_pad: Bool[Tensor, "batch length"], pad_id: int) -> str:
+    """What is wrong with the first row that does not begin with a token."""
+    row = int(is_pad[:, :1].int().sum(dim=1).argmax())
+    if bool(is_pad[row].all()):
+        return f"row {row} of the batch holds no token, only pads ({pad_id}); leave such rows out"
+    return f"row {row} of the batch begins with a pad ({pad_id}); pads belong after all tokens of a row"
