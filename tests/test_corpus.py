@@ -131,7 +131,29 @@ def test_a_slice_that_holds_nothing_is_refused(tmp_path, part):
     assert re.match(r"toyland:test\[.*: there are no pairs in it$", refused("toyland:test[1000:]"))
 
 
-@given(length=st.integers(0, 2000), percent=st.integers(0, 120), places=st.integers(0, 2000))
+READERS = {
+    "parallel": lambda name: load_parallel(name, "en", "de"),
+    "sentences": lambda name: read_sentences(name, None),
+    "running text": read_text,
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("part", ["[5]", "[-5:]", "[:x]", "[1:2:3]", "[:0.9]", "[]"])
+def test_brackets_that_are_no_slice_are_refused(tmp_path, part, read):
+    with pytest.raises(CorpusError, match=r"the brackets at the end hold no slice; write \[:1000\]"):
+        read(f"{tmp_path}/text{part}")
+    with pytest.raises(CorpusError, match="900% is more than the whole text"):
+        read(f"{tmp_path}/text[:900%]")
+
+
+def test_brackets_may_belong_to_the_name_of_a_file(tmp_path):
+    (tmp_path / "text[5]").write_text("abc\n")
+    assert read_text(f"{tmp_path}/text[5]") == "abc\n"
+    assert read_text(f"{tmp_path}/text[5][:2]") == "ab"
+
+
+@given(length=st.integers(0, 2000), percent=st.integers(0, 100), places=st.integers(0, 2000))
 def test_slices_that_meet_share_nothing_and_leave_nothing_out(length, percent, places):
     for cut in (f"{percent}%", str(places)):
         first, second = (split_slice(f"x[{written}]")[1].of(length) for written in (f":{cut}", f"{cut}:"))

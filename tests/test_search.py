@@ -271,11 +271,20 @@ def test_a_beam_of_one_is_greedy_search(limit, kind):
     assert_close(normalised.scores, greedy.scores / length_penalty(greedy.lengths, 0.6))
 
 
-def test_a_beam_of_one_is_greedy_search_on_any_table():
+@pytest.mark.parametrize("alpha", [-1.0, 0.6, 3.0, 10.0])
+def test_a_beam_of_one_is_greedy_search_on_any_table(alpha):
     sources = torch.tensor(random_rows(*[3] * 50, vocab_size=9))
-    greedy = greedy_search(HistoryModel(), sources, max_length=6)
-    beam = beam_search(HistoryModel(), sources, beam_size=1, alpha=0.6, max_length=6)
+    greedy = greedy_search(HistoryModel(), sources, max_length=9)
+    beam = beam_search(HistoryModel(), sources, beam_size=1, alpha=alpha, max_length=9)
     assert torch.equal(beam.tokens, greedy.tokens)
+    assert_close(beam.scores, greedy.scores / length_penalty(greedy.lengths, alpha))
+
+
+def test_a_beam_of_one_ends_with_its_best_candidate_although_the_second_could_win():
+    tree = Tree({(): {A: 0.5, B: 0.5}, (A,): {EOS: 0.52, A: 0.48}, (A, A): {A: 1.0}, (A, A, A): {EOS: 1.0}})
+    options = {"alpha": 3.0, "max_length": 4}
+    assert only(beam_search(tree, ONE, beam_size=1, **options))[0] == (A, EOS)
+    assert only(beam_search(tree, ONE, beam_size=2, **options))[0] == (A, A, A, EOS)
 
 
 def test_where_no_token_is_left_there_is_no_output():
@@ -642,3 +651,34 @@ def test_a_limit_leaves_room_for_a_token(max_length):
 def test_an_empty_batch_is_refused():
     with pytest.raises(ValueError, match="the batch has no rows"):
         greedy_search(HistoryModel(), torch.zeros(0, 3, dtype=torch.int64), max_length=3)
+
+
+@pytest.mark.parametrize("alpha", [300.0, -300.0, 1e300, math.inf, -math.inf, math.nan])
+def test_a_length_penalty_beyond_float32_is_refused(alpha):
+    with pytest.raises(
+        ValueError, match=re.escape(f"alpha is {alpha}: float32 cannot hold the length penalty")
+    ):
+        beam_search(HistoryModel(), ONE, beam_size=2, alpha=alpha, max_length=7)
+
+
+@pytest.mark.parametrize("max_length", [torch.ones(2), torch.ones(3).int(), torch.ones(2, 1).int()])
+def test_a_limit_is_a_whole_number_or_one_for_each_row(max_length):
+    for search in (greedy_search, lambda *a, **k: beam_search(*a, beam_size=2, alpha=0, **k)):
+        with pytest.raises(ValueError, match=r"max_length has type .* one for each of the 2 rows"):
+            search(HistoryModel(), torch.tensor([[9], [9]]), max_length=max_length)
+
+
+@searches
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_logits_without_probabilities_are_refused(search, value):
+    """Row 2 goes wrong in the third step, when row 0 has ended and left the batch."""
+
+    class Broken(HistoryModel):
+        def row(self, history):
+            if history[0] == 7 and len(history) == 3:
+                return torch.full((self.vocab_size,), value)
+            chances = {5: [0, 0, 1, 0], 6: [0.5, 0.5, 0, 0], 7: [0, 0.5, 0, 0.5]}[history[0]]
+            return torch.tensor(chances).log()
+
+    with pytest.raises(ValueError, match=r"row 2 of the batch is not a number|no token can be drawn"):
+        search(Broken(), torch.tensor([[5], [6], [7]]))

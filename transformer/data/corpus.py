@@ -24,7 +24,7 @@ from transformer.data.pairs import (
     read_plain,
     read_table,
 )
-from transformer.data.slices import Slice, split_slice
+from transformer.data.slices import Slice, require_slice, split_slice
 from transformer.data.text import CorpusError, open_bytes
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def load_whole(text: str, source: str, target: str) -> "datasets.Dataset":
         return load_parquet(text, source, target)
     if hub_name := HUB_NAME.fullmatch(text):
         return load_hub(hub_name, source, target)
+    require_slice(text)
     raise CorpusError(nothing_found(text, source, target))
 
 

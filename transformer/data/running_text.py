@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transformer.data.epochs import EpochBatches, TensorBatch
-from transformer.data.slices import split_slice
+from transformer.data.slices import require_slice, split_slice
 from transformer.data.text import CorpusError, read_lines
 from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID, Tokenizer
 
@@ -25,6 +25,8 @@ def read_text(name: str) -> str:
     be read or nothing is left of it.
     """
     path, part = split_slice(name)
+    if not Path(path).exists():
+        require_slice(path)
     text = "".join(f"{line}\n" for line in read_lines(Path(path)))
     chosen = part.of(len(text))
     text = text[chosen.start : chosen.stop]

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformer.config import DataConfig
 from transformer.data.batches import cut_by_tokens
 from transformer.data.epochs import BatchType, EpochBatches, TensorBatch
-from transformer.data.slices import split_slice
+from transformer.data.slices import require_slice, split_slice
 from transformer.data.text import CorpusError, read_lines
 from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID, Tokenizer
 
@@ -37,6 +37,8 @@ def read_sentences(name: str, label_format: str | None) -> list[Sentence]:
     `CorpusError` that names file and line for one without a label, and if there are no lines.
     """
     path, part = split_slice(name)
+    if not Path(path).exists():
+        require_slice(path)
     lines = list(read_lines(Path(path)))
     chosen = part.of(len(lines))
     if not chosen:

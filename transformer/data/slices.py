@@ -3,7 +3,11 @@
 import re
 from dataclasses import dataclass
 
+from transformer.data.text import CorpusError
+
 SLICE = re.compile(r"(?P<text>.+)\[(?P<start>[0-9]+%?)?:(?P<end>[0-9]+%?)?\]")
+NO_SLICE = re.compile(r"(?P<text>.+)\[[^\[\]]*\]")
+FORMS = "[:1000], [1000:], [1000:2000], [:90%] or [90%:]"
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,24 @@ class Slice:
 
 
 def split_slice(name: str) -> tuple[str, Slice]:
-    """The name of the whole text, and the slice of it that is meant; all of it where none is written."""
+    """The name of the whole text, and the slice of it that is meant; all of it where none is written.
+
+    `CorpusError` for more than 100%.
+    """
     match = SLICE.fullmatch(name)
     if match is None:
         return name, Slice("", "")
-    return match["text"], Slice(match["start"] or "", match["end"] or "")
+    part = Slice(match["start"] or "", match["end"] or "")
+    for written in (part.start, part.end):
+        if written.endswith("%") and int(written[:-1]) > 100:
+            raise CorpusError(f"{name}: {written} is more than the whole text; a slice ends at 100% at most")
+    return match["text"], part
+
+
+def require_slice(name: str) -> None:
+    """`CorpusError` for a name, of which there is no text, that ends in brackets but not in a slice."""
+    if NO_SLICE.fullmatch(name) and not SLICE.fullmatch(name):
+        raise CorpusError(f"{name}: the brackets at the end hold no slice; write {FORMS}")
 
 
 def place(written: str, length: int) -> int:

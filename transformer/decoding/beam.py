@@ -21,7 +21,9 @@ from transformer.decoding.search import (
     greedy,
     length_penalty,
     next_log_probs,
+    no_number,
     ready_to_search,
+    require_usable_alpha,
     row_limits,
     select_beams,
     special_ids,
@@ -37,6 +39,7 @@ class Closed(StrEnum):
 
 
 OPEN, AT_LIMIT, BEATEN, NOTHING_LEFT = range(4)
+NOT_A_NUMBER = -1
 VERDICTS = (None, *Closed)
 """By the number that each has on the device; None: the sentence stays open."""
 
@@ -106,7 +109,7 @@ def beam_search(
     when no live hypothesis can still be one of its `n_best`, or at its limit, where the live hypotheses
     compete under the same penalty. `beam_size` 1 is exactly greedy search. `max_length` counts new tokens,
     EOS included: a number, or one for each row. `observe` is called after each step. `ValueError` unless
-    `n_best` is between 1 and `beam_size`.
+    `n_best` is between 1 and `beam_size`, and for an `alpha` whose penalties float32 cannot hold.
     """
     if not 1 <= n_best <= beam_size:
         raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
@@ -142,6 +145,7 @@ def search_n_best(
     with ready_to_search(model, src_tokens) as src_tokens:
         limits = row_limits(max_length, src_tokens)
         longest = int(limits.max())
+        require_usable_alpha(alpha, longest)
         finished = Finished(src_tokens, max(n_best, beam_size), longest, pad_id, alpha)
         live = first_beam(src_tokens)
 
@@ -155,7 +159,7 @@ def search_n_best(
             ranking = finished.rank(live.rows, complete)
             to_beat = ranking.scores[:, n_best - 1]
             closing = why_closed(live, length, row_limit, alpha, to_beat)
-            verdicts, has_complete = read_back(closing, complete)
+            verdicts, has_complete = read_back(closing, complete, candidates, live.rows)
             if has_complete:  # rare in the first steps
                 finished.keep(live.rows, complete, ranking)
             if observe is not None:
@@ -205,14 +209,21 @@ def best_first(
 
 
 def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -> Beam:
-    """The best `beam_size` candidates that have not ended."""
+    """The best `beam_size` candidates that have not ended; in a beam of one, none after the best has ended.
+
+    There the second-best candidate would take over, which greedy search never lets it do, and could
+    win under the length penalty.
+    """
     has_ended = candidates.tokens[:, :, -1] == eos_id
     room = min(beam_size, has_ended.shape[1] - live.scores.shape[1])  # each live one can end in one way
     order = has_ended.int().argsort(dim=1, stable=True)[:, :room]  # stable: the best stay first
+    scores = candidates.scores.gather(1, order)
+    if beam_size == 1:
+        scores = scores.masked_fill(has_ended[:, :1], -torch.inf)
     return Beam(
         live.rows,
         take(candidates.tokens, order),
-        candidates.scores.gather(1, order),
+        scores,
         candidates.parents.gather(1, order),
     )
 
@@ -246,10 +257,22 @@ def why_closed(
     return verdict.masked_fill(limits == length, AT_LIMIT)
 
 
-def read_back(closing: Int[Tensor, " sentences"], complete: Complete) -> tuple[list[Closed | None], bool]:
-    """Each sentence's verdict, and whether any hypothesis is complete: the step's one wait for the device."""
+def read_back(
+    closing: Int[Tensor, " sentences"],
+    complete: Complete,
+    candidates: Candidates,
+    rows: Int[Tensor, " sentences"],
+) -> tuple[list[Closed | None], bool]:
+    """Each sentence's verdict, and whether any hypothesis is complete: the step's one wait for the device.
+
+    `ValueError` where a candidate's score is NaN: sorting puts it first.
+    """
     has_complete = (complete.scores > -torch.inf).any()
-    *numbers, found = torch.cat((closing, has_complete[None].long())).tolist()
+    is_nan = candidates.scores[:, 0].isnan()
+    verdicts = closing.masked_fill(is_nan, NOT_A_NUMBER)
+    *numbers, found = torch.cat((verdicts, has_complete[None].long())).tolist()
+    if NOT_A_NUMBER in numbers:
+        raise no_number(int(rows[numbers.index(NOT_A_NUMBER)]))
     return [VERDICTS[number] for number in numbers], bool(found)
 
 

@@ -27,6 +27,8 @@ class Ensemble(nn.Module):
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
+        if not members:
+            raise ValueError("an ensemble needs at least one model")
         self.members = nn.ModuleList(members)
         for name in ("pad_id", "bos_id", "eos_id"):
             ids = {getattr(member, name, None) for member in members}

@@ -35,6 +35,8 @@ class Sampler:
     def probabilities(self, logits: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, "rows vocabulary"]:
         """What the tokens are drawn from; `ValueError` for a row without any."""
         highest = logits.float().amax(dim=-1, keepdim=True)
+        if highest.isnan().any():
+            raise ValueError("no token can be drawn: the logits contain NaN, or are all -inf or +inf")
         if (highest == -torch.inf).any():
             raise ValueError("no token is left to draw: every one of the vocabulary is forbidden")
         temperature = max(self.temperature, torch.finfo(torch.float32).tiny)  # never 0 in float32

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from transformer.model.padding import require_right_padded
 
 PAD_ID, EOS_ID = 0, 2  # of a model that does not say its own
+SMALLEST_PENALTY = 1e-30
+"""Log-probabilities divided by this, or by its inverse, keep their precision in float32."""
 
 
 @runtime_checkable
@@ -49,6 +51,19 @@ class Hypotheses(NamedTuple):
 def length_penalty(length: Any, alpha: float) -> Any:
     """((5 + length) / 6) ** alpha, for a number or a tensor; `length` counts EOS."""
     return ((5 + length) / 6) ** alpha
+
+
+def require_usable_alpha(alpha: float, longest: int) -> None:
+    """`ValueError` for a penalty so far from 1 that float32 cannot hold scores divided by it."""
+    try:
+        penalty = length_penalty(longest + 1, alpha)
+    except OverflowError:
+        penalty = torch.inf
+    if not SMALLEST_PENALTY <= penalty <= 1 / SMALLEST_PENALTY:
+        raise ValueError(
+            f"alpha is {alpha}: float32 cannot hold the length penalty of {longest} tokens; "
+            "use a value nearer to 0 (the paper's is 0.6)"
+        )
 
 
 def greedy(logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
@@ -96,7 +111,10 @@ def generate(
             scores[rows] += log_probs.gather(1, chosen[:, None])[:, 0]
             lengths[rows] = length
             has_more = (limits[rows] > length) & (scores[rows] != -torch.inf)
-            is_open = ((chosen != eos_id) & has_more).tolist()  # the one wait for the device
+            read_back = torch.stack(((chosen != eos_id) & has_more, scores[rows].isnan()))
+            is_open, is_nan = read_back.tolist()  # the one wait for the device
+            if any(is_nan):
+                raise no_number(int(rows[is_nan.index(True)]))
             if not any(is_open):
                 break
             if not all(is_open):
@@ -117,9 +135,11 @@ def ready_to_search(
 ) -> Iterator[Int[Tensor, "batch length"]]:
     """Inside, the model is in evaluation mode; yields the tokens as int64.
 
-    A model left in training mode would drop out other units at each step. `ValueError` unless rows are
-    right-padded, where the model says which id its pads have.
+    A model left in training mode would drop out other units at each step. `ValueError` unless tokens are
+    whole numbers and, if the model has a `pad_id`, rows are right-padded.
     """
+    if tokens.is_floating_point():
+        raise ValueError(f"tokens have type {tokens.dtype}; token ids are whole numbers, such as torch.int64")
     if hasattr(model, "pad_id"):
         require_right_padded(tokens, model.pad_id)
     modules = model.modules() if isinstance(model, nn.Module) else ()
@@ -154,16 +174,33 @@ def next_log_probs(
     return log_probs
 
 
+def no_number(row: int) -> ValueError:
+    """The error for a row of the batch whose next token has no probabilities."""
+    return ValueError(
+        f"a log-probability of row {row} of the batch is not a number: the model's logits contain NaN or "
+        "+inf or are all -inf, or a processor returned NaN"
+    )
+
+
 def special_ids(model: StepModel) -> tuple[int, int]:
     """The model's own pad and EOS, or the project's."""
     return getattr(model, "pad_id", PAD_ID), getattr(model, "eos_id", EOS_ID)
 
 
 def row_limits(max_length: int | Tensor, rows: Int[Tensor, "batch length"]) -> Int[Tensor, " batch"]:
-    """`max_length` for each row; `ValueError` unless there are rows and every limit is at least 1."""
+    """`max_length` for each row.
+
+    `ValueError` unless there are rows and `max_length` is a whole number, or one for each row, of at least 1.
+    """
     if len(rows) == 0:
         raise ValueError("there is nothing to search for: the batch has no rows")
-    limits = torch.as_tensor(max_length, dtype=torch.int64, device=rows.device).expand(len(rows))
+    given = torch.as_tensor(max_length, device=rows.device)
+    if given.is_floating_point() or given.is_complex() or given.shape not in ((), (1,), (len(rows),)):
+        raise ValueError(
+            f"max_length has type {given.dtype} and shape {tuple(given.shape)}; it must be a whole number, "
+            f"or one for each of the {len(rows)} rows of the batch"
+        )
+    limits = given.long().expand(len(rows))
     if int(limits.min()) < 1:
         raise ValueError(f"max_length is {int(limits.min())}; it must be at least 1")
     return limits
