@@ -17,22 +17,18 @@ from transformer.data.tokenizers.protocol import PAD_ID
 from transformer.decoding.translator import Translator
 from transformer.evaluation.metrics import corpus_scores
 from transformer.training.distributed import ALONE, Group
-from transformer.training.objectives import (
-    ContrastiveLoss,
-    Objective,
-    classification_loss,
-)
+from transformer.training.objectives import Objective
 
 
 @torch.no_grad()
 def mean_loss(
     model: nn.Module, batches: EpochBatches[Any], objective: Objective, group: Group
 ) -> tuple[float, int]:
-    """The loss per token without label smoothing, and the number of tokens."""
+    """The loss per token, and the number of tokens."""
     device = next(model.parameters()).device
     total, tokens = 0.0, 0
     for batch in batches.one_pass(group.rank, group.size):
-        loss = objective(model, batch.to(device), label_smoothing=0.0)
+        loss = objective(model, batch.to(device))
         total += float(loss.total)
         tokens += loss.tokens
     total, tokens = group.sum_tensor(torch.tensor([total, tokens], dtype=torch.float64)).tolist()
@@ -101,9 +97,10 @@ class ClassificationValidation:
     """Loss per sentence, and the share of them whose most probable class is right."""
 
     batches: LabelledBatches
+    objective: Objective
 
     def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
-        loss, sentences = mean_loss(model, self.batches, classification_loss, group)
+        loss, sentences = mean_loss(model, self.batches, self.objective, group)
         [right] = group.sum(
             sum(
                 int((outputs(model, batch.tokens).argmax(dim=-1) == batch.classes).sum())
@@ -121,7 +118,7 @@ class EmbeddingValidation:
     """
 
     batches: PairBatches
-    objective: ContrastiveLoss
+    objective: Objective
 
     def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
         loss, _ = mean_loss(model, self.batches, self.objective, group)

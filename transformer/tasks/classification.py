@@ -16,7 +16,7 @@ from transformer.data.sentences import (
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.evaluation.validation import ClassificationValidation
 from transformer.tasks.task import Prepared, make_tokenizer, prepare_validation
-from transformer.training.objectives import classification_loss
+from transformer.training.objectives import ClassificationLoss
 
 
 class Classification:
@@ -38,7 +38,7 @@ class Classification:
         classes = settings.data.classes or ""
         return Prepared(
             make_batches(self.sentences, tokenizer, settings, shuffle=True),
-            classification_loss,
+            ClassificationLoss(settings.training.label_smoothing),
             prepare_validation(make_validation, tokenizer, settings),
             {"sentences": len(self.sentences), "classes": classes.count(",") + 1},
             f"{len(self.sentences):,} sentences of the classes {classes.replace(',', ', ')}",
@@ -60,4 +60,6 @@ def make_batches(
 
 def make_validation(name: str, tokenizer: Tokenizer, settings: Settings) -> ClassificationValidation:
     sentences = read_sentences(name, settings.data.label_format)
-    return ClassificationValidation(make_batches(sentences, tokenizer, settings, shuffle=False))
+    return ClassificationValidation(
+        make_batches(sentences, tokenizer, settings, shuffle=False), ClassificationLoss(0.0)
+    )

@@ -1,17 +1,17 @@
 """Language modelling: running text in contiguous blocks, and the loss of each token given those before it."""
 
-from functools import partial
-
 from transformer.config import Settings
 from transformer.data.running_text import BlockBatches, read_text, token_ids
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.evaluation.validation import LanguageModelValidation
 from transformer.kernels.loss import overwriting_cross_entropy
 from transformer.tasks.task import Prepared, make_tokenizer, prepare_validation
-from transformer.training.objectives import language_model_loss
+from transformer.training.objectives import LanguageModelLoss
 
-OBJECTIVE = partial(language_model_loss, cross_entropy=overwriting_cross_entropy)
-"""The loss of training and validation. It overwrites the logits, which nothing else reads here."""
+
+def make_objective(label_smoothing: float) -> LanguageModelLoss:
+    """The loss of training and validation. It overwrites the logits, which nothing else reads here."""
+    return LanguageModelLoss(label_smoothing, cross_entropy=overwriting_cross_entropy)
 
 
 class LanguageModel:
@@ -31,7 +31,7 @@ class LanguageModel:
         tokens = len(batches.ids)
         return Prepared(
             batches,
-            OBJECTIVE,
+            make_objective(settings.training.label_smoothing),
             prepare_validation(make_validation, tokenizer, settings),
             {"characters": len(self.text), "tokens": tokens},
             f"{len(self.text):,} characters, {tokens:,} tokens in blocks of {settings.data.context}",
@@ -52,4 +52,4 @@ def make_validation(name: str, tokenizer: Tokenizer, settings: Settings) -> Lang
     """The loss on all of a text, in the blocks that training uses."""
     text = read_text(name)
     batches = make_batches(text, tokenizer, settings, shuffle=False)
-    return LanguageModelValidation(batches, OBJECTIVE, len(text.encode()))
+    return LanguageModelValidation(batches, make_objective(0.0), len(text.encode()))

@@ -1,7 +1,5 @@
 """Masked language modelling: plain sentences, and the loss of the tokens that were hidden in them."""
 
-from functools import partial
-
 from transformer.config import Settings
 from transformer.config.checks import require
 from transformer.data.masking import MASK, MaskedBatches, has_mask
@@ -11,10 +9,12 @@ from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.evaluation.validation import MaskedValidation
 from transformer.kernels.loss import overwriting_cross_entropy
 from transformer.tasks.task import Prepared, prepare_validation
-from transformer.training.objectives import masked_loss
+from transformer.training.objectives import MaskedLoss
 
-OBJECTIVE = partial(masked_loss, cross_entropy=overwriting_cross_entropy)
-"""The loss of training and validation. It overwrites the logits, which nothing else reads here."""
+
+def make_objective(label_smoothing: float) -> MaskedLoss:
+    """The loss of training and validation. It overwrites the logits, which nothing else reads here."""
+    return MaskedLoss(label_smoothing, cross_entropy=overwriting_cross_entropy)
 
 
 class MaskedLanguageModelling:
@@ -43,7 +43,7 @@ class MaskedLanguageModelling:
         tokens = int(batches.lengths.sum())
         return Prepared(
             batches,
-            OBJECTIVE,
+            make_objective(settings.training.label_smoothing),
             prepare_validation(make_validation, tokenizer, settings),
             {"sentences": len(self.texts), "tokens": tokens},
             f"{len(self.texts):,} sentences, {tokens:,} tokens",
@@ -73,4 +73,4 @@ def make_batches(
 def make_validation(name: str, tokenizer: Tokenizer, settings: Settings) -> MaskedValidation:
     """The same tokens of a file are hidden each time."""
     texts = read_texts(name, settings)
-    return MaskedValidation(make_batches(texts, tokenizer, settings, shuffle=False), OBJECTIVE)
+    return MaskedValidation(make_batches(texts, tokenizer, settings, shuffle=False), make_objective(0.0))

@@ -18,7 +18,7 @@ class SentenceEmbedding(ParallelText):
         tokenized, counts = tokenize_pairs(self.table, tokenizer, max_tokens=settings.data.max_tokens)
         return Prepared(
             PairBatches(tokenized, tokens_per_batch=settings.training.tokens_per_batch, seed=settings.seed),
-            ContrastiveLoss(settings.training.temperature),
+            ContrastiveLoss(settings.training.temperature, settings.training.label_smoothing),
             prepare_validation(make_validation, tokenizer, settings),
             asdict(counts),
             f"{counts.kept:,} pairs ({counts.empty:,} empty and {counts.too_long:,} too long ones dropped)",

@@ -16,13 +16,15 @@ from transformer.evaluation.bleu import choose_tokenizer, make_bleu, signature
 from transformer.evaluation.validation import TranslationValidation
 from transformer.kernels.loss import overwriting_cross_entropy
 from transformer.tasks.task import Prepared, make_tokenizer, prepare_validation
-from transformer.training.objectives import translation_loss
+from transformer.training.objectives import TranslationLoss
 
 if TYPE_CHECKING:
     import datasets
 
-OBJECTIVE = partial(translation_loss, cross_entropy=overwriting_cross_entropy)
-"""The loss of training and validation. It overwrites the logits, which nothing else reads here."""
+
+def make_objective(label_smoothing: float) -> TranslationLoss:
+    """The loss of training and validation. It overwrites the logits, which nothing else reads here."""
+    return TranslationLoss(label_smoothing, cross_entropy=overwriting_cross_entropy)
 
 
 class ParallelText:
@@ -68,7 +70,7 @@ class Translation(ParallelText):
         )
         return Prepared(
             batches,
-            OBJECTIVE,
+            make_objective(settings.training.label_smoothing),
             prepare_validation(make_validation, tokenizer, settings),
             asdict(counts) | bleu,
             f"{counts.kept:,} pairs ({counts.empty:,} empty and {counts.too_long:,} too long ones dropped)",
@@ -95,7 +97,7 @@ def make_validation(name: str, tokenizer: Tokenizer, settings: Settings) -> Tran
     sample = table.select([number * len(table) // size for number in range(size)])
     return TranslationValidation(
         batches,
-        OBJECTIVE,
+        make_objective(0.0),
         list(sample["source"]),
         list(sample["target"]),
         partial(

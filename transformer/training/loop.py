@@ -16,7 +16,7 @@ from transformer.training.distributed import ALONE, Group
 from transformer.training.finite import FiniteGuard, first_not_finite
 from transformer.training.interruption import TrainingStopped, stop_requests
 from transformer.training.log import Meter, progress_bar
-from transformer.training.objectives import Loss, Objective, in_precision
+from transformer.training.objectives import Loss, Objective, in_precision, objective_at
 from transformer.training.rescue import Rescue
 from transformer.training.saving import Saver, warn
 from transformer.training.schedule import learning_rate
@@ -66,7 +66,6 @@ def fit(
     model, optimizer = state.model, state.optimizer
     forward = group.wrap(model, device)
     forward = torch.compile(forward, dynamic=True) if settings.compile else forward
-    objective = in_precision(objective, device, precision)
     meter, guard = Meter(group), FiniteGuard(settings.max_skipped, group)
     saver = Saver(run, tokenizer_hash, settings, group, log, rescue)
     upcoming = updates(state.batches, settings.accumulate, group, device)
@@ -76,9 +75,8 @@ def fit(
     def find_cause(step: int, update: Update) -> str:
         optimizer.zero_grad(set_to_none=True)
         seed_update(seed, step, group.rank)
-        smoothing = settings.label_smoothing
-        compute = partial(accumulate_gradients, objective, model, update.batches, smoothing)
-        return first_not_finite(model, compute)
+        current = in_precision(objective_at(objective, step), device, precision)
+        return first_not_finite(model, partial(accumulate_gradients, current, model, update.batches))
 
     with (
         progress_bar(state.step, settings.max_steps, hidden=not group.is_first) as bar,
@@ -97,10 +95,8 @@ def fit(
             seed_update(seed, step, group.rank)
             stops = stops if step < settings.max_steps else 0  # at the end all is done and saved anyway
             with naming_what_is_too_large(update.batches):
-                smoothing = settings.label_smoothing
-                loss = accumulate_gradients(
-                    objective, forward, update.batches, smoothing, tokens=tokens, group=group
-                )
+                current = in_precision(objective_at(objective, step), device, precision)
+                loss = accumulate_gradients(current, forward, update.batches, tokens=tokens, group=group)
                 norm = clip_gradients(model, settings.max_norm)
                 finite = guard.is_finite(step, update, loss.total, norm)
                 take_step(optimizer, finite)
@@ -157,21 +153,20 @@ def accumulate_gradients(
     objective: Objective,
     model: Any,
     batches: Sequence[Any],
-    label_smoothing: float,
     *,
     tokens: int | None = None,
     group: Group = ALONE,
 ) -> Loss:
     """Gradients of the sum over the update's tokens / their number, however it is cut into batches.
 
-    `tokens` are those of all processes of the `group`, whose gradients the model averages: their number
-    undoes that. Returns the sum of this process's losses.
+    `tokens` are those of all processes of the `group`. DDP averages gradients over the processes; multiplying
+    by their number turns the average back into a sum. Returns the sum of this process's losses.
     """
     tokens = max(1, tokens or sum(batch.target_tokens for batch in batches))
     totals = []
     for number, batch in enumerate(batches, start=1):
         with group.without_sync(model) if number < len(batches) else nullcontext():
-            loss = objective(model, batch, label_smoothing=label_smoothing)
+            loss = objective(model, batch)
             torch.autograd.backward(loss.total * (group.size / tokens))
         totals.append(loss.total.detach())
     return Loss(torch.stack(totals).sum(), tokens)

@@ -15,7 +15,7 @@ from transformer.training.loop import (
     set_learning_rate,
     take_step,
 )
-from transformer.training.objectives import Objective, in_precision
+from transformer.training.objectives import Objective, in_precision, objective_at
 from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import describe
@@ -51,7 +51,6 @@ def rehearse(
 
     `ValueError` if a batch is more than the memory holds.
     """
-    objective = in_precision(objective, device, precision)
     model, optimizer = state.model.train(), state.optimizer
     forward = torch.compile(model, dynamic=True) if settings.compile else model
 
@@ -59,8 +58,9 @@ def rehearse(
         state.step += 1
         set_learning_rate(optimizer, learning_rate(state.step, d_model, settings))
         seed_update(0, state.step, 0)
+        current = in_precision(objective_at(objective, state.step), device, precision)
         with naming_what_is_too_large(batches):
-            loss = accumulate_gradients(objective, forward, batches, settings.label_smoothing)
+            loss = accumulate_gradients(current, forward, batches)
             norm = clip_gradients(model, settings.max_norm)
             take_step(optimizer, torch.isfinite(norm).float())
         return loss.tokens
