@@ -26,7 +26,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import transformer
 from transformer.data.batches import Batch
 from transformer.hardware import choose_precision
-from transformer.tasks.translation import make_objective
+from transformer.kernels.loss import overwriting_cross_entropy
+from transformer.tasks.translation import TranslationLoss
 from transformer.training.loop import accumulate_gradients, make_optimizer
 from transformer.training.objectives import in_precision
 
@@ -82,7 +83,11 @@ def make_update(
     tgt_tokens = torch.randint(4, config.vocab_size, (rows, length + 1))
     batch = Batch(src_tokens, tgt_tokens, np.arange(rows), rows * length)
     device = torch.device("cpu")
-    objective = in_precision(make_objective(0.1), device, choose_precision("auto", device))
+    objective = in_precision(
+        TranslationLoss(0.1, cross_entropy=overwriting_cross_entropy),
+        device,
+        choose_precision("auto", device),
+    )
 
     def update(kernel: SDPBackend | None) -> None:
         with using(kernel):

@@ -19,16 +19,13 @@ from transformer.data.sentences import LabelledBatch, LabelledBatches, encode_se
 from transformer.data.text import CorpusError
 from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID
 from transformer.data.tokenizers.sentence_piece import train_tokenizer
-from transformer.evaluation.validation import precision_at_1
 from transformer.model.build import build_model
 from transformer.model.heads import MaskedLanguageModel, SentenceEmbedder, SequenceClassifier, with_head
+from transformer.tasks.classification import ClassificationLoss
+from transformer.tasks.masked_language_model import MaskedLoss
+from transformer.tasks.sentence_embedding import ContrastiveLoss, precision_at_1
 from transformer.training.loop import accumulate_gradients
-from transformer.training.objectives import (
-    ClassificationLoss,
-    ContrastiveLoss,
-    MaskedLoss,
-    in_precision,
-)
+from transformer.training.objectives import in_precision
 
 LINES = ["A man in a blue shirt.", "Two dogs run on the beach.", "A woman reads a book."] * 8
 

@@ -7,8 +7,9 @@ from helpers import PAD, assert_close, random_rows, right_padded, tiny_model
 
 from transformer.config import TrainingConfig
 from transformer.data.batches import Batch
+from transformer.tasks.translation import TranslationLoss
 from transformer.training.loop import accumulate_gradients, clip_gradients, make_optimizer
-from transformer.training.objectives import TranslationLoss, smoothed_cross_entropy
+from transformer.training.objectives import smoothed_cross_entropy
 
 
 def make_batch(pairs) -> Batch:

@@ -21,9 +21,10 @@ from transformer.data.batches import TokenBatches
 from transformer.data.text import CorpusError
 from transformer.decoding.beam import beam_search
 from transformer.decoding.search import greedy_search
+from transformer.kernels.loss import overwriting_cross_entropy
 from transformer.model.build import build_model
 from transformer.recipe import train
-from transformer.tasks.translation import make_objective
+from transformer.tasks.translation import TranslationLoss
 from transformer.training.log import Log, Meter
 from transformer.training.loop import fit, make_optimizer
 from transformer.training.state import TrainingState
@@ -306,7 +307,7 @@ def test_copying_is_learned_and_unseen_sequences_are_decoded_exactly(tmp_path):
         precision="float32",
         tokenizer_hash="",
         evaluate=None,
-        objective=make_objective(0.0),
+        objective=TranslationLoss(0.0, cross_entropy=overwriting_cross_entropy),
     )
     src_tokens = right_padded([[*row, 2] for row in unseen])
     found = {

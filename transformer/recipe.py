@@ -15,7 +15,7 @@ from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.pretrained import require_plausible
 from transformer.checkpoint.reading import load_model, read_manifest
 from transformer.checkpoint.run import STEP, Run, checkpoint_to_resume, find_run
-from transformer.config import ModelConfig, Precision, Settings, TaskName
+from transformer.config import ModelConfig, Precision, Settings
 from transformer.config.checks import require
 from transformer.config.files import load_settings, save_settings
 from transformer.data.tokenizers.loading import load_tokenizer
@@ -25,30 +25,18 @@ from transformer.kernels.allocator import keep_freed_memory
 from transformer.locks import HeldFolder
 from transformer.model.build import build_model
 from transformer.model.heads import with_head
-from transformer.tasks.classification import Classification
-from transformer.tasks.language_model import LanguageModel
-from transformer.tasks.masked_language_model import MaskedLanguageModelling
-from transformer.tasks.sentence_embedding import SentenceEmbedding
-from transformer.tasks.task import Prepared, Task
-from transformer.tasks.translation import Translation
+from transformer.tasks.task import Evaluate, TokenizedText, task_class, validation_of
 from transformer.training.agreement import asked_for, require_free, tokenizer_of, what_was_read
 from transformer.training.distributed import Group, process_group
 from transformer.training.interruption import stopping_at_once
 from transformer.training.log import Log
 from transformer.training.loop import fit, make_optimizer
 from transformer.training.memory import require_memory
+from transformer.training.objectives import Objective
 from transformer.training.rehearsal import Rehearsal, rehearse
 from transformer.training.rescue import Rescue
 from transformer.training.resuming import require_same, with_recorded
 from transformer.training.state import TrainingState
-
-TASKS: dict[TaskName, Callable[[Settings], Task]] = {
-    "translation": Translation,
-    "language_model": LanguageModel,
-    "masked_language_model": MaskedLanguageModelling,
-    "classification": Classification,
-    "sentence_embedding": SentenceEmbedding,
-}
 
 Build = Callable[[ModelConfig], nn.Module]
 
@@ -105,7 +93,7 @@ def train(
         log(
             "data",
             workplace.state.step,
-            **workplace.prepared.counts,
+            **workplace.text.counts,
             parameters=workplace.parameters,
             precision=workplace.precision,
             device=str(device),
@@ -120,8 +108,8 @@ def train(
             device=device,
             precision=workplace.precision,
             tokenizer_hash=workplace.tokenizer.digest,
-            evaluate=workplace.prepared.evaluate,
-            objective=workplace.prepared.objective,
+            evaluate=workplace.evaluate,
+            objective=workplace.objective,
             seed=settings.seed,
             group=group,
             rescue=rescue,
@@ -146,7 +134,7 @@ def dry_run(
             d_model=settings.model.d_model,
             device=device,
             precision=workplace.precision,
-            objective=workplace.prepared.objective,
+            objective=workplace.objective,
         )
 
 
@@ -163,7 +151,9 @@ class Workplace:
     settings: Settings
     """With what the text decides filled in."""
     state: TrainingState
-    prepared: Prepared
+    text: TokenizedText
+    objective: Objective
+    evaluate: Evaluate | None
     tokenizer: Tokenizer
     precision: Precision
 
@@ -195,7 +185,7 @@ def prepare(
         settings, before = with_recorded(settings, before)
     say(f"reading {settings.data.train}")
     with group.first_alone():
-        task = TASKS[settings.trained_task](settings)
+        task = task_class(settings.trained_task)(settings)
     start_from = settings.training.start_from if last is None else None
     start = None if start_from is None else find_run(start_from)
     with group.first_alone():
@@ -212,14 +202,15 @@ def prepare(
             save_settings(settings, run.config)
     say("tokenizing")
     with group.first_alone():
-        prepared = task.prepare(tokenizer, settings)
+        text = task.tokenize(tokenizer, settings)
+        evaluate = validation_of(task, tokenizer, settings)
     group.wait()
     if group.size > 1:
-        group.require_equal(what_was_read(tokenizer, prepared.batches, prepared.evaluate))
+        group.require_equal(what_was_read(tokenizer, text.batches, evaluate))
     if last is not None and is_ours:
         require_plausible(settings.model, last)
     model = make_model(settings, build, start).to(device)
-    state = TrainingState(model, make_optimizer(model, settings.training), prepared.batches)
+    state = TrainingState(model, make_optimizer(model, settings.training), text.batches)
     if last is not None:
         if read_manifest(last)["tokenizer"] != tokenizer.digest:
             raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {last} was trained with")
@@ -227,10 +218,10 @@ def prepare(
         if group.is_first:  # only now nothing can be refused any more
             run.clean(state.step)
             save_settings(settings, run.config)
-    workplace = Workplace(settings, state, prepared, tokenizer, precision)
+    workplace = Workplace(settings, state, text, task.objective(settings), evaluate, tokenizer, precision)
     processes = f", {group.size} processes" if group.size > 1 else ""
     say(
-        f"{prepared.summary}, vocabulary {tokenizer.vocab_size:,}, {workplace.parameters:,} parameters, "
+        f"{text.summary}, vocabulary {tokenizer.vocab_size:,}, {workplace.parameters:,} parameters, "
         f"{precision} on {device}{processes}"
     )
     return workplace

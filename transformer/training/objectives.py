@@ -10,10 +10,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from transformer.config import Precision
-from transformer.data.batches import Batch
-from transformer.data.masking import MaskedBatch
-from transformer.data.running_text import TextBatch
-from transformer.data.sentences import LabelledBatch
 from transformer.hardware import autocast
 
 CrossEntropy = Callable[..., Tensor]
@@ -96,61 +92,3 @@ class TokenLoss:
         self, logits: Float[Tensor, "batch length vocabulary"], labels: Int[Tensor, "batch length"]
     ) -> Float[Tensor, ""]:
         return self.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, pad_id=self.pad_id)
-
-
-class TranslationLoss(TokenLoss):
-    """Predict each target token, EOS included, from the source and the target tokens before it."""
-
-    def __call__(self, model: nn.Module, batch: Batch) -> Loss:
-        logits = model(batch.src_tokens, batch.tgt_tokens[:, :-1])
-        return Loss(self.total(logits, batch.tgt_tokens[:, 1:]), batch.target_tokens)
-
-
-class LanguageModelLoss(TokenLoss):
-    """Predict each token of a block from those before it."""
-
-    def __call__(self, model: nn.Module, batch: TextBatch) -> Loss:
-        logits = model(batch.tokens[:, :-1])
-        return Loss(self.total(logits, batch.tokens[:, 1:]), batch.target_tokens)
-
-
-class MaskedLoss(TokenLoss):
-    """Predict the tokens that were hidden, each from all the others."""
-
-    def __call__(self, model: nn.Module, batch: MaskedBatch) -> Loss:
-        return Loss(self.total(model(batch.tokens), batch.labels), batch.target_tokens)
-
-
-@dataclass(frozen=True)
-class ClassificationLoss:
-    """Predict the class of each sentence; label smoothing spreads its mass over the classes."""
-
-    label_smoothing: float
-
-    def __call__(self, model: nn.Module, batch: LabelledBatch) -> Loss:
-        logits = at_least_float32(model(batch.tokens))
-        total = F.cross_entropy(logits, batch.classes, label_smoothing=self.label_smoothing, reduction="sum")
-        return Loss(total, batch.target_tokens)
-
-
-@dataclass(frozen=True)
-class ContrastiveLoss:
-    """Find the other side of each pair among all sentences of the batch, in both directions (InfoNCE).
-
-    Cosines / `temperature` are the logits. Half of the sum of the two directions counts, so that a pair
-    weighs 1.
-    """
-
-    temperature: float
-    label_smoothing: float = 0.0
-
-    def __call__(self, model: nn.Module, batch: Batch) -> Loss:
-        sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # without BOS: as sources
-        with torch.autocast(sources.device.type, enabled=False):  # divided by 0.05, bfloat16 is off by 0.1
-            logits = sources @ targets.T / self.temperature  # (pairs, pairs)
-        right = torch.arange(logits.shape[0], device=logits.device)
-        both = [
-            F.cross_entropy(side, right, label_smoothing=self.label_smoothing, reduction="sum")
-            for side in (logits, logits.T)
-        ]
-        return Loss((both[0] + both[1]) / 2, batch.target_tokens)
