@@ -177,5 +177,5 @@ def test_a_translator_with_any_tokenizer_can_be_pickled(name):
 
 def test_a_validation_can_be_pickled(runs):
     run = load_pretrained(runs["translation"], task="translation")
-    validation = TranslationTask.validation(run.tokenizer, run.settings)
+    validation = TranslationTask.validation(str(run.settings.data.valid), run.tokenizer, run.settings)
     assert pickle.loads(pickle.dumps(validation))(run.model) == validation(run.model)

@@ -43,7 +43,7 @@ class Settings:
         require_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         require_seed("seed", self.seed)
         require_device(self.device)
-        tasks = tasks_of_kind(self.model.kind)
+        tasks = tuple(tasks_of_kind(self.model.kind))
         require_choice(f"model.kind is {self.model.kind}, and task", self.trained_task, tasks)
         metrics = TASKS[self.trained_task].metrics
         require_choice("training.best_metric", self.training.best_metric, metrics)
@@ -64,7 +64,7 @@ class Settings:
     @property
     def trained_task(self) -> TaskName:
         """`task`, or the default of the model's kind."""
-        return self.task or cast(TaskName, tasks_of_kind(self.model.kind)[0])
+        return self.task or cast(TaskName, next(tasks_of_kind(self.model.kind)))
 
 
 def setting_names(settings: Any = Settings, prefix: str = "") -> Iterator[str]:

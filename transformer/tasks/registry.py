@@ -3,6 +3,7 @@
 This file imports nothing of the package, so that settings can be checked without importing torch.
 """
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 TaskName = Literal[
@@ -31,6 +32,6 @@ TASKS: dict[str, TaskEntry] = {
 }
 
 
-def tasks_of_kind(kind: str) -> tuple[str, ...]:
-    """What a kind of model can be trained to do; the first is its default."""
-    return tuple(name for name, entry in TASKS.items() if entry.kind == kind)
+def tasks_of_kind(kind: str) -> Iterator[str]:
+    """The tasks that a kind of model can be trained for; the first is its default."""
+    return (name for name, entry in TASKS.items() if entry.kind == kind)
