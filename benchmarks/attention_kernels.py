@@ -26,7 +26,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import transformer
 from transformer.data.batches import Batch
 from transformer.hardware import choose_precision
-from transformer.tasks.translation import OBJECTIVE
+from transformer.kernels.loss import overwriting_cross_entropy
+from transformer.tasks.translation import TranslationLoss
 from transformer.training.loop import accumulate_gradients, make_optimizer
 from transformer.training.objectives import in_precision
 
@@ -82,11 +83,15 @@ def make_update(
     tgt_tokens = torch.randint(4, config.vocab_size, (rows, length + 1))
     batch = Batch(src_tokens, tgt_tokens, np.arange(rows), rows * length)
     device = torch.device("cpu")
-    objective = in_precision(OBJECTIVE, device, choose_precision("auto", device))
+    objective = in_precision(
+        TranslationLoss(0.1, cross_entropy=overwriting_cross_entropy),
+        device,
+        choose_precision("auto", device),
+    )
 
     def update(kernel: SDPBackend | None) -> None:
         with using(kernel):
-            accumulate_gradients(objective, model, [batch], 0.1)
+            accumulate_gradients(objective, model, [batch])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

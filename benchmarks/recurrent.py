@@ -28,7 +28,8 @@ import transformer
 from transformer.data.batches import Batch
 from transformer.hardware import choose_precision
 from transformer.kernels.allocator import keep_freed_memory
-from transformer.tasks.translation import OBJECTIVE
+from transformer.kernels.loss import overwriting_cross_entropy
+from transformer.tasks.translation import TranslationLoss
 from transformer.training.loop import accumulate_gradients, make_optimizer
 from transformer.training.objectives import in_precision
 
@@ -45,11 +46,13 @@ def make_update(model: torch.nn.Module) -> Callable[[], None]:
     src_tokens = torch.randint(4, VOCABULARY, (ROWS, LENGTH))
     tgt_tokens = torch.randint(4, VOCABULARY, (ROWS, LENGTH + 1))
     batch = Batch(src_tokens, tgt_tokens, np.arange(ROWS), ROWS * LENGTH)
-    objective = in_precision(OBJECTIVE, CPU, choose_precision("auto", CPU))
+    objective = in_precision(
+        TranslationLoss(0.0, cross_entropy=overwriting_cross_entropy), CPU, choose_precision("auto", CPU)
+    )
 
     def update() -> None:
         model.train()
-        accumulate_gradients(objective, model, [batch], 0.0)
+        accumulate_gradients(objective, model, [batch])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

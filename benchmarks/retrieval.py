@@ -32,7 +32,7 @@ import transformer
 from transformer.config import ModelConfig
 from transformer.data.text import read_lines
 from transformer.decoding.sentences import Embedder
-from transformer.evaluation.validation import is_nearest
+from transformer.tasks.sentence_embedding import is_nearest
 
 ROOT = Path(__file__).parents[1]
 PARTS = {"valid": "val", "test": "test_2016_flickr", "test_2017": "test_2017_flickr"}

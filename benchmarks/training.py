@@ -37,7 +37,8 @@ from transformer.data.corpus import load_parallel
 from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.hardware import choose_device, choose_precision
 from transformer.kernels.allocator import keep_freed_memory
-from transformer.tasks.translation import OBJECTIVE
+from transformer.kernels.loss import overwriting_cross_entropy
+from transformer.tasks.translation import TranslationLoss
 from transformer.training.loop import accumulate_gradients, clip_gradients, make_optimizer, take_step
 from transformer.training.objectives import in_precision
 
@@ -187,13 +188,13 @@ def our_update(
     """An update as `transformer.training.loop.fit` makes it, without its log."""
     model = transformer.build_model(config).to(device).train()
     optimizer = make_optimizer(model, transformer.TrainingConfig())
-    objective = in_precision(OBJECTIVE, device, precision)  # type: ignore[arg-type]
+    objective = in_precision(TranslationLoss(0.1, cross_entropy=overwriting_cross_entropy), device, precision)  # type: ignore[arg-type]
     forward = torch.compile(model, dynamic=True) if is_compiled else model
 
     def update(src_tokens: Tensor, tgt_tokens: Tensor) -> None:
         target_tokens = int((tgt_tokens[:, 1:] != config.pad_id).sum())
         batch = Batch(src_tokens, tgt_tokens, np.arange(len(src_tokens)), target_tokens)
-        loss = accumulate_gradients(objective, forward, [batch], 0.1)
+        loss = accumulate_gradients(objective, forward, [batch])
         norm = clip_gradients(model, None)
         take_step(optimizer, (loss.total.isfinite() & norm.isfinite()).float())
 

@@ -52,7 +52,7 @@ def test_every_command_and_every_training_keeps_freed_memory(monkeypatch, tmp_pa
     for module in ("transformer.cli", "transformer.recipe"):
         monkeypatch.setattr(f"{module}.keep_freed_memory", lambda module=module: called.append(module))
     assert main(["--version"]) == 0
-    monkeypatch.setattr("transformer.recipe.prepare", lambda *_: 1 / 0)
+    monkeypatch.setattr("transformer.recipe.set_up", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(Settings(output=str(tmp_path / "run")))
     assert called == ["transformer.cli", "transformer.recipe"]

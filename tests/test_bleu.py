@@ -20,7 +20,7 @@ from transformer.evaluation import bleu
 from transformer.evaluation.bleu import TOKENIZER_OF, choose_tokenizer, make_bleu, signature
 from transformer.evaluation.metrics import corpus_scores
 from transformer.recipe import train
-from transformer.tasks.translation import make_validation
+from transformer.tasks.translation import TranslationTask
 
 CHINESE = ["今天天气很好。", "我想喝一杯茶。", "他昨天去了北京。", "这本书很有意思。"]
 HYPOTHESES = ["今天天气很好。", "我想喝一杯水。", "他昨天去北京了。", "那本书有意思。"]
@@ -134,7 +134,7 @@ def test_validation_and_evaluation_use_what_the_run_records(chinese_run: Path, c
 
     model, tokenizer, _ = load_pretrained(chinese_run, task="translation")
     settings = replace(settings, training=replace(settings.training, valid_sample=4))
-    validation = make_validation(str(settings.data.valid), tokenizer, settings)
+    validation = TranslationTask.validation(str(settings.data.valid), tokenizer, settings)
     figures = replace(validation, translator=lambda _: Fixed())(model)
     assert figures["bleu"] == pytest.approx(sacrebleu.corpus_bleu(HYPOTHESES, [CHINESE], tokenize="zh").score)
 

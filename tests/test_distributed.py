@@ -20,7 +20,7 @@ from transformer.config import Settings
 from transformer.config.files import save_settings
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.recipe import train
-from transformer.tasks.translation import Translation
+from transformer.tasks.translation import TranslationTask
 from transformer.training.distributed import Group, ProcessLostError, process_group
 from transformer.training.interruption import stop_requests
 from transformer.training.updates import updates
@@ -159,7 +159,7 @@ def test_half_of_torchruns_environment_is_refused(monkeypatch):
 
 
 def batches_of(settings: Settings, run: Run):
-    return Translation(settings).prepare(load_tokenizer(run.tokenizer), settings).batches
+    return TranslationTask(settings).tokenize(load_tokenizer(run.tokenizer), settings).batches
 
 
 def shares_of(batches, accumulate: int, processes: int, *, updates: int):

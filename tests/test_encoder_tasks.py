@@ -19,16 +19,13 @@ from transformer.data.sentences import LabelledBatch, LabelledBatches, encode_se
 from transformer.data.text import CorpusError
 from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID
 from transformer.data.tokenizers.sentence_piece import train_tokenizer
-from transformer.evaluation.validation import precision_at_1
 from transformer.model.build import build_model
 from transformer.model.heads import MaskedLanguageModel, SentenceEmbedder, SequenceClassifier, with_head
+from transformer.tasks.classification import ClassificationLoss
+from transformer.tasks.masked_language_model import MaskedLoss
+from transformer.tasks.sentence_embedding import ContrastiveLoss, precision_at_1
 from transformer.training.loop import accumulate_gradients
-from transformer.training.objectives import (
-    ContrastiveLoss,
-    classification_loss,
-    in_precision,
-    masked_loss,
-)
+from transformer.training.objectives import in_precision
 
 LINES = ["A man in a blue shirt.", "Two dogs run on the beach.", "A woman reads a book."] * 8
 
@@ -238,7 +235,7 @@ def test_masked_loss_is_the_cross_entropy_of_what_was_hidden(smoothing: float) -
     model = head("masked")
     tokens = right_padded([[5, 4, 7, 2], [4, 2]])
     labels = torch.tensor([[0, 9, 0, 0], [6, 0, 0, 0]])
-    loss = masked_loss(model, MaskedBatch(tokens, labels, 2), label_smoothing=smoothing)
+    loss = MaskedLoss(smoothing)(model, MaskedBatch(tokens, labels, 2))
     log_probs = model(tokens).detach().double().log_softmax(dim=-1)
     rows = [(log_probs[0, 1], 9), (log_probs[1, 0], 6)]
     expected = -sum((1 - smoothing) * row[gold] + smoothing * row.mean() for row, gold in rows)
@@ -250,7 +247,7 @@ def test_masked_loss_is_the_cross_entropy_of_what_was_hidden(smoothing: float) -
 def test_classification_loss_knows_class_0(smoothing: float) -> None:
     model = head("classifier")
     tokens, classes = right_padded(random_rows(3, 5, 4)), torch.tensor([0, 2, 1])
-    loss = classification_loss(model, LabelledBatch(tokens, classes, 3), label_smoothing=smoothing)
+    loss = ClassificationLoss(smoothing)(model, LabelledBatch(tokens, classes, 3))
     log_probs = model(tokens).detach().double().log_softmax(dim=-1)
     gold = log_probs[torch.arange(3), classes]
     expected = -((1 - smoothing) * gold + smoothing * log_probs.mean(dim=1)).sum()
@@ -261,7 +258,7 @@ def test_contrastive_loss_is_infonce_in_both_directions() -> None:
     model = head("embedder")
     sources, targets = random_rows(3, 7, 4), random_rows(5, 2, 6)
     batch = Batch(right_padded(sources), right_padded([[1, *row] for row in targets]), np.arange(3), 3)
-    loss = ContrastiveLoss(0.2)(model, batch, label_smoothing=0.0)
+    loss = ContrastiveLoss(0.2)(model, batch)
     a, b = (
         np.stack([model(torch.tensor([row]))[0].detach().double().numpy() for row in side])
         for side in (sources, targets)
@@ -280,8 +277,8 @@ def test_what_a_loss_keeps_in_float32_has_its_gradient_in_float32() -> None:
     for precision in ("float32", "bfloat16"):
         torch.manual_seed(1)
         model = torch.nn.Sequential(torch.nn.Embedding(9, 16), torch.nn.Flatten(), torch.nn.LayerNorm(16))
-        objective = in_precision(ContrastiveLoss(0.05), torch.device("cpu"), precision)
-        accumulate_gradients(objective, model, [batch], 0.1)
+        objective = in_precision(ContrastiveLoss(0.05, 0.1), torch.device("cpu"), precision)
+        accumulate_gradients(objective, model, [batch])
         gradients.append(model[0].weight.grad)
     assert torch.equal(*gradients)
 
@@ -298,9 +295,7 @@ def test_the_sum_is_over_sentences_however_they_are_batched() -> None:
 
     def total(tokens: int) -> float:
         batches = LabelledBatches(rows, classes, tokens_per_batch=tokens, seed=1, shuffle=True)
-        return sum(
-            float(classification_loss(model, b, label_smoothing=0.1).total) for b in batches.one_pass()
-        )
+        return sum(float(ClassificationLoss(0.1)(model, b).total) for b in batches.one_pass())
 
     assert total(14) == pytest.approx(total(500), rel=1e-5)
 

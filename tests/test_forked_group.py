@@ -25,9 +25,9 @@ from transformer.config import Settings
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.decoding.translator import Translator
 from transformer.model.build import build_model
-from transformer.recipe import TASKS as RECIPE_TASKS
 from transformer.recipe import make_model, train
-from transformer.tasks.translation import Translation
+from transformer.tasks.task import task_class
+from transformer.tasks.translation import TranslationTask
 from transformer.training.distributed import Group, ProcessLostError, process_group
 from transformer.training.finite import DivergedError
 
@@ -118,13 +118,13 @@ def test_who_dies_while_a_text_is_read_is_missed(capfd):
 @pytest.mark.slow
 def test_training_begins_when_all_have_read_the_text(tmp_path, monkeypatch):
     settings = settings_of("translation", tmp_path, timeout=8.0)
-    tokenize = Translation.prepare
+    tokenize = TranslationTask.tokenize
 
     def prepare(*arguments):
         time.sleep(10)
         return tokenize(*arguments)
 
-    monkeypatch.setattr(Translation, "prepare", prepare)
+    monkeypatch.setattr(TranslationTask, "tokenize", prepare)
     together(lambda _: train(shared(settings)))
     assert Run(Path(shared(settings).output)).steps()
 
@@ -157,9 +157,9 @@ def test_the_processes_validate_a_text_between_them(task, tmp_path, monkeypatch)
     settings = settings_of(task, tmp_path, patience=100, valid_every=100)
     train(settings)
     tokenizer = load_tokenizer(Run(Path(settings.output)).tokenizer)
-    made = RECIPE_TASKS[task](settings)
+    made = task_class(task)(settings)
     settings = replace(made.settings, model=replace(made.settings.model, vocab_size=tokenizer.vocab_size))
-    evaluate = made.prepare(tokenizer, settings).evaluate
+    evaluate = made.validation(settings.data.valid, tokenizer, settings)
     model = make_model(settings, build_model, None).eval()
     expected = evaluate(model, Group())
     batches = type(evaluate.batches)

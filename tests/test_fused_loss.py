@@ -7,11 +7,14 @@ import torch.nn.functional as F
 from helpers import PAD, assert_close, random_rows, right_padded, tiny_model
 from torch import nn
 
+from transformer.config import Settings
 from transformer.data.batches import Batch
 from transformer.kernels import loss as fused_loss
 from transformer.kernels.loss import overwriting_cross_entropy
-from transformer.tasks import language_model, masked_language_model, translation
-from transformer.training.objectives import smoothed_cross_entropy, translation_loss
+from transformer.tasks.language_model import LanguageModelTask
+from transformer.tasks.masked_language_model import MaskedLanguageModelTask
+from transformer.tasks.translation import TranslationLoss, TranslationTask
+from transformer.training.objectives import smoothed_cross_entropy
 
 V, WIDTH = 11, 6
 LABELS = {
@@ -110,7 +113,7 @@ def test_an_objective_is_plain_unless_told_otherwise():
     model = tiny_model()
     rows = random_rows(4, 7, first=1)
     batch = Batch(right_padded(random_rows(3, 5)), right_padded(rows), np.array([1, 2]), 9)
-    loss = translation_loss(model, batch, label_smoothing=0.1).total
+    loss = TranslationLoss(0.1)(model, batch).total
     weights = list(model.parameters())
     first = gradients(loss, *weights, retain_graph=True)
     assert_close(gradients(loss, *weights), first)
@@ -197,6 +200,6 @@ def test_a_leaf_is_not_overwritten():
     assert_close((logits.grad,), gradients(plain(logits), logits))
 
 
-@pytest.mark.parametrize("task", [translation, language_model, masked_language_model])
+@pytest.mark.parametrize("task", [TranslationTask, LanguageModelTask, MaskedLanguageModelTask])
 def test_the_loop_gets_the_one_that_overwrites(task):
-    assert task.OBJECTIVE.keywords == {"cross_entropy": overwriting_cross_entropy}
+    assert task.objective(Settings()).cross_entropy is overwriting_cross_entropy

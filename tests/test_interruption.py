@@ -207,7 +207,7 @@ def test_a_signal_that_a_library_swallows_stops_the_loop_with_everything_saved(n
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_that_is_swallowed_in_preparation_ends_it(number, tmp_path, monkeypatch):
-    monkeypatch.setattr("transformer.recipe.prepare", lambda *_: swallowed(number))
+    monkeypatch.setattr("transformer.recipe.set_up", lambda *_: swallowed(number))
     error = KeyboardInterrupt if number == signal.SIGINT else TrainingStopped
     with pytest.raises(error):
         train(tiny_settings(tmp_path / "run"))

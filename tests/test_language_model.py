@@ -21,7 +21,7 @@ from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.decoding.generator import TextGenerator
 from transformer.kernels import linear as packed
 from transformer.kernels.linear import PackedLinear
-from transformer.tasks.language_model import LanguageModel
+from transformer.tasks.language_model import LanguageModelTask
 
 TEXT = 80 * "the quick brown fox\njumps over a lazy dog.\n"
 
@@ -114,13 +114,13 @@ def test_an_epoch_predicts_every_token_but_the_first_once(
 def test_a_text_is_tokenized_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "text").write_text(TEXT)
     data = DataConfig(train=str(tmp_path / "text"), valid=None, tokenizer="characters", context=32)
-    task = LanguageModel(Settings(model=ModelConfig(kind="decoder_only"), data=data))
+    task = LanguageModelTask(Settings(model=ModelConfig(kind="decoder_only"), data=data))
     tokenizer, read = task.train_tokenizer(), []
     encode = tokenizer.encode
     monkeypatch.setattr(type(tokenizer), "encode", lambda _, texts: read.extend(texts) or encode(texts))
-    prepared = task.prepare(tokenizer, task.settings)
+    text = task.tokenize(tokenizer, task.settings)
     assert read == [TEXT]
-    assert prepared.counts == {"characters": len(TEXT), "tokens": len(TEXT)}
+    assert text.counts == {"characters": len(TEXT), "tokens": len(TEXT)}
 
 
 @pytest.mark.parametrize("text", ["the fox", "the fox\n", "\nthe\n\nfox\n", "\n"])

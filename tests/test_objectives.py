@@ -7,8 +7,9 @@ from helpers import PAD, assert_close, random_rows, right_padded, tiny_model
 
 from transformer.config import TrainingConfig
 from transformer.data.batches import Batch
+from transformer.tasks.translation import TranslationLoss
 from transformer.training.loop import accumulate_gradients, clip_gradients, make_optimizer
-from transformer.training.objectives import smoothed_cross_entropy, translation_loss
+from transformer.training.objectives import smoothed_cross_entropy
 
 
 def make_batch(pairs) -> Batch:
@@ -74,7 +75,7 @@ def test_every_target_token_after_bos_is_predicted_once(pairs):
     for source, target in pairs:
         log_probs = model(torch.tensor([source]), torch.tensor([target[:-1]])).log_softmax(-1)
         total -= sum(float(log_probs[0, place, token]) for place, token in enumerate(target[1:]))
-    loss = translation_loss(model, batch, label_smoothing=0.0)
+    loss = TranslationLoss(0.0)(model, batch)
     assert loss.tokens == sum(len(target) - 1 for _, target in pairs)
     assert loss.total.item() == pytest.approx(total, rel=1e-5)
 
@@ -82,12 +83,12 @@ def test_every_target_token_after_bos_is_predicted_once(pairs):
 @pytest.mark.parametrize("sizes", [[6], [1, 5], [3, 2, 1], [1] * 6])
 def test_an_update_does_not_depend_on_how_it_is_cut_into_batches(pairs, sizes):
     model = tiny_model()
-    whole = accumulate_gradients(translation_loss, model, [make_batch(pairs)], 0.1)
+    whole = accumulate_gradients(TranslationLoss(0.1), model, [make_batch(pairs)])
     expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
     ends = np.cumsum(sizes)
     parts = [make_batch(pairs[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
-    loss = accumulate_gradients(translation_loss, model, parts, 0.1)
+    loss = accumulate_gradients(TranslationLoss(0.1), model, parts)
     assert loss.tokens == whole.tokens
     assert_close(loss.total, whole.total)
     for name, parameter in model.named_parameters():
@@ -114,7 +115,7 @@ def test_without_weight_decay_the_optimizer_is_adam_with_the_papers_numbers():
 
 def test_gradients_are_measured_and_only_clipped_when_asked(pairs):
     model = tiny_model()
-    accumulate_gradients(translation_loss, model, [make_batch(pairs)], 0.1)
+    accumulate_gradients(TranslationLoss(0.1), model, [make_batch(pairs)])
     gradients = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
     expected = gradients.norm()
     assert_close(clip_gradients(model, None), expected)

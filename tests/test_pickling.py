@@ -23,7 +23,7 @@ from transformer.decoding.generator import TextGenerator
 from transformer.decoding.sentences import Classifier, Embedder, MaskFiller
 from transformer.kernels import linear as packed
 from transformer.model.build import build_model
-from transformer.tasks.translation import make_validation
+from transformer.tasks.translation import TranslationTask
 
 LINES = ["The old man sleeps.", "", "A dog sees the red house and sleeps."]
 
@@ -177,5 +177,5 @@ def test_a_translator_with_any_tokenizer_can_be_pickled(name):
 
 def test_a_validation_can_be_pickled(runs):
     run = load_pretrained(runs["translation"], task="translation")
-    validation = make_validation("toyland:valid[:20]", run.tokenizer, run.settings)
+    validation = TranslationTask.validation("toyland:valid[:20]", run.tokenizer, run.settings)
     assert pickle.loads(pickle.dumps(validation))(run.model) == validation(run.model)

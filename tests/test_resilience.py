@@ -396,7 +396,7 @@ def test_a_signal_before_the_first_update_ends_what_is_being_prepared(
     tmp_path, monkeypatch, capsys, number, code, said
 ):
     # Not `os.kill`: any thread of the process may get its signal, and this one learns of it too late.
-    monkeypatch.setattr("transformer.recipe.prepare", lambda *_: signal.raise_signal(number))
+    monkeypatch.setattr("transformer.recipe.set_up", lambda *_: signal.raise_signal(number))
     monkeypatch.setattr("transformer.recipe.fit", None)
     before = signal.getsignal(number)
     assert main(["train", "--output", str(tmp_path / "run")]) == code

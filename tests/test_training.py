@@ -13,19 +13,23 @@ from fixtures_run import events, tiny_settings
 from helpers import right_padded, tiny_config
 
 import transformer.training.loop as loop
-from transformer.checkpoint.format import MODEL, OPTIMIZER, CheckpointError
+from transformer.checkpoint import reading
+from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE, CheckpointError
 from transformer.checkpoint.reading import read_manifest, read_state, read_tensors
 from transformer.checkpoint.run import Run
-from transformer.config import TrainingConfig
+from transformer.config import DataConfig, Settings, TrainingConfig
 from transformer.data.batches import TokenBatches
 from transformer.data.text import CorpusError
 from transformer.decoding.beam import beam_search
 from transformer.decoding.search import greedy_search
+from transformer.kernels.loss import overwriting_cross_entropy
 from transformer.model.build import build_model
 from transformer.recipe import train
-from transformer.tasks.translation import OBJECTIVE
+from transformer.tasks.translation import TranslationLoss
+from transformer.training.distributed import ALONE
 from transformer.training.log import Log, Meter
 from transformer.training.loop import fit, make_optimizer
+from transformer.training.saving import Saver
 from transformer.training.state import TrainingState
 
 
@@ -58,6 +62,16 @@ def assert_equal_checkpoints(ours: Path, theirs: Path) -> None:
 # Resuming
 
 EVERY_STEP = {"max_steps": 8, "save_every": 1, "valid_every": 3, "keep": 8}
+
+
+def test_before_the_first_update_each_file_is_compared_with_its_hash_once(tmp_path, monkeypatch):
+    settings = tiny_settings(tmp_path / "run", max_steps=2)
+    run = Run(train(settings))
+    original, hashed = reading.file_hash, []
+    monkeypatch.setattr(reading, "file_hash", lambda path: hashed.append(path) or original(path))
+    monkeypatch.setattr("transformer.recipe.fit", lambda *_, **__: None)
+    train(settings, resume=True)
+    assert sorted(hashed) == sorted(run.marked("last") / name for name in (MODEL, OPTIMIZER, STATE))
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one batch", "accumulate"])
@@ -298,15 +312,11 @@ def test_copying_is_learned_and_unseen_sequences_are_decoded_exactly(tmp_path):
     run = Run(tmp_path)
     fit(
         state,
-        settings,
-        run=run,
-        log=Log(run),
-        d_model=config.d_model,
-        device=torch.device("cpu"),
-        precision="float32",
-        tokenizer_hash="",
+        Settings(model=config, data=DataConfig(max_tokens=config.max_positions), training=settings),
+        objective=TranslationLoss(0.0, cross_entropy=overwriting_cross_entropy),
         evaluate=None,
-        objective=OBJECTIVE,
+        precision="float32",
+        saver=Saver(run, "", settings, ALONE, Log(run)),
     )
     src_tokens = right_padded([[*row, 2] for row in unseen])
     found = {

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from transformer.checkpoint.format import CheckpointError
-from transformer.checkpoint.pretrained import require_plausible
-from transformer.checkpoint.reading import load_model, read_manifest
+from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE
+from transformer.checkpoint.pretrained import OpenedRun, open_checkpoint, require_plausible
+from transformer.checkpoint.reading import load_model
 from transformer.checkpoint.run import STEP, Run, checkpoint_to_resume, find_run
-from transformer.config import ModelConfig, Precision, Settings, TaskName
+from transformer.config import ModelConfig, Precision, Settings
 from transformer.config.checks import require
-from transformer.config.files import load_settings, save_settings
+from transformer.config.files import save_settings
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer
 from transformer.hardware import choose_device, choose_precision
@@ -25,32 +25,24 @@ from transformer.kernels.allocator import keep_freed_memory
 from transformer.locks import HeldFolder
 from transformer.model.build import build_model
 from transformer.model.heads import with_head
-from transformer.tasks.classification import Classification
-from transformer.tasks.language_model import LanguageModel
-from transformer.tasks.masked_language_model import MaskedLanguageModelling
-from transformer.tasks.sentence_embedding import SentenceEmbedding
-from transformer.tasks.task import Prepared, Task
-from transformer.tasks.translation import Translation
-from transformer.training.agreement import asked_for, require_free, tokenizer_of, what_was_read
+from transformer.tasks.task import Evaluate, TokenizedText, task_class, validation_of
+from transformer.training.agreement import asked_for, require_free, require_startable, what_was_read
 from transformer.training.distributed import Group, process_group
 from transformer.training.interruption import stopping_at_once
 from transformer.training.log import Log
 from transformer.training.loop import fit, make_optimizer
 from transformer.training.memory import require_memory
+from transformer.training.objectives import Objective
 from transformer.training.rehearsal import Rehearsal, rehearse
 from transformer.training.rescue import Rescue
 from transformer.training.resuming import require_same, with_recorded
+from transformer.training.saving import Saver
 from transformer.training.state import TrainingState
 
-TASKS: dict[TaskName, Callable[[Settings], Task]] = {
-    "translation": Translation,
-    "language_model": LanguageModel,
-    "masked_language_model": MaskedLanguageModelling,
-    "classification": Classification,
-    "sentence_embedding": SentenceEmbedding,
-}
-
 Build = Callable[[ModelConfig], nn.Module]
+
+WHOLE = (MODEL, OPTIMIZER, STATE)
+"""Files whose hashes the first process has compared when it chose the checkpoint to resume from."""
 
 
 def silent(*_: Any, **__: Any) -> None:
@@ -66,12 +58,12 @@ def train(
 ) -> Path:
     """Train the model that `settings` describe; returns the run's folder, `settings.output`.
 
-    `build` makes the model, of an encoder-only one all but the head; a researcher passes an own one. With
-    `resume` an unfinished run goes on from its last whole checkpoint, to the bit on a CPU, and a run that
-    does not exist yet starts. `say` is told in a line what is being done. `ValueError` if the folder holds a
-    run and `resume` is not set, or if it holds another one; `TrainingStopped` after SIGTERM, SIGINT or
-    SIGUSR1, with everything saved. Started by torchrun, all its processes train the one model; `ValueError`
-    if they were given different things to do. Only one process, or group, may train in a folder:
+    `build` makes the model, except for the head of an encoder-only one; pass your own function for another
+    model. With `resume` an unfinished run continues from its last whole checkpoint, to the bit on a CPU, and
+    a run that does not exist yet starts. `say` is called with a line about each stage. `ValueError` if the
+    folder holds a run and `resume` is not set, or if it holds another one; `TrainingStopped` after SIGTERM,
+    SIGINT or SIGUSR1, with everything saved. Started by torchrun, all its processes train the one model;
+    `ValueError` if they were given different settings. Only one process, or group, may train in a folder:
     `FolderInUseError` names the one that does.
     """
     keep_freed_memory()
@@ -97,34 +89,27 @@ def train(
         with stopping_at_once():
             step = group.from_first(begin)
             last = None if step is None else run.checkpoint(step)
-            workplace = prepare(settings, run, last, build, device, group, say)
+            setup = set_up(settings, run, last, build, device, group, say)
         log, rescue = silent, None
         if folder is not None:  # in the first process
-            rescue = Rescue(folder, workplace.settings, workplace.tokenizer)
+            rescue = Rescue(folder, setup.settings, setup.tokenizer)
             log = rescue.logging(Log(run, tensorboard=settings.training.tensorboard))
         log(
             "data",
-            workplace.state.step,
-            **workplace.prepared.counts,
-            parameters=workplace.parameters,
-            precision=workplace.precision,
+            setup.state.step,
+            **setup.text.counts,
+            parameters=setup.parameters,
+            precision=setup.precision,
             device=str(device),
             processes=group.size,
         )
         fit(
-            workplace.state,
-            settings.training,
-            run=run,
-            log=log,
-            d_model=settings.model.d_model,
-            device=device,
-            precision=workplace.precision,
-            tokenizer_hash=workplace.tokenizer.digest,
-            evaluate=workplace.prepared.evaluate,
-            objective=workplace.prepared.objective,
-            seed=settings.seed,
-            group=group,
-            rescue=rescue,
+            setup.state,
+            setup.settings,
+            objective=setup.objective,
+            evaluate=setup.evaluate,
+            precision=setup.precision,
+            saver=Saver(run, setup.tokenizer.digest, settings.training, group, log, rescue),
         )
         return run.path
 
@@ -139,15 +124,8 @@ def dry_run(
     require(int(os.environ.get("WORLD_SIZE", "1")) == 1, "a dry run is for one process, without torchrun")
     device = choose_device(settings.device)
     with reproducible(settings.deterministic), tempfile.TemporaryDirectory() as folder:
-        workplace = prepare(settings, Run(Path(folder)), None, build, device, Group(), say)
-        return rehearse(
-            workplace.state,
-            settings.training,
-            d_model=settings.model.d_model,
-            device=device,
-            precision=workplace.precision,
-            objective=workplace.prepared.objective,
-        )
+        setup = set_up(settings, Run(Path(folder)), None, build, device, Group(), say)
+        return rehearse(setup.state, setup.settings, objective=setup.objective, precision=setup.precision)
 
 
 def step_to_resume(run: Run, say: Callable[[str], None]) -> int | None:
@@ -157,14 +135,16 @@ def step_to_resume(run: Run, say: Callable[[str], None]) -> int | None:
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """All that training needs, built."""
+class TrainingSetup:
+    """Everything that training needs, built from the settings."""
 
     settings: Settings
-    """With what the text decides filled in."""
-    state: TrainingState
-    prepared: Prepared
+    """The settings as asked for, with the values that the text and the tokenizer decide filled in."""
     tokenizer: Tokenizer
+    text: TokenizedText
+    objective: Objective
+    evaluate: Evaluate | None
+    state: TrainingState
     precision: Precision
 
     @property
@@ -172,91 +152,98 @@ class Workplace:
         return sum(parameter.numel() for parameter in self.state.model.parameters())
 
 
-def prepare(
-    settings: Settings,
+def set_up(
+    asked: Settings,
     run: Run,
     last: Path | None,
     build: Build,
     device: torch.device,
     group: Group,
     say: Callable[[str], None],
-) -> Workplace:
+) -> TrainingSetup:
     """Read the text, make or load the tokenizer, build the model and load the checkpoint `last`.
 
-    The first process makes what the run's folder keeps, and reads the text first; the others find it there.
+    The first process reads the text first and writes the files that the run's folder keeps; the others then
+    find them there.
     """
-    require_trainable(settings.model)
-    precision = choose_precision(settings.precision, device)
-    is_ours = build is build_model  # the sizes of other models are their builders' affair
+    require_trainable(asked.model)
+    precision = choose_precision(asked.precision, device)
+    is_ours = build is build_model  # the builder of another model knows its sizes
     if is_ours:
-        require_memory(settings.model, device)
-    before = None if last is None else load_settings(run.config)
-    if before is not None:
-        settings, before = with_recorded(settings, before)
-    say(f"reading {settings.data.train}")
+        require_memory(asked.model, device)
+    resumed = None if last is None else open_checkpoint(run, last, unread=WHOLE if group.is_first else ())
+    start = opened_start(asked) if resumed is None else None
+    wanted, recorded = (asked, None) if resumed is None else with_recorded(asked, resumed.settings)
+    say(f"reading {asked.data.train}")
     with group.first_alone():
-        task = TASKS[settings.trained_task](settings)
-    start_from = settings.training.start_from if last is None else None
-    start = None if start_from is None else find_run(start_from)
+        task = task_class(asked.trained_task)(wanted)
     with group.first_alone():
-        if group.is_first and last is None:
+        if resumed is None and group.is_first:
             say("making the tokenizer")
-            made = task.train_tokenizer() if start is None else tokenizer_of(start, settings)
+            made = task.train_tokenizer() if start is None else start.tokenizer
             run.path.mkdir(parents=True, exist_ok=True)
             made.save(run.tokenizer)
         tokenizer = load_tokenizer(run.tokenizer)
-        settings = replace(task.settings, model=replace(settings.model, vocab_size=tokenizer.vocab_size))
-        if before is not None:
-            require_same(before, settings, run)
+        settings = replace(task.settings, model=replace(asked.model, vocab_size=tokenizer.vocab_size))
+        if recorded is not None:
+            require_same(recorded, settings, run)
         elif group.is_first:
             save_settings(settings, run.config)
     say("tokenizing")
     with group.first_alone():
-        prepared = task.prepare(tokenizer, settings)
+        text = task.tokenize(tokenizer, settings)
+        evaluate = validation_of(task, tokenizer, settings)
     group.wait()
     if group.size > 1:
-        group.require_equal(what_was_read(tokenizer, prepared.batches, prepared.evaluate))
+        group.require_equal(what_was_read(tokenizer, text.batches, evaluate))
     if last is not None and is_ours:
         require_plausible(settings.model, last)
     model = make_model(settings, build, start).to(device)
-    state = TrainingState(model, make_optimizer(model, settings.training), prepared.batches)
+    state = TrainingState(model, make_optimizer(model, settings.training), text.batches)
     if last is not None:
-        if read_manifest(last)["tokenizer"] != tokenizer.digest:
-            raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {last} was trained with")
         state.load(last)
-        if group.is_first:  # only now nothing can be refused any more
+        if group.is_first:  # nothing can be refused any more
             run.clean(state.step)
             save_settings(settings, run.config)
-    workplace = Workplace(settings, state, prepared, tokenizer, precision)
+    objective = task.objective(settings)
+    setup = TrainingSetup(settings, tokenizer, text, objective, evaluate, state, precision)
     processes = f", {group.size} processes" if group.size > 1 else ""
     say(
-        f"{prepared.summary}, vocabulary {tokenizer.vocab_size:,}, {workplace.parameters:,} parameters, "
+        f"{text.summary}, vocabulary {tokenizer.vocab_size:,}, {setup.parameters:,} parameters, "
         f"{precision} on {device}{processes}"
     )
-    return workplace
+    return setup
 
 
-def make_model(settings: Settings, build: Build, start: tuple[Run, Path] | None) -> nn.Module:
+def opened_start(settings: Settings) -> OpenedRun | None:
+    """The run that `training.start_from` names, if it fits the settings."""
+    if settings.training.start_from is None:
+        return None
+    start = open_checkpoint(*find_run(settings.training.start_from))
+    require_startable(start.settings, settings)
+    return start
+
+
+def make_model(settings: Settings, build: Build, start: OpenedRun | None) -> nn.Module:
     """The model with its task's head, initialised by the seed.
 
-    With `start`, a run and one of its checkpoints, its weights are that model's; where that was trained for
-    another task, only the encoder's.
+    With `start` it has the weights of that run's checkpoint; if that run was trained for another task, only
+    those of the encoder.
     """
     torch.manual_seed(settings.seed)
     model = with_head(build(settings.model), settings)
     if start is None:
         return model
-    run, checkpoint = start
-    before = load_settings(run.config)
+    before = start.settings
     if before.trained_task == settings.trained_task and before.data.classes == settings.data.classes:
-        load_model(model, checkpoint)
+        load_model(model, start.checkpoint)
     else:
         require(
             before.model.kind == settings.model.kind == "encoder_only",
-            f"training.start_from {run.path} was trained for {before.trained_task}, which leaves nothing to "
-            f"start {settings.trained_task} from",
+            f"training.start_from {settings.training.start_from} was trained for {before.trained_task}, "
+            f"which leaves nothing to start {settings.trained_task} from",
         )
-        load_model(model.encoder, checkpoint, part="encoder.")  # type: ignore[arg-type]
+        load_model(model.encoder, start.checkpoint, part="encoder.")  # type: ignore[arg-type]
     return model
 
 

@@ -1,6 +1,6 @@
 """A trained model as a run's folder keeps it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,11 +44,17 @@ def find_pretrained(name: str | Path) -> tuple[Run, Path]:
 def open_run(path: str | Path, *, task: TaskName) -> OpenedRun:
     """A run's folder or Hub id (its best checkpoint), or one checkpoint of it, trained for this `task`."""
     run, checkpoint = find_pretrained(path)
+    trained_task = load_settings(run.config).trained_task
+    if trained_task != task:
+        raise CheckpointError(f"{path}: trained for {trained_task}; {task} is needed here")
+    return open_checkpoint(run, checkpoint)
+
+
+def open_checkpoint(run: Run, checkpoint: Path, *, unread: Collection[str] = (OPTIMIZER,)) -> OpenedRun:
+    """A checkpoint of a run, after comparing each file with its hash, except those named in `unread`."""
     settings = load_settings(run.config)
-    if settings.trained_task != task:
-        raise CheckpointError(f"{path}: trained for {settings.trained_task}; {task} is needed here")
     tokenizer = load_tokenizer(run.tokenizer)
-    if read_manifest(checkpoint, unread=[OPTIMIZER])["tokenizer"] != tokenizer.digest:
+    if read_manifest(checkpoint, unread=unread)["tokenizer"] != tokenizer.digest:
         raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {checkpoint} was trained with")
     return OpenedRun(checkpoint, tokenizer, settings)
 

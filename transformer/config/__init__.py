@@ -1,6 +1,6 @@
 """The settings: one tree of frozen dataclasses whose defaults are the paper's base model.
 
-YAML files and the command line fill this tree (`settings/files.py`); a run's folder keeps it, resolved, as
+YAML files and the command line fill this tree (`config/files.py`); a run's folder keeps it, resolved, as
 `config.yaml`. The text under a field is its `--help`.
 """
 
@@ -8,20 +8,16 @@ from transformer.config.data import BleuTokenizer, DataConfig
 from transformer.config.decoding import DecodingConfig
 from transformer.config.model import Kind, ModelConfig
 from transformer.config.settings import (
-    METRICS_OF_TASK,
-    TASKS_OF_KIND,
     Precision,
     Settings,
-    TaskName,
     differing,
     setting_names,
 )
 from transformer.config.training import LOWER_IS_BETTER, MetricName, TrainingConfig
+from transformer.tasks.registry import TaskName
 
 __all__ = [
     "LOWER_IS_BETTER",
-    "METRICS_OF_TASK",
-    "TASKS_OF_KIND",
     "BleuTokenizer",
     "DataConfig",
     "DecodingConfig",

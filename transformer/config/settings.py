@@ -4,35 +4,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from functools import reduce
 from operator import getitem
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from transformer.config.checks import require, require_choice, require_device, require_seed
 from transformer.config.data import DataConfig
 from transformer.config.decoding import DecodingConfig
 from transformer.config.model import ModelConfig
-from transformer.config.training import MetricName, TrainingConfig
+from transformer.config.training import TrainingConfig
+from transformer.tasks.registry import TASKS, TaskName, tasks_of_kind
 
 Precision = Literal["auto", "float32", "bfloat16"]
-
-TaskName = Literal[
-    "translation", "language_model", "masked_language_model", "classification", "sentence_embedding"
-]
-
-TASKS_OF_KIND: dict[str, tuple[TaskName, ...]] = {
-    "encoder_decoder": ("translation",),
-    "decoder_only": ("language_model",),
-    "encoder_only": ("masked_language_model", "classification", "sentence_embedding"),
-}
-"""What each kind of model can be trained to do; the first is its default."""
-
-METRICS_OF_TASK: dict[TaskName, tuple[MetricName, ...]] = {
-    "translation": ("loss", "perplexity", "bleu", "exact_match"),
-    "language_model": ("loss", "perplexity", "bits_per_byte"),
-    "masked_language_model": ("loss", "perplexity", "accuracy"),
-    "classification": ("loss", "accuracy"),
-    "sentence_embedding": ("loss", "p@1", "p@1_reversed"),
-}
-"""What validation computes."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +43,9 @@ class Settings:
         require_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         require_seed("seed", self.seed)
         require_device(self.device)
-        tasks = TASKS_OF_KIND[self.model.kind]
+        tasks = tuple(tasks_of_kind(self.model.kind))
         require_choice(f"model.kind is {self.model.kind}, and task", self.trained_task, tasks)
-        metrics = METRICS_OF_TASK[self.trained_task]
+        metrics = TASKS[self.trained_task].metrics
         require_choice("training.best_metric", self.training.best_metric, metrics)
         require(
             self.training.best_metric not in ("bleu", "exact_match") or self.training.valid_sample > 0,
@@ -82,8 +63,8 @@ class Settings:
 
     @property
     def trained_task(self) -> TaskName:
-        """`task`, or the one that goes without saying."""
-        return self.task or TASKS_OF_KIND[self.model.kind][0]
+        """`task`, or the default of the model's kind."""
+        return self.task or cast(TaskName, next(tasks_of_kind(self.model.kind)))
 
 
 def setting_names(settings: Any = Settings, prefix: str = "") -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""What a model is trained to do: each task brings its text, batches, loss and validation to the one loop."""
+"""What a model is trained to do: one page per task with its text, loss, validation and use."""

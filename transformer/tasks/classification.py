@@ -1,11 +1,18 @@
-"""Classification: sentences with a label each, and the loss of their classes."""
+"""Classification: sentences with a label each, and the loss of their classes.
+
+A trained model names classes as `Classifier` (`decoding/sentences.py`), in `transformer classify`.
+"""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import torch.nn.functional as F
+from torch import nn
 
 from transformer.config import Settings
 from transformer.config.checks import require
 from transformer.data.sentences import (
+    LabelledBatch,
     LabelledBatches,
     Sentence,
     class_names,
@@ -14,12 +21,43 @@ from transformer.data.sentences import (
     read_sentences,
 )
 from transformer.data.tokenizers.protocol import Tokenizer
-from transformer.evaluation.validation import ClassificationValidation
-from transformer.tasks.task import Prepared, make_tokenizer, prepare_validation
-from transformer.training.objectives import classification_loss
+from transformer.evaluation.validation import mean_loss, outputs
+from transformer.tasks.task import Task, TokenizedText, make_tokenizer
+from transformer.training.distributed import ALONE, Group
+from transformer.training.objectives import Loss, at_least_float32
 
 
-class Classification:
+@dataclass(frozen=True)
+class ClassificationLoss:
+    """Predict the class of each sentence; label smoothing spreads its mass over the classes."""
+
+    label_smoothing: float
+
+    def __call__(self, model: nn.Module, batch: LabelledBatch) -> Loss:
+        logits = at_least_float32(model(batch.tokens))
+        total = F.cross_entropy(logits, batch.classes, label_smoothing=self.label_smoothing, reduction="sum")
+        return Loss(total, batch.target_tokens)
+
+
+@dataclass(frozen=True)
+class ClassificationValidation:
+    """Loss per sentence, and the percentage of sentences whose most probable class is right."""
+
+    batches: LabelledBatches
+    objective: ClassificationLoss
+
+    def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
+        loss, sentences = mean_loss(model, self.batches, self.objective, group)
+        [right] = group.sum(
+            sum(
+                int((outputs(model, batch.tokens).argmax(dim=-1) == batch.classes).sum())
+                for batch in self.batches.one_pass(group.rank, group.size)
+            )
+        )
+        return {"loss": loss, "accuracy": 100 * right / sentences}
+
+
+class ClassificationTask(Task):
     """An encoder that names the class of a sentence; its `settings` know the classes."""
 
     def __init__(self, settings: Settings) -> None:
@@ -34,15 +72,23 @@ class Classification:
     def train_tokenizer(self) -> Tokenizer:
         return make_tokenizer([sentence.text for sentence in self.sentences], self.settings.data)
 
-    def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
+    def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
         classes = settings.data.classes or ""
-        return Prepared(
+        return TokenizedText(
             make_batches(self.sentences, tokenizer, settings, shuffle=True),
-            classification_loss,
-            prepare_validation(make_validation, tokenizer, settings),
             {"sentences": len(self.sentences), "classes": classes.count(",") + 1},
             f"{len(self.sentences):,} sentences of the classes {classes.replace(',', ', ')}",
         )
+
+    @staticmethod
+    def objective(settings: Settings) -> ClassificationLoss:
+        return ClassificationLoss(settings.training.label_smoothing)
+
+    @classmethod
+    def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> ClassificationValidation:
+        sentences = read_sentences(name, settings.data.label_format)
+        batches = make_batches(sentences, tokenizer, settings, shuffle=False)
+        return ClassificationValidation(batches, replace(cls.objective(settings), label_smoothing=0.0))
 
 
 def make_batches(
@@ -56,8 +102,3 @@ def make_batches(
         seed=settings.seed,
         shuffle=shuffle,
     )
-
-
-def make_validation(name: str, tokenizer: Tokenizer, settings: Settings) -> ClassificationValidation:
-    sentences = read_sentences(name, settings.data.label_format)
-    return ClassificationValidation(make_batches(sentences, tokenizer, settings, shuffle=False))

@@ -1,20 +1,46 @@
-"""Language modelling: running text in contiguous blocks, and the loss of each token given those before it."""
+"""Language modelling: running text in contiguous blocks, and the loss of each token given those before it.
 
-from functools import partial
+A trained model continues texts as `TextGenerator` (`decoding/generator.py`), in `transformer generate`.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from torch import nn
 
 from transformer.config import Settings
-from transformer.data.running_text import BlockBatches, read_text, token_ids
+from transformer.data.running_text import BlockBatches, TextBatch, read_text, token_ids
 from transformer.data.tokenizers.protocol import Tokenizer
-from transformer.evaluation.validation import LanguageModelValidation
+from transformer.evaluation.validation import mean_loss, perplexity
 from transformer.kernels.loss import overwriting_cross_entropy
-from transformer.tasks.task import Prepared, make_tokenizer, prepare_validation
-from transformer.training.objectives import language_model_loss
-
-OBJECTIVE = partial(language_model_loss, cross_entropy=overwriting_cross_entropy)
-"""The loss of training and validation. It overwrites the logits, which nothing else reads here."""
+from transformer.tasks.task import Task, TokenizedText, make_tokenizer
+from transformer.training.distributed import ALONE, Group
+from transformer.training.objectives import Loss, TokenLoss
 
 
-class LanguageModel:
+class LanguageModelLoss(TokenLoss):
+    """Predict each token of a block from those before it."""
+
+    def __call__(self, model: nn.Module, batch: TextBatch) -> Loss:
+        logits = model(batch.tokens[:, :-1])
+        return Loss(self.total(logits, batch.tokens[:, 1:]), batch.target_tokens)
+
+
+@dataclass(frozen=True)
+class LanguageModelValidation:
+    """Loss and perplexity per token of a running text; bits per byte do not depend on the tokens."""
+
+    batches: BlockBatches
+    objective: LanguageModelLoss
+    text_bytes: int
+
+    def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
+        loss, tokens = mean_loss(model, self.batches, self.objective, group)
+        bits_per_byte = loss * tokens / math.log(2) / self.text_bytes
+        return {"loss": loss, "perplexity": perplexity(loss), "bits_per_byte": bits_per_byte}
+
+
+class LanguageModelTask(Task):
     """A decoder-only model on running text."""
 
     def __init__(self, settings: Settings) -> None:
@@ -26,16 +52,27 @@ class LanguageModel:
         has_lines = data.tokenizer == "characters"
         return make_tokenizer([self.text] if has_lines else self.text.split("\n"), data)
 
-    def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
+    def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
         batches = make_batches(self.text, tokenizer, settings, shuffle=True)
         tokens = len(batches.ids)
-        return Prepared(
+        return TokenizedText(
             batches,
-            OBJECTIVE,
-            prepare_validation(make_validation, tokenizer, settings),
             {"characters": len(self.text), "tokens": tokens},
             f"{len(self.text):,} characters, {tokens:,} tokens in blocks of {settings.data.context}",
         )
+
+    @staticmethod
+    def objective(settings: Settings) -> LanguageModelLoss:
+        """It overwrites the logits, which nothing else reads here."""
+        return LanguageModelLoss(settings.training.label_smoothing, cross_entropy=overwriting_cross_entropy)
+
+    @classmethod
+    def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> LanguageModelValidation:
+        """The loss on all of a text, in the blocks that training uses."""
+        text = read_text(name)
+        batches = make_batches(text, tokenizer, settings, shuffle=False)
+        objective = replace(cls.objective(settings), label_smoothing=0.0)
+        return LanguageModelValidation(batches, objective, len(text.encode()))
 
 
 def make_batches(text: str, tokenizer: Tokenizer, settings: Settings, *, shuffle: bool) -> BlockBatches:
@@ -46,10 +83,3 @@ def make_batches(text: str, tokenizer: Tokenizer, settings: Settings, *, shuffle
         seed=settings.seed,
         shuffle=shuffle,
     )
-
-
-def make_validation(name: str, tokenizer: Tokenizer, settings: Settings) -> LanguageModelValidation:
-    """The loss on all of a text, in the blocks that training uses."""
-    text = read_text(name)
-    batches = make_batches(text, tokenizer, settings, shuffle=False)
-    return LanguageModelValidation(batches, OBJECTIVE, len(text.encode()))

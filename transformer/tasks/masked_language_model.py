@@ -1,23 +1,50 @@
-"""Masked language modelling: plain sentences, and the loss of the tokens that were hidden in them."""
+"""Masked language modelling: plain sentences, and the loss of the tokens that were hidden in them.
 
-from functools import partial
+A trained model fills gaps as `MaskFiller` (`decoding/sentences.py`), in `transformer fill-mask`.
+"""
+
+from dataclasses import dataclass, replace
+
+from torch import nn
 
 from transformer.config import Settings
 from transformer.config.checks import require
-from transformer.data.masking import MASK, MaskedBatches, has_mask
+from transformer.data.masking import MASK, MaskedBatch, MaskedBatches, has_mask
 from transformer.data.sentences import encode_sentences, read_sentences
-from transformer.data.tokenizers.protocol import Tokenizer
+from transformer.data.tokenizers.protocol import PAD_ID, Tokenizer
 from transformer.data.tokenizers.sentence_piece import train_tokenizer
-from transformer.evaluation.validation import MaskedValidation
+from transformer.evaluation.validation import mean_loss, outputs, perplexity
 from transformer.kernels.loss import overwriting_cross_entropy
-from transformer.tasks.task import Prepared, prepare_validation
-from transformer.training.objectives import masked_loss
-
-OBJECTIVE = partial(masked_loss, cross_entropy=overwriting_cross_entropy)
-"""The loss of training and validation. It overwrites the logits, which nothing else reads here."""
+from transformer.tasks.task import Task, TokenizedText
+from transformer.training.distributed import ALONE, Group
+from transformer.training.objectives import Loss, TokenLoss
 
 
-class MaskedLanguageModelling:
+class MaskedLoss(TokenLoss):
+    """Predict the tokens that were hidden, each from all the others."""
+
+    def __call__(self, model: nn.Module, batch: MaskedBatch) -> Loss:
+        return Loss(self.total(model(batch.tokens), batch.labels), batch.target_tokens)
+
+
+@dataclass(frozen=True)
+class MaskedValidation:
+    """Loss and perplexity per hidden token, and the percentage whose most probable token is right."""
+
+    batches: MaskedBatches
+    objective: MaskedLoss
+
+    def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
+        loss, tokens = mean_loss(model, self.batches, self.objective, group)
+        right = 0
+        for batch in self.batches.one_pass(group.rank, group.size):
+            found = outputs(model, batch.tokens).argmax(dim=-1)
+            right += int(((found == batch.labels) & (batch.labels != PAD_ID)).sum())
+        [right] = group.sum(right)
+        return {"loss": loss, "perplexity": perplexity(loss), "accuracy": 100 * right / tokens}
+
+
+class MaskedLanguageModelTask(Task):
     """An encoder that fills gaps; labels that a file has by `data.label_format` are not read."""
 
     def __init__(self, settings: Settings) -> None:
@@ -34,20 +61,29 @@ class MaskedLanguageModelling:
             self.texts, vocab_size=data.vocab_size, normalization=data.normalization, symbols=[MASK]
         )
 
-    def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
+    def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
         require(
             has_mask(tokenizer),
             f"{settings.training.start_from}: its tokenizer has no {MASK}; start from another run, or anew",
         )
         batches = make_batches(self.texts, tokenizer, settings, shuffle=True)
         tokens = int(batches.lengths.sum())
-        return Prepared(
+        return TokenizedText(
             batches,
-            OBJECTIVE,
-            prepare_validation(make_validation, tokenizer, settings),
             {"sentences": len(self.texts), "tokens": tokens},
             f"{len(self.texts):,} sentences, {tokens:,} tokens",
         )
+
+    @staticmethod
+    def objective(settings: Settings) -> MaskedLoss:
+        """It overwrites the logits, which nothing else reads here."""
+        return MaskedLoss(settings.training.label_smoothing, cross_entropy=overwriting_cross_entropy)
+
+    @classmethod
+    def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> MaskedValidation:
+        """The same tokens of a file are hidden each time."""
+        batches = make_batches(read_texts(name, settings), tokenizer, settings, shuffle=False)
+        return MaskedValidation(batches, replace(cls.objective(settings), label_smoothing=0.0))
 
 
 def read_texts(name: str, settings: Settings) -> list[str]:
@@ -68,9 +104,3 @@ def make_batches(
         seed=settings.seed,
         shuffle=shuffle,
     )
-
-
-def make_validation(name: str, tokenizer: Tokenizer, settings: Settings) -> MaskedValidation:
-    """The same tokens of a file are hidden each time."""
-    texts = read_texts(name, settings)
-    return MaskedValidation(make_batches(texts, tokenizer, settings, shuffle=False), OBJECTIVE)

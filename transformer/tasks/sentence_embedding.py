@@ -1,33 +1,103 @@
-"""Sentence embeddings: pairs of sentences that mean the same, and the loss of finding the other side."""
+"""Sentence embeddings: pairs of sentences that mean the same, and the loss of finding the other side.
 
-from dataclasses import asdict
+A trained model makes vectors as `Embedder` (`decoding/sentences.py`), in `transformer embed` and `nearest`.
+"""
+
+from dataclasses import asdict, dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from transformer.config import Settings
-from transformer.data.batches import PairBatches, tokenize_pairs
+from transformer.data.batches import Batch, PairBatches, tokenize_pairs
 from transformer.data.tokenizers.protocol import Tokenizer
-from transformer.evaluation.validation import EmbeddingValidation
-from transformer.tasks.task import Prepared, prepare_validation
+from transformer.evaluation.validation import mean_loss, outputs
+from transformer.tasks.task import TokenizedText
 from transformer.tasks.translation import ParallelText, read_table
-from transformer.training.objectives import ContrastiveLoss
+from transformer.training.distributed import ALONE, Group
+from transformer.training.objectives import Loss
 
 
-class SentenceEmbedding(ParallelText):
+@dataclass(frozen=True)
+class ContrastiveLoss:
+    """Find the other side of each pair among all sentences of the batch, in both directions (InfoNCE).
+
+    Cosines / `temperature` are the logits. Half of the sum of the two directions counts, so that a pair
+    weighs 1.
+    """
+
+    temperature: float
+    label_smoothing: float = 0.0
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Loss:
+        sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # without BOS: as sources
+        with torch.autocast(sources.device.type, enabled=False):  # divided by 0.05, bfloat16 is off by 0.1
+            logits = sources @ targets.T / self.temperature  # (pairs, pairs)
+        right = torch.arange(logits.shape[0], device=logits.device)
+        both = [
+            F.cross_entropy(side, right, label_smoothing=self.label_smoothing, reduction="sum")
+            for side in (logits, logits.T)
+        ]
+        return Loss((both[0] + both[1]) / 2, batch.target_tokens)
+
+
+@dataclass(frozen=True)
+class EmbeddingValidation:
+    """Loss per pair, among those of its batch, and how often a sentence's nearest one is its other side.
+
+    P@1 is taken among all pairs of the text, from each side to the other.
+    """
+
+    batches: PairBatches
+    objective: ContrastiveLoss
+
+    def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
+        loss, _ = mean_loss(model, self.batches, self.objective, group)
+        share = [
+            (outputs(model, batch.src_tokens), outputs(model, batch.tgt_tokens[:, 1:]))
+            for batch in self.batches.one_pass(group.rank, group.size)
+        ]
+        sides = group.collect(share)
+        sources, targets = (torch.cat(side) for side in zip(*sides, strict=True))
+        return {
+            "loss": loss,
+            "p@1": precision_at_1(sources, targets),
+            "p@1_reversed": precision_at_1(targets, sources),
+        }
+
+
+def precision_at_1(queries: Tensor, candidates: Tensor) -> float:
+    """Per cent of the queries whose nearest candidate is the one in their row; both have length 1."""
+    return 100 * float(is_nearest(queries, candidates).float().mean())
+
+
+def is_nearest(queries: Tensor, candidates: Tensor) -> Tensor:
+    """(queries,): whether the nearest of all candidates is the one in the query's row."""
+    found = [(part @ candidates.T).argmax(dim=1) for part in torch.split(queries, 1000)]
+    return torch.cat(found) == torch.arange(len(queries))
+
+
+class SentenceEmbeddingTask(ParallelText):
     """One encoder for both sides of parallel text, which is read as for translation."""
 
-    def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
+    def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
         tokenized, counts = tokenize_pairs(self.table, tokenizer, max_tokens=settings.data.max_tokens)
-        return Prepared(
+        return TokenizedText(
             PairBatches(tokenized, tokens_per_batch=settings.training.tokens_per_batch, seed=settings.seed),
-            ContrastiveLoss(settings.training.temperature),
-            prepare_validation(make_validation, tokenizer, settings),
             asdict(counts),
             f"{counts.kept:,} pairs ({counts.empty:,} empty and {counts.too_long:,} too long ones dropped)",
         )
 
+    @staticmethod
+    def objective(settings: Settings) -> ContrastiveLoss:
+        return ContrastiveLoss(settings.training.temperature, settings.training.label_smoothing)
 
-def make_validation(name: str, tokenizer: Tokenizer, settings: Settings) -> EmbeddingValidation:
-    tokenized, _ = tokenize_pairs(read_table(settings, name), tokenizer, max_tokens=settings.data.max_tokens)
-    batches = PairBatches(
-        tokenized, tokens_per_batch=settings.training.tokens_per_batch, seed=settings.seed, shuffle=False
-    )
-    return EmbeddingValidation(batches, ContrastiveLoss(settings.training.temperature))
+    @classmethod
+    def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> EmbeddingValidation:
+        table = read_table(settings, name)
+        tokenized, _ = tokenize_pairs(table, tokenizer, max_tokens=settings.data.max_tokens)
+        batches = PairBatches(
+            tokenized, tokens_per_batch=settings.training.tokens_per_batch, seed=settings.seed, shuffle=False
+        )
+        return EmbeddingValidation(batches, replace(cls.objective(settings), label_smoothing=0.0))

@@ -1,11 +1,15 @@
-"""What the recipe asks of a task, whatever the task is."""
+"""What every task provides, and what they share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 from torch import nn
 
+from transformer.checkpoint.pretrained import load_pretrained
 from transformer.config import DataConfig, Settings
 from transformer.config.checks import require
 from transformer.data.epochs import EpochBatches
@@ -13,7 +17,8 @@ from transformer.data.text import CorpusError
 from transformer.data.tokenizers.characters import train_character_tokenizer
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.data.tokenizers.sentence_piece import train_tokenizer
-from transformer.training.distributed import Group
+from transformer.tasks.registry import TASKS
+from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Objective
 
 Evaluate = Callable[[nn.Module, Group], Mapping[str, float]]
@@ -21,41 +26,85 @@ Evaluate = Callable[[nn.Module, Group], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """All that training needs beside the model."""
+class TokenizedText:
+    """A training text in batches."""
 
     batches: EpochBatches[Any]
-    objective: Objective
-    evaluate: Evaluate | None
     counts: dict[str, Any]
     """For the log: what was read, what was dropped, and how BLEU is computed."""
     summary: str
     """The same in a few words."""
 
 
-@runtime_checkable
-class Task(Protocol):
-    """One way to train: made from the settings, it has read its training text."""
+class Report(NamedTuple):
+    """The scores of a trained model: for programs, and as the text that `transformer evaluate` prints."""
+
+    values: dict[str, Any]
+    text: str
+
+
+class Task(ABC):
+    """One way to train: its text, loss, validation and use. An instance has read its training text."""
 
     settings: Settings
-    """What it was made from, with what the text decides filled in."""
+    """The settings it was made from, with the values that the text decides filled in."""
+    score_options: ClassVar[frozenset[str]] = frozenset()
+    """The options of `score` that only this task has."""
 
+    @abstractmethod
+    def __init__(self, settings: Settings) -> None: ...
+
+    @abstractmethod
     def train_tokenizer(self) -> Tokenizer:
         """The tokenizer that the settings ask for, trained on the training text."""
 
-    def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
-        """Batches, loss and validation; `settings` know the size of the vocabulary by now."""
+    @abstractmethod
+    def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
+        """The training text in batches; these `settings` know the size of the vocabulary."""
+
+    @staticmethod
+    @abstractmethod
+    def objective(settings: Settings) -> Objective:
+        """The loss of training."""
+
+    @classmethod
+    @abstractmethod
+    def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> Evaluate:
+        """The figures of a model on the text `name`; the registry lists them as metrics."""
+
+    @classmethod
+    def score(cls, path: str | Path, data: str, settings: Settings, *, device: str = "auto") -> Report:
+        """The scores of the trained model at `path` on the text `data`: here the figures of validation."""
+        model, tokenizer, _ = load_pretrained(path, task=settings.trained_task, device=device)
+        values = dict(cls.validation(data, tokenizer, settings)(model, ALONE))
+        rows = [(FIGURES[name][0], FIGURES[name][1].format(value)) for name, value in values.items()]
+        return Report(values, "\n".join(f"{name:<13}  {value}" for name, value in rows))
 
 
-def prepare_validation(
-    make: Callable[[str, Tokenizer, Settings], Evaluate], tokenizer: Tokenizer, settings: Settings
-) -> Evaluate | None:
-    """What `make` makes of the validation text, if there is one; an error says that it is about that text."""
+FIGURES = {
+    "loss": ("loss", "{:.4f} nats"),
+    "perplexity": ("perplexity", "{:.3f}"),
+    "bits_per_byte": ("bits per byte", "{:.4f}"),
+    "accuracy": ("accuracy", "{:.1f} %"),
+    "p@1": ("P@1", "{:.1f} %"),
+    "p@1_reversed": ("P@1 reversed", "{:.1f} %"),
+}
+"""How the figures of validation are printed."""
+
+
+def task_class(name: str) -> type[Task]:
+    """The class of the task that has this name in the settings."""
+    found: type[Task] = getattr(import_module(f"transformer.tasks.{name}"), TASKS[name].name)
+    return found
+
+
+def validation_of(task: Task, tokenizer: Tokenizer, settings: Settings) -> Evaluate | None:
+    """Validation on the text `data.valid`, if there is one; an error says that it is about that text."""
     name = settings.data.valid
     if name is None:
         return None
     try:
-        return make(name, tokenizer, settings)
+        return task.validation(name, tokenizer, settings)
     except ValueError as error:
         named = "" if name in str(error) else f" {name}"
         raise CorpusError(f"the validation text (data.valid){named}: {error}") from error

@@ -1,31 +1,67 @@
-"""Translation: pairs of sentences, and the loss of the target given the source."""
+"""Translation: pairs of sentences, and the loss of the target given the source.
 
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+A trained model translates as `Translator` (`decoding/translator.py`), in `transformer translate`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from transformer.config import Settings
-from transformer.data.batches import TokenBatches, tokenize_pairs
+from transformer.data.batches import Batch, TokenBatches, tokenize_pairs
 from transformer.data.corpus import load_parallel
-from transformer.data.tokenizers.moses import train_moses_tokenizer
+from transformer.data.tokenizers.moses import MosesTokenizer, train_moses_tokenizer
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.decoding.translator import Translator
 from transformer.evaluation.bleu import choose_tokenizer, make_bleu, signature
-from transformer.evaluation.validation import TranslationValidation
+from transformer.evaluation.metrics import bracket_f1, corpus_scores, tokenized_bleu
+from transformer.evaluation.report import examples, phenomenon_rows, phenomenon_table, score_table
+from transformer.evaluation.validation import mean_loss, perplexity
 from transformer.kernels.loss import overwriting_cross_entropy
-from transformer.tasks.task import Prepared, make_tokenizer, prepare_validation
-from transformer.training.objectives import translation_loss
+from transformer.tasks.task import Report, Task, TokenizedText, make_tokenizer
+from transformer.training.distributed import ALONE, Group
+from transformer.training.objectives import Loss, TokenLoss
 
 if TYPE_CHECKING:
     import datasets
 
-OBJECTIVE = partial(translation_loss, cross_entropy=overwriting_cross_entropy)
-"""The loss of training and validation. It overwrites the logits, which nothing else reads here."""
+
+class TranslationLoss(TokenLoss):
+    """Predict each target token, EOS included, from the source and the target tokens before it."""
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Loss:
+        logits = model(batch.src_tokens, batch.tgt_tokens[:, :-1])
+        return Loss(self.total(logits, batch.tgt_tokens[:, 1:]), batch.target_tokens)
 
 
-class ParallelText:
+@dataclass(frozen=True)
+class TranslationValidation:
+    """Loss and perplexity per token of a parallel text, and scores of a sample of it."""
+
+    batches: TokenBatches
+    objective: TranslationLoss
+    sources: list[str]
+    references: list[str]
+    translator: Callable[[nn.Module], Translator]
+    bleu_tokenizer: str = "13a"
+
+    def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
+        loss, _ = mean_loss(model, self.batches, self.objective, group)
+        metrics = {"loss": loss, "perplexity": perplexity(loss)}
+        if self.sources:
+            share = self.sources[group.rank :: group.size]
+            outputs = group.collect(self.translator(model).translate(share, beam_size=1))
+            scores = corpus_scores(outputs, self.references, self.bleu_tokenizer)
+            metrics |= {"bleu": scores.bleu, "exact_match": scores.exact_match}
+        return metrics
+
+
+class ParallelText(Task):
     """The training text of a task that learns from pairs of sentences."""
 
     def __init__(self, settings: Settings) -> None:
@@ -49,8 +85,10 @@ class ParallelText:
             yield from part[column]
 
 
-class Translation(ParallelText):
+class TranslationTask(ParallelText):
     """An encoder-decoder on parallel text (§5.1); its `settings` know how BLEU is computed."""
+
+    score_options = frozenset(("beam_size", "alpha", "bleu_tokenizer", "show"))
 
     def __init__(self, settings: Settings) -> None:
         bleu_tokenizer = choose_tokenizer(settings.data)
@@ -58,7 +96,7 @@ class Translation(ParallelText):
             make_bleu(bleu_tokenizer)  # refuses one that is not installed before anything is read
         super().__init__(replace(settings, data=replace(settings.data, bleu_tokenizer=bleu_tokenizer)))
 
-    def prepare(self, tokenizer: Tokenizer, settings: Settings) -> Prepared:
+    def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
         tokenized, counts = tokenize_pairs(self.table, tokenizer, max_tokens=settings.data.max_tokens)
         batches = TokenBatches(
             tokenized, tokens_per_batch=settings.training.tokens_per_batch, seed=settings.seed
@@ -66,13 +104,76 @@ class Translation(ParallelText):
         bleu = (
             {"bleu_signature": signature(choose_tokenizer(settings.data))} if computes_bleu(settings) else {}
         )
-        return Prepared(
+        return TokenizedText(
             batches,
-            OBJECTIVE,
-            prepare_validation(make_validation, tokenizer, settings),
             asdict(counts) | bleu,
             f"{counts.kept:,} pairs ({counts.empty:,} empty and {counts.too_long:,} too long ones dropped)",
         )
+
+    @staticmethod
+    def objective(settings: Settings) -> TranslationLoss:
+        """It overwrites the logits, which nothing else reads here."""
+        return TranslationLoss(settings.training.label_smoothing, cross_entropy=overwriting_cross_entropy)
+
+    @classmethod
+    def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> TranslationValidation:
+        """Loss on a text, and a sample of it, evenly spread, to translate."""
+        table = read_table(settings, name)
+        tokenized, _ = tokenize_pairs(table, tokenizer, max_tokens=settings.data.max_tokens)
+        batches = TokenBatches(
+            tokenized, tokens_per_batch=settings.training.tokens_per_batch, seed=settings.seed, shuffle=False
+        )
+        size = min(settings.training.valid_sample, len(table))
+        sample = table.select([number * len(table) // size for number in range(size)])
+        return TranslationValidation(
+            batches,
+            replace(cls.objective(settings), label_smoothing=0.0),
+            list(sample["source"]),
+            list(sample["target"]),
+            partial(
+                Translator,
+                tokenizer=tokenizer,
+                model_config=settings.model,
+                decoding=settings.decoding,
+                warn=ignore,
+            ),
+            choose_tokenizer(settings.data),
+        )
+
+    @classmethod
+    def score(
+        cls,
+        path: str | Path,
+        data: str,
+        settings: Settings,
+        *,
+        device: str = "auto",
+        beam_size: int | None = None,
+        alpha: float | None = None,
+        bleu_tokenizer: str | None = None,
+        show: int = 0,
+    ) -> Report:
+        """BLEU, chrF and exact match of the whole text, and `show` examples of each outcome."""
+        bleu_tokenizer = bleu_tokenizer or choose_tokenizer(settings.data)
+        make_bleu(bleu_tokenizer)  # refuses one that is not installed before anything is translated
+        translator = Translator.from_pretrained(path, device=device)
+        table = read_table(settings, data)
+        sources, references = list(table["source"]), list(table["target"])
+        outputs = translator.translate(sources, beam_size=beam_size, alpha=alpha)
+        scores = corpus_scores(outputs, references, bleu_tokenizer)
+        phenomena = table["phenomena"] if "phenomena" in table.column_names else None
+        rows = [] if phenomena is None else list(phenomenon_rows(sources, outputs, references, phenomena))
+        values = asdict(scores) | {"phenomena": {row.phenomenon: row._asdict() for row in rows}}
+        parts = [score_table(scores), *([phenomenon_table(rows)] if rows else [])]
+        if isinstance(translator.tokenizer, MosesTokenizer):
+            bleu, how = tokenized_bleu(outputs, references, translator.tokenizer.target.cut)
+            values |= {"tokenized_bleu": bleu, "tokenized_bleu_signature": how}
+            parts.append(f"BLEU of Moses' words in small letters  {bleu:.2f}   {how}")
+        if settings.data.target == "parse":
+            values["bracket_f1"] = bracket_f1(outputs, references)
+            parts.append(f"bracket F1   {values['bracket_f1']:.1f}")
+        parts += examples(sources, outputs, references, show)
+        return Report(values, "\n\n".join(parts))
 
 
 def computes_bleu(settings: Settings) -> bool:
@@ -82,31 +183,6 @@ def computes_bleu(settings: Settings) -> bool:
 
 def read_table(settings: Settings, name: str) -> "datasets.Dataset":
     return load_parallel(name, settings.data.source, settings.data.target)
-
-
-def make_validation(name: str, tokenizer: Tokenizer, settings: Settings) -> TranslationValidation:
-    """Loss on a text, and a sample of it, evenly spread, to translate."""
-    table = read_table(settings, name)
-    tokenized, _ = tokenize_pairs(table, tokenizer, max_tokens=settings.data.max_tokens)
-    batches = TokenBatches(
-        tokenized, tokens_per_batch=settings.training.tokens_per_batch, seed=settings.seed, shuffle=False
-    )
-    size = min(settings.training.valid_sample, len(table))
-    sample = table.select([number * len(table) // size for number in range(size)])
-    return TranslationValidation(
-        batches,
-        OBJECTIVE,
-        list(sample["source"]),
-        list(sample["target"]),
-        partial(
-            Translator,
-            tokenizer=tokenizer,
-            model_config=settings.model,
-            decoding=settings.decoding,
-            warn=ignore,
-        ),
-        choose_tokenizer(settings.data),
-    )
 
 
 def ignore(_: str) -> None:

@@ -3,18 +3,14 @@
 from collections.abc import Callable
 from importlib import metadata
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from transformer.checkpoint.format import CheckpointError
-from transformer.checkpoint.reading import read_manifest
 from transformer.checkpoint.run import Run
 from transformer.config import Settings, differing, setting_names
-from transformer.config.files import load_settings
 from transformer.data.epochs import EpochBatches
-from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.hardware import choose_precision
 
@@ -32,20 +28,16 @@ def require_free(run: Run, resume: bool) -> None:
         )
 
 
-def tokenizer_of(start: tuple[Run, Path], settings: Settings) -> Tokenizer:
-    """The tokenizer of the run that training starts from, after a look at whether all fits together."""
-    run, checkpoint = start
-    before, tokenizer = load_settings(run.config), load_tokenizer(run.tokenizer)
-    if read_manifest(checkpoint)["tokenizer"] != tokenizer.digest:
-        raise CheckpointError(f"{run.tokenizer}: not the tokenizer that {checkpoint} was trained with")
+def require_startable(before: Settings, settings: Settings) -> None:
+    """Refuse to start from the weights and tokenizer of a run with the settings `before` that do not fit."""
     fixed = [name for name in setting_names() if name.startswith("model.") and name not in FREE_AT_START]
     fixed += ["data.tokenizer", "data.vocab_size", "data.normalization"]
     fixed += ["data.source", "data.target"] if before.data.tokenizer == "moses" else []
     for name, old_value, new_value in differing(before, settings, fixed):
         raise CheckpointError(
-            f"training.start_from {run.path} has {name} {old_value!r}, not {new_value!r}; set it to the same"
+            f"training.start_from {settings.training.start_from} has {name} {old_value!r}, "
+            f"not {new_value!r}; set it to the same"
         )
-    return tokenizer
 
 
 def versions() -> dict[str, str]:

@@ -9,15 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transformer.checkpoint.run import Run
-from transformer.config import Precision, TrainingConfig
+from transformer.config import Precision, Settings, TrainingConfig
 from transformer.hardware import autocast
 from transformer.training.distributed import ALONE, Group
 from transformer.training.finite import FiniteGuard, first_not_finite
 from transformer.training.interruption import TrainingStopped, stop_requests
 from transformer.training.log import Meter, progress_bar
-from transformer.training.objectives import Loss, Objective, in_precision
-from transformer.training.rescue import Rescue
+from transformer.training.objectives import Loss, Objective, in_precision, objective_at
 from transformer.training.saving import Saver, warn
 from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
@@ -41,76 +39,65 @@ def make_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Op
 
 def fit(
     state: TrainingState,
-    settings: TrainingConfig,
+    settings: Settings,
     *,
-    run: Run,
-    log: Callable[..., None],
-    d_model: int,
-    device: torch.device,
-    precision: Precision,
-    tokenizer_hash: str,
-    evaluate: Callable[[nn.Module, Group], Mapping[str, float]] | None,
     objective: Objective,
-    seed: int = 1,
-    group: Group = ALONE,
-    rescue: Rescue | None = None,
+    evaluate: Callable[[nn.Module, Group], Mapping[str, float]] | None,
+    precision: Precision,
+    saver: Saver,
 ) -> None:
-    """Train `state` up to `settings.max_steps` updates, with checkpoints in `run`.
+    """Train `state` up to `training.max_steps` updates; `saver` writes checkpoints and log.
 
-    `evaluate` maps the model to metrics, and the processes of the `group` share the work;
-    `settings.best_metric` among those of the first one says which checkpoint is the best.
+    `evaluate` maps the model to metrics, and the processes of the saver's group share the work;
+    `training.best_metric` among the metrics of the first process decides which checkpoint is the best.
     `TrainingStopped` after a signal, when all that was done is saved; `DivergedError` when too many updates
-    in a row were not finite. Every process of the `group` calls this; the first one writes, and has a
-    `rescue` for when the run's folder is deleted.
+    in a row were not finite. Every process of the group calls this function.
     """
+    training, group, log = settings.training, saver.group, saver.log
     model, optimizer = state.model, state.optimizer
+    device = next(model.parameters()).device
     forward = group.wrap(model, device)
-    forward = torch.compile(forward, dynamic=True) if settings.compile else forward
-    objective = in_precision(objective, device, precision)
-    meter, guard = Meter(group), FiniteGuard(settings.max_skipped, group)
-    saver = Saver(run, tokenizer_hash, settings, group, log, rescue)
-    upcoming = updates(state.batches, settings.accumulate, group, device)
+    forward = torch.compile(forward, dynamic=True) if training.compile else forward
+    meter, guard = Meter(group), FiniteGuard(training.max_skipped, group)
+    upcoming = updates(state.batches, training.accumulate, group, device)
     if state.step:
         log("resume", state.step)
 
     def find_cause(step: int, update: Update) -> str:
         optimizer.zero_grad(set_to_none=True)
-        seed_update(seed, step, group.rank)
-        smoothing = settings.label_smoothing
-        compute = partial(accumulate_gradients, objective, model, update.batches, smoothing)
-        return first_not_finite(model, compute)
+        seed_update(settings.seed, step, group.rank)
+        current = in_precision(objective_at(objective, step), device, precision)
+        return first_not_finite(model, partial(accumulate_gradients, current, model, update.batches))
 
     with (
-        progress_bar(state.step, settings.max_steps, hidden=not group.is_first) as bar,
+        progress_bar(state.step, training.max_steps, hidden=not group.is_first) as bar,
         stop_requests() as stop,
         group.naming_lost_processes(),
         closing(upcoming),
     ):
-        while state.step < settings.max_steps and not is_stale(state, settings):
+        while state.step < training.max_steps and not is_stale(state, training):
             began = time.perf_counter()
             step = state.step + 1
             model.train()
-            rate = set_learning_rate(optimizer, learning_rate(step, d_model, settings))
+            rate = set_learning_rate(optimizer, learning_rate(step, settings.model.d_model, training))
             with naming_what_is_too_large():
                 update = next(upcoming)
             tokens, stops, saves = group.sum(update.tokens, bool(stop), saver.wants_one(step))
-            seed_update(seed, step, group.rank)
-            stops = stops if step < settings.max_steps else 0  # at the end all is done and saved anyway
+            seed_update(settings.seed, step, group.rank)
+            stops = stops if step < training.max_steps else 0  # at the end all is done and saved anyway
             with naming_what_is_too_large(update.batches):
-                smoothing = settings.label_smoothing
-                loss = accumulate_gradients(
-                    objective, forward, update.batches, smoothing, tokens=tokens, group=group
-                )
-                norm = clip_gradients(model, settings.max_norm)
+                current = in_precision(objective_at(objective, step), device, precision)
+                loss = accumulate_gradients(current, forward, update.batches, tokens=tokens, group=group)
+                norm = clip_gradients(model, training.max_norm)
                 finite = guard.is_finite(step, update, loss.total, norm)
                 take_step(optimizer, finite)
             meter.add(loss.total, tokens, finite)
             state.step, state.position = step, update.position
             bar.update()
 
-            is_last = step == settings.max_steps or bool(stops)
+            is_last = step == training.max_steps or bool(stops)
             is_saving = saver.is_due(step) or saves > 0 or is_last
-            is_logging = step % settings.log_every == 0 or is_saving
+            is_logging = step % training.log_every == 0 or is_saving
             if is_logging or device.type == "cpu" or guard.is_full:  # reading makes a GPU wait
                 for skipped in guard.read(find_cause):
                     log("skip", skipped)
@@ -123,13 +110,13 @@ def fit(
             state.seconds += time.perf_counter() - began
 
             is_best = False
-            is_due = step % settings.valid_every == 0 or (is_last and not stops)  # leaving is quick
+            is_due = step % training.valid_every == 0 or (is_last and not stops)  # leaving is quick
             if evaluate is not None and is_due:
                 with meter.paused(), naming_what_is_too_large(), autocast(device, precision):
                     metrics = evaluate(model.eval(), group)
                 log("valid", step, **metrics)
-                is_best = state.is_better(settings.best_metric, group.of_first(metrics[settings.best_metric]))
-                is_last = is_last or is_stale(state, settings)
+                is_best = state.is_better(training.best_metric, group.of_first(metrics[training.best_metric]))
+                is_last = is_last or is_stale(state, training)
             if is_saving or is_best or is_last:
                 with meter.paused():
                     saver.save(state, is_best=is_best, is_end=is_last)
@@ -138,7 +125,7 @@ def fit(
             if stops:
                 log("stop", step)
                 raise TrainingStopped(f"stopped by {stop.name or 'another process'} after update {step}")
-    if is_stale(state, settings) and state.step < settings.max_steps:
+    if is_stale(state, training) and state.step < training.max_steps:
         log("early_stop", state.step)
 
 
@@ -157,21 +144,20 @@ def accumulate_gradients(
     objective: Objective,
     model: Any,
     batches: Sequence[Any],
-    label_smoothing: float,
     *,
     tokens: int | None = None,
     group: Group = ALONE,
 ) -> Loss:
     """Gradients of the sum over the update's tokens / their number, however it is cut into batches.
 
-    `tokens` are those of all processes of the `group`, whose gradients the model averages: their number
-    undoes that. Returns the sum of this process's losses.
+    `tokens` are those of all processes of the `group`. DDP averages gradients over the processes; multiplying
+    by their number turns the average back into a sum. Returns the sum of this process's losses.
     """
     tokens = max(1, tokens or sum(batch.target_tokens for batch in batches))
     totals = []
     for number, batch in enumerate(batches, start=1):
         with group.without_sync(model) if number < len(batches) else nullcontext():
-            loss = objective(model, batch, label_smoothing=label_smoothing)
+            loss = objective(model, batch)
             torch.autograd.backward(loss.total * (group.size / tokens))
         totals.append(loss.total.detach())
     return Loss(torch.stack(totals).sum(), tokens)

@@ -10,10 +10,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from transformer.config import Precision
-from transformer.data.batches import Batch
-from transformer.data.masking import MaskedBatch
-from transformer.data.running_text import TextBatch
-from transformer.data.sentences import LabelledBatch
 from transformer.hardware import autocast
 
 CrossEntropy = Callable[..., Tensor]
@@ -51,95 +47,48 @@ def at_least_float32(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]
 
 @runtime_checkable
 class Objective(Protocol):
-    """A task's loss of a batch; `label_smoothing` is ε, and 0 in validation."""
+    """The loss of a batch: an object that holds its own numbers, such as ε, or any function of these two."""
 
-    def __call__(self, model: nn.Module, batch: Any, *, label_smoothing: float) -> Loss: ...
+    def __call__(self, model: nn.Module, batch: Any) -> Loss: ...
+
+
+@runtime_checkable
+class ScheduledObjective(Objective, Protocol):
+    """An objective that changes during training."""
+
+    def at(self, step: int) -> Objective:
+        """The objective of update `step`, which counts from 1."""
+
+
+def objective_at(objective: Objective, step: int) -> Objective:
+    """The objective of update `step`: the same in every update, unless it has a method `at`."""
+    return objective.at(step) if isinstance(objective, ScheduledObjective) else objective
 
 
 def in_precision(objective: Objective, device: torch.device, precision: Precision) -> Objective:
     """`objective` with the matrix products of its forward pass in `precision`.
 
-    The backward pass, which runs outside, computes each gradient in the type of what it belongs to: what an
-    objective keeps in float32 has gradients in float32.
+    The backward pass, which runs outside, computes each gradient in the type of the tensor that it belongs
+    to: values that an objective keeps in float32 have gradients in float32.
     """
 
-    def compute(model: nn.Module, batch: Any, *, label_smoothing: float) -> Loss:
+    def compute(model: nn.Module, batch: Any) -> Loss:
         with autocast(device, precision):
-            return objective(model, batch, label_smoothing=label_smoothing)
+            return objective(model, batch)
 
     return compute
 
 
-def translation_loss(
-    model: nn.Module,
-    batch: Batch,
-    *,
-    label_smoothing: float,
-    pad_id: int = 0,
-    cross_entropy: CrossEntropy = smoothed_cross_entropy,
-) -> Loss:
-    """Predict each target token, EOS included, from the source and the target tokens before it."""
-    logits = model(batch.src_tokens, batch.tgt_tokens[:, :-1])
-    labels = batch.tgt_tokens[:, 1:]
-    total = cross_entropy(logits, labels, label_smoothing=label_smoothing, pad_id=pad_id)
-    return Loss(total, batch.target_tokens)
-
-
-def language_model_loss(
-    model: nn.Module,
-    batch: TextBatch,
-    *,
-    label_smoothing: float,
-    pad_id: int = 0,
-    cross_entropy: CrossEntropy = smoothed_cross_entropy,
-) -> Loss:
-    """Predict each token of a block from those before it."""
-    logits = model(batch.tokens[:, :-1])
-    labels = batch.tokens[:, 1:]
-    total = cross_entropy(logits, labels, label_smoothing=label_smoothing, pad_id=pad_id)
-    return Loss(total, batch.target_tokens)
-
-
-def masked_loss(
-    model: nn.Module,
-    batch: MaskedBatch,
-    *,
-    label_smoothing: float,
-    pad_id: int = 0,
-    cross_entropy: CrossEntropy = smoothed_cross_entropy,
-) -> Loss:
-    """Predict the tokens that were hidden, each from all the others."""
-    logits = model(batch.tokens)
-    total = cross_entropy(logits, batch.labels, label_smoothing=label_smoothing, pad_id=pad_id)
-    return Loss(total, batch.target_tokens)
-
-
-def classification_loss(model: nn.Module, batch: LabelledBatch, *, label_smoothing: float) -> Loss:
-    """Predict the class of each sentence; smoothing spreads its mass over the classes."""
-    logits = model(batch.tokens)
-    total = F.cross_entropy(
-        at_least_float32(logits), batch.classes, label_smoothing=label_smoothing, reduction="sum"
-    )
-    return Loss(total, batch.target_tokens)
-
-
 @dataclass(frozen=True)
-class ContrastiveLoss:
-    """Find the other side of each pair among all sentences of the batch, in both directions (InfoNCE).
+class TokenLoss:
+    """The numbers of a loss that predicts tokens: label smoothing ε (§5.4; 0 in validation), and the padding,
+    which is not predicted."""
 
-    Cosines / `temperature` are the logits. Half of the sum of the two directions counts, so that a pair
-    weighs 1.
-    """
+    label_smoothing: float
+    pad_id: int = 0
+    cross_entropy: CrossEntropy = smoothed_cross_entropy
 
-    temperature: float
-
-    def __call__(self, model: nn.Module, batch: Batch, *, label_smoothing: float) -> Loss:
-        sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # without BOS: as sources
-        with torch.autocast(sources.device.type, enabled=False):  # divided by 0.05, bfloat16 is off by 0.1
-            logits = sources @ targets.T / self.temperature  # (pairs, pairs)
-        right = torch.arange(logits.shape[0], device=logits.device)
-        both = [
-            F.cross_entropy(side, right, label_smoothing=label_smoothing, reduction="sum")
-            for side in (logits, logits.T)
-        ]
-        return Loss((both[0] + both[1]) / 2, batch.target_tokens)
+    def total(
+        self, logits: Float[Tensor, "batch length vocabulary"], labels: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, ""]:
+        return self.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, pad_id=self.pad_id)

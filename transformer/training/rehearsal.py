@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from transformer.config import Precision, TrainingConfig
+from transformer.config import Precision, Settings
 from transformer.training.loop import (
     accumulate_gradients,
     clip_gradients,
@@ -15,7 +15,7 @@ from transformer.training.loop import (
     set_learning_rate,
     take_step,
 )
-from transformer.training.objectives import Objective, in_precision
+from transformer.training.objectives import Objective, in_precision, objective_at
 from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import describe
@@ -39,29 +39,25 @@ class Rehearsal(NamedTuple):
 
 
 def rehearse(
-    state: TrainingState,
-    settings: TrainingConfig,
-    *,
-    d_model: int,
-    device: torch.device,
-    precision: Precision,
-    objective: Objective,
+    state: TrainingState, settings: Settings, *, objective: Objective, precision: Precision
 ) -> Rehearsal:
     """Compute the largest batches, then a few updates; `state` is not worth keeping afterwards.
 
     `ValueError` if a batch is more than the memory holds.
     """
-    objective = in_precision(objective, device, precision)
+    training = settings.training
     model, optimizer = state.model.train(), state.optimizer
-    forward = torch.compile(model, dynamic=True) if settings.compile else model
+    device = next(model.parameters()).device
+    forward = torch.compile(model, dynamic=True) if training.compile else model
 
     def compute(batches: list[Any]) -> int:
         state.step += 1
-        set_learning_rate(optimizer, learning_rate(state.step, d_model, settings))
+        set_learning_rate(optimizer, learning_rate(state.step, settings.model.d_model, training))
         seed_update(0, state.step, 0)
+        current = in_precision(objective_at(objective, state.step), device, precision)
         with naming_what_is_too_large(batches):
-            loss = accumulate_gradients(objective, forward, batches, settings.label_smoothing)
-            norm = clip_gradients(model, settings.max_norm)
+            loss = accumulate_gradients(current, forward, batches)
+            norm = clip_gradients(model, training.max_norm)
             take_step(optimizer, torch.isfinite(norm).float())
         return loss.tokens
 
@@ -72,7 +68,7 @@ def rehearse(
     wait_for(device)
     start, tokens = time.perf_counter(), 0
     for _ in range(UPDATES):
-        tokens += compute([next(state.batches).to(device) for _ in range(settings.accumulate)])
+        tokens += compute([next(state.batches).to(device) for _ in range(training.accumulate)])
     wait_for(device)
     seconds = (time.perf_counter() - start) / UPDATES
     return Rehearsal(
@@ -81,7 +77,7 @@ def rehearse(
         peak_bytes(device),
         tokens / UPDATES / seconds,
         seconds,
-        seconds * settings.max_steps,
+        seconds * training.max_steps,
     )
 
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.run import Run
-from transformer.config import METRICS_OF_TASK, Settings, differing, setting_names
+from transformer.config import Settings, differing, setting_names
+from transformer.tasks.registry import TASKS
 
 JUDGES = ("data.valid", "data.bleu_tokenizer", "training.best_metric")
 """Settings that change no update, but what `best` and `training.patience` compare."""
@@ -16,7 +17,7 @@ def with_recorded(now: Settings, before: Settings) -> tuple[Settings, Settings]:
     Which one is chosen depends on what is installed, so that the choice is taken over, not made anew. Runs
     from before `data.bleu_tokenizer` existed have used 13a for every language.
     """
-    if "bleu" not in METRICS_OF_TASK[before.trained_task]:
+    if "bleu" not in TASKS[before.trained_task].metrics:
         return now, before
     used = before.data.bleu_tokenizer or "13a"
     asked = now.data.bleu_tokenizer or used

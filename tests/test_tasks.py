@@ -1,0 +1,166 @@
+"""A task is one page and one entry in the registry: this file adds one, and the package trains it."""
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch.nn.functional as F
+from fixtures_run import TINY_MODEL, events, tiny_settings
+from torch import nn
+
+from transformer.__main__ import main
+from transformer.checkpoint.run import Run
+from transformer.config import Settings, TaskName
+from transformer.data.running_text import BlockBatches, TextBatch, read_text, token_ids
+from transformer.data.tokenizers.protocol import PAD_ID, Tokenizer
+from transformer.evaluation.validation import mean_loss
+from transformer.recipe import train
+from transformer.tasks.registry import TASKS, TaskEntry, tasks_of_kind
+from transformer.tasks.task import Evaluate, Task, TokenizedText, make_tokenizer, task_class
+from transformer.training.objectives import Loss, Objective
+
+TEXT = "a dog sees a cat, and the cat sees a dog.\n" * 20
+
+
+def skipping_loss(model: nn.Module, batch: TextBatch) -> Loss:
+    """Predict the token after the next one: a plain function is an objective."""
+    logits, labels = model(batch.tokens[:, :-2]), batch.tokens[:, 2:]
+    total = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=PAD_ID, reduction="sum")
+    return Loss(total, batch.target_tokens)
+
+
+class SkippingTask(Task):
+    """Language modelling that leaves out a token."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.text = read_text(settings.data.train)
+
+    def train_tokenizer(self) -> Tokenizer:
+        return make_tokenizer([self.text], self.settings.data)
+
+    def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
+        return TokenizedText(
+            self.batches(self.text, tokenizer, settings), {"characters": len(self.text)}, "text"
+        )
+
+    @staticmethod
+    def objective(settings: Settings) -> Objective:  # noqa: ARG004
+        return skipping_loss
+
+    @classmethod
+    def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> Evaluate:
+        batches = cls.batches(read_text(name), tokenizer, settings)
+        return lambda model, group: {"loss": mean_loss(model, batches, skipping_loss, group)[0]}
+
+    @staticmethod
+    def batches(text: str, tokenizer: Tokenizer, settings: Settings) -> BlockBatches:
+        return BlockBatches(
+            token_ids(text, tokenizer), context=16, tokens_per_batch=64, seed=settings.seed, shuffle=True
+        )
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Those of the new task, which is in the registry during a test."""
+    monkeypatch.setitem(TASKS, "skipping", TaskEntry("decoder_only", "SkippingTask", ("loss",)))
+    monkeypatch.setitem(sys.modules, "transformer.tasks.skipping", sys.modules[__name__])
+    (tmp_path / "text").write_text(TEXT)
+    data = {"train": str(tmp_path / "text"), "valid": str(tmp_path / "text"), "tokenizer": "characters"}
+    made = tiny_settings(tmp_path / "run", data=data, max_steps=2, valid_every=1)
+    return replace(made, task="skipping", model=replace(TINY_MODEL, kind="decoder_only"))  # type: ignore[arg-type]
+
+
+def test_a_new_task_is_trained_and_validated(settings: Settings) -> None:
+    run = train(settings)
+    assert events(run, "data")[0]["characters"] == len(TEXT)
+    assert [entry["step"] for entry in events(run, "train")] == [1, 2]
+    first, second = (entry["loss"] for entry in events(run, "valid"))
+    assert second < first
+    assert Run(run).marked("best") == Run(run).checkpoint(2)
+
+
+def test_the_settings_know_a_new_task(settings: Settings) -> None:
+    with pytest.raises(ValueError, match=r"training.best_metric .*perplexity.*loss"):
+        replace(settings, training=replace(settings.training, best_metric="perplexity"))
+    with pytest.raises(ValueError, match=r"model.kind is encoder_only, and task.*skipping"):
+        replace(settings, model=replace(settings.model, kind="encoder_only"))
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """The loss times a weight that grows with each update."""
+
+    weight: float = 0.0
+
+    def at(self, step: int) -> Objective:
+        return replace(self, weight=float(step))
+
+    def __call__(self, model: nn.Module, batch: TextBatch) -> Loss:
+        loss = skipping_loss(model, batch)
+        return loss._replace(total=self.weight * loss.total)
+
+
+def test_an_objective_is_told_the_number_of_the_update(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first_losses(objective: Objective, name: str) -> list[float]:
+        monkeypatch.setattr(SkippingTask, "objective", staticmethod(lambda _: objective))
+        # a rate that changes nothing, so that the weight is the only difference
+        training = replace(settings.training, rate_scale=1e-30)
+        run = train(replace(settings, output=f"{settings.output}-{name}", training=training))
+        return [entry["loss"] for entry in events(run, "train")]
+
+    plain, ramp = first_losses(skipping_loss, "plain"), first_losses(Ramp(), "ramp")
+    assert ramp == pytest.approx([plain[0], 2 * plain[1]], rel=1e-6)
+
+
+# The registry
+
+
+def test_the_names_of_the_tasks_are_those_of_the_setting() -> None:
+    assert tuple(TASKS) == get_args(TaskName)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_entry_names_a_task(name: str) -> None:
+    task = task_class(name)
+    assert issubclass(task, Task)
+    assert not task.__abstractmethods__
+    assert name in tasks_of_kind(TASKS[name].kind)
+
+
+METRICS = {
+    "translation": {"train": "toyland:train[:60]", "valid": "toyland:valid[:8]"},
+    "language_model": {"tokenizer": "characters"},
+    "masked_language_model": {"vocab_size": 280},
+    "classification": {"tokenizer": "characters", "label_format": "tab"},
+    "sentence_embedding": {"train": "toyland:train[:60]", "valid": "toyland:valid[:8]"},
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_validation_and_evaluation_give_the_metrics_of_the_registry(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{line}\t{'yes' if line.count('a') % 2 else 'no'}" for line in TEXT.splitlines()]
+    rows[0] = "the dog\tyes"
+    (tmp_path / "text").write_text("\n".join(rows) + "\n" if name == "classification" else TEXT)
+    text = {"train": str(tmp_path / "text"), "valid": str(tmp_path / "text"), "test": None}
+    made = tiny_settings(tmp_path / "run", data=text | METRICS[name], max_steps=1)
+    model: Any = replace(TINY_MODEL, kind=TASKS[name].kind)
+    settings = replace(made, task=name, model=model)  # type: ignore[arg-type]
+    run = train(settings)
+    [found] = events(run, "valid")
+    assert set(TASKS[name].metrics) == found.keys() - {"event", "step", "time"}
+    options = ["--run", str(run), "--data", settings.data.valid or "", "--device", "cpu", "--json"]
+    assert main(["evaluate", *options]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    shared = set(TASKS[name].metrics) & scores.keys()
+    assert shared
+    if name != "translation":  # there, validation translates a sample, and greedily
+        assert shared == set(TASKS[name].metrics)
+        assert [scores[key] for key in shared] == pytest.approx([found[key] for key in shared], rel=1e-5)

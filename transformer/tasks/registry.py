@@ -1,0 +1,37 @@
+"""The tasks: one entry each, by their names in the settings. The page of a task is the file of its name here.
+
+This file imports nothing of the package, so that settings can be checked without importing torch.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+TaskName = Literal[
+    "translation", "language_model", "masked_language_model", "classification", "sentence_embedding"
+]
+
+
+class TaskEntry(NamedTuple):
+    """The kind of model that a task trains, its class, and the figures that its validation computes."""
+
+    kind: str
+    name: str
+    metrics: tuple[str, ...]
+
+
+TASKS: dict[str, TaskEntry] = {
+    "translation": TaskEntry(
+        "encoder_decoder", "TranslationTask", ("loss", "perplexity", "bleu", "exact_match")
+    ),
+    "language_model": TaskEntry("decoder_only", "LanguageModelTask", ("loss", "perplexity", "bits_per_byte")),
+    "masked_language_model": TaskEntry(
+        "encoder_only", "MaskedLanguageModelTask", ("loss", "perplexity", "accuracy")
+    ),
+    "classification": TaskEntry("encoder_only", "ClassificationTask", ("loss", "accuracy")),
+    "sentence_embedding": TaskEntry("encoder_only", "SentenceEmbeddingTask", ("loss", "p@1", "p@1_reversed")),
+}
+
+
+def tasks_of_kind(kind: str) -> Iterator[str]:
+    """The tasks that a kind of model can be trained for; the first is its default."""
+    return (name for name, entry in TASKS.items() if entry.kind == kind)
