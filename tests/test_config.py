@@ -14,6 +14,8 @@ from transformer.config import (
     TrainingConfig,
     setting_names,
 )
+from transformer.model.layers import ACTIVATIONS, NORMS
+from transformer.model.positions import POSITIONS
 
 
 def fields_of(settings, *names):
@@ -169,3 +171,11 @@ def test_a_literal_is_the_one_list_of_the_words_of_a_setting(section, prefix):
         with pytest.raises(ValueError, match=rf"^{prefix}\.{name} is 'no such'; choose one of ") as refused:
             section(**{name: "no such"})
         assert str(refused.value).partition("choose one of ")[2].removesuffix(", null") == ", ".join(words)
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("activation", ACTIVATIONS), ("norm", NORMS), ("positions", POSITIONS)]
+)
+def test_every_word_of_a_choice_has_its_part(name, table):
+    """A new part is a word in the `Literal` and a line in the table next to its class."""
+    assert list(table) == words_of(get_type_hints(ModelConfig)[name])

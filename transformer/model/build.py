@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer.config import ModelConfig
@@ -14,11 +13,8 @@ from transformer.model.decoder_only import DecoderOnly
 from transformer.model.encoder import Encoder
 from transformer.model.encoder_decoder import EncoderDecoder
 from transformer.model.encoder_only import EncoderOnly
-from transformer.model.layers import FeedForward, PostNorm, PreNorm, TokenEmbedding
-from transformer.model.positions import LearnedEncoding, SinusoidalEncoding
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
-WIRINGS: dict[str, type[PostNorm]] = {"post": PostNorm, "pre": PreNorm}
+from transformer.model.layers import ACTIVATIONS, NORMS, FeedForward, PostNorm, TokenEmbedding
+from transformer.model.positions import POSITIONS
 
 
 def build_model(config: ModelConfig) -> nn.Module:
@@ -63,12 +59,10 @@ class ModelBuilder:
 
     def wiring(self) -> PostNorm:
         config = self.config
-        return WIRINGS[config.norm](config.d_model, config.dropout, config.norm_epsilon)
+        return NORMS[config.norm](config.d_model, config.dropout, config.norm_epsilon)
 
     def positions(self) -> nn.Module:
-        if self.config.positions == "learned":
-            return LearnedEncoding(self.config.max_positions, self.config.d_model)
-        return SinusoidalEncoding(self.config.d_model)
+        return POSITIONS[self.config.positions](self.config)
 
     def token_embedding(self, embedding: nn.Embedding) -> TokenEmbedding:
         return TokenEmbedding(embedding, self.positions(), self.config.dropout)
@@ -82,7 +76,7 @@ class ModelBuilder:
     def final_norm(self) -> nn.Module:
         if not self.config.final_norm:
             return nn.Identity()
-        return WIRINGS[self.config.norm].final_norm(self.config.d_model, self.config.norm_epsilon)
+        return NORMS[self.config.norm].final_norm(self.config.d_model, self.config.norm_epsilon)
 
     def vocabulary(self) -> nn.Embedding:
         return nn.Embedding(self.config.vocab_size, self.config.d_model)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -79,3 +80,9 @@ class PreNorm(PostNorm):
     def final_norm(d_model: int, epsilon: float = LAYER_NORM_EPSILON) -> nn.Module:
         """A LayerNorm: the sum that leaves the last layer has not been normalised."""
         return nn.LayerNorm(d_model, eps=epsilon)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
+"""By the words of `model.activation`."""
+NORMS: dict[str, type[PostNorm]] = {"post": PostNorm, "pre": PreNorm}
+"""By the words of `model.norm`."""

@@ -1,8 +1,12 @@
 """Positional encodings (§3.5): modules from positions to vectors that are added to the embeddings."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from transformer.config import ModelConfig
 
 
 class SinusoidalEncoding(nn.Module):
@@ -32,6 +36,13 @@ class LearnedEncoding(nn.Embedding):
     def forward(self, positions: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape d_model"]:
         require_positions(self, positions.shape[-1])
         return super().forward(positions)
+
+
+POSITIONS: dict[str, Callable[[ModelConfig], nn.Module]] = {
+    "sinusoidal": lambda config: SinusoidalEncoding(config.d_model),
+    "learned": lambda config: LearnedEncoding(config.max_positions, config.d_model),
+}
+"""By the words of `model.positions`."""
 
 
 def require_positions(encoding: nn.Module, length: int) -> None:
