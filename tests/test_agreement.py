@@ -3,7 +3,10 @@
 import multiprocessing
 import os
 import re
+import signal
 import socket
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from transformer.data import corpus
 from transformer.locks import FolderInUseError
 from transformer.model.build import build_model
 from transformer.recipe import train
+from transformer.training import distributed
 from transformer.training.distributed import Group, process_group
 
 CPU = torch.device("cpu")
@@ -48,6 +52,27 @@ def test_what_differs_is_named_in_every_process(given, message):
                     group.require_equal(given[rank])
 
     together(work)
+
+
+def test_a_process_that_waits_for_others_to_connect_can_be_interrupted(monkeypatch):
+    """The wait is C++ code, in which Python handles no signal: the main thread must not be in it."""
+    waiting = []
+
+    def refuse(*_, **__):
+        waiting.append(threading.current_thread())
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)  # the main thread is interrupted in the meantime
+        raise TimeoutError("nobody has come")
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(distributed, "rendezvous", refuse)
+    with pytest.raises(KeyboardInterrupt), process_group(torch.device("cpu"), timeout=60):
+        pass
+    assert waiting[0] is not threading.main_thread()
+    monkeypatch.setattr(os, "kill", lambda *_: None)
+    with pytest.raises(TimeoutError, match="nobody has come"), process_group(torch.device("cpu"), timeout=60):
+        pass
 
 
 def test_what_the_first_process_finds_or_fails_at_all_do():

@@ -413,7 +413,7 @@ def test_a_damaged_archive_is_refused(tmp_path):
     assert re.match(r"x\.jsonl\.gz: ", refused("x.jsonl.gz"))
 
 
-@pytest.mark.parametrize("name", ["nothing", "no/thing", "no.csv", "train[:-1]", "toylnd:train"])
+@pytest.mark.parametrize("name", ["nothing", "no/thing", "no.csv", "toylnd:train"])
 def test_a_name_without_a_text_says_what_was_looked_for(name):
     message = refused(name)
     assert message.startswith(

@@ -245,6 +245,8 @@ def test_a_model_in_bfloat16_aligns(tiny_run):
     """As on a GPU, where all of its numbers are: beside float32's, most links stay."""
     translator = Translator.from_pretrained(tiny_run, device="cpu")
     found = [row[0] for row in translator.translate_n_best(LINES, n_best=1)]
+    with pytest.raises(ValueError, match=rf"there are {len(LINES) - 1} translations for {len(LINES)} lines"):
+        translator.align(LINES, found[1:])
     expected = translator.align(LINES, found)
     translator.model.to(torch.bfloat16)
     assert alignment_error_rate(translator.align(LINES, found), expected) < 0.3

@@ -138,7 +138,10 @@ class Translator(LineTranslator):
 
         An ensemble aligns by its first model.
         """
-        sources = self.encode(text_list(lines))
+        lines = text_list(lines)
+        if len(lines) != len(translations):
+            raise ValueError(f"there are {len(translations)} translations for {len(lines)} lines")
+        sources = self.encode(lines)
         targets = [translation.tokens for translation in translations]
         member = self.model.members[0] if isinstance(self.model, Ensemble) else self.model
         assert isinstance(member, nn.Module)  # of an nn.ModuleList

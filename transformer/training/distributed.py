@@ -7,11 +7,14 @@ same step. A single process is a group of one, for which nothing here costs anyt
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from inspect import signature
+from threading import Thread
 from typing import Any, TypeVar
 
 import torch
@@ -171,6 +174,25 @@ class Group:
             raise ProcessLostError(message) from error
 
 
+def interruptible(wait: Callable[[], Found]) -> Found:
+    """The result of a call that waits in C++, where Python cannot handle signals.
+
+    It runs in a thread of its own, so that SIGTERM or Ctrl-C ends the waiting main thread at once.
+    """
+    done: Future[Found] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(wait())
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    while not done.done():
+        time.sleep(0.05)
+    return done.result()
+
+
 ALONE = Group()
 
 
@@ -190,7 +212,7 @@ def process_group(device: torch.device, timeout: float, advice: str = RESUME) ->
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     with group.naming_lost_processes():
         patience = timedelta(seconds=timeout)
-        store, rank, size = next(rendezvous("env://", timeout=patience))
+        store, rank, size = interruptible(lambda: next(rendezvous("env://", timeout=patience)))
         # After a restart the store may still hold the addresses of the processes that are no more.
         store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
         torch.distributed.init_process_group(
