@@ -3,6 +3,7 @@
 A trained model translates as `Translator` (`decoding/translator.py`), in `transformer translate`.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -53,6 +54,8 @@ class TranslationValidation:
     def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
         loss, _ = mean_loss(model, self.batches, self.objective, group)
         metrics = {"loss": loss, "perplexity": perplexity(loss)}
+        if self.sources and not math.isfinite(loss):  # no search finds anything in such a model
+            return metrics | {"bleu": math.nan, "exact_match": math.nan}
         if self.sources:
             share = self.sources[group.rank :: group.size]
             outputs = group.collect(self.translator(model).translate(share, beam_size=1))
