@@ -1,6 +1,6 @@
 """A whole training without `train()`: text, tokenizer, batches, model, loss, optimizer and loop, one by one.
 
-python examples/own_loop.py [UPDATES]     500 by default: about 20 seconds on one CPU core
+python examples/own_loop.py [UPDATES]     500 by default: about half a minute on one CPU core
 
 `transformer.train` runs the same loop and adds what a long training needs: a log, checkpoints and resuming,
 several processes, bfloat16, and a clear error when something goes wrong.
