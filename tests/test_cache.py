@@ -1,11 +1,13 @@
-"""One pass or a cache filled in any order of pieces: the same logits."""
+"""The key-value cache in the cases that the contract does not have: pads, limits, autocast, shared memories.
+
+`test_contract.py` tests on all variants that any chunking, and `prefill` and `step`, equal one pass, and that
+`select` selects rows.
+"""
 
 import pytest
 import torch
-from helpers import VARIANTS, assert_close, random_rows, right_padded, tiny_model
+from helpers import assert_close, random_rows, right_padded, tiny_model
 
-variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-chunkings = pytest.mark.parametrize("chunks", [[1] * 9, [4, 1, 1, 3], [2, 7], [9]], ids=str)
 SOURCES = random_rows(6, 3, 1)
 
 
@@ -14,47 +16,6 @@ def decode_in_chunks(model, source, target, chunks):
     state = model.new_state(memory, mask, target.shape[1])
     pieces = target.split(chunks, dim=1)
     return torch.cat([model.decode(piece, memory, mask, state=state) for piece in pieces], dim=1)
-
-
-def read_in_chunks(model, tokens, chunks):
-    state = model.new_state(len(tokens), tokens.shape[1])
-    return torch.cat([model(piece, state=state) for piece in tokens.split(chunks, dim=1)], dim=1)
-
-
-@variants
-@chunkings
-def test_any_chunking_of_a_target_equals_one_pass(chunks, variant):
-    model, source, target = tiny_model(**variant), right_padded(SOURCES), torch.tensor(random_rows(9, 9, 9))
-    assert_close(decode_in_chunks(model, source, target, chunks), model(source, target))
-
-
-@variants
-@chunkings
-def test_any_chunking_of_a_text_equals_one_pass(chunks, variant):
-    model, tokens = tiny_model(kind="decoder_only", **variant), torch.tensor(random_rows(9, 9, 9))
-    assert_close(read_in_chunks(model, tokens, chunks), model(tokens))
-
-
-@variants
-def test_prefill_and_steps_equal_forward(variant):
-    model, source = tiny_model(**variant), right_padded(SOURCES)
-    target = torch.tensor(random_rows(5, 5, 5, first=1))
-    expected = model(source, target)
-    logits, state = model.prefill(source, max_length=5)
-    assert_close(logits, expected[:, 0])
-    for t in range(1, 5):
-        assert_close(model.step(target[:, t], state), expected[:, t])
-
-
-@variants
-def test_ragged_prompts_go_on_each_at_its_own_position(variant):
-    model = tiny_model(kind="decoder_only", **variant)
-    prompts, continuations = random_rows(2, 6, 1, 4), torch.tensor(random_rows(3, 3, 3, 3))
-    logits, state = model.prefill(right_padded(prompts), max_length=4)
-    steps = [logits, *(model.step(token, state) for token in continuations.T)]
-    for row, prompt in enumerate(prompts):
-        whole = model(torch.tensor([[*prompt, *continuations[row]]]))[0]
-        assert_close(torch.stack([step[row] for step in steps]), whole[len(prompt) - 1 :])
 
 
 def test_ragged_chunks_are_read_over_their_pads():
@@ -78,26 +39,6 @@ def test_a_step_reads_its_token_whatever_it_is():
     logits, state = model.prefill(tokens[:, :1], max_length=5)
     steps = [logits, *(model.step(token, state) for token in tokens[:, 1:].T)]
     assert_close(torch.stack(steps, dim=1), model(tokens))
-
-
-@variants
-@pytest.mark.parametrize("kind", ["encoder_decoder", "decoder_only"])
-def test_selecting_rows_of_a_state_is_selecting_rows(kind, variant):
-    model, inputs = tiny_model(kind=kind, **variant), right_padded(SOURCES)
-    rows, tokens = torch.tensor([2, 0, 0, 1]), torch.tensor([7, 8, 9])
-    _, chosen = model.prefill(inputs, max_length=3)
-    chosen = chosen.select(rows)
-    _, state = model.prefill(inputs, max_length=3)
-    for _ in range(2):
-        assert_close(model.step(tokens[rows], chosen), model.step(tokens, state)[rows])
-
-
-def test_a_selected_state_goes_its_own_way():
-    model, tokens = tiny_model(kind="decoder_only"), torch.tensor([[5, 6]])
-    _, state = model.prefill(tokens, max_length=3)
-    other = state.select(torch.tensor([0]))
-    model.step(torch.tensor([7]), other)
-    assert_close(model.step(torch.tensor([8]), state), model(torch.tensor([[5, 6, 8]]))[:, -1])
 
 
 @pytest.mark.parametrize("kind", ["encoder_decoder", "decoder_only"])

@@ -16,9 +16,9 @@ FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 RECIPES = sorted((ROOT / "configs").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_config_loads(path):
-    assert load_settings(path) != Settings()
+def test_every_config_loads():
+    assert len(FILES) > 30
+    assert not [path.name for path in FILES if load_settings(path) == Settings()], "equal to the defaults"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -30,12 +30,13 @@ def test_a_recipe_opens_with_its_command_and_has_a_folder_of_its_own(path):
     assert load_settings(path).output == f"runs/{path.stem}"
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_keeps_the_checkpoints_that_it_averages(path):
-    for count in re.findall(r"--last (\d+)", path.read_text(encoding="utf-8")):
+def test_a_recipe_keeps_the_checkpoints_that_it_averages():
+    averaged = {path: re.findall(r"--last (\d+)", path.read_text(encoding="utf-8")) for path in RECIPES}
+    averaged = {path: max(map(int, counts)) for path, counts in averaged.items() if counts}
+    assert {"wmt14_en_de_base", "wmt14_en_de_big"} <= {path.stem for path in averaged}
+    for path, count in averaged.items():
         training = load_settings(path).training
-        assert int(count) <= training.keep
-        assert int(count) <= training.max_steps // training.save_every
+        assert count <= min(training.keep, training.max_steps // training.save_every), path.name
 
 
 @pytest.mark.parametrize(

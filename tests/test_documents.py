@@ -1,5 +1,6 @@
 """What README and docs say can be done and found."""
 
+import ast
 import os
 import re
 import shlex
@@ -36,6 +37,73 @@ def test_links_lead_to_files_and_their_headings(document: Path) -> None:
             linked = document.parent / path if path else document
             assert linked.exists(), target
             assert not heading or heading in anchors(linked), target
+
+
+def section(title: str, text: str = README) -> str:
+    """What follows a heading, up to the next one of the same level or a higher one."""
+    level = title.split()[0]
+    end = rf"^#{{1,{len(level)}}} |\Z"
+    return re.split(end, text.split(f"\n{title}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """The cells of the tables in a text, without the two lines at the head of each."""
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    heads = [number - 1 for number, row in enumerate(rows) if row[0] == "---"]
+    return [row for number, row in enumerate(rows) if number not in heads and row[0] != "---"]
+
+
+def symbols_of(path: Path) -> set[str]:
+    """The names that a file defines itself: `name` at its top level, `Class.name` in a class."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        found |= names_of(node)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{name}" for inner in node.body for name in names_of(inner)}
+    return found
+
+
+def names_of(node: ast.stmt) -> set[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def test_the_files_are_listed_in_four_parts_in_at_most_six_words_each() -> None:
+    files = section("## The files, in reading order")
+    titles = re.findall(r"^### (.+)$", files, flags=re.MULTILINE)
+    assert [title.split(".")[0] for title in titles] == ["I", "II", "III", "IV", "Skip at first"]
+    linked = [re.findall(r"\]\(transformer/([^)]+)\)", row[0]) for row in table_rows(files)]
+    for names, (_, what) in zip(linked, table_rows(files), strict=True):
+        assert names, what
+        assert 1 <= len(what.split()) <= 6, (names, what)
+    listed = [name for names in linked for name in names]
+    assert len(listed) == len(set(listed)), "a file is listed twice"
+    package = ROOT / "transformer"
+    unlisted = [
+        path.relative_to(package).as_posix()
+        for path in (*package.glob("*.py"), *package.glob("model/*.py"))
+        if not path.name.startswith("__") and path.relative_to(package).as_posix() not in listed
+    ]
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    unlisted += sorted(folders - {name.split("/")[0] for name in listed})
+    assert not unlisted, f"add to the README's table of files: {unlisted}"
+
+
+def test_where_is_names_symbols_that_exist_in_at_most_three_files() -> None:
+    rows = table_rows(section("## Where is …?"))
+    questions = (
+        "label smoothing, the causal mask, the length penalty, the learning rate, bf16, SIGTERM, BLEU, "
+    )
+    questions += "the vocabulary, a new positional encoding, a new task"
+    assert [row[0] for row in rows] == questions.split(", ")
+    for question, answer in rows:
+        places = re.findall(r"`([\w/.]+\.py): ([\w.]+)`", answer)
+        assert ", ".join(f"`{path}: {symbol}`" for path, symbol in places) == answer, question
+        assert 1 <= len({path for path, _ in places}) <= 3, question
+        for path, symbol in places:
+            assert symbol in symbols_of(ROOT / path), f"{question}: {path} defines no {symbol}"
 
 
 def test_paper_to_code_names_symbols_and_tests_that_exist() -> None:

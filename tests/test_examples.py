@@ -1,5 +1,6 @@
 """The examples keep the contract, compute what they say, and run; so do the programs of docs/extending.md."""
 
+import ast
 import importlib
 import math
 import os
@@ -219,6 +220,23 @@ def test_the_comparison_with_the_recurrent_model_runs(tmp_path: Path) -> None:
     assert "after 4 updates" in printed
     for row in (r"Transformer \| 1,076,224", r"LSTM with attention \| 1,065,976"):
         assert re.search(rf"^\| {row} \| \d\.\d{{3}} \| 0\.0 \| [\d,]+ \|$", printed, re.MULTILINE)
+
+
+def test_the_own_loop_has_80_lines_without_train_and_learns(tmp_path: Path) -> None:
+    path = ROOT / "examples/own_loop.py"
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 80
+    nodes = list(ast.walk(ast.parse(source)))
+    assert not [node for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)], "it is not flat"
+    assert not re.search(r"\btransformer\.train\(|transformer\.recipe", source.split('"""')[2]), (
+        "it calls train()"
+    )
+    printed = run(str(path), "30", folder=tmp_path)
+    first, last = map(float, re.findall(r"^update (?:1|30): loss (\S+),", printed, re.MULTILINE))
+    assert last < first - 1
+    [valid_loss] = map(float, re.findall(r"^update 30: validation loss (\S+) of", printed, re.MULTILINE))
+    assert valid_loss < math.log(1200), "no better than guessing one of 1,200 tokens"
+    assert re.search(r"^The old man buys a red apple\. +\S", printed, re.MULTILINE)
 
 
 def test_the_programs_of_the_document_run(tmp_path: Path) -> None:

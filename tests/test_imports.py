@@ -1,6 +1,9 @@
 """Imports point down, and no file needs scrolling for long."""
 
 import ast
+from collections.abc import Container
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,24 @@ def module_of(path: Path) -> str:
     return ".".join(names[:-1] if len(names) > 1 and names[-1] == "__init__" else names)
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported_files(tree: ast.AST, modules: Container[str]) -> set[str]:
+    """Those of `modules` that a file imports; `from transformer.toyland import clock` imports a submodule."""
+    found = set(imported_modules(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("transformer."):
+            package = str(node.module).removeprefix("transformer.")
+            names = {f"{package}.{alias.name}" for alias in node.names}
+            found |= names
+            if all(name in modules for name in names):
+                found.discard(package)
+    return {name for name in found if name in modules}
+
+
 def imported_modules(tree: ast.AST) -> list[str]:
     """Modules of this package that are imported anywhere in the file, functions included."""
     names: list[str] = []
@@ -77,16 +98,31 @@ def imported_modules(tree: ast.AST) -> list[str]:
     return [name.removeprefix("transformer.") for name in names if name.startswith("transformer.")]
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_imports_point_down(path):
-    part = part_of(module_of(path))
-    for module in imported_modules(ast.parse(path.read_text(encoding="utf-8"))):
-        target = part_of(module)
-        allowed = any(f"{target}.".startswith(f"{below}.") for below in (part, *BELOW[part]))
-        assert allowed, f"{part} may not import transformer.{module}"
+def test_imports_point_down():
+    forbidden = []
+    for path in FILES:
+        part = part_of(module_of(path))
+        for module in imported_modules(parsed(path)):
+            target = part_of(module)
+            if not any(f"{target}.".startswith(f"{below}.") for below in (part, *BELOW[part])):
+                forbidden.append(
+                    f"transformer.{module_of(path)} ({part}) may not import transformer.{module}"
+                )
+    assert not forbidden, "\n".join(forbidden)
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_files_stay_short(path):
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= 300, f"{lines} lines: look for the second responsibility"
+def test_no_package_contains_an_import_cycle():
+    """Nor do two: the files, with their imports inside functions, have an order in which each can be read."""
+    modules = {module_of(path): path for path in FILES if module_of(path) != "__init__"}
+    imports = {module: imported_files(parsed(path), modules) - {module} for module, path in modules.items()}
+    assert sum(map(len, imports.values())) > 400, "most imports are not found"
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        pytest.fail(f"an import cycle: {' <- '.join(error.args[1])}")
+
+
+def test_files_stay_short():
+    lengths = {module_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    long = {module: lines for module, lines in lengths.items() if lines > 300}
+    assert not long, f"more than 300 lines, look for the second responsibility: {long}"

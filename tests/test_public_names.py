@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,12 @@ def test_the_two_tables_agree():
     assert len(transformer.MODULE_OF) == sum(map(len, transformer.PUBLIC_NAMES.values()))
 
 
-@pytest.mark.parametrize("name", transformer.__all__)
-def test_every_name_loads_from_where_it_is_defined(name):
-    value = getattr(transformer, name)
-    assert f"{value.__module__}.".startswith(f"transformer.{transformer.MODULE_OF[name]}.")
-    assert value.__name__ == name
-    assert name in dir(transformer)
+def test_every_name_loads_from_where_it_is_defined():
+    for name in transformer.__all__:
+        value = getattr(transformer, name)
+        assert f"{value.__module__}.".startswith(f"transformer.{transformer.MODULE_OF[name]}."), name
+        assert value.__name__ == name
+    assert set(transformer.__all__) <= set(dir(transformer))
 
 
 def test_an_unknown_name_is_an_attribute_error():
@@ -68,18 +69,21 @@ SIGNATURES = {
     "load_settings": "path",
 }
 """Parameters in order; a star marks one that is given by name."""
+STARS = {inspect.Parameter.KEYWORD_ONLY: "*"}
 
 
-@pytest.mark.parametrize(("name", "parameters"), SIGNATURES.items(), ids=list(SIGNATURES))
-def test_the_promised_parameters_are_there(name, parameters):
-    first, _, attribute = name.partition(".")
-    value = getattr(transformer, first)
-    signature = inspect.signature(getattr(value, attribute) if attribute else value)
-    stars = {inspect.Parameter.KEYWORD_ONLY: "*"}
-    found = [f"{stars.get(item.kind, '')}{item.name}" for item in signature.parameters.values()]
-    assert found[: len(parameters.split())] == parameters.split()
-    for item in list(signature.parameters.values())[len(parameters.split()) :]:
-        assert item.default is not inspect.Parameter.empty  # more may be given, nothing more must
+def test_the_promised_parameters_are_there():
+    found, required = {}, []
+    for name, promised in SIGNATURES.items():
+        value = attrgetter(name)(transformer)
+        parameters = list(inspect.signature(value).parameters.values())
+        count = len(promised.split())
+        found[name] = " ".join(f"{STARS.get(item.kind, '')}{item.name}" for item in parameters[:count])
+        required += [
+            f"{name}: {item.name}" for item in parameters[count:] if item.default is inspect.Parameter.empty
+        ]
+    assert found == SIGNATURES
+    assert not required, "more parameters may be given, but no more than the promised ones are needed"
 
 
 def test_the_defaults_of_the_face_are_those_of_the_design():

@@ -6,7 +6,7 @@ import torch
 from transformer.cli import main
 from transformer.model.layers import FeedForward, PostNorm
 from transformer.testing.parity import items
-from transformer.testing.parity.items import HUGGING_FACE, KINDS, OWN, measure, measure_contract
+from transformer.testing.parity.items import HUGGING_FACE, OWN, measure, measure_contract
 
 CPU = torch.device("cpu")
 ALL = OWN | HUGGING_FACE
@@ -29,9 +29,8 @@ def test_every_item_sees_an_error_in_ours(name, monkeypatch):
     assert not measure(name, ALL[name], CPU, seed=3).is_ok
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_contract_is_an_item(kind):
-    assert measure_contract(kind, CPU, seed=3).error <= 2e-5
+def test_the_contract_is_an_item():
+    assert measure_contract("encoder_decoder", CPU, seed=3).error <= 2e-5
 
 
 @pytest.fixture
