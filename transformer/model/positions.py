@@ -6,7 +6,10 @@ from torch import Tensor, nn
 
 
 class SinusoidalEncoding(nn.Module):
-    """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos(the same); any position, no parameter."""
+    """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos(pos / 10000^(2i/d)).
+
+    It has no parameters, and positions may be of any size.
+    """
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -15,10 +18,10 @@ class SinusoidalEncoding(nn.Module):
         self.d_model = d_model
 
     def forward(self, positions: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape d_model"]:
-        # float64: in float32 the angle of position 1,000 is already wrong in the fifth decimal.
+        # float64, because in float32 the angle at position 1,000 is already wrong in the fifth decimal
         even = torch.arange(0, self.d_model, 2, dtype=torch.float64, device=positions.device)
         angles = positions[..., None] / 10_000 ** (even / self.d_model)
-        # (…, d/2, 2) -> (…, d): each sine beside its cosine
+        # (…, d/2, 2) -> (…, d): each sine next to its cosine
         return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).to(torch.get_default_dtype())
 
 
@@ -35,7 +38,7 @@ class LearnedEncoding(nn.Embedding):
 
 
 def require_positions(encoding: nn.Module, length: int) -> None:
-    """`ValueError` if a sequence of `length` tokens is longer than the encoding reaches."""
+    """`ValueError` if a sequence of `length` tokens has more positions than the encoding."""
     limit = getattr(encoding, "max_positions", None)
     if limit is not None and length > limit:
         raise ValueError(
