@@ -23,7 +23,7 @@ class CheckpointError(ValueError):
 
 
 def with_current_names(stored: Mapping[str, T], expected: Collection[str]) -> dict[str, T]:
-    """The contents of a checkpoint, with the names of format 1 replaced by today's where `expected` has those.
+    """The contents of a checkpoint, with the names of format 1 replaced by today's if `expected` has those.
 
     Other names are unchanged, because an encoder or a custom model may use a name of format 1 today.
     """

@@ -83,7 +83,7 @@ def load_pretrained(
     checkpoint, tokenizer, settings = open_run(path, task=task)
     if build is build_model:  # the sizes of another model are known only to its builder
         require_plausible(settings.model, checkpoint)
-    with torch.inference_mode(False):  # parameters created in inference mode can be neither trained nor packed
+    with torch.inference_mode(False):  # parameters created in inference mode cannot be trained or packed
         model = with_head(build(settings.model), settings)
         load_model(model, checkpoint)
         model = model.to(choose_device(device)).eval()

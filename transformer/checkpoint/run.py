@@ -51,7 +51,7 @@ class Run:
         return sorted(step for step in steps if f"{step:08d}" in names)  # not a user's `step-1`
 
     def marked(self, name: str) -> Path | None:
-        """The checkpoint that the file `best` or `last` names; `None` if either is missing or damaged."""
+        """The checkpoint that the file `best` or `last` names; `None` if the file is damaged or either is missing."""
         marker = self.path / name
         if not marker.is_file():
             return None
@@ -70,7 +70,7 @@ class Run:
                 delete(folder)
 
     def clean(self, step: int) -> None:
-        """Delete the leftovers of interrupted writes and checkpoints later than `step`; the run must be locked.
+        """Delete the leftovers of interrupted writes, and checkpoints after `step`; the run must be locked.
 
         When a run is resumed from `step`, later checkpoints are damaged or were never marked. They must go,
         because `keep_newest` would count them among the newest.
@@ -112,7 +112,7 @@ def find_run(path: str | Path) -> tuple[Run, Path]:
 def checkpoint_to_resume(run: Run, warn: Callable[[str], None]) -> Path | None:
     """The checkpoint from which training continues: the last, or the newest intact one if that is damaged.
 
-    `None` if the run has none yet; `CheckpointError` if all are damaged. `warn` is called for each damaged one.
+    `None` if the run has none yet; `CheckpointError` if all are damaged. `warn` is called for damaged ones.
     """
     folders = [run.checkpoint(step) for step in reversed(run.steps())]
     last = run.marked("last")

@@ -26,7 +26,7 @@ def write_checkpoint(
     state: Mapping[str, Any],
     tokenizer_hash: str,
 ) -> None:
-    """Write `tensors`, by file name, and `state` to the new checkpoint `folder`, atomically.
+    """Write `tensors`, by file name, and `state` as the checkpoint `folder`, atomically.
 
     `OSError` if the disk is full or read-only; the files written so far are deleted again.
     """

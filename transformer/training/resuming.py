@@ -8,7 +8,7 @@ from transformer.config import Settings, differing, setting_names
 from transformer.tasks.registry import TASKS
 
 BEST_DEPENDS_ON = ("data.valid", "data.bleu_tokenizer", "training.best_metric")
-"""Settings that do not affect the updates, but the metric behind the best checkpoint and early stopping."""
+"""Settings that affect no update, only the choice of the best checkpoint and early stopping."""
 
 
 def with_recorded(now: Settings, before: Settings) -> tuple[Settings, Settings]:
