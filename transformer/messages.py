@@ -20,7 +20,7 @@ class UnfailingStream:
             if self.stream is not None:
                 self.stream.write(text)
         except (OSError, ValueError):
-            self.take_its_place()
+            self.replace_stderr()
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -32,7 +32,7 @@ class UnfailingStream:
             if self.stream is not None:
                 self.stream.flush()
         except (OSError, ValueError):
-            self.take_its_place()
+            self.replace_stderr()
 
     def isatty(self) -> bool:
         try:
@@ -40,7 +40,7 @@ class UnfailingStream:
         except (OSError, ValueError):
             return False
 
-    def take_its_place(self) -> None:
+    def replace_stderr(self) -> None:
         """Replace `sys.stderr` by this stream.
 
         The text that could not be written is still in the buffer of `sys.stderr`. Python tries to write it
