@@ -46,7 +46,7 @@ class RotaryBuilder(transformer.ModelBuilder):
 
     def decoder_block(self) -> transformer.DecoderBlock:
         cross_attention = super().attention()  # not turned: two languages have no common positions
-        return transformer.DecoderBlock(self.attention(), cross_attention, self.feed_forward(), self.wiring)
+        return transformer.DecoderBlock(self.attention(), cross_attention, self.feed_forward(), self.residual)
 
     def positions(self) -> nn.Module:
         return NoPositions()

@@ -110,7 +110,7 @@ def test_when_a_process_dies_the_others_stop_with_a_clear_line(settings, tmp_pat
     done = torchrun(2, ours, program=(str(TESTS / "faulty_worker.py"),))
     assert done.returncode != 0
     assert done.stderr.count("process 0 of 2: another one has died or did not answer within 20 s") == 1
-    assert "the last checkpoint is whole: go on with --resume" in done.stderr
+    assert "the last checkpoint is complete: continue with --resume" in done.stderr
     run = Run(tmp_path / "run")
     assert run.marked("last") == run.checkpoint(3)
     read_manifest(run.checkpoint(3))

@@ -112,7 +112,7 @@ def test_who_dies_while_a_text_is_read_is_missed(capfd):
             prepare()
 
     together(work)
-    assert capfd.readouterr().err.count("go on with --resume") == 1
+    assert capfd.readouterr().err.count("continue with --resume") == 1
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from transformer.testing.parity.numpy_reference import NumpyTransformer
 CPU = torch.device("cpu")
 layers = pytest.mark.parametrize(
     ("wiring", "activation"),
-    [(wiring, activation) for wiring in torch_layers.WIRINGS for activation in torch_layers.ACTIVATIONS],
+    [(wiring, activation) for wiring in torch_layers.RESIDUALS for activation in torch_layers.ACTIVATIONS],
 )
 
 

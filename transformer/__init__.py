@@ -1,7 +1,6 @@
 """The PyTorch reference implementation of "Attention Is All You Need" (Vaswani et al., 2017).
 
-The public names below are loaded when they are first used, so that `transformer --help` does not wait for
-torch.
+The public names below are imported on first use, so that `transformer --help` need not import torch.
 """
 
 from importlib import import_module
@@ -76,7 +75,7 @@ PUBLIC_NAMES = {
     "config.files": ("load_settings",),
     "training.schedule": ("inverse_sqrt_rate",),
 }
-"""By module; a test holds this table and the imports for type checkers above equal."""
+"""By module; a test checks that this table agrees with the imports for type checkers above."""
 
 MODULE_OF = {name: module for module, names in PUBLIC_NAMES.items() for name in names}
 __all__ = sorted(MODULE_OF)
@@ -86,7 +85,7 @@ def __getattr__(name: str) -> Any:
     if name not in MODULE_OF:
         raise AttributeError(f"module 'transformer' has no attribute {name!r}")
     value = getattr(import_module(f"transformer.{MODULE_OF[name]}"), name)
-    globals()[name] = value  # the next use finds it without coming here
+    globals()[name] = value  # so that this function is not called for it again
     return value
 
 

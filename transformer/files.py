@@ -1,9 +1,9 @@
-"""Files and folders that are whole or absent, whatever interrupts their writing and whoever else writes them.
+"""Atomic writes of files and folders: each is complete or absent, even after a crash or with several writers.
 
-What is new is made in a folder of its own next to its place, `.unfinished-NAME-NUMBER`, and moved there when
-it is whole and on the disk. Each writer has another such folder, and holds a lock in it as long as its
-process lives. So what a killed process has left can be told from what is still being written; the next
-writer of the same name deletes it.
+New content is written to a temporary folder in the same parent folder, `.unfinished-NAME-NUMBER`, and renamed
+when it is complete and on the disk. Each writer has its own temporary folder and holds a lock in it as long
+as its process lives. So the next writer of the same name can tell the leftovers of a killed process, which it
+deletes, from a folder that is still being written.
 """
 
 import errno
@@ -22,23 +22,23 @@ from filelock import FileLock, Timeout
 from transformer.locks import take_lock
 
 UNFINISHED = ".unfinished-"
-"""What the names of files and folders begin with that are not whole yet."""
+"""Prefix of the names of temporary folders."""
 LOCK, NEW = "lock", "new"
-"""What an unfinished folder holds: the file that its process has locked, and a folder for what is written."""
+"""The contents of a temporary folder: the file that its process has locked, and the new content."""
 LONGEST_NAME = 50
-"""Characters of a name that the name of its unfinished folder repeats: file systems allow 255 bytes."""
+"""Characters of a name to repeat in its temporary folder's, because file systems allow only 255 bytes."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""What systems answer when there is no room for what is written."""
+"""The errors when the disk or a quota is full."""
 TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
-"""What systems answer when a folder is to take a name that is not free."""
+"""The errors when a folder is renamed to a name that is taken."""
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to; the file takes the name `path` when the block has succeeded and it is on the disk.
+    """Yields a path to write to; the file is renamed to `path` if the block succeeds.
 
-    Otherwise nothing is left of it, and the file at `path` is untouched. A link stays: what it points to is
-    replaced. An `OSError` names `path`.
+    Otherwise it is deleted and the file at `path` is unchanged. If `path` is a link, the file that it points
+    to is replaced. An `OSError` names `path`.
     """
     place = path.resolve()
     with unfinished_folder(place) as own, naming(path, own / place.name):
@@ -51,11 +51,11 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path, *, replace: bool = False, kind: str = "") -> Iterator[Path]:
-    """An empty folder to fill; it takes the name `path` when the block has succeeded and it is on the disk.
+    """Yields an empty folder to fill; it is renamed to `path` if the block succeeds.
 
-    `FileExistsError` if something has that name by then, unless it is to be replaced. `kind` is what names
-    begin with whose leftovers are deleted, if not only that of `path`. An `OSError` names `path` or a file in
-    it.
+    `FileExistsError` if `path` exists by then, unless `replace` is set. The leftovers of killed processes are
+    deleted first: those for `path`, or with a `kind` those for all names that begin with it. An `OSError`
+    names `path` or a file in it.
     """
     with unfinished_folder(path, kind=kind) as own, naming(path, own / path.name):
         folder = own / path.name
@@ -72,21 +72,24 @@ def whole_folder(path: Path, *, replace: bool = False, kind: str = "") -> Iterat
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """Write a file of a folder that is not whole yet; an `OSError` names it."""
+    """Write a file, not atomically; an `OSError` names it."""
     with naming(path):
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Replace a file so that a reader sees the old content or the new."""
+    """Replace a file atomically: a reader sees either the old content or the new."""
     with whole_file(path) as unfinished:
         write(unfinished, content)
 
 
 @contextmanager
 def naming(path: Path, unfinished: Path | None = None) -> Iterator[None]:
-    """The system's errors inside name `path`, or the file in it, where they name none, as when the disk is
-    full, or name what `unfinished` holds until it becomes `path`."""
+    """Inside, every `OSError` names `path` or a file in it.
+
+    The system names no file when the disk is full, for example. Names inside the temporary `unfinished` are
+    replaced by the names that the files will have in `path`.
+    """
     try:
         yield
     except OSError as error:
@@ -102,19 +105,19 @@ def naming(path: Path, unfinished: Path | None = None) -> Iterator[None]:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file or a folder's entries are on the disk."""
+    """Wait until a file, or the list of a folder's entries, is on the disk."""
     is_folder = path.is_dir()
     try:
         descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     except PermissionError:
         if is_folder:
-            return  # Windows opens no folder, and writes its entries by itself
+            return  # Windows cannot open folders, and writes their entries itself
         raise
     try:
         with naming(path):
             os.fsync(descriptor)
     except OSError as error:
-        if not (is_folder and error.errno == errno.EINVAL):  # some file systems flush no folders
+        if not (is_folder and error.errno == errno.EINVAL):  # some file systems cannot flush folders
             raise
     finally:
         os.close(descriptor)
@@ -125,9 +128,9 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def unfinished_folder(path: Path, *, kind: str = "") -> Iterator[Path]:
-    """An empty folder on the disk of `path` that no other process writes to; it is deleted at the end.
+    """Yields an empty folder on the disk of `path` that only this process uses; it is deleted at the end.
 
-    What killed processes have left of the same name, or of names that begin with `kind`, is deleted first.
+    Leftovers of killed processes for the same name, or for names that begin with `kind`, are deleted first.
     """
     delete_leftovers(path, kind)
     try:
@@ -151,11 +154,11 @@ def make_locked(path: Path, tries: int = 20) -> tuple[Path, FileLock | None]:
     except (Timeout, FileNotFoundError, FileExistsError):  # another process took it for a leftover
         if tries == 0:
             raise
-        return make_locked(path, tries - 1)  # that process deletes it: by now the name may be another's
+        return make_locked(path, tries - 1)  # leave the folder to that process: the name may have a new owner
 
 
 def new_folder(path: Path) -> Path:
-    """A new folder next to `path` with the first number that nobody has: two processes never get the same."""
+    """A new folder in the parent of `path`, with the first free number, which only one process gets."""
     for number in count():
         folder = path.with_name(f"{UNFINISHED}{path.name[:LONGEST_NAME]}-{number}")
         with suppress(FileExistsError):
@@ -171,23 +174,24 @@ def delete_leftovers(path: Path, kind: str = "") -> None:
     with suppress(OSError):
         for name in os.listdir(path.parent):  # noqa: PTH208  (names are enough)
             if is_leftover.fullmatch(name):
-                with suppress(OSError):  # its process lives, or it is another user's
+                with suppress(OSError):  # its process is alive, or it belongs to another user
                     delete_leftover(path.parent / name)
 
 
 def delete_leftover(folder: Path) -> None:
     if not (folder / LOCK).exists():
-        folder.rmdir()  # only if it is empty: its process was killed before it took the lock, or at the end
+        folder.rmdir()  # fails unless empty: its process was killed before it took the lock, or at the end
     elif (lock := take_lock(folder / LOCK)) is not None:
         delete(folder, lock)
 
 
 def delete(folder: Path, lock: FileLock | None) -> None:
-    """Delete an unfinished folder whose lock this process holds; what cannot be deleted is a leftover.
+    """Delete a temporary folder whose lock this process holds; what cannot be deleted is a leftover.
 
-    The lock's file goes last, so that another process can finish this, and before it is released, so that
-    nobody waits for the lock of a folder that is gone. After that the name may belong to another process,
-    whose folder is not empty. Only Windows deletes no file that is open.
+    The order matters. The lock file is deleted after the content, so that another process can finish the job
+    if this one is killed. It is deleted before the lock is released, so that no other process can lock it in
+    between; only Windows cannot delete an open file, so there it is deleted afterwards. From the release on,
+    another process may use the name, but then the folder is not empty and `rmdir` leaves it alone.
     """
     try:
         with suppress(OSError):
@@ -207,9 +211,9 @@ def delete(folder: Path, lock: FileLock | None) -> None:
 
 
 def put_in_place(folder: Path, path: Path, own: Path) -> None:
-    """Give `folder` the name `path`; whatever has it is moved into the unfinished folder `own`.
+    """Rename `folder` to `path`; what is there already is moved into the temporary folder `own`.
 
-    Where several processes do so at once, each succeeds, and the last one's folder stays.
+    If several processes do so at once, all of them succeed and the folder of the last one remains.
     """
     while True:
         try:

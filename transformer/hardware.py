@@ -1,4 +1,4 @@
-"""Where and how precisely to compute: from the settings `device` and `precision` to torch's own terms."""
+"""The device and the precision of the computation, from the settings `device` and `precision`."""
 
 import os
 from contextlib import AbstractContextManager
@@ -9,14 +9,14 @@ import torch
 from transformer.config import Precision
 from transformer.config.checks import require_device
 
-PATIENCE = timedelta(days=30)
-"""How long processes wait for one that works on a whole text: as long as it takes."""
+NO_TIMEOUT = timedelta(days=30)
+"""So long that it is no timeout: one process may be tokenizing a whole corpus."""
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is a CUDA GPU if there is one; `ValueError` for a GPU that is not there.
+    """The device that the setting names; `auto` is a CUDA GPU if there is one. `ValueError` if it is missing.
 
-    Each of several processes that torchrun starts on a machine gets a GPU of its own.
+    If torchrun starts several processes on a machine, each of them gets its own GPU.
     """
     require_device(name)
     if name == "auto":
@@ -24,7 +24,7 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     elif name.startswith("cuda:") and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
-        raise ValueError(f"device is {name!r}, but each process needs a GPU of its own; set it to cuda")
+        raise ValueError(f"device is {name!r}, but each process needs its own GPU; set it to cuda")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device is {name!r}, but torch sees {torch.cuda.device_count()} CUDA GPUs here")
@@ -32,7 +32,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def rank_and_size() -> tuple[int, int]:
-    """Which process this is, and of how many, as torchrun says; `ValueError` if it says only half."""
+    """This process's rank and the number of processes, as set by torchrun; `ValueError` without a rank."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1 and "RANK" not in os.environ:
         raise ValueError(f"WORLD_SIZE is {size}, but RANK is not set; torchrun sets both")
@@ -40,7 +40,7 @@ def rank_and_size() -> tuple[int, int]:
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Precision:
-    """`auto` is bfloat16 where the hardware has instructions for it; elsewhere it would be emulated."""
+    """`auto` is bfloat16 if the hardware has instructions for it, because emulating it is slow."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -51,5 +51,5 @@ def choose_precision(precision: Precision, device: torch.device) -> Precision:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Matrix products in `precision`; sums, norms and losses stay float32."""
+    """Inside, matrix products are computed in `precision`; sums, norms and losses stay in float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

@@ -1,4 +1,4 @@
-"""Locks on files, which the system releases when their process dies, whatever it has forked."""
+"""File locks. The system releases them when their process dies, even if it has forked others."""
 
 import errno
 import os
@@ -12,26 +12,26 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 LOCK = ".lock"
-"""The file in a locked folder; it says which process writes there, or wrote there last."""
+"""The lock file in a folder; it names the process that writes there or was the last to do so."""
 UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""What file systems without locks answer: some network file systems, as they are mounted."""
+"""The errors of file systems without locks, such as some network mounts."""
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
-"""What systems answer for a folder that is not there, or not any more."""
+"""The errors for a folder that does not exist, or no longer does."""
 
 
 class FolderInUseError(ValueError):
-    """Another process writes to a folder; one line says which."""
+    """Another process is writing to a folder; the message names it."""
 
 
 @dataclass(frozen=True)
 class HeldFolder:
-    """A folder that this process alone writes to, as it was when its lock was taken."""
+    """A folder locked by this process, and its identity at the time when the lock was taken."""
 
     path: Path
     status: os.stat_result
 
     def is_in_place(self) -> bool:
-        """Whether its path still leads to it; the open lock keeps its number from being used again."""
+        """Whether the path still leads to this folder; the open lock keeps its inode from being reused."""
         try:
             return os.path.samestat(self.path.stat(), self.status)
         except OSError as error:
@@ -39,10 +39,10 @@ class HeldFolder:
 
 
 def take_lock(path: Path, *, on_acquired: Callable[[int], None] | None = None) -> FileLock | None:
-    """Lock the file `path`, which is made if it is missing; `None` if its file system has no locks.
+    """Lock the file `path`, creating it if needed; `None` if its file system has no locks.
 
-    `Timeout` if another process holds it. `on_acquired` gets the locked file's descriptor, which filelock
-    closes in forked processes.
+    `Timeout` if another process holds the lock. `on_acquired` is called with the locked file's descriptor.
+    filelock closes that descriptor in forked processes, so that they do not keep the lock.
     """
     lock = FileLock(path, thread_local=False, fallback_to_soft=False, on_acquired=on_acquired)
     try:
@@ -58,10 +58,10 @@ def take_lock(path: Path, *, on_acquired: Callable[[int], None] | None = None) -
 
 @contextmanager
 def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolder]:
-    """Inside, nobody else holds the folder `path`, which is made if it is missing.
+    """Inside, this process has the lock of the folder `path`, which is created if needed.
 
-    `FolderInUseError` that names the process that holds it. `warn` is told if the file system has no locks. A
-    new folder in which nothing was written is deleted again.
+    `FolderInUseError` if another process has it. `warn` is called if the file system has no locks. At the end
+    a newly created folder is deleted again if nothing was written to it.
     """
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     lock = None
@@ -75,7 +75,7 @@ def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolde
                 "another --output"
             ) from None
         except FileNotFoundError:
-            continue  # another process has just deleted the folder, in which it had written nothing
+            continue  # another process has just deleted the folder because it had written nothing to it
         break
     if lock is None:
         warn(f"{path}: its file system has no locks, so nothing keeps a second process from writing there")
@@ -85,7 +85,7 @@ def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolde
     finally:
         with suppress(OSError):
             if made and held.is_in_place() and [entry.name for entry in path.iterdir()] == [LOCK]:
-                (path / LOCK).unlink()  # before the release: nobody gets the lock of a file without a name
+                (path / LOCK).unlink()  # before releasing it, or another process could lock a deleted file
                 for folder in made:
                     folder.rmdir()
         if lock is not None:
@@ -93,16 +93,16 @@ def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolde
 
 
 def sign(descriptor: int) -> None:
-    """Write into a locked file which process holds it; without room on the disk, nothing."""
+    """Write the name of this process into its lock file; if the disk is full, write nothing."""
     since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     with suppress(OSError):
         os.truncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
-        os.fsync(descriptor)  # other machines read it
+        os.fsync(descriptor)  # so that other machines see it
 
 
 def holder(lock: Path) -> str:
-    """Which process holds a locked file, as far as it can be read."""
+    """The process that a lock file names, or `another process` if the file cannot be read."""
     with suppress(OSError):
         if text := lock.read_text(encoding="utf-8", errors="replace").strip():
             return text

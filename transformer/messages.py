@@ -1,4 +1,4 @@
-"""Messages to the user on standard error, which may be closed, full, or a pipe that nobody reads any more."""
+"""Messages to the user on standard error, which may be closed, on a full disk, or a broken pipe."""
 
 import sys
 from collections.abc import Iterable
@@ -6,9 +6,10 @@ from typing import Any, TextIO, cast
 
 
 class UnfailingStream:
-    """A text stream whose writes never fail: what cannot be written is lost, and the work continues.
+    """A text stream whose writes never fail: text that cannot be written is lost, and the program continues.
 
-    Everything else is that of the stream itself; `None`, Python's value for a closed one, writes nothing.
+    All other attributes are those of the wrapped stream. `None`, Python's value for a closed standard error,
+    discards everything.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -19,7 +20,7 @@ class UnfailingStream:
             if self.stream is not None:
                 self.stream.write(text)
         except (OSError, ValueError):
-            self.take_its_place()
+            self.replace_stderr()
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -31,7 +32,7 @@ class UnfailingStream:
             if self.stream is not None:
                 self.stream.flush()
         except (OSError, ValueError):
-            self.take_its_place()
+            self.replace_stderr()
 
     def isatty(self) -> bool:
         try:
@@ -39,9 +40,12 @@ class UnfailingStream:
         except (OSError, ValueError):
             return False
 
-    def take_its_place(self) -> None:
-        """What could not be written is still in the buffer of `sys.stderr`. Python tries again when it exits,
-        and would turn another failure into exit code 120."""
+    def replace_stderr(self) -> None:
+        """Replace `sys.stderr` by this stream.
+
+        The text that could not be written is still in the buffer of `sys.stderr`. Python tries to write it
+        again when it exits, and would turn another failure into exit code 120.
+        """
         if sys.stderr is self.stream:
             sys.stderr = cast(TextIO, self)
 
@@ -50,13 +54,13 @@ class UnfailingStream:
 
 
 def standard_error() -> UnfailingStream:
-    """`sys.stderr` as it is now, without its errors."""
+    """The current `sys.stderr`, wrapped so that writing to it never fails."""
     stream: Any = sys.stderr
     return stream if isinstance(stream, UnfailingStream) else UnfailingStream(stream)
 
 
 def tell(text: str, *, end: str = "\n") -> None:
-    """Write a line to standard error, at once."""
+    """Write a line to standard error and flush it."""
     stream = standard_error()
     stream.write(text + end)
     stream.flush()

@@ -1,4 +1,4 @@
-"""From settings to a trained model: task, tokenizer, batches, model and loop, put together."""
+"""From settings to a trained model: builds task, tokenizer, batches and model, and runs the loop."""
 
 import os
 import tempfile
@@ -41,12 +41,12 @@ from transformer.training.state import TrainingState
 
 Build = Callable[[ModelConfig], nn.Module]
 
-WHOLE = (MODEL, OPTIMIZER, STATE)
-"""Files whose hashes the first process has compared when it chose the checkpoint to resume from."""
+ALREADY_CHECKED = (MODEL, OPTIMIZER, STATE)
+"""The files whose hashes the first process has already checked when it chose the checkpoint."""
 
 
 def silent(*_: Any, **__: Any) -> None:
-    """What the processes beside the first one say and log."""
+    """A `say` or `log` that does nothing, for all processes except the first."""
 
 
 def train(
@@ -58,13 +58,15 @@ def train(
 ) -> Path:
     """Train the model that `settings` describe; returns the run's folder, `settings.output`.
 
-    `build` makes the model, except for the head of an encoder-only one; pass your own function for another
-    model. With `resume` an unfinished run continues from its last whole checkpoint, to the bit on a CPU, and
-    a run that does not exist yet starts. `say` is called with a line about each stage. `ValueError` if the
-    folder holds a run and `resume` is not set, or if it holds another one; `TrainingStopped` after SIGTERM,
-    SIGINT or SIGUSR1, with everything saved. Started by torchrun, all its processes train the one model;
-    `ValueError` if they were given different settings. Only one process, or group, may train in a folder:
-    `FolderInUseError` names the one that does.
+    `build` makes the model, except for the head of an encoder-only one; pass your own function to train
+    another model. With `resume`, an unfinished run continues from its last complete checkpoint, on a CPU with
+    bitwise identical results, and a run that does not exist yet is started. `say` is called with a line about
+    each stage.
+
+    `ValueError` if the folder holds a run and `resume` is not set, or if the run in it does not match the
+    settings. `TrainingStopped` after SIGTERM, SIGINT or SIGUSR1, with everything saved. Under torchrun all
+    processes train the same model; `ValueError` if they were given different settings. Only one process or
+    group may train in a folder; for any other, `FolderInUseError` names the one that does.
     """
     keep_freed_memory()
     device = choose_device(settings.device)
@@ -83,7 +85,7 @@ def train(
             nonlocal folder
             require_free(run, resume)
             folder = held.enter_context(run.locked(say))
-            require_free(run, resume)  # another process may just have ended here
+            require_free(run, resume)  # another process may have finished a run here before we got the lock
             return step_to_resume(run, say)
 
         with stopping_at_once():
@@ -117,9 +119,9 @@ def train(
 def dry_run(
     settings: Settings, *, build: Build = build_model, say: Callable[[str], None] = silent
 ) -> Rehearsal:
-    """Build all that `train` would, compute the largest batch and a few updates, and write nothing.
+    """Build everything that `train` would, compute the largest batch and a few updates, and write nothing.
 
-    `ValueError` if that batch does not fit into the memory.
+    `ValueError` if that batch does not fit into memory.
     """
     require(int(os.environ.get("WORLD_SIZE", "1")) == 1, "a dry run is for one process, without torchrun")
     device = choose_device(settings.device)
@@ -129,7 +131,7 @@ def dry_run(
 
 
 def step_to_resume(run: Run, say: Callable[[str], None]) -> int | None:
-    """The update whose checkpoint training continues from, if there is one."""
+    """The number of the update whose checkpoint training continues from; `None` without a checkpoint."""
     found = checkpoint_to_resume(run, say)
     return None if found is None else int(found.name.removeprefix(STEP))
 
@@ -139,7 +141,7 @@ class TrainingSetup:
     """Everything that training needs, built from the settings."""
 
     settings: Settings
-    """The settings as asked for, with the values that the text and the tokenizer decide filled in."""
+    """The settings as given, completed with the values that depend on the text and the tokenizer."""
     tokenizer: Tokenizer
     text: TokenizedText
     objective: Objective
@@ -163,15 +165,17 @@ def set_up(
 ) -> TrainingSetup:
     """Read the text, make or load the tokenizer, build the model and load the checkpoint `last`.
 
-    The first process reads the text first and writes the files that the run's folder keeps; the others then
-    find them there.
+    The first process does each step before the others and writes the files of the run's folder, so that the
+    others can read them from there.
     """
     require_trainable(asked.model)
     precision = choose_precision(asked.precision, device)
-    is_ours = build is build_model  # the builder of another model knows its sizes
+    is_ours = build is build_model  # the sizes of another model are known only to its builder
     if is_ours:
         require_memory(asked.model, device)
-    resumed = None if last is None else open_checkpoint(run, last, unread=WHOLE if group.is_first else ())
+    resumed = (
+        None if last is None else open_checkpoint(run, last, unread=ALREADY_CHECKED if group.is_first else ())
+    )
     start = opened_start(asked) if resumed is None else None
     wanted, recorded = (asked, None) if resumed is None else with_recorded(asked, resumed.settings)
     say(f"reading {asked.data.train}")
@@ -202,7 +206,7 @@ def set_up(
     state = TrainingState(model, make_optimizer(model, settings.training), text.batches)
     if last is not None:
         state.load(last)
-        if group.is_first:  # nothing can be refused any more
+        if group.is_first:  # only now, when no check can fail any more, may files be deleted or overwritten
             run.clean(state.step)
             save_settings(settings, run.config)
     objective = task.objective(settings)
@@ -216,7 +220,7 @@ def set_up(
 
 
 def opened_start(settings: Settings) -> OpenedRun | None:
-    """The run that `training.start_from` names, if it fits the settings."""
+    """The run that `training.start_from` names, checked against the settings; `None` if it is not set."""
     if settings.training.start_from is None:
         return None
     start = open_checkpoint(*find_run(settings.training.start_from))
@@ -227,8 +231,8 @@ def opened_start(settings: Settings) -> OpenedRun | None:
 def make_model(settings: Settings, build: Build, start: OpenedRun | None) -> nn.Module:
     """The model with its task's head, initialised by the seed.
 
-    With `start` it has the weights of that run's checkpoint; if that run was trained for another task, only
-    those of the encoder.
+    With `start` it gets the weights of that run's checkpoint, or only those of the encoder if that run was
+    trained for another task or other classes.
     """
     torch.manual_seed(settings.seed)
     model = with_head(build(settings.model), settings)
@@ -249,12 +253,12 @@ def make_model(settings: Settings, build: Build, start: OpenedRun | None) -> nn.
 
 @contextmanager
 def reproducible(deterministic: bool) -> Iterator[None]:
-    """Inside, torch uses only algorithms that give equal results each time, if so asked."""
+    """Inside, torch uses only algorithms that give the same result every time, if `deterministic`."""
     if not deterministic:
         yield
         return
     before = torch.are_deterministic_algorithms_enabled()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this set
     torch.use_deterministic_algorithms(True)
     try:
         yield
@@ -263,7 +267,7 @@ def reproducible(deterministic: bool) -> Iterator[None]:
 
 
 def require_trainable(model: ModelConfig) -> None:
-    """Refuse what this recipe cannot train before anything is read or written."""
+    """`ValueError` for a model that this recipe cannot train, before anything is read or written."""
     ids = (model.pad_id, model.bos_id, model.eos_id, model.unk_id)
     wanted = (PAD_ID, BOS_ID, EOS_ID, UNK_ID)
     require(

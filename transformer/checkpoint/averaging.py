@@ -1,4 +1,4 @@
-"""The mean of a run's last checkpoints (§6.1: the last 5 for the base model, the last 20 for the big one)."""
+"""Checkpoint averaging (§6.1: the last 5 checkpoints for the base model, the last 20 for the big one)."""
 
 import math
 from pathlib import Path
@@ -13,9 +13,9 @@ from transformer.checkpoint.writing import write_checkpoint
 
 
 def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
-    """Write the mean of the `count` newest checkpoints' weights as a checkpoint of its own.
+    """Write the mean of the weights of the `count` newest checkpoints as a new checkpoint.
 
-    With `minutes` (10 in the paper), of checkpoints with at least so much training time between them.
+    With `minutes` (10 in the paper), only checkpoints at least that much training time apart are used.
     """
     if not 0 <= minutes < math.inf:
         raise CheckpointError(f"{minutes:g} minutes between checkpoints; it must be 0 or more")
@@ -26,7 +26,7 @@ def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
         except (CheckpointError, OSError):
             if set(chosen) <= set(run.steps()):
                 raise
-            continue  # the run is being trained, and one of them was deleted meanwhile
+            continue  # the run is still being trained and has just deleted one of them
         break
     folder = run.checkpoints / f"average-{chosen[0]:08d}-{chosen[-1]:08d}-of-{count}"
     write_checkpoint(
@@ -47,7 +47,7 @@ def newest(run: Run, count: int, minutes: float) -> list[int]:
 
 
 def mean(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
-    """Of these checkpoints' weights, and the hash of their tokenizer."""
+    """The mean of these checkpoints' weights, and the hash of their tokenizer."""
     sums: dict[str, Tensor] = {}
     for step in chosen:
         folder = run.checkpoint(step)
@@ -55,7 +55,7 @@ def mean(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
         tensors = {name: tensor.double() for name, tensor in read_tensors(folder / MODEL).items()}
         if step == chosen[0]:
             sums = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
-        sums = with_current_names(sums, tensors)  # a run that was continued holds two formats
+        sums = with_current_names(sums, tensors)  # a resumed run may hold two formats
         if shapes(tensors) != shapes(sums):
             raise CheckpointError(f"{folder}: has other weights than the checkpoint of update {chosen[0]}")
         sums = {name: total + tensors[name] for name, total in sums.items()}
@@ -67,7 +67,7 @@ def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def spaced(run: Run, minutes: float) -> list[int]:
-    """The run's checkpoints, from the newest back, with at least so much training between two of them."""
+    """The run's checkpoints at least `minutes` of training apart, chosen from the newest backwards."""
     if not minutes:
         return run.steps()
     chosen: list[int] = []

@@ -1,4 +1,4 @@
-"""The files of a checkpoint, its format's version, and the names that older formats gave to weights."""
+"""The files of a checkpoint, the format version, and the names of weights in older formats."""
 
 from collections.abc import Collection, Mapping
 from typing import TypeVar
@@ -10,7 +10,7 @@ READABLE_VERSIONS = (1, 2)
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 MANIFEST = "manifest.json"
 
-RENAMED = {  # how names of weights began in format 1, and how they have begun since
+RENAMED = {  # prefixes of the names of weights: in format 1, and today
     "target_embedding.": "decoder.embedding.",
     "embedding.": "decoder.embedding.",
     "blocks.": "decoder.blocks.",
@@ -19,13 +19,13 @@ RENAMED = {  # how names of weights began in format 1, and how they have begun s
 
 
 class CheckpointError(ValueError):
-    """A checkpoint or a run's folder that cannot be used: one line that says where, what and why."""
+    """A checkpoint or a run's folder cannot be used; the message says where, what and why in one line."""
 
 
 def with_current_names(stored: Mapping[str, T], expected: Collection[str]) -> dict[str, T]:
-    """What a checkpoint stores, a weight of format 1 under its present name if the model expects that.
+    """The contents of a checkpoint, with the names of format 1 replaced by today's if `expected` has those.
 
-    Other names stay as they are: an encoder, or a model of your own, may use a name of format 1 today.
+    Other names are unchanged, because an encoder or a custom model may use a name of format 1 today.
     """
     current = {}
     for name, value in stored.items():
@@ -36,7 +36,7 @@ def with_current_names(stored: Mapping[str, T], expected: Collection[str]) -> di
 
 
 def present_name(name: str) -> str:
-    """What a weight that format 1 called `name` is called today."""
+    """Today's name of a weight that was called `name` in format 1."""
     for old, new in RENAMED.items():
         if name.startswith(old):
             return new + name.removeprefix(old)

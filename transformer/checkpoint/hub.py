@@ -1,4 +1,4 @@
-"""Names of models: a folder here, or a repository on the Hugging Face Hub."""
+"""Resolving the name of a model: a local folder or a repository on the Hugging Face Hub."""
 
 import re
 from collections.abc import Sequence
@@ -8,12 +8,11 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def local_folder(name: str | Path, *, patterns: Sequence[str] | None = None) -> Path:
-    """The path `name`, or where the files of the Hub's repository OWNER/NAME stand once they are downloaded.
+    """The path `name`, or the folder to which the files of the Hub repository OWNER/NAME are downloaded.
 
-    A name is a Hub id if it looks like one and nothing stands there, nor in its parent: `runs/mistyped` is a
-    path where there is a folder `runs`. Of a repository only files that match the `patterns` are downloaded,
-    and none that the Hub's cache holds already. `ValueError` in one line where the Hub cannot be reached, or
-    has no such repository.
+    A name is a Hub id if it looks like one and neither it nor its parent exists locally: `runs/mistyped` is a
+    path if there is a folder `runs`. Only files that match the `patterns` are downloaded, and none that are
+    in the Hub's cache already. `ValueError` if the Hub cannot be reached or has no such repository.
     """
     path = Path(name)
     if path.exists() or not HUB_ID.fullmatch(str(name)) or path.parent.exists():

@@ -1,4 +1,4 @@
-"""A trained model as a run's folder keeps it."""
+"""Loading a trained model from a run's folder."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -21,7 +21,7 @@ from transformer.model.heads import with_head
 
 
 class Pretrained(NamedTuple):
-    """A model in evaluation mode, with what it was trained with."""
+    """A model in evaluation mode, with the tokenizer and the settings that it was trained with."""
 
     model: nn.Module
     tokenizer: Tokenizer
@@ -29,7 +29,7 @@ class Pretrained(NamedTuple):
 
 
 class OpenedRun(NamedTuple):
-    """A checkpoint whose files are sound, and what it was trained with; its weights are not loaded yet."""
+    """A checkpoint with verified hashes, its tokenizer and its settings; the weights are not loaded yet."""
 
     checkpoint: Path
     tokenizer: Tokenizer
@@ -37,12 +37,12 @@ class OpenedRun(NamedTuple):
 
 
 def find_pretrained(name: str | Path) -> tuple[Run, Path]:
-    """The run and the checkpoint that `--run NAME` means: a folder, or a run's folder on the Hub."""
+    """The run and the checkpoint that `--run NAME` refers to: a local folder, or a run on the Hub."""
     return find_run(local_folder(name))
 
 
 def open_run(path: str | Path, *, task: TaskName) -> OpenedRun:
-    """A run's folder or Hub id (its best checkpoint), or one checkpoint of it, trained for this `task`."""
+    """Open the best checkpoint of a run's folder or Hub id, or a given checkpoint, trained for `task`."""
     run, checkpoint = find_pretrained(path)
     trained_task = load_settings(run.config).trained_task
     if trained_task != task:
@@ -51,7 +51,7 @@ def open_run(path: str | Path, *, task: TaskName) -> OpenedRun:
 
 
 def open_checkpoint(run: Run, checkpoint: Path, *, unread: Collection[str] = (OPTIMIZER,)) -> OpenedRun:
-    """A checkpoint of a run, after comparing each file with its hash, except those named in `unread`."""
+    """Open a checkpoint of a run, verifying the hash of every file except those named in `unread`."""
     settings = load_settings(run.config)
     tokenizer = load_tokenizer(run.tokenizer)
     if read_manifest(checkpoint, unread=unread)["tokenizer"] != tokenizer.digest:
@@ -62,7 +62,7 @@ def open_checkpoint(run: Run, checkpoint: Path, *, unread: Collection[str] = (OP
 def require_plausible(config: ModelConfig, checkpoint: Path) -> None:
     """`CheckpointError` if a model of `config` has more weights than its file has bytes.
 
-    A run's `config.yaml` is refused before a model of absurd sizes is given memory.
+    So a `config.yaml` with absurd sizes is rejected before memory is allocated for such a model.
     """
     path = checkpoint / MODEL
     if config.num_weights > path.stat().st_size:
@@ -79,11 +79,11 @@ def load_pretrained(
     build: Callable[[ModelConfig], nn.Module] = build_model,
     device: str = "auto",
 ) -> Pretrained:
-    """Load what `open_run` finds. `build` is what it was trained with; an encoder gets its task's head."""
+    """Load what `open_run` opens. `build` must be that of the training; an encoder gets its task's head."""
     checkpoint, tokenizer, settings = open_run(path, task=task)
-    if build is build_model:  # the sizes of other models are their builders' affair
+    if build is build_model:  # the sizes of another model are known only to its builder
         require_plausible(settings.model, checkpoint)
-    with torch.inference_mode(False):  # parameters made in inference mode could be neither trained nor packed
+    with torch.inference_mode(False):  # parameters created in inference mode cannot be trained or packed
         model = with_head(build(settings.model), settings)
         load_model(model, checkpoint)
         model = model.to(choose_device(device)).eval()

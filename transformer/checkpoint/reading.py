@@ -1,4 +1,4 @@
-"""Reading checkpoints: hashes before anything else, names and shapes before any weight."""
+"""Reading checkpoints: hashes are checked first, then names and shapes, and only then are weights loaded."""
 
 import hashlib
 import json
@@ -27,11 +27,11 @@ def file_hash(path: Path) -> str:
 
 
 def read_manifest(folder: Path, *, unread: Collection[str] = ()) -> dict[str, Any]:
-    """The manifest of a checkpoint whose files, but those that stay `unread`, have the hashes it records."""
+    """The manifest of a checkpoint, after checking the hashes of all files except those in `unread`."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version = manifest["format_version"]
-        if version in READABLE_VERSIONS:  # another one may look otherwise
+        if version in READABLE_VERSIONS:  # other versions may have other keys
             files, _ = dict(manifest["files"]), manifest["tokenizer"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{folder}: no readable {MANIFEST}; the checkpoint is damaged") from error
@@ -49,7 +49,7 @@ def read_manifest(folder: Path, *, unread: Collection[str] = ()) -> dict[str, An
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """What `write_checkpoint` got as `state`; its meaning is the caller's affair."""
+    """The `state` that was given to `write_checkpoint`; its contents are not checked."""
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if isinstance(state, dict):
@@ -67,7 +67,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The state of a model by name, a tied tensor once, under the first of its names."""
+    """The tensors of a model by name; a tied tensor appears once, under the first of its names."""
     unique: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         unique.setdefault(id(tensor), (name, tensor))
@@ -75,7 +75,7 @@ def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
-    """`CheckpointError` unless a checkpoint has weights of the names and shapes of `model`; reads none."""
+    """`CheckpointError` unless a checkpoint's weights have the names and shapes of `model`; loads none."""
     path = folder / MODEL
     expected = unique_tensors(model)
     try:
@@ -102,9 +102,9 @@ def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
 
 
 def load_model(model: nn.Module, folder: Path, *, part: str = "") -> None:
-    """Copy a checkpoint's weights into `model`, after comparing names and shapes.
+    """Copy a checkpoint's weights into `model`, after checking names and shapes.
 
-    With a `part` such as `encoder.`, `model` is that part of what was saved.
+    With a `part` such as `encoder.`, `model` is that part of the model that was saved.
     """
     require_matching(model, folder, part=part)
     stored = read_tensors(folder / MODEL)

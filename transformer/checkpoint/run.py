@@ -1,4 +1,4 @@
-"""A run's folder: what is where in it, and which checkpoint a name means."""
+"""A run's folder: its layout, and which checkpoint a name refers to."""
 
 import shutil
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from transformer.files import UNFINISHED, delete_leftovers, unfinished_folder, w
 from transformer.locks import HeldFolder, locked_folder
 
 STEP = "step-"
-"""What the names of the checkpoints that training writes begin with."""
+"""Prefix of the names of the checkpoints that training writes."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of one run and what stands where in it."""
+    """The folder of one run and its layout."""
 
     path: Path
 
@@ -45,13 +45,13 @@ class Run:
         return self.checkpoints / f"{STEP}{step:08d}"
 
     def steps(self) -> list[int]:
-        """The updates whose checkpoints stand here, oldest first."""
+        """The updates that have a checkpoint in this run, in ascending order."""
         names = {folder.name.removeprefix(STEP) for folder in self.checkpoints.glob(f"{STEP}*")}
         steps = {int(name) for name in names if name.isdecimal()}
         return sorted(step for step in steps if f"{step:08d}" in names)  # not a user's `step-1`
 
     def marked(self, name: str) -> Path | None:
-        """The checkpoint that the file `best` or `last` names, if there is one; a damaged file names none."""
+        """The checkpoint that the file `best` or `last` names; `None` if there is none or the file is damaged."""
         marker = self.path / name
         if not marker.is_file():
             return None
@@ -63,16 +63,17 @@ class Run:
         write_whole(self.path / name, checkpoint.name + "\n")
 
     def keep_newest(self, count: int) -> None:
-        """Delete all checkpoints of updates but the `count` newest and the best."""
+        """Delete all checkpoints of updates except the `count` newest and the best."""
         best = self.marked("best")
         for step in self.steps()[:-count]:
             if (folder := self.checkpoint(step)) != best:
                 delete(folder)
 
     def clean(self, step: int) -> None:
-        """Delete what interrupted writes have left, and checkpoints later than `step`, in a locked run.
+        """Delete the leftovers of interrupted writes, and checkpoints after `step`; the run must be locked.
 
-        A run that goes on from `step` finds them damaged or unmarked; they would count among the newest.
+        When a run is resumed from `step`, later checkpoints are damaged or were never marked. They must go,
+        because `keep_newest` would count them among the newest.
         """
         for leftover in self.checkpoints.glob(f"{UNFINISHED}{STEP}*"):
             shutil.rmtree(leftover)
@@ -84,16 +85,16 @@ class Run:
 
 
 def delete(checkpoint: Path) -> None:
-    """Delete a checkpoint; by halves it does not look like one."""
+    """Delete a checkpoint, renaming it first so that a half-deleted one is never taken for a checkpoint."""
     with unfinished_folder(checkpoint, kind=STEP) as own:
         checkpoint.rename(own / checkpoint.name)
 
 
 def find_run(path: str | Path) -> tuple[Run, Path]:
-    """The run and the checkpoint that `--run PATH` means.
+    """The run and the checkpoint that `--run PATH` refers to.
 
-    A run's folder means its best checkpoint, or its last where none was validated; a checkpoint's folder
-    means that one.
+    For a run's folder that is its best checkpoint, or its last if none was validated. The path may also be
+    that of a checkpoint.
     """
     path = Path(path)
     if (path / MANIFEST).is_file():
@@ -109,9 +110,9 @@ def find_run(path: str | Path) -> tuple[Run, Path]:
 
 
 def checkpoint_to_resume(run: Run, warn: Callable[[str], None]) -> Path | None:
-    """The checkpoint that training goes on from: the last, or the newest whole one where that is damaged.
+    """The checkpoint from which training continues: the last, or the newest intact one if that is damaged.
 
-    `None` if the run has none yet; `CheckpointError` if all are damaged. `warn` is told of each damaged one.
+    `None` if the run has none yet; `CheckpointError` if all are damaged. `warn` is called for damaged ones.
     """
     folders = [run.checkpoint(step) for step in reversed(run.steps())]
     last = run.marked("last")

@@ -1,4 +1,4 @@
-"""Writing checkpoints, whole or not at all."""
+"""Writing checkpoints atomically."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from transformer.checkpoint.reading import file_hash
 from transformer.files import naming, whole_folder, write
 
 SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
-"""In what safetensors says when a write fails."""
+"""The error number in safetensors' message when a write fails."""
 
 
 def write_checkpoint(
@@ -26,9 +26,9 @@ def write_checkpoint(
     state: Mapping[str, Any],
     tokenizer_hash: str,
 ) -> None:
-    """Write `tensors`, by file name, and `state` as the checkpoint `folder`, whole or not at all.
+    """Write `tensors`, by file name, and `state` as the checkpoint `folder`, atomically.
 
-    `OSError` if the disk is full or read-only; what was written by then is deleted again.
+    `OSError` if the disk is full or read-only; the files written so far are deleted again.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     kind = folder.name.partition("-")[0] + "-"
@@ -39,7 +39,7 @@ def write_checkpoint(
 def write_files(
     folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], tokenizer_hash: str
 ) -> None:
-    """The files of a checkpoint, the manifest last."""
+    """Write the files of a checkpoint, the manifest last because it holds the hashes of the others."""
     for name, content in tensors.items():
         write_tensors({key: tensor.detach().contiguous() for key, tensor in content.items()}, folder / name)
     write(folder / STATE, json.dumps(state, indent=1))
@@ -53,11 +53,11 @@ def write_files(
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """A file of safetensors; `OSError` that names it where it cannot be written."""
+    """Write a safetensors file; `OSError` with its name if that fails."""
     with naming(path):
         try:
             save_file(dict(tensors), path, metadata)
-        except SafetensorError as error:  # also for the system's errors, which it only describes
+        except SafetensorError as error:  # safetensors turns system errors into text; turn them back
             if (found := SYSTEM_ERROR.search(str(error))) is None:
                 raise OSError(f"{path}: {error}") from error
             number = int(found[1])

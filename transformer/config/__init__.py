@@ -1,7 +1,7 @@
 """The settings: one tree of frozen dataclasses whose defaults are the paper's base model.
 
-YAML files and the command line fill this tree (`config/files.py`); a run's folder keeps it, resolved, as
-`config.yaml`. The text under a field is its `--help`.
+YAML files and the command line fill this tree (`config/files.py`), and a run's folder records the complete
+tree in `config.yaml`. The docstring of a field is its `--help` text.
 """
 
 from transformer.config.data import BleuTokenizer, DataConfig

@@ -1,4 +1,4 @@
-"""Refusing settings: each check raises a `ValueError` that names the setting and says what is valid."""
+"""Checks of settings: each raises a `ValueError` that names the setting and says what is valid."""
 
 import re
 from types import NoneType, UnionType
@@ -6,7 +6,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def require(condition: bool, message: str) -> None:
-    """Refuse a setting: `ValueError` with a message that names it and says what is valid."""
+    """`ValueError` unless `condition`; the message should name the setting and say what is valid."""
     if not condition:
         raise ValueError(message)
 
@@ -16,7 +16,7 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def require_choices(settings: Any, section: str) -> None:
-    """Refuse a field whose value is none of the words that its `Literal` names."""
+    """`ValueError` for a field whose value is not among those of its `Literal` type."""
     for name, kind in get_type_hints(type(settings)).items():
         options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
         choices = [word for option in options if get_origin(option) is Literal for word in get_args(option)]

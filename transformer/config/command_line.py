@@ -1,4 +1,4 @@
-"""Settings from a command line: jsonargparse reads it and writes its help."""
+"""Settings from a command line; jsonargparse parses it and prints its help."""
 
 from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
@@ -20,9 +20,9 @@ def read_settings(
     description: str = "",
     add_options: Callable[[CommandParser], object] | None = None,
 ) -> tuple[Settings, Namespace]:
-    """The settings that a command line asks for, and the parsed options that the command added itself.
+    """The settings that a command line gives, and the parsed options that the command added.
 
-    Later `--config` files win over earlier ones, `--section.key value` over all files.
+    Later `--config` files override earlier ones, and `--section.key value` overrides all files.
     """
     parser = settings_parser(prog, description)
     if add_options is not None:
@@ -39,17 +39,17 @@ def read_settings(
 
 
 def settings_parser(prog: str, description: str) -> CommandParser:
-    """`--config` and one option for each setting, with the docstring of its field as help."""
+    """A parser with `--config` and one option per setting, whose help is the docstring of its field."""
     usage = "%(prog)s [--config FILE] ... [--section.key VALUE] ... [options]"
     parser = command_parser(prog, description, usage=usage)
     parser.add_argument(
         "--config",
         action="append",
         metavar="FILE",
-        help="YAML file with settings; may be repeated, and later files and options win",
+        help="YAML file with settings; may be repeated, later files and options override earlier files",
     )
     parser.add_class_arguments(Settings)
     for action in parser._actions:
-        if action.dest in SECTIONS:  # jsonargparse's second way to read a file, for one section
+        if action.dest in SECTIONS:  # jsonargparse's option to read one section from a file
             action.help = SUPPRESS
     return parser

@@ -1,4 +1,4 @@
-"""The search (§6.1)."""
+"""Settings of the search (§6.1)."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ class DecodingConfig:
     """How a trained model translates (§6.1)."""
 
     beam_size: int = 4
-    """Hypotheses that the search keeps alive; 1 is greedy search."""
+    """Number of hypotheses that beam search keeps; 1 is greedy search."""
     alpha: float = 0.6
-    """Exponent of the length penalty, at most 10: float32 cannot hold the penalty of much higher ones."""
+    """Exponent of the length penalty, at most 10: the penalty of a much higher one would overflow float32."""
     max_extra: int = 50
-    """A translation has at most this many tokens more than its source."""
+    """Maximum number of tokens by which a translation may be longer than its source."""
     batch_tokens: int = 4096
-    """Source tokens that are translated together, padding included, times the beam."""
+    """Maximum size of a batch: source tokens, padding included, times the beam size."""
 
     def __post_init__(self) -> None:
         require_positive(self, "decoding", "beam_size", "max_extra", "batch_tokens")

@@ -1,4 +1,4 @@
-"""What a user did wrong, and the nearest thing that would have been right."""
+"""Errors in what the user has typed, with suggestions."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ class UsageError(ValueError):
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean NEAREST?`, or nothing where no valid name is near.
+    """`; did you mean NEAREST?`, or an empty string if no valid name is similar.
 
-    A setting of the same name in another section is nearer than any other spelling.
+    A setting of the same name in another section is preferred to a similar spelling.
     """
     names = list(valid)
     elsewhere = [other for other in names if other.rpartition(".")[2] == name.rpartition(".")[2]]

@@ -1,7 +1,7 @@
-"""Settings from YAML files, and back into a run's `config.yaml`.
+"""Reading settings from YAML files, and writing a run's `config.yaml`.
 
-The files are read against the tree of `config/`, so that an error can name the setting, the file and what
-would have been right.
+Every value is checked against the dataclasses in `config/`, so that an error can name the file, the setting
+and the values that would be valid.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,14 +18,14 @@ from transformer.config.errors import UsageError, did_you_mean
 from transformer.files import write_whole
 
 FORMAT_VERSION = 1
-"""Of a run's `config.yaml`: its key `format_version`, which no recipe needs."""
+"""Version of `config.yaml`, in its key `format_version`; recipes can omit it."""
 SECTIONS = tuple(dict.fromkeys(name.rpartition(".")[0] for name in setting_names() if "." in name))
 NULL = "tag:yaml.org,2002:null"
 BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 def load_settings(path: Path | str) -> Settings:
-    """The settings in one YAML file, such as a run's `config.yaml`; what it leaves out has its default."""
+    """The settings in one YAML file, such as a run's `config.yaml`; missing ones have their defaults."""
     values = read_file(Path(path))
     try:
         settings: Settings = build(Settings, values)
@@ -35,14 +35,14 @@ def load_settings(path: Path | str) -> Settings:
 
 
 def save_settings(settings: Settings, path: Path | str) -> None:
-    """Write every setting, resolved and in the tree's order; the file is complete or untouched."""
-    # Beyond ASCII YAML's escapes are exact; unescaped, PyYAML reads some line breaks back as blanks.
+    """Write all settings, in the order of their declaration; the write is atomic."""
+    # Non-ASCII text is written as escapes, because PyYAML reads some unescaped line breaks back as blanks.
     tree = {"format_version": FORMAT_VERSION, **asdict(settings)}
     write_whole(Path(path), yaml.safe_dump(tree, sort_keys=False))
 
 
 def build(section: type, values: Mapping[str, Any], prefix: str = "") -> Any:
-    """The dataclass `section`, from values by dotted name; what they leave out has its default."""
+    """The dataclass `section`, from values by dotted name; missing ones have their defaults."""
     arguments = {}
     for item, kind in get_type_hints(section).items():
         name = prefix + item
@@ -113,7 +113,7 @@ def setting_types(section: type = Settings, prefix: str = "") -> Iterator[tuple[
 
 
 def read_value(name: str, node: yaml.Node, kind: Any) -> Any:
-    """A scalar as its setting's type reads it; YAML's own rules do not fit (to them, 1e-4 is text)."""
+    """A scalar, converted to its setting's type, because YAML's own rules do not fit (1e-4 is a string)."""
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)  # `Literal | None`: Union
     for option in options:
         with suppress(ValueError, KeyError):
@@ -123,7 +123,7 @@ def read_value(name: str, node: yaml.Node, kind: Any) -> Any:
 
 
 def read_scalar(node: yaml.Node, kind: Any) -> Any:
-    """The value of one type; `ValueError` or `KeyError` where the text is none."""
+    """The scalar as a value of one type; `ValueError` or `KeyError` if it is not one."""
     if not isinstance(node, yaml.ScalarNode) or (node.tag == NULL) != (kind is NoneType):
         raise ValueError
     if kind is NoneType:
@@ -134,7 +134,7 @@ def read_scalar(node: yaml.Node, kind: Any) -> Any:
     if kind is bool:
         return BOOLEANS[text.lower()]
     if kind is float:
-        return float(text.replace(".inf", "inf"))  # YAML's spelling and Python's
+        return float(text.replace(".inf", "inf"))  # YAML's spelling to Python's
     return kind(text)
 
 

@@ -1,4 +1,4 @@
-"""The model of §3 in numbers and names."""
+"""Settings of the model (§3)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,9 +13,9 @@ class ModelConfig:
     """The model of §3; the defaults are the base column of Table 3."""
 
     kind: Kind = "encoder_decoder"
-    """Which of the three variants."""
+    """Variant of the Transformer."""
     vocab_size: int = 37_000
-    """Entries of the vocabulary; training replaces it by the size of the tokenizer."""
+    """Size of the vocabulary; training sets it to the size of the tokenizer."""
     d_model: int = 512
     """Width of every sub-layer and embedding."""
     num_heads: int = 8
@@ -29,39 +29,39 @@ class ModelConfig:
     d_v: int | None = None
     """Width of a head's values; null: d_model / num_heads."""
     dropout: float = 0.1
-    """Dropout on each sub-layer's output and on embedding plus position (§5.4)."""
+    """Dropout on each sub-layer's output and on the sums of embeddings and positions (§5.4)."""
     attention_dropout: float = 0.0
-    """Dropout on attention weights; the paper mentions none."""
+    """Dropout on the attention weights; the paper does not mention any."""
     activation_dropout: float = 0.0
-    """Dropout inside the feed-forward network; the paper mentions none."""
+    """Dropout inside the feed-forward network; the paper does not mention any."""
     norm: Literal["post", "pre"] = "post"
-    """LayerNorm after each residual sum (the paper) or before each sub-layer."""
+    """post: LayerNorm after each residual connection, as in the paper; pre: before each sub-layer."""
     final_norm: bool = True
-    """Whether a pre-norm stack ends in a LayerNorm; a post-norm one ends in its last layer's."""
+    """Whether a pre-norm stack ends in a LayerNorm; a post-norm stack needs none."""
     norm_epsilon: float = 1e-6
-    """What LayerNorm adds to the variance, so that it never divides by 0."""
+    """Added to the variance in LayerNorm, so that it never divides by 0."""
     residual_gain: float = 1.0
-    """Factor on the initial W^O and W_2; 0: every sub-layer adds nothing to the residual sum at first."""
+    """Factor for the initial W^O and W_2; with 0, sub-layers initially add nothing to their inputs."""
     activation: Literal["relu", "gelu", "silu"] = "relu"
-    """Non-linearity of the feed-forward network."""
+    """Activation function of the feed-forward network."""
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
-    """How positions are encoded (§3.5; learned is row E of Table 3)."""
+    """Positional encoding (§3.5; learned is row E of Table 3)."""
     attention_bias: bool = False
-    """Whether the attention projections add a bias; the paper writes matrices only."""
+    """Whether the attention projections have a bias; the paper shows none."""
     output_bias: bool = False
-    """Whether the projection to the vocabulary adds a bias."""
+    """Whether the projection to the vocabulary has a bias."""
     tie_embeddings: bool = True
-    """One matrix for source, target and the projection to the vocabulary (§3.4)."""
+    """Whether source, target and the projection to the vocabulary share one matrix (§3.4)."""
     max_positions: int = 1024
-    """Longest sequence: the size of a learned encoding, and the cap on a source line and a translation."""
+    """Maximum sequence length: the size of a learned encoding, and the limit for sources and translations."""
     pad_id: int = 0
-    """Token that fills a batch's short rows."""
+    """Token that pads the short rows of a batch."""
     bos_id: int = 1
     """Token that starts the decoder's input."""
     eos_id: int = 2
     """Token that ends a sentence."""
     unk_id: int = 3
-    """Token for what the vocabulary lacks."""
+    """Token that replaces text that the vocabulary lacks."""
 
     def __post_init__(self) -> None:
         require_choices(self, "model")
@@ -94,17 +94,17 @@ class ModelConfig:
 
     @property
     def key_width(self) -> int:
-        """d_k of one head."""
+        """Width of a head's queries and keys."""
         return self.d_k or self.d_model // self.num_heads
 
     @property
     def value_width(self) -> int:
-        """d_v of one head."""
+        """Width of a head's values."""
         return self.d_v or self.d_model // self.num_heads
 
     @property
     def num_weights(self) -> int:
-        """Numbers in the matrices of such a model, a tied one once: how large it is before it is built."""
+        """Number of weights in the model's matrices, known before it is built; a tied one counts once."""
         attention = 2 * self.d_model * self.num_heads * (self.key_width + self.value_width)
         feed_forward = 2 * self.d_model * self.d_ff
         has_both = self.kind == "encoder_decoder"

@@ -1,4 +1,4 @@
-"""The parser of every command: jsonargparse with `-` and `_` alike and errors of one line."""
+"""The parser of every command: jsonargparse, with `-` and `_` equivalent and one-line errors."""
 
 import re
 from argparse import SUPPRESS
@@ -14,7 +14,7 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 class CommandParser(ArgumentParser):
-    """Help with types and defaults, options spelt with `-` or `_`, and a `UsageError` for what is wrong."""
+    """An `ArgumentParser` with options spelt with `-` or `_`, and `UsageError`s instead of exits."""
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str], *, defaults: bool = True
@@ -22,7 +22,7 @@ class CommandParser(ArgumentParser):
         return super().parse_args(self.spell(args), defaults=defaults)
 
     def spell(self, arguments: Sequence[str]) -> list[str]:
-        """The arguments with each option spelt as it was declared; values, and all after `--`, untouched."""
+        """The arguments with each option spelt as declared; values and all after `--` are unchanged."""
         declared = {with_dashes(option): option for option in self.options()}
         end = arguments.index("--") if "--" in arguments else len(arguments)
         spelt = list(arguments)
@@ -35,12 +35,12 @@ class CommandParser(ArgumentParser):
         return spelt
 
     def options(self) -> list[str]:
-        """The long options that the help shows; a hidden one does not exist for the user."""
+        """The long options that the help shows; hidden ones are treated as unknown."""
         shown = (action for action in self._actions if action.help != SUPPRESS)
         return [option for action in shown for option in action.option_strings if option.startswith("--")]
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """The help; argparse would keep silent about a full disk."""
+        """Print the help; argparse would hide that the disk is full."""
         (file or standard_error()).write(message)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -48,7 +48,7 @@ class CommandParser(ArgumentParser):
 
 
 def command_parser(prog: str, description: str, **options: Any) -> CommandParser:
-    """The parser of one command; `add_argument` takes type, default and help as in argparse."""
+    """The parser of one command; its `add_argument` is that of argparse."""
     return CommandParser(prog=prog, description=description, allow_abbrev=False, **options)
 
 
@@ -57,7 +57,7 @@ def with_dashes(option: str) -> str:
 
 
 def in_our_words(message: str) -> str:
-    """One line; jsonargparse needs several to say that a value has the wrong type."""
+    """The message in one line; jsonargparse's message about a wrong type has several."""
     wrong_type = re.match(
         r'Parser key "(?P<name>.+?)":.*(?:Got|Given) value: (?P<value>.*)', message, re.DOTALL
     )

@@ -1,4 +1,4 @@
-"""The whole tree."""
+"""The root of the tree of settings."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -18,21 +18,21 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything a run is made from."""
+    """All settings of a run."""
 
     output: str = "runs/transformer"
     """The run's folder."""
     seed: int = 1
-    """Seed of the initial parameters, of dropout and of the order of the batches."""
+    """Seed for the initial parameters, dropout and the order of the batches."""
     device: str = "auto"
     """auto (a CUDA GPU if there is one), cpu, cuda or cuda:N."""
     precision: Precision = "auto"
-    """Arithmetic of the matrix products; auto: bfloat16 where the hardware is fast at it."""
+    """Precision of matrix products; auto: bfloat16 if the hardware supports it, otherwise float32."""
     deterministic: bool = False
-    """Whether only algorithms are used that give equal results each time; slower on a GPU."""
+    """Whether to use only algorithms that give the same result every time; slower on a GPU."""
     task: TaskName | None = None
-    """What the model is trained to do; null: translation, language_model or masked_language_model, by
-    model.kind. An encoder_only model can also be trained for classification and sentence_embedding."""
+    """What the model is trained for; null: translation, language_model or masked_language_model, depending on
+    model.kind. An encoder_only model can also be trained for classification or sentence_embedding."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -63,12 +63,12 @@ class Settings:
 
     @property
     def trained_task(self) -> TaskName:
-        """`task`, or the default of the model's kind."""
+        """`task`, or the default for the kind of model."""
         return self.task or cast(TaskName, next(tasks_of_kind(self.model.kind)))
 
 
 def setting_names(settings: Any = Settings, prefix: str = "") -> Iterator[str]:
-    """The dotted name of every leaf of the tree, in order."""
+    """The dotted name of every setting, in the order of declaration."""
     for item in fields(settings):
         if isinstance(item.default_factory, type):
             yield from setting_names(item.default_factory, f"{prefix}{item.name}.")
@@ -77,7 +77,7 @@ def setting_names(settings: Any = Settings, prefix: str = "") -> Iterator[str]:
 
 
 def differing(before: Settings, now: Settings, names: Iterable[str]) -> Iterator[tuple[str, Any, Any]]:
-    """The settings of these names whose values differ, with both values."""
+    """Yields (name, old value, new value) for those of these settings that differ."""
     old, new = asdict(before), asdict(now)
     for name in names:
         old_value, new_value = (reduce(getitem, name.split("."), tree) for tree in (old, new))

@@ -1,4 +1,4 @@
-"""The updates (§5.2–5.4)."""
+"""Settings of the training (§5.2–5.4)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,59 +16,59 @@ class TrainingConfig:
     """How the model is trained (§5.2–5.4)."""
 
     max_steps: int = 100_000
-    """Updates of the parameters."""
+    """Total number of updates."""
     warmup_steps: int = 4000
-    """Updates over which the rate rises (equation 3)."""
+    """Number of updates over which the learning rate rises (equation 3)."""
     rate_scale: float = 1.0
-    """Factor on the rate of equation 3."""
+    """Factor for the learning rate of equation 3."""
     cooldown: float = 0.0
-    """Share of the updates, at the end, over which the rate falls linearly to 0; the paper has none."""
+    """Share of the updates, at the end, over which the learning rate falls linearly to 0; 0 in the paper."""
     label_smoothing: float = 0.1
-    """Share of the target's mass that is spread evenly over the vocabulary (§5.4)."""
+    """Share of the target's probability that is spread evenly over the vocabulary or the classes (§5.4)."""
     temperature: float = 0.05
-    """What cosines are divided by where sentence embeddings are trained; lower is stricter."""
+    """Divisor of the cosines in the loss of sentence embeddings; a lower one penalises near misses more."""
     start_from: str | None = None
-    """Run whose weights and tokenizer training starts from: all of them where the task is the same, else the
-    encoder; null: random values."""
+    """Run whose tokenizer and weights training starts from: all weights if the task is the same, else only
+    the encoder's; null: random weights and a new tokenizer."""
     tokens_per_batch: int = 25_000
-    """Most target tokens, and most source tokens, of a batch, padding included."""
+    """Maximum number of target tokens, and of source tokens, in a batch, padding included."""
     accumulate: int = 1
-    """Batches whose gradients are summed into one update."""
+    """Number of batches per update (per process)."""
     adam_beta1: float = 0.9
-    """Adam's decay of the mean gradient."""
+    """Adam's decay rate for the mean gradient."""
     adam_beta2: float = 0.98
-    """Adam's decay of the mean squared gradient."""
+    """Adam's decay rate for the mean squared gradient."""
     adam_epsilon: float = 1e-9
     """Adam's ε."""
     weight_decay: float = 0.0
-    """Decoupled weight decay (AdamW); the paper has none."""
+    """Decoupled weight decay (AdamW); 0 in the paper."""
     max_norm: float | None = None
-    """Gradients are scaled down to this norm; null: never, the norm is only logged."""
+    """Maximum gradient norm, for clipping; null: no clipping, the norm is only logged."""
     max_skipped: int = 5
-    """Updates in a row that are skipped for a loss or gradient that is not finite, before training stops."""
+    """Training stops after more than this many skipped updates (non-finite loss or gradient) in a row."""
     compile: bool = False
     """Whether the model runs through torch.compile (needs a C++ compiler on the CPU)."""
     log_every: int = 100
-    """Updates between lines of the log."""
+    """Updates between log entries."""
     valid_every: int = 1000
     """Updates between validations."""
     valid_sample: int = 200
-    """Validation sentences that are translated for exact match and BLEU; 0: only the loss is computed."""
+    """Number of validation sentences to translate for exact match and BLEU; 0: only compute the loss."""
     best_metric: MetricName = "loss"
-    """Validation figure by which the best checkpoint is chosen."""
+    """Validation metric by which the best checkpoint is chosen."""
     patience: int | None = None
-    """Validations without a better `best_metric` after which training stops early; null: it does not."""
+    """Validations without a better best_metric after which training stops early; null: no early stopping."""
     save_every: int = 1000
     """Updates between checkpoints; the last update is always saved."""
     save_minutes: float | None = None
-    """Minutes between further checkpoints, 10 in the paper; null: only `save_every` counts."""
+    """Minutes between additional checkpoints, 10 in the paper; null: only save_every is used."""
     keep: int = 5
-    """Newest checkpoints that are kept; the best one is kept as well."""
+    """Number of newest checkpoints to keep; the best one is always kept."""
     tensorboard: bool = False
-    """Whether the run's folder gets files for TensorBoard beside log.jsonl (needs the extra tensorboard)."""
+    """Whether to write TensorBoard files in addition to log.jsonl (needs the extra tensorboard)."""
     timeout: float = 600.0
-    """Seconds that one of several processes waits for the others before it gives up; while one of them reads
-    and tokenizes the text, the others wait as long as it takes."""
+    """Seconds that one of several processes waits for the others before it fails; there is no timeout while
+    one of them reads and tokenizes the text."""
 
     def __post_init__(self) -> None:
         require_positive(

@@ -1,4 +1,4 @@
-"""The same results, computed faster on some hardware: each kernel names its plain counterpart and their test.
+"""The same results, computed faster on some hardware. Each kernel names the plain code that it is equal to.
 
 Readers of the paper can skip this package.
 """

@@ -1,4 +1,4 @@
-"""The C library's allocator, which decides whether a program asks for the same memory again and again."""
+"""Tuning glibc's allocator, so that each update reuses memory instead of asking the system for it again."""
 
 import ctypes
 import os
@@ -9,10 +9,11 @@ KEPT_BYTES = 1_000_000_000
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep up to a gigabyte of what this process frees.
+    """Let glibc keep up to a gigabyte of freed memory in this process.
 
-    By itself it returns it to the system, and the next update asks for the same pages. Other C libraries, and
-    an environment that sets `MALLOC_…` itself, stay as they are.
+    By default glibc returns large blocks to the system at once. Every update then asks for the same pages
+    again, and the system zeroes each of them. Nothing changes with another C library, or if the environment
+    sets a `MALLOC_…` variable.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return

@@ -1,4 +1,4 @@
-"""Equation 1 by whatever computes it fastest where it runs; `attention` says what it means."""
+"""Equation 1, computed by the fastest method on each device; `attention` is the definition."""
 
 import math
 
@@ -17,11 +17,12 @@ def fused_attention(
     is_causal: bool = False,
     dropout: float = 0.0,
 ) -> Float[Tensor, "batch heads queries d_v"]:
-    """`attention`, with dropout of the weights.
+    """`attention`, with dropout on the weights.
 
-    Torch's kernel, except on a CPU with gradients, where its backward pass takes several times as long as
-    the plain products (`benchmarks/attention_kernels.py`). A graph that is exported or traced always holds
-    torch's kernel: it will run on other devices, and `torch.jit.trace` checks itself without gradients.
+    Uses `scaled_dot_product_attention`, except on a CPU with gradients, where its backward pass takes several
+    times as long as plain matrix products (`benchmarks/attention_kernels.py`). An exported or traced graph
+    always uses it, because the graph may run on other devices, and because `torch.jit.trace` compares the
+    graph with a run without gradients.
     """
     if q.device.type == "cpu" and torch.is_grad_enabled() and not is_exporting():
         weights = keys_first_scores(q, k, mask=mask, is_causal=is_causal).softmax(dim=-2)  # (B, H, S, T)
@@ -38,8 +39,8 @@ def keys_first_scores(
 ) -> Float[Tensor, "batch heads keys queries"]:
     """Q Kᵀ / √d_k, masked and transposed: keys x queries.
 
-    A softmax over rows of fewer than 16 keys takes a CPU nearly four times as long as one over columns,
-    which it computes side by side (`benchmarks/attention_kernels.py`).
+    On a CPU, a softmax over rows of fewer than 16 keys takes nearly four times as long as one over columns,
+    which is vectorised across the columns (`benchmarks/attention_kernels.py`).
     """
     scores = k @ (q / math.sqrt(q.shape[-1])).transpose(-2, -1)  # (B, H, S, T)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
@@ -52,7 +53,7 @@ def keys_first_scores(
 
 
 def minus_infinity(hidden: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """-inf where `hidden`, else 0: to add it costs less, in both directions, than to fill with it."""
+    """-inf where `hidden`, else 0. Adding it is cheaper than `masked_fill`, forward and backward."""
     return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -math.inf)
 
 

@@ -1,4 +1,4 @@
-"""Dropout (§5.4) that spends less of a CPU's time on random numbers."""
+"""Dropout (§5.4) that spends less CPU time on random numbers."""
 
 import torch
 from torch import Tensor, nn
@@ -9,17 +9,18 @@ LEVELS = 2**16
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout`; on a CPU from 16 random bits per element, where torch's own spends 32 or 64.
+    """`nn.Dropout` that on a CPU draws 16 random bits per element instead of torch's 32 or 64.
 
-    Drawing the mask is a quarter of a small model's update there (`benchmarks/dropout.py`). The probability
-    is rounded to a multiple of 2^-16, and what is kept is scaled by exactly the rounded one.
+    On a CPU, drawing the masks takes a quarter of a small model's update (`benchmarks/dropout.py`). The
+    probability is rounded to a multiple of 2^-16. The kept elements are scaled by exactly that rounded
+    probability, so the expected value is unchanged.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
         is_plain = self.p == 0 or x.device.type != "cpu"
-        if is_plain or is_recorded():  # a compiler fuses torch's own
+        if is_plain or is_recorded():  # a compiler fuses torch's dropout into the code around it
             return super().forward(x)
         dropped = round(self.p * LEVELS)
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)

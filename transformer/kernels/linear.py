@@ -1,8 +1,8 @@
-"""Linear layers whose weights also stand in the order that the CPU's matrix kernels like best.
+"""Linear layers that keep a packed copy of their weight, in the layout that the CPU's kernels read fastest.
 
-A decode multiplies a few rows at a time by the same matrices. `F.linear` in float32 reads them as they are;
-oneDNN reads a packed copy of a large one several times faster, and one in bfloat16 faster still where the CPU
-has instructions for it (docs/performance.md).
+Decoding multiplies a few rows at a time by the same matrices. `F.linear` in float32 reads them unpacked.
+oneDNN reads a packed copy of a large matrix several times faster, and a packed copy in bfloat16 faster still
+if the CPU has instructions for it (docs/performance.md).
 """
 
 from collections.abc import Callable
@@ -17,27 +17,27 @@ from torch.autograd import forward_ad
 from transformer.kernels.attention import is_recorded
 
 SMALLEST = 2**16
-"""Weights of a matrix from which packing pays."""
+"""The number of weights from which on packing a matrix is worthwhile."""
 SMALL, FEW_ROWS = 2**17, 8
-"""A matrix of fewer weights is read as it is for fewer rows: then the call costs more than the product."""
+"""With fewer weights and fewer rows than this, the overhead of the packed call exceeds its gain."""
 
 
 class Packed(NamedTuple):
-    """A packed copy, and the weight that it was made from."""
+    """A packed copy, and what identifies the weight that it was made from."""
 
     copy: Tensor
     weight: Tensor
     alias: Tensor
-    """Keeps the weight's storage, so that no other storage can have its address."""
+    """Keeps the weight's storage alive, so that no new storage can reuse its address."""
     address: int
     version: int
 
 
 class PackedWeight:
-    """The packed copy of a weight: made when it is first asked for, and again when the weight has changed.
+    """The packed copy of a weight, made on first use and again whenever the weight has changed.
 
-    A change is noticed as autograd notices it: by the parameter's version, or by another parameter or storage
-    in its place. What is written through `weight.data` after the first call goes unseen.
+    Changes are detected as in autograd, by the parameter's version counter, and by comparing the parameter
+    and the address of its storage. A write through `weight.data` after the first call is not detected.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -53,27 +53,27 @@ class PackedWeight:
             or latest.version != weight._version
         ):
             alias = weight.detach()
-            # 32 rows: what the order is chosen for; it serves 1 and 500 as well
+            # the layout is chosen for 32 rows; it is as fast for 1 row and for 500
             copy = torch.ops.mkldnn._reorder_linear_weight(alias.to(self.dtype), 32)
             self.latest = latest = Packed(copy, weight, alias, weight.data_ptr(), weight._version)
         return latest.copy
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is copied and pickled: not the packed copy, which cannot be, and is soon made again."""
+        """Leave out the packed copy, which cannot be copied or pickled; the next call makes a new one."""
         return self.__dict__ | {"latest": None}
 
 
 class PackedLinear(nn.Linear):
-    """An `nn.Linear` that without gradients computes from a packed copy of its weight.
+    """An `nn.Linear` that computes from a packed copy of its weight when no gradients are needed.
 
-    The copy has the type of `packed_weight`; inputs and outputs are float32. Where the weight is not a plain
-    parameter, as with a parametrization or `weight_norm`, it computes as any `nn.Linear`.
+    The copy has the dtype of `packed_weight`; inputs and outputs are float32. If the weight is not a plain
+    parameter, as with a parametrization or `weight_norm`, this is an ordinary `nn.Linear`.
     """
 
     packed_weight: PackedWeight
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch outputs"]:
-        weight, bias = self.weight, self.bias  # once: with one sentence, nn.Module's lookup counts
+        weight, bias = self.weight, self.bias  # once: nn.Module's lookup is slow
         if is_recorded() or not can_pay(x, weight):
             return F.linear(x, weight, bias)
         packed_weight = self.packed_weight
@@ -85,31 +85,31 @@ class PackedLinear(nn.Linear):
         return product(x.to(dtype), packed, coarse_bias, "none", [], "").float()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedLinear":
-        """To another device or type: the copy of the old weight is not kept until the next call."""
+        """Called by `to`, `half` and so on; frees the copy of the old weight at once."""
         self.packed_weight.latest = None
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 
 def can_pay(x: Tensor, weight: Tensor) -> bool:
-    """Whether this call may use a packed copy, and gains by it."""
+    """Whether this call may use a packed copy, and is faster with it."""
     return (
         (weight.numel() >= SMALL or x.numel() >= FEW_ROWS * x.shape[-1])
         and type(x) is Tensor
-        and type(weight) is nn.Parameter  # nothing that is computed, quantized or distributed
+        and type(weight) is nn.Parameter  # not computed, quantized or distributed
         and x.dtype == weight.dtype == torch.float32
         and x.is_cpu
         and weight.is_cpu
         and not torch.is_grad_enabled()
         and forward_ad._current_level < 0  # the packed product has no forward derivative
         and not torch.is_autocast_enabled("cpu")
-        and not weight.is_inference()  # it has no version: a change would go unseen
+        and not weight.is_inference()  # those have no version counter: a change would not be detected
     )
 
 
 def pack_linear_layers(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
-    """Make packed layers of the linear layers of `model`, except for tiny ones and subclasses.
+    """Turn the linear layers of `model` into packed ones, except small ones and subclasses.
 
-    A layer stays the object that it is, with its parameters, hooks and whatever else is attached to it.
+    Each layer remains the same object, with its parameters, hooks and other attributes.
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
@@ -119,7 +119,7 @@ def pack_linear_layers(model: nn.Module, dtype: torch.dtype = torch.float32) -> 
 
 
 def pack(linear: nn.Linear, dtype: torch.dtype = torch.float32) -> None:
-    """Make a `PackedLinear` of this layer."""
+    """Turn this layer into a `PackedLinear` in place."""
     linear.__class__ = PackedLinear
     assert isinstance(linear, PackedLinear)
     linear.packed_weight = PackedWeight(dtype)

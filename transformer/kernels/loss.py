@@ -1,7 +1,7 @@
 """The cross-entropy of the training loop: loss and gradient in one pass, in the memory of the logits.
 
-Readers of the paper can skip this file. `smoothed_cross_entropy` in `objectives.py` says what is computed;
-`tests/test_fused_loss.py` holds the two equal.
+Readers of the paper can skip this file. `smoothed_cross_entropy` in `objectives.py` is the plain version;
+`tests/test_fused_loss.py` checks that the two agree.
 """
 
 from typing import Any
@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
-"""Logits of which the loss is computed at once: what a core's cache holds, and what keeps a GPU busy."""
+"""Logits per chunk: few enough for a CPU core's cache, or enough to keep a GPU busy."""
 
 VIEWS = {"ViewBackward0", "UnsafeViewBackward0"}
 LINEAR = {
     *("MmBackward0", "AddmmBackward0", "AddBackward0", "MulBackward0", "DivBackward0"),
     "CompiledFunctionBackward",
 }
-"""Autograd's names of products and sums, whose gradients do not need their output."""
+"""Autograd's names for products and sums, whose gradients do not need their output."""
 
 
 def overwriting_cross_entropy(
@@ -29,12 +29,12 @@ def overwriting_cross_entropy(
     label_smoothing: float,
     pad_id: int,
 ) -> Float[Tensor, ""]:
-    """`smoothed_cross_entropy`, for one backward pass: where a gradient is needed it overwrites `logits`.
+    """`smoothed_cross_entropy` for one backward pass: a gradient, if needed, overwrites `logits`.
 
-    The logits are then the only tensor of batch × vocabulary that is ever alive. Nothing else may read them
-    after this call, and a second backward pass is a `RuntimeError`. Logits that are not
-    a product or a sum, such as those of a final log_softmax, are copied first: that operation's gradient may
-    need them.
+    So no second tensor of the size of the logits is ever allocated. Nothing else may read `logits` after this
+    call, and a second backward pass raises a `RuntimeError`. If `logits` are not the output of a product or a
+    sum, but for example of a log_softmax, they are copied first, because the gradient of that operation may
+    need its output.
     """
     if logits.requires_grad and not is_linear(logits):
         logits = logits.clone()
@@ -42,7 +42,7 @@ def overwriting_cross_entropy(
 
 
 def is_linear(logits: Tensor) -> bool:
-    """Whether these logits are a product or a sum, as a linear layer makes them."""
+    """Whether these logits are the output of a product or a sum, such as a linear layer."""
     node = logits.grad_fn
     while node is not None and node.name() in VIEWS:
         node = node.next_functions[0][0]
@@ -50,7 +50,7 @@ def is_linear(logits: Tensor) -> bool:
 
 
 class OverwritingCrossEntropy(torch.autograd.Function):
-    """Loss and gradient together, a few rows at a time: the softmax is computed once and stays in cache."""
+    """Loss and gradient together, a few rows at a time: one softmax serves both while it is in the cache."""
 
     @staticmethod
     def forward(
@@ -63,18 +63,18 @@ class OverwritingCrossEntropy(torch.autograd.Function):
         vocabulary = logits.shape[1]
         dtype = torch.promote_types(logits.dtype, torch.float32)
         is_real = labels != pad_id
-        labels = labels.masked_fill(~is_real, 0)  # a `pad_id` need not be a class
+        labels = labels.masked_fill(~is_real, 0)  # any class will do; `pad_id` may be outside the vocabulary
         total = torch.zeros((), dtype=dtype, device=logits.device)
         elements = CHUNK_ELEMENTS.get(logits.device.type, CHUNK_ELEMENTS["cuda"])
         rows = max(1, elements // vocabulary)
         for part, gold, real in zip(*(torch.split(x, rows) for x in (logits, labels, is_real)), strict=True):
             scores = part.to(dtype)
             expected = scores.gather(1, gold[:, None])[:, 0]
-            if epsilon:  # without smoothing a logit of -inf costs nothing: 0 × -inf would be NaN
+            if epsilon:  # not with ε = 0, where one logit of -inf would make this NaN: 0 × -inf
                 expected = (1 - epsilon) * expected + epsilon * scores.mean(dim=1)
-            probabilities = scores.softmax(dim=1)  # up to `one`: this kernel is fast, but adds inexactly
+            probabilities = scores.softmax(dim=1)  # this fast kernel's rows sum to `one`, not exactly 1
             one = probabilities.sum(dim=1, keepdim=True)
-            # log Σ exp of the scores, from the largest probability, which is at least 1 / V
+            # log Σ exp(scores) = max score - log(max probability), safe because that probability is ≥ 1 / V
             log_sums = scores.amax(dim=1) - (probabilities.amax(dim=1) / one[:, 0]).log()
             total += (log_sums - expected).masked_fill(~real, 0).sum()
             if context.needs_input_grad[0]:

@@ -1,1 +1,1 @@
-"""§3 of the paper: the model, from the two masks to the three variants."""
+"""The model (§3 of the paper): masks, layers, stacks and the three variants."""

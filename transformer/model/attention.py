@@ -24,8 +24,8 @@ def attention_weights(
 ) -> Float[Tensor, "batch heads queries keys"]:
     """softmax(Q Kᵀ / √d_k), the weights of equation 1; each row sums to 1.
 
-    `mask` is True where a query may attend. `is_causal` hides key s from query t where s > t; it lines up
-    the first query with the first key.
+    `mask` is True where a query may attend. `is_causal` hides key s from query t where s > t: the
+    first query is at the position of the first key.
     """
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
     if is_causal:
@@ -46,13 +46,13 @@ def attention(
 ) -> Float[Tensor, "batch heads queries d_v"]:
     """Equation 1 written out: softmax(Q Kᵀ / √d_k) V.
 
-    It documents `fused_attention`, which the modules call and the tests hold equal to it.
+    The modules call `fused_attention`, which computes the same faster; a test checks that the two agree.
     """
     return attention_weights(q, k, mask=mask, is_causal=is_causal) @ v
 
 
 class KeyValue(NamedTuple):
-    """What queries attend to, split into heads."""
+    """The keys and values that queries attend to, split into heads."""
 
     keys: Float[Tensor, "batch heads keys d_k"]
     values: Float[Tensor, "batch heads keys d_v"]
@@ -61,8 +61,8 @@ class KeyValue(NamedTuple):
 class MultiHeadAttention(nn.Module):
     """Concat(head_1 … head_h) W^O with head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V) (§3.2.2).
 
-    It attends from `x` to the keys and values it is given and does not ask where they come from. `d_k` and
-    `d_v` are free, as in Table 3; by default both are d_model / num_heads.
+    It attends from `x` to the keys and values that it is given, wherever they come from: `x` itself, the
+    encoder or a cache. `d_k` and `d_v` can be set freely, as in Table 3; both default to d_model / num_heads.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class MultiHeadAttention(nn.Module):
         x: Float[Tensor, "batch queries d_model"],
         positions: Int[Tensor, "#batch queries"] | None = None,  # noqa: ARG002  (for subclasses: rotary)
     ) -> Float[Tensor, "batch heads queries d_k"]:
-        """Queries of `x`; a subclass may turn them by their `positions`."""
+        """Queries of `x`; a subclass may rotate them by their `positions`."""
         return self.split_heads(self.w_q(x))
 
     def project_kv(
@@ -104,7 +104,7 @@ class MultiHeadAttention(nn.Module):
         x: Float[Tensor, "batch keys d_model"],
         positions: Int[Tensor, "#batch keys"] | None = None,  # noqa: ARG002  (for subclasses: rotary)
     ) -> KeyValue:
-        """Keys and values of `x`; a subclass may turn them by their `positions`."""
+        """Keys and values of `x`; a subclass may rotate the keys by their `positions`."""
         return KeyValue(self.split_heads(self.w_k(x)), self.split_heads(self.w_v(x)))
 
     def forward(
@@ -117,7 +117,7 @@ class MultiHeadAttention(nn.Module):
         is_causal: bool = False,
     ) -> Float[Tensor, "batch queries d_model"]:
         q = self.project_q(x, positions)  # (B, H, T, d_k)
-        dropout = self.attention_dropout if self.training else 0.0  # the fused call does not look at the mode
+        dropout = self.attention_dropout if self.training else 0.0  # the fused call ignores train/eval mode
         y = fused_attention(q, kv.keys, kv.values, mask=mask, is_causal=is_causal, dropout=dropout)
         return self.w_o(self.merge_heads(y))
 
@@ -130,15 +130,15 @@ class MultiHeadAttention(nn.Module):
         mask: Bool[Tensor, "#batch #heads #queries keys"] | None = None,
         is_causal: bool = False,
     ) -> Float[Tensor, "batch heads queries keys"]:
-        """The weights that `forward` gives its values, before attention dropout."""
+        """The attention weights that `forward` uses, before attention dropout."""
         return attention_weights(self.project_q(x, positions), kv.keys, mask=mask, is_causal=is_causal)
 
 
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Collect the attention weights of every layer that runs inside the `with`.
+    """Collect the attention weights of every layer that runs inside the `with` block.
 
-    Yields a dictionary from module name to (B, H, T, S) weights of that module's latest call.
+    Yields a dictionary that maps a module's name to the weights of its latest call, (B, H, T, S).
     """
     recorded: dict[str, Tensor] = {}
 

@@ -1,4 +1,4 @@
-"""One layer of a stack: self-attention and feed-forward, in a decoder with cross-attention between (§3.1)."""
+"""One layer of a stack (§3.1): self-attention, in a decoder also cross-attention, then feed-forward."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,21 +14,21 @@ from transformer.model.masks import Context
 class TransformerBlock(nn.Module):
     """Self-attention, then the feed-forward network, each with its residual connection and LayerNorm.
 
-    `wiring` makes the module around a sub-layer, `PostNorm` or `PreNorm`. Whether this is a layer of an
-    encoder or of a decoder is up to the context that the stack gives it.
+    `residual` is called once per sub-layer and returns the module around it, a `PostNorm` or `PreNorm`. The
+    context that the stack passes in decides whether this is a layer of an encoder or of a decoder.
     """
 
     def __init__(
         self,
         self_attention: MultiHeadAttention,
         feed_forward: nn.Module,
-        wiring: Callable[[], PostNorm],
+        residual: Callable[[], PostNorm],
     ) -> None:
         super().__init__()
         self.self_attention = self_attention
         self.feed_forward = feed_forward
-        self.around_self_attention = wiring()
-        self.around_feed_forward = wiring()
+        self.around_self_attention = residual()
+        self.around_feed_forward = residual()
 
     def forward(
         self, x: Float[Tensor, "batch length d_model"], context: Context
@@ -39,7 +39,7 @@ class TransformerBlock(nn.Module):
     def attend_to_self(
         self, x: Float[Tensor, "batch length d_model"], context: Context
     ) -> Float[Tensor, "batch length d_model"]:
-        """Attention to the tokens of `x`, and to earlier ones if there is a cache."""
+        """Self-attention over the tokens of `x` and, if there is a cache, over the earlier ones in it."""
         positions = context.positions
         kv = self.self_attention.project_kv(x, positions)
         if context.cache is not None:
@@ -55,11 +55,11 @@ class DecoderBlock(TransformerBlock):
         self_attention: MultiHeadAttention,
         cross_attention: MultiHeadAttention,
         feed_forward: nn.Module,
-        wiring: Callable[[], PostNorm],
+        residual: Callable[[], PostNorm],
     ) -> None:
-        super().__init__(self_attention, feed_forward, wiring)
+        super().__init__(self_attention, feed_forward, residual)
         self.cross_attention = cross_attention
-        self.around_cross_attention = wiring()
+        self.around_cross_attention = residual()
 
     def forward(
         self, x: Float[Tensor, "batch length d_model"], context: Context
@@ -71,7 +71,10 @@ class DecoderBlock(TransformerBlock):
     def attend_to_memory(
         self, x: Float[Tensor, "batch length d_model"], context: Context
     ) -> Float[Tensor, "batch length d_model"]:
-        """In a beam, rows of the same sentence are queries to one memory: (S × W, T, D) as (S, W × T, D)."""
+        """Cross-attention. The W rows of a beam share the memory of their sentence.
+
+        So (S × W, T, D) is viewed as (S, W × T, D), and the memory need not be repeated for each row.
+        """
         assert context.memory is not None, "a decoder with cross-attention is given a memory"
         queries = x.reshape(context.memory.keys.shape[0], -1, x.shape[2])
         return self.cross_attention(queries, context.memory, mask=context.memory_mask).reshape(x.shape)

@@ -1,4 +1,4 @@
-"""From numbers and names to a model: the one place where settings become parts."""
+"""Building a model from its configuration: the one place where numbers and names become modules."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ def build_model(config: ModelConfig) -> nn.Module:
 
 
 class ModelBuilder:
-    """Makes the parts of a model and puts them together; override one method to swap one part."""
+    """Builds the parts of a model and assembles them. Override one method to replace one part."""
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
@@ -41,7 +41,7 @@ class ModelBuilder:
     # The parts
 
     def attention(self, make: Callable[..., MultiHeadAttention] = MultiHeadAttention) -> MultiHeadAttention:
-        """`make` takes the arguments of `MultiHeadAttention`: a subclass, for one."""
+        """`make` is called with the arguments of `MultiHeadAttention`; it may be a subclass, for example."""
         config = self.config
         return make(
             config.d_model,
@@ -57,7 +57,7 @@ class ModelBuilder:
         activation = ACTIVATIONS[config.activation]
         return FeedForward(config.d_model, config.d_ff, activation, config.activation_dropout)
 
-    def wiring(self) -> PostNorm:
+    def residual(self) -> PostNorm:
         config = self.config
         return NORMS[config.norm](config.d_model, config.dropout, config.norm_epsilon)
 
@@ -68,10 +68,10 @@ class ModelBuilder:
         return TokenEmbedding(embedding, self.positions(), self.config.dropout)
 
     def block(self) -> TransformerBlock:
-        return TransformerBlock(self.attention(), self.feed_forward(), self.wiring)
+        return TransformerBlock(self.attention(), self.feed_forward(), self.residual)
 
     def decoder_block(self) -> DecoderBlock:
-        return DecoderBlock(self.attention(), self.attention(), self.feed_forward(), self.wiring)
+        return DecoderBlock(self.attention(), self.attention(), self.feed_forward(), self.residual)
 
     def final_norm(self) -> nn.Module:
         if not self.config.final_norm:
@@ -82,7 +82,7 @@ class ModelBuilder:
         return nn.Embedding(self.config.vocab_size, self.config.d_model)
 
     def output(self, embedding: nn.Embedding) -> nn.Linear:
-        """The projection to the vocabulary, with the matrix of `embedding` where embeddings are tied."""
+        """The projection to the vocabulary, which shares the matrix of `embedding` if embeddings are tied."""
         config = self.config
         output = nn.Linear(config.d_model, config.vocab_size, bias=config.output_bias)
         if config.tie_embeddings:
@@ -96,7 +96,7 @@ class ModelBuilder:
         return make(self.token_embedding(embedding), blocks, self.final_norm(), pad_id=self.config.pad_id)
 
     def decoder(self, embedding: nn.Embedding, block: Callable[[], TransformerBlock]) -> Decoder:
-        """`block` is `decoder_block` where there is a memory to attend to."""
+        """`block` is `decoder_block` if there is a memory to attend to."""
         blocks = [block() for _ in range(self.config.num_layers)]
         return Decoder(self.token_embedding(embedding), blocks, self.final_norm())
 
@@ -130,12 +130,12 @@ class ModelBuilder:
     # Initial values
 
     def initialise(self, model: nn.Module) -> None:
-        """As in the authors' first release; the paper is silent.
+        """As in the authors' first release, because the paper does not say.
 
-        Embeddings and the projection to the vocabulary: normal, standard deviation d_model^-½, so that
-        embeddings × √d_model and logits have unit scale. Other matrices: Glorot uniform; over a fused
-        W^Q W^K W^V there, which on the separate matrices here is a gain of 1/√2. Biases: 0.
-        W^O and W_2, which write to the residual sum, are then multiplied by `residual_gain`, 1 by default.
+        Embeddings and the projection to the vocabulary: normal with standard deviation d_model^-½, so that
+        embeddings × √d_model and logits have unit scale. Other matrices: Glorot uniform. The release applies
+        it to W^Q, W^K and W^V fused into one matrix, which for separate matrices equals a gain of 1/√2.
+        Biases: 0. W^O and W_2, which write to the residual stream, are then multiplied by `residual_gain`.
         """
         for module in model.modules():
             if isinstance(module, nn.Linear):

@@ -1,11 +1,12 @@
-"""The key-value cache, and the state of a decode: the tokens read so far, and each row's next position.
+"""The key-value cache, and the decoding state: the tokens read so far and each row's next position.
 
 A decoder reads new tokens in three steps. The stack calls `DecodeState.make_room`, which reserves slots for
-them and says what they may attend to. Each block calls `KeyValueCache.append`, which fills the slots of its
-layer. The model calls `DecodeState.advance`, which counts the tokens that were real.
+them and returns what they may attend to. Each block calls `KeyValueCache.append`, which fills the slots of
+its layer. The model calls `DecodeState.advance`, which counts the tokens that were not padding.
 
-A row writes at its own positions, so rows of a ragged batch fill their buffers without gaps: what a pad wrote
-comes after the row's last token, where the causal mask hides it, until the next token overwrites it.
+Each row writes at its own positions, so the rows of a ragged batch fill their buffers without gaps. The keys
+and values of padding land after the row's last token, where the causal mask hides them until the next real
+token overwrites them.
 """
 
 from collections.abc import Sequence
@@ -30,14 +31,16 @@ class KeyValueCache:
         self.is_ragged = False
 
     def append(self, kv: KeyValue, positions: Int[Tensor, "#batch length"]) -> KeyValue:
-        """Second step: write `kv` in place at each row's own `positions`, in the slots that were made.
+        """Second step: write `kv` in place at each row's own `positions`, in the slots that were reserved.
 
         Returns the first `length` slots of the buffers: the past and the new tokens.
         """
         new = slice(self.length - positions.shape[1], self.length)
         for buffer, part in ((self.keys, kv.keys), (self.values, kv.values)):
             if self.is_ragged:
-                buffer[:, :, new] = 0  # slots that a short row leaves: the mask hides any number but NaN
+                # A short row leaves some of its slots unwritten. The mask gives them weight 0, but if the
+                # uninitialised memory happens to hold a NaN, 0 × NaN would still make the output NaN.
+                buffer[:, :, new] = 0
                 rows = torch.arange(positions.shape[0], device=positions.device)[:, None]
                 buffer[rows, :, positions] = part.transpose(1, 2)
             else:
@@ -45,7 +48,7 @@ class KeyValueCache:
         return KeyValue(self.keys[:, :, : self.length], self.values[:, :, : self.length])
 
     def select(self, rows: Int[Tensor, " chosen"]) -> "KeyValueCache":
-        """These rows in buffers of their own; only what has been written is copied."""
+        """A cache of these rows in new buffers; only the slots that are in use are copied."""
         chosen = KeyValueCache(*(copy_rows(part, rows, self.length) for part in (self.keys, self.values)))
         chosen.length = self.length
         return chosen
@@ -54,19 +57,19 @@ class KeyValueCache:
 def copy_rows(
     buffer: Float[Tensor, "batch heads room width"], rows: Int[Tensor, " chosen"], length: int
 ) -> Float[Tensor, "chosen heads room width"]:
-    """Rows of the first `length` slots of a buffer, in a new one with as much room."""
+    """The first `length` slots of the chosen rows, in a new buffer of the same size per row."""
     copy = buffer.new_empty(rows.shape[0], *buffer.shape[1:])
     copy[:, :, :length] = buffer[:, :, :length].index_select(0, rows)
     return copy
 
 
 class DecodeState:
-    """The state of a decode: caches, positions and, in an encoder-decoder, the projected memory.
+    """The decoding state: caches, positions and, in an encoder-decoder, the projected memory.
 
-    `positions` (B,) counts the tokens that each row has read; `length`, a Python int, is at least the
-    largest of them and says how much of the buffers attention looks at. Rows are not `is_ragged` while all of
-    them have read `length` tokens. Neighbouring rows of one sentence share its memory: there are S memories,
-    and the rows are S groups of B / S. Without a `memory_mask` every memory is real to its end.
+    `positions` (B,) counts the tokens that each row has read. `length`, a Python int, is at least the largest
+    of them; attention looks at that many slots of the buffers. `is_ragged` is False as long as all rows have
+    read exactly `length` tokens. The rows of one sentence are neighbours and share its memory: with S
+    memories, the B rows form S groups of B / S. Without a `memory_mask` no memory contains padding.
     """
 
     def __init__(
@@ -100,10 +103,10 @@ class DecodeState:
         return cls(caches, positions, 0, memory, memory_mask)
 
     def make_room(self, tokens: Int[Tensor, "batch new"]) -> Context:
-        """First step: reserve slots for `tokens` after each row's past; returns what they may attend to.
+        """First step: reserve slots for `tokens` after each row's last one; returns what they may attend to.
 
-        It changes the state, and is called once for each piece of text that is read. `ValueError` if the
-        buffers are too short; the state is then as before.
+        This changes the state, so call it once per forward pass. `ValueError` if the buffers are too short;
+        the state is then unchanged.
         """
         new, room = tokens.shape[1], self.caches[0].keys.shape[2]
         if self.length + new > room:
@@ -121,14 +124,15 @@ class DecodeState:
         return Context(positions, mask)
 
     def advance(self, counts: Int[Tensor, " batch"] | int) -> None:
-        """Third step: count the real tokens that each row has read; pads do not move a row forward."""
+        """Third step: count the real tokens that each row has read. Padding does not move a row forward."""
         self.positions = self.positions + counts
         self.is_ragged |= isinstance(counts, Tensor)
 
     def select(self, rows: Int[Tensor, " chosen"]) -> "DecodeState":
         """The state of these rows, in this order; a row may be chosen more than once.
 
-        To find out which memories they share it looks at `rows`, so that a GPU is waited for.
+        It has to look at the values of `rows` to find out which memories they share, so it waits for a GPU;
+        `select_beams` does not.
         """
         if not self.memory:
             return self.with_rows(rows, self.memory, self.memory_mask)
@@ -143,11 +147,11 @@ class DecodeState:
     def select_beams(
         self, rows: Int[Tensor, "sentences beam"], sentences: Int[Tensor, " sentences"] | None
     ) -> "DecodeState":
-        """`select` where it is known which rows share a memory: each line of `rows` is one sentence.
+        """`select` when it is known which rows share a memory: each line of `rows` is one sentence.
 
-        `sentences` are the memories that are kept, in this order; None: all of them, as they are.
+        `sentences` are the memories to keep, in this order; None keeps all of them as they are.
         """
-        if type(self).select is not DecodeState.select:  # a subclass that overrides it wants to be asked
+        if type(self).select is not DecodeState.select:  # a subclass that overrides `select` may hold more
             return self.select(rows.flatten())
         return self.with_rows(rows.flatten(), *self.select_memory(sentences))
 
@@ -166,19 +170,20 @@ class DecodeState:
         memory: Sequence[KeyValue],
         memory_mask: Bool[Tensor, "sentences 1 1 source"] | None,
     ) -> "DecodeState":
-        """Copies of these rows of the caches, with what they attend to."""
+        """A state with copies of these rows of the caches, and with the given memory."""
         caches = [cache.select(rows) for cache in self.caches]
         positions = self.positions.index_select(0, rows)
         return DecodeState(caches, positions, self.length, memory, memory_mask, self.is_ragged)
 
 
 def empty_cache(attention: MultiHeadAttention, batch: int, room: int) -> KeyValueCache:
-    """Buffers of the shape and type that this layer's `project_kv` makes."""
-    like = next(attention.w_k.parameters())  # its weight itself may be what a hook computes at each call
+    """Empty buffers with the shape and dtype of what this layer's `project_kv` returns."""
+    # for dtype and device; with `weight_norm` or a parametrization `w_k.weight` itself is no parameter
+    like = next(attention.w_k.parameters())
     with torch.no_grad():
-        sample = attention.project_kv(
+        example = attention.project_kv(
             like.new_zeros(1, 1, attention.w_k.weight.shape[1]),
             torch.zeros(1, 1, dtype=torch.int64, device=like.device),
         )
-    keys, values = (part.new_zeros(batch, part.shape[1], room, part.shape[3]) for part in sample)
+    keys, values = (part.new_zeros(batch, part.shape[1], room, part.shape[3]) for part in example)
     return KeyValueCache(keys, values)

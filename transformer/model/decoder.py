@@ -1,4 +1,4 @@
-"""The decoder stack (§3.1, the right half of figure 1): each position attends to itself and those before it.
+"""The decoder stack (§3.1, the right half of figure 1): each position attends to itself and earlier ones.
 
 In an encoder-decoder its blocks also attend to the memory, the encoder's output; in a decoder-only model
 there is none.
@@ -19,7 +19,7 @@ from transformer.model.positions import require_positions
 
 
 class Decoder(nn.Module):
-    """Tokens to hidden states; `blocks` are `DecoderBlock`s if there is a memory."""
+    """From tokens to hidden states; `blocks` are `DecoderBlock`s if there is a memory."""
 
     blocks: Sequence[Any]  # an nn.ModuleList of `TransformerBlock`s or, with a memory, of `DecoderBlock`s
 
@@ -41,8 +41,8 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "batch length d_model"]:
         """`memory` holds the keys and values of `project_memory`, one pair for each layer.
 
-        With a `state`, `tokens` continue its rows: room is made for them here and their keys and values are
-        appended in the blocks; the caller then says by `state.advance` how many of them were real.
+        With a `state`, `tokens` continue its rows. This method reserves room for them and the blocks append
+        their keys and values; the caller then passes the number of real tokens to `state.advance`.
         """
         context = causal_context(tokens) if state is None else state.make_room(tokens)
         nothing = [None] * len(self.blocks)

@@ -1,4 +1,4 @@
-"""The decoder without an encoder, as in GPT: the same stack, without a memory."""
+"""A decoder without an encoder, as in GPT: the same stack, with no memory to attend to."""
 
 import torch
 from jaxtyping import Float, Int
@@ -10,9 +10,9 @@ from transformer.model.padding import check_first_tokens
 
 
 class DecoderOnly(nn.Module):
-    """Tokens to logits; `logits[:, t]` predicts token t + 1.
+    """From tokens to logits; `logits[:, t]` predicts token t + 1.
 
-    Rows are right-padded with `pad_id`: the causal order keeps pads from every real token.
+    Rows are right-padded with `pad_id`: the causal order then hides the padding from every real token.
     """
 
     def __init__(self, decoder: Decoder, output: nn.Module, *, pad_id: int = 0, eos_id: int = 2) -> None:
@@ -40,7 +40,7 @@ class DecoderOnly(nn.Module):
     def prefill(
         self, tokens: Int[Tensor, "batch length"], *, max_length: int
     ) -> tuple[Float[Tensor, "batch vocabulary"], DecodeState]:
-        """Read the prompts, right-padded; logits of each row's next token, and room for `max_length` more."""
+        """Read right-padded prompts; returns each row's next logits, and a state for `max_length` more."""
         state = self.new_state(tokens.shape[0], tokens.shape[1] + max_length)
         x = self.decoder(tokens, state=state)
         state.advance((tokens != self.pad_id).sum(dim=1))
@@ -48,7 +48,7 @@ class DecoderOnly(nn.Module):
         return self.output(x[torch.arange(x.shape[0], device=x.device), last]), state
 
     def step(self, tokens: Int[Tensor, " batch"], state: DecodeState) -> Float[Tensor, "batch vocabulary"]:
-        """Read one more token per row, whatever it is; logits of the next."""
+        """Read one more token per row, even if it is a pad; returns the logits of the next token."""
         x = self.decoder(tokens[:, None], state=state)
         state.advance(1)
         return self.output(x[:, -1])

@@ -12,9 +12,9 @@ from transformer.model.padding import check_first_tokens
 
 
 class Encoder(nn.Module):
-    """Tokens to hidden states. Rows are right-padded with `pad_id`; no position attends to a pad."""
+    """From tokens to hidden states. Rows are right-padded with `pad_id`; no position attends to padding."""
 
-    blocks: Sequence[TransformerBlock]  # an nn.ModuleList, which cannot say so itself
+    blocks: Sequence[TransformerBlock]  # an nn.ModuleList, whose type does not name its elements
 
     def __init__(
         self,

@@ -11,10 +11,10 @@ from transformer.model.padding import check_first_tokens
 
 
 class EncoderDecoder(nn.Module):
-    """Source and target tokens to logits.
+    """From source and target tokens to logits.
 
     Both sides are right-padded with `pad_id`. `tgt_tokens` starts with BOS, and `logits[:, t]` predicts
-    token t + 1 of it. The decoder needs no padding mask: the causal order keeps pads from real tokens.
+    its token t + 1. The decoder needs no padding mask: the causal order hides padding from real tokens.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class EncoderDecoder(nn.Module):
         *,
         state: DecodeState | None = None,
     ) -> Float[Tensor, "batch target vocabulary"]:
-        """With a `state` of `new_state`, `tgt_tokens` continue the rows of the state.
+        """With a `state` from `new_state`, `tgt_tokens` continue its rows.
 
         The state holds the projected `memory` already; gradients do not flow through its caches.
         """
         if state is None:
-            if self.bos_id != self.pad_id:  # Marian starts with a pad
+            if self.bos_id != self.pad_id:  # Marian models start the target with a pad
                 check_first_tokens(tgt_tokens, self.pad_id)
             return self.output(self.decoder(tgt_tokens, self.decoder.project_memory(memory), memory_mask))
         logits = self.output(self.decoder(tgt_tokens, state.memory, memory_mask, state=state))
@@ -79,15 +79,15 @@ class EncoderDecoder(nn.Module):
     def prefill(
         self, src_tokens: Int[Tensor, "batch source"], *, max_length: int
     ) -> tuple[Float[Tensor, "batch vocabulary"], DecodeState]:
-        """Encode the sources and read BOS; logits of each row's first token, and room for `max_length`."""
+        """Encode the sources and read BOS; returns each row's first logits and a state for `max_length`."""
         memory, mask = self.encode(src_tokens)
-        mask_of_pads = None if mask.all() else mask  # attention is faster without one
+        mask_of_pads = None if mask.all() else mask  # attention is faster without a mask
         state = self.new_state(memory, mask_of_pads, max_length)
         bos = src_tokens.new_full(src_tokens.shape[:1], self.bos_id)
         return self.step(bos, state), state
 
     def step(self, tokens: Int[Tensor, " batch"], state: DecodeState) -> Float[Tensor, "batch vocabulary"]:
-        """Read one more token per row, whatever it is; logits of the next."""
+        """Read one more token per row, even if it is a pad; returns the logits of the next token."""
         x = self.decoder(tokens[:, None], state.memory, state.memory_mask, state=state)
         state.advance(1)
         return self.output(x[:, -1])

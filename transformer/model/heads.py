@@ -1,6 +1,6 @@
-"""What an encoder is for: modules around one that give tokens, classes or one vector a sentence.
+"""Heads for an encoder: they predict hidden tokens or classes, or make one vector per sentence.
 
-An encoder is any module from tokens to hidden states with a `pad_id`, such as an `Encoder`.
+The encoder can be any module with a `pad_id` that maps tokens to hidden states, such as an `Encoder`.
 """
 
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from transformer.model.encoder import Encoder
 
 
 class MaskedLanguageModel(nn.Module):
-    """Logits of what stands at each position, seen from both sides; `output` projects to the vocabulary."""
+    """Logits of the token at each position, from the tokens on both sides of it, as in BERT."""
 
     def __init__(self, encoder: nn.Module, output: nn.Module) -> None:
         super().__init__()
@@ -25,10 +25,11 @@ class MaskedLanguageModel(nn.Module):
 
 
 class SequenceClassifier(nn.Module):
-    """Logits of the classes of a sentence, from the mean of its hidden states.
+    """Logits of a sentence's classes, from the mean of its hidden states.
 
-    The mean, not one special token's state: with few sentences to learn from, every word has a short way to
-    the loss from the first update on, and an encoder of another task has no such token.
+    The mean is used rather than the state of one special token, because every word then gets a direct
+    gradient from the first update on, which helps with little data, and because an encoder that was trained
+    for another task has no such token.
     """
 
     def __init__(self, encoder: Encoder, num_classes: int) -> None:
@@ -41,7 +42,7 @@ class SequenceClassifier(nn.Module):
 
 
 class SentenceEmbedder(nn.Module):
-    """A vector of length 1 a sentence, the mean of its hidden states: a dot product is a cosine."""
+    """One unit vector per sentence, the normalised mean of its hidden states; dot products are cosines."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -55,20 +56,20 @@ class SentenceEmbedder(nn.Module):
 def mean_over_tokens(
     hidden: Float[Tensor, "batch length d_model"], tokens: Int[Tensor, "batch length"], pad_id: int
 ) -> Float[Tensor, "batch d_model"]:
-    """The mean over real tokens, in float32: a sum of many is where bfloat16 loses most."""
+    """The mean over real tokens, summed in float32 because long sums lose precision in bfloat16."""
     is_real = (tokens != pad_id)[:, :, None]
     return (hidden.float() * is_real).sum(dim=1) / is_real.sum(dim=1)
 
 
 def with_head(model: nn.Module, settings: Settings) -> nn.Module:
-    """The model that the task of `settings` trains: an encoder gets its head, other models are whole."""
+    """The model that the task of `settings` trains: an encoder gets a head, other models need none."""
     match settings.trained_task:
         case "masked_language_model":
             return masked_language_model(model, settings)
         case "classification":
-            assert settings.data.classes is not None, "the task has filled them in"
+            assert settings.data.classes is not None, "the task fills them in"
             classifier = SequenceClassifier(model, settings.data.classes.count(",") + 1)  # type: ignore[arg-type]
-            nn.init.xavier_uniform_(classifier.output.weight)  # as `ModelBuilder.initialise`
+            nn.init.xavier_uniform_(classifier.output.weight)  # as in `ModelBuilder.initialise`
             nn.init.zeros_(classifier.output.bias)
             return classifier
         case "sentence_embedding":
@@ -78,7 +79,7 @@ def with_head(model: nn.Module, settings: Settings) -> nn.Module:
 
 
 def masked_language_model(encoder: nn.Module, settings: Settings) -> MaskedLanguageModel:
-    """The projection is the embedding's matrix where embeddings are tied, with a bias if there is one, 0."""
+    """The head's projection shares the embedding's matrix if embeddings are tied; a bias starts at 0."""
     output = ModelBuilder(settings.model).output(encoder.embedding.embedding)  # type: ignore
     if not settings.model.tie_embeddings:
         nn.init.normal_(output.weight, std=settings.model.d_model**-0.5)

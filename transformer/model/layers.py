@@ -1,4 +1,4 @@
-"""Embedding, feed-forward network and the wiring around each sub-layer (§3.1, §3.3, §3.4)."""
+"""Embedding, feed-forward network and the residual connection around each sub-layer (§3.1, §3.3, §3.4)."""
 
 import math
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class TokenEmbedding(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """max(0, x W1 + b1) W2 + b2, at each position alike (equation 2); any `activation`."""
+    """max(0, x W1 + b1) W2 + b2 at each position (equation 2), or with another `activation` than ReLU."""
 
     def __init__(
         self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor], dropout: float = 0.0
@@ -50,7 +50,7 @@ class FeedForward(nn.Module):
 
 
 class PostNorm(nn.Module):
-    """LayerNorm(x + Dropout(Sublayer(x))), the paper's wiring (§3.1, §5.4)."""
+    """LayerNorm(x + Dropout(Sublayer(x))), the paper's residual connection (§3.1, §5.4)."""
 
     def __init__(self, d_model: int, dropout: float = 0.0, epsilon: float = LAYER_NORM_EPSILON) -> None:
         super().__init__()
@@ -64,12 +64,12 @@ class PostNorm(nn.Module):
 
     @staticmethod
     def final_norm(d_model: int, epsilon: float = LAYER_NORM_EPSILON) -> nn.Module:  # noqa: ARG004  (for PreNorm's)
-        """What a stack of layers wired this way ends in: nothing, its last sum is normalised already."""
+        """The norm that ends a stack: none, because the last layer's output is normalised already."""
         return nn.Identity()
 
 
 class PreNorm(PostNorm):
-    """x + Dropout(Sublayer(LayerNorm(x))): deep stacks train without warm-up."""
+    """x + Dropout(Sublayer(LayerNorm(x))), which lets deep stacks train without warm-up."""
 
     def forward(
         self, x: Float[Tensor, "batch length d_model"], sublayer: Callable[[Tensor], Tensor]
@@ -78,7 +78,7 @@ class PreNorm(PostNorm):
 
     @staticmethod
     def final_norm(d_model: int, epsilon: float = LAYER_NORM_EPSILON) -> nn.Module:
-        """A LayerNorm: the sum that leaves the last layer has not been normalised."""
+        """A LayerNorm, because the output of the last layer is a sum that nothing has normalised yet."""
         return nn.LayerNorm(d_model, eps=epsilon)
 
 

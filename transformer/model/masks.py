@@ -1,7 +1,7 @@
-"""The two masks of the Transformer, the one convention, and who may attend to what (§3.2.3).
+"""The Transformer's two masks, their convention, and which keys a query may attend to (§3.2.3).
 
 A mask is boolean, True where a query may attend to a key, and broadcasts to (batch, heads, queries, keys);
-two masks combine with `&`. No query may be left without a key: its softmax would be 0 / 0.
+two masks combine with `&`. Every query needs at least one key: without any, its softmax would be 0 / 0.
 """
 
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -21,7 +21,7 @@ def padding_mask(tokens: Int[Tensor, "batch length"], pad_id: int) -> Bool[Tenso
 def causal_mask(
     positions: Int[Tensor, "batch queries"], length: int
 ) -> Bool[Tensor, "batch 1 queries {length}"]:
-    """True where a key is at a query's position or before it (§3.2.3).
+    """True where a key is at or before a query's position (§3.2.3).
 
     Keys are at positions 0 … length - 1, as in a cache. Slots that a row has not filled yet come after every
     query of that row, so they are hidden too.
@@ -35,7 +35,7 @@ class Cache(Protocol):
     """Keys and values of earlier tokens, such as a `KeyValueCache`."""
 
     def append(self, kv: KeyValue, positions: Int[Tensor, "#batch length"]) -> KeyValue:
-        """Add those of new tokens; returns the keys and values that attention may look at."""
+        """Add the keys and values of new tokens; returns all that attention may look at."""
         ...
 
 
@@ -59,7 +59,7 @@ class Context(NamedTuple):
         memory: KeyValue | None,
         memory_mask: Bool[Tensor, "sentences 1 1 source"] | None,
     ) -> "Context":
-        """The same order, with one layer's cache and its keys and values of the memory."""
+        """The same context, with one layer's cache and that layer's keys and values of the memory."""
         return Context(self.positions, self.mask, self.is_causal, cache, memory, memory_mask)
 
 
@@ -71,9 +71,9 @@ def bidirectional_context(tokens: Int[Tensor, "batch length"], pad_id: int) -> C
 def causal_context(tokens: Int[Tensor, "batch length"]) -> Context:
     """In a decoder, each position of a whole sequence may attend to itself and those before it (§3.2.3).
 
-    This is what makes training causal. `is_causal` says it without a mask, which keeps the fast kernel; it
-    also hides the pads of right-padded rows from every real token. While decoding, `DecodeState.make_room`
-    takes the place of this function.
+    This is what makes training causal. `is_causal` is used instead of a mask because it keeps the fast
+    attention kernel; it also hides the padding of right-padded rows from every real token. While decoding,
+    `DecodeState.make_room` provides the context instead.
     """
     return Context(sequence_positions(tokens), is_causal=True)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 def require_right_padded(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
     """`ValueError` that names a row without a token, or one with a pad before a token.
 
-    It looks at values, so that a GPU is waited for.
+    It reads values back, so it waits for a GPU.
     """
     is_pad = tokens == pad_id
     if tokens.shape[1] == 0 or bool(is_pad[:, 0].any()):
@@ -20,10 +20,10 @@ def require_right_padded(tokens: Int[Tensor, "batch length"], pad_id: int) -> No
 
 
 def check_first_tokens(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
-    """`ValueError` for a left-padded row or one of only pads, where a look at values costs next to nothing.
+    """`ValueError` for a row that begins with a pad, checked only where reading values is nearly free.
 
     That is on a CPU, unless the pass is being compiled, traced or vmapped. Positions count from the left, so
-    pads there would shift the sentence, and a row of only pads leaves attention without a key.
+    padding there would shift the sentence; a row of nothing but padding leaves attention without a key.
     """
     is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore
     is_plain = tokens.is_cpu and type(tokens) is Tensor and not torch._C._functorch.is_batchedtensor(tokens)
@@ -32,7 +32,7 @@ def check_first_tokens(tokens: Int[Tensor, "batch length"], pad_id: int) -> None
 
 
 def first_token_missing(is_pad: Bool[Tensor, "batch length"], pad_id: int) -> str:
-    """What is wrong with the first row that does not begin with a token."""
+    """The error message for the first row that does not begin with a token."""
     row = int(is_pad[:, :1].int().sum(dim=1).argmax())
     if bool(is_pad[row].all()):
         return f"row {row} of the batch holds no token, only pads ({pad_id}); leave such rows out"

@@ -10,7 +10,10 @@ from transformer.config import ModelConfig
 
 
 class SinusoidalEncoding(nn.Module):
-    """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos(the same); any position, no parameter."""
+    """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos(pos / 10000^(2i/d)).
+
+    It has no parameters, and positions may be of any size.
+    """
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -19,10 +22,10 @@ class SinusoidalEncoding(nn.Module):
         self.d_model = d_model
 
     def forward(self, positions: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape d_model"]:
-        # float64: in float32 the angle of position 1,000 is already wrong in the fifth decimal.
+        # float64, because in float32 the angle at position 1,000 is already wrong in the fifth decimal
         even = torch.arange(0, self.d_model, 2, dtype=torch.float64, device=positions.device)
         angles = positions[..., None] / 10_000 ** (even / self.d_model)
-        # (…, d/2, 2) -> (…, d): each sine beside its cosine
+        # (…, d/2, 2) -> (…, d): each sine next to its cosine
         return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).to(torch.get_default_dtype())
 
 
@@ -46,7 +49,7 @@ POSITIONS: dict[str, Callable[[ModelConfig], nn.Module]] = {
 
 
 def require_positions(encoding: nn.Module, length: int) -> None:
-    """`ValueError` if a sequence of `length` tokens is longer than the encoding reaches."""
+    """`ValueError` if a sequence of `length` tokens has more positions than the encoding."""
     limit = getattr(encoding, "max_positions", None)
     if limit is not None and length > limit:
         raise ValueError(

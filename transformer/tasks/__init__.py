@@ -1,1 +1,1 @@
-"""What a model is trained to do: one page per task with its text, loss, validation and use."""
+"""The tasks a model can be trained for: one file per task, with its data, loss, validation and scores."""

@@ -1,6 +1,6 @@
-"""Classification: sentences with a label each, and the loss of their classes.
+"""Classification: sentences with one label each, and the cross-entropy of their classes.
 
-A trained model names classes as `Classifier` (`decoding/sentences.py`), in `transformer classify`.
+A trained model is used through `Classifier` (`decoding/sentences.py`) or `transformer classify`.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from transformer.training.objectives import Loss, at_least_float32
 
 @dataclass(frozen=True)
 class ClassificationLoss:
-    """Predict the class of each sentence; label smoothing spreads its mass over the classes."""
+    """Predict the class of each sentence; label smoothing is spread evenly over the classes."""
 
     label_smoothing: float
 
@@ -58,7 +58,7 @@ class ClassificationValidation:
 
 
 class ClassificationTask(Task):
-    """An encoder that names the class of a sentence; its `settings` know the classes."""
+    """Training a sentence classifier; the task's `settings` hold the names of the classes."""
 
     def __init__(self, settings: Settings) -> None:
         require(

@@ -1,6 +1,6 @@
 """Language modelling: running text in contiguous blocks, and the loss of each token given those before it.
 
-A trained model continues texts as `TextGenerator` (`decoding/generator.py`), in `transformer generate`.
+A trained model is used through `TextGenerator` (`decoding/generator.py`) or `transformer generate`.
 """
 
 import math
@@ -28,7 +28,7 @@ class LanguageModelLoss(TokenLoss):
 
 @dataclass(frozen=True)
 class LanguageModelValidation:
-    """Loss and perplexity per token of a running text; bits per byte do not depend on the tokens."""
+    """Loss and perplexity per token, and bits per byte, which can be compared across tokenizers."""
 
     batches: BlockBatches
     objective: LanguageModelLoss
@@ -41,7 +41,7 @@ class LanguageModelValidation:
 
 
 class LanguageModelTask(Task):
-    """A decoder-only model on running text."""
+    """Training a decoder-only model on running text."""
 
     def __init__(self, settings: Settings) -> None:
         self.text = read_text(settings.data.train)
@@ -63,7 +63,7 @@ class LanguageModelTask(Task):
 
     @staticmethod
     def objective(settings: Settings) -> LanguageModelLoss:
-        """It overwrites the logits, which nothing else reads here."""
+        """This loss overwrites the logits, which is safe because nothing else reads them."""
         return LanguageModelLoss(settings.training.label_smoothing, cross_entropy=overwriting_cross_entropy)
 
     @classmethod

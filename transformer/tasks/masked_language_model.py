@@ -1,6 +1,6 @@
 """Masked language modelling: plain sentences, and the loss of the tokens that were hidden in them.
 
-A trained model fills gaps as `MaskFiller` (`decoding/sentences.py`), in `transformer fill-mask`.
+A trained model is used through `MaskFiller` (`decoding/sentences.py`) or `transformer fill-mask`.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from transformer.training.objectives import Loss, TokenLoss
 
 
 class MaskedLoss(TokenLoss):
-    """Predict the tokens that were hidden, each from all the others."""
+    """Predict the hidden tokens, each from all tokens that are visible."""
 
     def __call__(self, model: nn.Module, batch: MaskedBatch) -> Loss:
         return Loss(self.total(model(batch.tokens), batch.labels), batch.target_tokens)
@@ -45,7 +45,7 @@ class MaskedValidation:
 
 
 class MaskedLanguageModelTask(Task):
-    """An encoder that fills gaps; labels that a file has by `data.label_format` are not read."""
+    """Training an encoder on masked sentences; labels in the file (`data.label_format`) are ignored."""
 
     def __init__(self, settings: Settings) -> None:
         require(
@@ -76,18 +76,18 @@ class MaskedLanguageModelTask(Task):
 
     @staticmethod
     def objective(settings: Settings) -> MaskedLoss:
-        """It overwrites the logits, which nothing else reads here."""
+        """This loss overwrites the logits, which is safe because nothing else reads them."""
         return MaskedLoss(settings.training.label_smoothing, cross_entropy=overwriting_cross_entropy)
 
     @classmethod
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> MaskedValidation:
-        """The same tokens of a file are hidden each time."""
+        """The same tokens are hidden in every validation, so that its values can be compared."""
         batches = make_batches(read_texts(name, settings), tokenizer, settings, shuffle=False)
         return MaskedValidation(batches, replace(cls.objective(settings), label_smoothing=0.0))
 
 
 def read_texts(name: str, settings: Settings) -> list[str]:
-    """The sentences of a file that are not blank."""
+    """The sentences of a file, without blank lines."""
     sentences = read_sentences(name, settings.data.label_format)
     texts = [sentence.text for sentence in sentences if sentence.text.strip()]
     require(bool(texts), f"{name}: every line is blank")

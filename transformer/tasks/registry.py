@@ -1,6 +1,6 @@
-"""The tasks: one entry each, by their names in the settings. The page of a task is the file of its name here.
+"""The tasks by their names in the settings; each is defined in the file of the same name in this folder.
 
-This file imports nothing of the package, so that settings can be checked without importing torch.
+This file imports nothing from the package, so that settings can be checked without importing torch.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ TaskName = Literal[
 
 
 class TaskEntry(NamedTuple):
-    """The kind of model that a task trains, its class, and the figures that its validation computes."""
+    """The kind of model that a task trains, the name of its class, and its validation metrics."""
 
     kind: str
     name: str
@@ -33,5 +33,5 @@ TASKS: dict[str, TaskEntry] = {
 
 
 def tasks_of_kind(kind: str) -> Iterator[str]:
-    """The tasks that a kind of model can be trained for; the first is its default."""
+    """The tasks that a kind of model can be trained for; the first is the default."""
     return (name for name, entry in TASKS.items() if entry.kind == kind)

@@ -1,6 +1,6 @@
-"""Sentence embeddings: pairs of sentences that mean the same, and the loss of finding the other side.
+"""Sentence embeddings: pairs of sentences with the same meaning, and a contrastive loss.
 
-A trained model makes vectors as `Embedder` (`decoding/sentences.py`), in `transformer embed` and `nearest`.
+A trained model is used through `Embedder` (`decoding/sentences.py`) or `transformer embed` and `nearest`.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -21,18 +21,19 @@ from transformer.training.objectives import Loss
 
 @dataclass(frozen=True)
 class ContrastiveLoss:
-    """Find the other side of each pair among all sentences of the batch, in both directions (InfoNCE).
+    """InfoNCE: pick the other side of each pair among all sentences of the batch, in both directions.
 
-    Cosines / `temperature` are the logits. Half of the sum of the two directions counts, so that a pair
-    weighs 1.
+    The logits are cosines divided by `temperature`. The two directions are averaged, so that each pair counts
+    once.
     """
 
     temperature: float
     label_smoothing: float = 0.0
 
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
-        sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # without BOS: as sources
-        with torch.autocast(sources.device.type, enabled=False):  # divided by 0.05, bfloat16 is off by 0.1
+        sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # without BOS, as sources
+        # not in bfloat16: divided by a temperature of 0.05, its cosines would be off by 0.1
+        with torch.autocast(sources.device.type, enabled=False):
             logits = sources @ targets.T / self.temperature  # (pairs, pairs)
         right = torch.arange(logits.shape[0], device=logits.device)
         both = [
@@ -44,9 +45,10 @@ class ContrastiveLoss:
 
 @dataclass(frozen=True)
 class EmbeddingValidation:
-    """Loss per pair, among those of its batch, and how often a sentence's nearest one is its other side.
+    """Loss per pair, and P@1: how often a sentence's nearest neighbour is its own other side.
 
-    P@1 is taken among all pairs of the text, from each side to the other.
+    The loss compares a pair with those of its batch; P@1 compares it with all pairs of the text, from source
+    to target and reversed.
     """
 
     batches: PairBatches
@@ -73,13 +75,13 @@ def precision_at_1(queries: Tensor, candidates: Tensor) -> float:
 
 
 def is_nearest(queries: Tensor, candidates: Tensor) -> Tensor:
-    """(queries,): whether the nearest of all candidates is the one in the query's row."""
+    """(queries,): whether the nearest of all candidates is the one with the same index as the query."""
     found = [(part @ candidates.T).argmax(dim=1) for part in torch.split(queries, 1000)]
     return torch.cat(found) == torch.arange(len(queries))
 
 
 class SentenceEmbeddingTask(ParallelText):
-    """One encoder for both sides of parallel text, which is read as for translation."""
+    """Training one encoder for both sides of parallel text, which is read as for translation."""
 
     def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
         tokenized, counts = tokenize_pairs(self.table, tokenizer, max_tokens=settings.data.max_tokens)

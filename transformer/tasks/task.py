@@ -1,4 +1,4 @@
-"""What every task provides, and what they share."""
+"""The interface of a task, and the code that all tasks share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -22,59 +22,59 @@ from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Objective
 
 Evaluate = Callable[[nn.Module, Group], Mapping[str, float]]
-"""Validation: the figures of a model; the processes of a group share the work."""
+"""A validation function: returns a model's metrics; the processes of the group share the work."""
 
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """A training text in batches."""
+    """A training text, tokenized and in batches."""
 
     batches: EpochBatches[Any]
     counts: dict[str, Any]
     """For the log: what was read, what was dropped, and how BLEU is computed."""
     summary: str
-    """The same in a few words."""
+    """The same in a few words, for the user."""
 
 
 class Report(NamedTuple):
-    """The scores of a trained model: for programs, and as the text that `transformer evaluate` prints."""
+    """The scores of a trained model, as values and as the text that `transformer evaluate` prints."""
 
     values: dict[str, Any]
     text: str
 
 
 class Task(ABC):
-    """One way to train: its text, loss, validation and use. An instance has read its training text."""
+    """One task: its data, loss, validation and scores. Creating an instance reads the training text."""
 
     settings: Settings
-    """The settings it was made from, with the values that the text decides filled in."""
+    """The settings it was created with, completed with the values that depend on the text."""
     score_options: ClassVar[frozenset[str]] = frozenset()
-    """The options of `score` that only this task has."""
+    """The names of the extra options that this task's `score` takes."""
 
     @abstractmethod
     def __init__(self, settings: Settings) -> None: ...
 
     @abstractmethod
     def train_tokenizer(self) -> Tokenizer:
-        """The tokenizer that the settings ask for, trained on the training text."""
+        """Train the tokenizer that the settings ask for on the training text."""
 
     @abstractmethod
     def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
-        """The training text in batches; these `settings` know the size of the vocabulary."""
+        """The training text in batches; `settings` now include the size of the vocabulary."""
 
     @staticmethod
     @abstractmethod
     def objective(settings: Settings) -> Objective:
-        """The loss of training."""
+        """The training loss."""
 
     @classmethod
     @abstractmethod
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> Evaluate:
-        """The figures of a model on the text `name`; the registry lists them as metrics."""
+        """Validation on the text `name`; the registry lists its metrics."""
 
     @classmethod
     def score(cls, path: str | Path, data: str, settings: Settings, *, device: str = "auto") -> Report:
-        """The scores of the trained model at `path` on the text `data`: here the figures of validation."""
+        """The scores of the trained model at `path` on the text `data`; by default its validation metrics."""
         model, tokenizer, _ = load_pretrained(path, task=settings.trained_task, device=device)
         values = dict(cls.validation(data, tokenizer, settings)(model, ALONE))
         rows = [(FIGURES[name][0], FIGURES[name][1].format(value)) for name, value in values.items()]
@@ -89,17 +89,17 @@ FIGURES = {
     "p@1": ("P@1", "{:.1f} %"),
     "p@1_reversed": ("P@1 reversed", "{:.1f} %"),
 }
-"""How the figures of validation are printed."""
+"""How validation metrics are printed: label and format."""
 
 
 def task_class(name: str) -> type[Task]:
-    """The class of the task that has this name in the settings."""
+    """The task class for a name in the settings."""
     found: type[Task] = getattr(import_module(f"transformer.tasks.{name}"), TASKS[name].name)
     return found
 
 
 def validation_of(task: Task, tokenizer: Tokenizer, settings: Settings) -> Evaluate | None:
-    """Validation on the text `data.valid`, if there is one; an error says that it is about that text."""
+    """Validation on the text `data.valid`, if there is one; its errors say that they concern that text."""
     name = settings.data.valid
     if name is None:
         return None

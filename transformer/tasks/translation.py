@@ -1,6 +1,6 @@
 """Translation: pairs of sentences, and the loss of the target given the source.
 
-A trained model translates as `Translator` (`decoding/translator.py`), in `transformer translate`.
+A trained model is used through `Translator` (`decoding/translator.py`) or `transformer translate`.
 """
 
 import math
@@ -42,7 +42,7 @@ class TranslationLoss(TokenLoss):
 
 @dataclass(frozen=True)
 class TranslationValidation:
-    """Loss and perplexity per token of a parallel text, and scores of a sample of it."""
+    """Loss and perplexity per token of a parallel text, and scores for translations of some of it."""
 
     batches: TokenBatches
     objective: TranslationLoss
@@ -65,7 +65,7 @@ class TranslationValidation:
 
 
 class ParallelText(Task):
-    """The training text of a task that learns from pairs of sentences."""
+    """Base of the tasks whose training text is pairs of sentences."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -89,14 +89,14 @@ class ParallelText(Task):
 
 
 class TranslationTask(ParallelText):
-    """An encoder-decoder on parallel text (§5.1); its `settings` know how BLEU is computed."""
+    """Training an encoder-decoder on parallel text (§5.1); `settings` name the tokenizer for BLEU."""
 
     score_options = frozenset(("beam_size", "alpha", "bleu_tokenizer", "show"))
 
     def __init__(self, settings: Settings) -> None:
         bleu_tokenizer = choose_tokenizer(settings.data)
         if computes_bleu(settings):
-            make_bleu(bleu_tokenizer)  # refuses one that is not installed before anything is read
+            make_bleu(bleu_tokenizer)  # fails early if it is not installed
         super().__init__(replace(settings, data=replace(settings.data, bleu_tokenizer=bleu_tokenizer)))
 
     def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
@@ -115,12 +115,12 @@ class TranslationTask(ParallelText):
 
     @staticmethod
     def objective(settings: Settings) -> TranslationLoss:
-        """It overwrites the logits, which nothing else reads here."""
+        """This loss overwrites the logits, which is safe because nothing else reads them."""
         return TranslationLoss(settings.training.label_smoothing, cross_entropy=overwriting_cross_entropy)
 
     @classmethod
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> TranslationValidation:
-        """Loss on a text, and a sample of it, evenly spread, to translate."""
+        """The loss on a text, and scores for `training.valid_sample` evenly spaced sentences of it."""
         table = read_table(settings, name)
         tokenized, _ = tokenize_pairs(table, tokenizer, max_tokens=settings.data.max_tokens)
         batches = TokenBatches(
@@ -158,7 +158,7 @@ class TranslationTask(ParallelText):
     ) -> Report:
         """BLEU, chrF and exact match of the whole text, and `show` examples of each outcome."""
         bleu_tokenizer = bleu_tokenizer or choose_tokenizer(settings.data)
-        make_bleu(bleu_tokenizer)  # refuses one that is not installed before anything is translated
+        make_bleu(bleu_tokenizer)  # fails early if it is not installed
         translator = Translator.from_pretrained(path, device=device)
         table = read_table(settings, data)
         sources, references = list(table["source"]), list(table["target"])
@@ -189,4 +189,4 @@ def read_table(settings: Settings, name: str) -> "datasets.Dataset":
 
 
 def ignore(_: str) -> None:
-    """For the translations of a validation: which lines are cut is the same each time."""
+    """Validation shows no warnings: the same lines would be reported as cut each time."""

@@ -1,4 +1,4 @@
-"""What must be equal in a run and the training that continues it, and for processes that train together."""
+"""Which settings must agree: between a run and one that starts from it, and between processes."""
 
 from collections.abc import Callable
 from importlib import metadata
@@ -18,7 +18,7 @@ FREE_AT_START = (
     *("model.vocab_size", "model.output_bias", "model.tie_embeddings", "model.max_positions"),
     *("model.dropout", "model.attention_dropout", "model.activation_dropout", "model.residual_gain"),
 )
-"""Settings of the model that need not be those of the run that training starts from; shapes still are."""
+"""Model settings in which a run may differ from the one it starts from; shapes are checked later."""
 
 
 def require_free(run: Run, resume: bool) -> None:
@@ -29,7 +29,7 @@ def require_free(run: Run, resume: bool) -> None:
 
 
 def require_startable(before: Settings, settings: Settings) -> None:
-    """Refuse to start from the weights and tokenizer of a run with the settings `before` that do not fit."""
+    """`CheckpointError` if training cannot start from a run with the settings `before`."""
     fixed = [name for name in setting_names() if name.startswith("model.") and name not in FREE_AT_START]
     fixed += ["data.tokenizer", "data.vocab_size", "data.normalization"]
     fixed += ["data.source", "data.target"] if before.data.tokenizer == "moses" else []
@@ -41,7 +41,7 @@ def require_startable(before: Settings, settings: Settings) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that compute."""
+    """The versions of this package and of torch."""
     try:
         own = metadata.version("transformer")
     except metadata.PackageNotFoundError:  # run from a checkout
@@ -52,9 +52,10 @@ def versions() -> dict[str, str]:
 def asked_for(
     settings: Settings, *, resume: bool, build: Callable[..., Any], device: torch.device
 ) -> dict[str, Any]:
-    """What a process of a training was given, before it reads anything, by the names that the user knows.
+    """Everything a process was given that must agree between processes, by the names that the user knows.
 
-    On another machine `auto` may mean something else; the number of a GPU may differ, its kind may not.
+    `device` and `precision` are resolved first, because `auto` may mean something else on another machine.
+    The type of the device must agree, but not the number of the GPU.
     """
     given = {name: attrgetter(name)(settings) for name in setting_names()}
     given |= {"device": device.type, "precision": choose_precision(settings.precision, device)}
@@ -62,7 +63,7 @@ def asked_for(
 
 
 def what_was_read(tokenizer: Tokenizer, batches: EpochBatches[Any], evaluate: Any) -> dict[str, str | None]:
-    """What a process has read, by hashes: a file may differ between machines."""
+    """Hashes of what a process has read, because a file may differ between machines."""
     validation = getattr(evaluate, "batches", None)
     return {
         "the tokenizer": tokenizer.digest[:12],

@@ -1,8 +1,8 @@
-"""Several processes that train one model together: what they add up and what they agree on.
+"""Training one model in several processes: sums, broadcasts and barriers.
 
-`torchrun` starts the processes and tells each one its place through the environment. Every process holds the
-whole model (DistributedDataParallel) and computes a share of each update's batches; all of them then take the
-same step. A single process is a group of one, for which nothing here costs anything.
+`torchrun` starts the processes and passes each one its rank in the environment. Every process holds the whole
+model (DistributedDataParallel) and computes a share of each update's batches; all of them then take the same
+step. A single process is a group of one, for which every operation here is a no-op.
 """
 
 import os
@@ -24,42 +24,42 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from transformer.hardware import PATIENCE, rank_and_size
+from transformer.hardware import NO_TIMEOUT, rank_and_size
 from transformer.messages import tell
 
 Found = TypeVar("Found")
 LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]imed out")
-"""What torch's errors about other processes have in common; not all have the class that is made for them."""
+"""Matches torch's errors about lost processes, not all of which are a `DistError`."""
 
 
-RESUME = "the last checkpoint is whole: go on with --resume (torchrun --max-restarts does it by itself)"
-"""What to do when a process of a training is lost."""
+RESUME = "the last checkpoint is complete: continue with --resume (torchrun --max-restarts does it by itself)"
+"""The advice to the user when a process is lost during training."""
 
 
 class ProcessLostError(ValueError):
-    """Another process of this group has died, or does not answer; standard error has the line already."""
+    """Another process has died or does not answer; the message is already on standard error."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """This process's place among those that train together."""
+    """The processes that train together, as seen from this one."""
 
     rank: int = 0
     size: int = 1
     timeout: float = 0.0
-    """Seconds that a process waits for the others in training before it gives up."""
-    patient: torch.distributed.ProcessGroup | None = None
-    """The same processes, where nobody gives up: only who dies is missed."""
+    """Seconds that a process waits for the others during training before it fails."""
+    untimed: torch.distributed.ProcessGroup | None = None
+    """A second process group without a timeout, for long waits; a dead process is still noticed."""
     advice: str = RESUME
-    """What to do when a process is lost."""
+    """The advice to the user when a process is lost."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes files and speaks to the user."""
+        """Whether this process is the one that writes files and messages."""
         return self.rank == 0
 
     def sum(self, *numbers: int) -> list[int]:
-        """Each number added up over the processes; it travels through the CPU, so no GPU has to wait."""
+        """The sums of these numbers over the processes. They are on the CPU, so no GPU has to wait."""
         totals = torch.tensor(numbers)
         if self.size > 1:
             torch.distributed.all_reduce(totals)
@@ -72,9 +72,9 @@ class Group:
         return tensor
 
     def collect(self, share: list[Any]) -> list[Any]:
-        """All items in order, of which every process holds each `size`-th, beginning with its rank.
+        """All items in order. They were dealt round-robin: process r holds items r, r + `size`, and so on.
 
-        They travel pickled, between this training's own processes.
+        They are pickled, which is safe between the processes of one training.
         """
         if self.size == 1:
             return share
@@ -86,16 +86,16 @@ class Group:
         return items
 
     def of_first(self, number: float) -> float:
-        """The first process's number, so that all decide alike."""
+        """The first process's number, so that all processes take the same decision."""
         value = torch.tensor(number, dtype=torch.float64)
         if self.size > 1:
             torch.distributed.broadcast(value, src=0)
         return float(value)
 
     def from_first(self, make: Callable[[], Found]) -> Found:
-        """What `make` returns in the first process, or the error of the user or the system that it raises.
+        """Call `make` in the first process only; every process returns its result.
 
-        However long it takes, the others wait for it, and all of them return or raise the same.
+        If it raises a `ValueError` or `OSError`, every process raises that. There is no timeout.
         """
         if self.size == 1:
             return make()
@@ -105,18 +105,18 @@ class Group:
                 found[0] = make()
             except (ValueError, OSError) as error:
                 found[1] = error
-        torch.distributed.broadcast_object_list(found, src=0, group=self.patient)
+        torch.distributed.broadcast_object_list(found, src=0, group=self.untimed)
         if found[1] is not None:
             raise found[1]
         return found[0]
 
     def require_equal(self, given: Mapping[str, Any]) -> None:
-        """`ValueError`, the same in every process, unless all of them were given the same values by name."""
+        """The same `ValueError` in every process, unless all were given the same values by name."""
         if self.size == 1:
             return
         everyone: list[Any] = [None] * self.size
         own = {name: repr(value) for name, value in given.items()}
-        torch.distributed.all_gather_object(everyone, own, group=self.patient)
+        torch.distributed.all_gather_object(everyone, own, group=self.untimed)
         first = everyone[0]
         for rank, theirs in enumerate(everyone):
             for name in {**first, **theirs}:
@@ -127,13 +127,13 @@ class Group:
                     )
 
     def wait(self) -> None:
-        """Until all processes have come as far, however long reading a text takes one of them."""
+        """A barrier without a timeout, because one process may be reading a large text."""
         if self.size > 1:
-            torch.distributed.barrier(group=self.patient)
+            torch.distributed.barrier(group=self.untimed)
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """The first process does what is inside before the others do: they find what it has written."""
+        """The first process runs the block before the others, which can then read what it has written."""
         if not self.is_first:
             self.wait()
         yield
@@ -141,11 +141,11 @@ class Group:
             self.wait()
 
     def wrap(self, model: nn.Module, device: torch.device) -> Any:
-        """The model whose backward pass averages gradients over the processes."""
+        """The model in DistributedDataParallel, whose backward pass averages gradients over the processes."""
         if self.size == 1:
             return model
-        # The only buffers are tables of positions, equal everywhere. Before torch 2.13 the option had another
-        # name.
+        # No buffers need syncing: the only ones are tables of positions, which are the same everywhere. The
+        # option was renamed in torch 2.13.
         known = signature(DistributedDataParallel).parameters
         sync_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         device_ids = [device] if device.type == "cuda" else None
@@ -153,13 +153,15 @@ class Group:
         return DistributedDataParallel(model, device_ids=device_ids, **options)
 
     def without_sync(self, model: Any) -> AbstractContextManager[object]:
-        """Gradients inside stay this process's own: a later backward pass of the update sends them along."""
+        """Inside, gradients stay in this process; a later backward pass of the same update exchanges them."""
         return model.no_sync() if self.size > 1 else nullcontext()
 
     @contextmanager
     def naming_lost_processes(self) -> Iterator[None]:
-        """Torch's many errors about other processes become a `ProcessLostError` of one line, which is said at
-        once: torchrun now ends this process, too."""
+        """Turns torch's errors about lost processes into a `ProcessLostError` of one line.
+
+        The message is also printed at once, because torchrun is about to kill this process, too.
+        """
         try:
             yield
         except RuntimeError as error:
@@ -198,9 +200,9 @@ ALONE = Group()
 
 @contextmanager
 def process_group(device: torch.device, timeout: float, advice: str = RESUME) -> Iterator[Group]:
-    """The group that torchrun's environment describes; who waits longer than `timeout` seconds gives up.
+    """The group that torchrun's environment describes; waits fail after `timeout` seconds.
 
-    `advice` says what to do when a process is lost.
+    `advice` tells the user what to do when a process is lost.
     """
     rank, size = rank_and_size()
     if size == 1:
@@ -213,13 +215,13 @@ def process_group(device: torch.device, timeout: float, advice: str = RESUME) ->
     with group.naming_lost_processes():
         patience = timedelta(seconds=timeout)
         store, rank, size = interruptible(lambda: next(rendezvous("env://", timeout=patience)))
-        # After a restart the store may still hold the addresses of the processes that are no more.
+        # After a restart the store may still hold the addresses of the dead processes, so use a new prefix.
         store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
         torch.distributed.init_process_group(
             backend, store=store, rank=rank, world_size=size, timeout=patience
         )
-        patient = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+        untimed = torch.distributed.new_group(backend="gloo", timeout=NO_TIMEOUT)
         try:
-            yield replace(group, patient=patient)
+            yield replace(group, untimed=untimed)
         finally:
             torch.distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Updates whose loss or gradient is not finite are skipped, a few in a row; then training stops."""
+"""Skipping updates whose loss or gradient is not finite, and stopping after too many in a row."""
 
 import math
 from collections import deque
@@ -14,14 +14,14 @@ from transformer.training.updates import Update, corpus_lines
 
 
 class DivergedError(ValueError):
-    """Training cannot go on: what was not finite, where, and what to change."""
+    """Training cannot continue; the message says what was not finite, where, and what to change."""
 
 
 class FiniteGuard:
-    """Says of each update whether it may be taken, and stops after more than `limit` refusals in a row.
+    """Decides for each update whether to apply it, and raises after more than `limit` skips in a row.
 
-    The answer is a tensor on the model's device and read back when `read` is called, so that a GPU does not
-    wait for it: what is refused is refused at once, and what is reported may be some updates late.
+    The decision is a tensor on the model's device, and only `read` copies it back, so that a GPU need not
+    wait. So an update is always skipped in time, but may be reported some updates later.
     """
 
     def __init__(self, limit: int, group: Group) -> None:
@@ -31,7 +31,7 @@ class FiniteGuard:
         self.unread: deque[tuple[int, Update, Tensor]] = deque()
 
     def is_finite(self, step: int, update: Update, loss: Tensor, norm: Tensor) -> Tensor:
-        """1.0 where loss and gradient norm are finite in every process, else 0.0."""
+        """1.0 if loss and gradient norm are finite in every process, else 0.0."""
         broken = (~torch.isfinite(loss + norm)).float()
         finite = (self.group.sum_tensor(broken) == 0).float()
         self.unread.append((step, update, finite))
@@ -39,11 +39,11 @@ class FiniteGuard:
 
     @property
     def is_full(self) -> bool:
-        """Whether all unread answers could be refusals too many: then they are to be read."""
+        """Whether the unread decisions might be more skips than the limit allows, so that `read` is due."""
         return len(self.unread) > self.limit
 
     def read(self, find_cause: Callable[[int, Update], str]) -> list[int]:
-        """The updates refused since the last reading; `DivergedError` after too many in a row."""
+        """The updates skipped since the last call; `DivergedError` after too many in a row."""
         skipped = []
         while self.unread:
             step, update, finite = self.unread.popleft()
@@ -63,8 +63,7 @@ class FiniteGuard:
 
 
 def first_not_finite(model: nn.Module, compute: Callable[[], object]) -> str:
-    """The first module whose output is not finite while `compute` runs, else the parameter whose gradient is
-    not."""
+    """Run `compute` and name the first module whose output is not finite, or else the first such gradient."""
     with watched_outputs(model) as broken:
         compute()
     if broken:
@@ -77,7 +76,7 @@ def first_not_finite(model: nn.Module, compute: Callable[[], object]) -> str:
 
 @contextmanager
 def watched_outputs(model: nn.Module) -> Iterator[list[str]]:
-    """Collects the names of modules whose output is not finite, innermost and first computed first."""
+    """Collects the names of modules whose output is not finite, in the order in which they finish."""
     broken: list[str] = []
 
     def watch(name: str) -> Callable[..., None]:
@@ -94,7 +93,7 @@ def watched_outputs(model: nn.Module) -> Iterator[list[str]]:
 
 
 def floating(output: Any) -> Iterable[Tensor]:
-    """The tensors of real numbers in a module's output."""
+    """The floating-point tensors in a module's output."""
     if isinstance(output, Tensor):
         return [output] if output.is_floating_point() else []
     if isinstance(output, (tuple, list)):
@@ -103,7 +102,7 @@ def floating(output: Any) -> Iterable[Tensor]:
 
 
 def require_finite(model: nn.Module, step: int) -> None:
-    """`DivergedError` for a parameter that is no number: such a model must not replace a checkpoint."""
+    """`DivergedError` if a parameter is not finite, because such a model must not replace a checkpoint."""
     norms = torch.stack([parameter.detach().float().norm() for parameter in model.parameters()])
     if math.isfinite(float(norms.sum())):
         return

@@ -1,4 +1,4 @@
-"""Leaving in good order: a signal asks the loop to finish its update, save and stop."""
+"""Graceful shutdown: on a signal, the training loop finishes its update, saves and stops."""
 
 import _thread
 import signal
@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 EXIT_CODE = 75
-"""What `transformer train` returns when a signal has stopped it and `--resume` continues (EX_TEMPFAIL)."""
+"""Exit code of `transformer train` after a signal, when `--resume` can continue (EX_TEMPFAIL)."""
 
 SIGNALS: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT") if hasattr(signal, name)
@@ -18,42 +18,45 @@ SIGNALS: tuple[signal.Signals, ...] = tuple(
 """Windows has neither SIGHUP nor SIGUSR1."""
 
 
-class TrainingStopped(Exception):  # noqa: N818 - no error
-    """A signal has stopped the training; the run's newest checkpoint holds all that was done."""
+class TrainingStopped(Exception):  # noqa: N818 - it is not an error
+    """A signal has stopped the training; the run's newest checkpoint holds everything up to that point."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """What `interrupting` raises. A plain `KeyboardInterrupt` that passes through C code which runs Python
-    code, as in some imports, makes Python end with SIGINT instead of the exit code."""
+    """Raised by `interrupting`.
+
+    It is a subclass because Python treats a plain `KeyboardInterrupt` that passes through C code running
+    Python code, as in some imports, specially: the process then ends by SIGINT instead of with its exit code.
+    """
 
 
 class StopRequest:
-    """Whether one of the signals has come, and which."""
+    """Whether a signal has arrived, and which one."""
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name
         self.imports = imports_in(sys._getframe())
         self.is_raised = False
-        """An exception tells of the signal already; another SIGTERM must not disturb the cleaning up."""
+        """The exception for the signal was raised; another SIGTERM must not disturb the cleanup."""
         self.is_repeated = False
-        """The next signal is not another one, but the same again."""
+        """The next signal is not a new one but the delayed repetition of the first."""
         self.is_over = False
-        """What was to be interrupted has ended: further signals change nothing."""
+        """The block that was to be interrupted has ended: further signals have no effect."""
 
     def __bool__(self) -> bool:
         return self.name is not None
 
     def receive(self, number: int, _: FrameType | None) -> None:
-        """For the loop to see; a second Ctrl-C does not wait for the update."""
+        """Record the signal for the training loop; a second Ctrl-C interrupts at once."""
         if self.name and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.name = signal.Signals(number).name
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
-        """End what is being done, as Ctrl-C does: at once, or when an import is finished.
+        """Raise `Interrupted` at once, or during an import as soon as the import has finished.
 
-        An import that is cut in half makes other modules fail, and C++ code abort. A second Ctrl-C does not
-        wait.
+        An import that is interrupted half-way makes other modules fail and can make C++ code abort. A second
+        Ctrl-C does not wait.
         """
         is_second = self.name is not None and number == signal.SIGINT and not self.is_repeated
         self.is_repeated = False
@@ -79,7 +82,7 @@ class StopRequest:
 
 
 def imports_in(frame: FrameType | None) -> int:
-    """How many functions of Python's import system are being executed."""
+    """The number of frames of Python's import system on the stack."""
     count = 0
     while frame is not None:
         count += frame.f_code.co_filename.startswith("<frozen importlib")
@@ -88,12 +91,12 @@ def imports_in(frame: FrameType | None) -> int:
 
 
 INTERRUPTING: list[StopRequest] = []
-"""The requests of the `interrupting` blocks that are being executed, outermost first."""
+"""The requests of the active `interrupting` blocks, outermost first."""
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Receives the signals until the end of the block; only a program's main thread can do that."""
+    """Receives the signals until the end of the block, if this is the program's main thread."""
     request = StopRequest(unanswered())
     with handled_by(request.receive, SIGNALS):
         yield request
@@ -101,13 +104,15 @@ def stop_requests() -> Iterator[StopRequest]:
 
 @contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """Inside, where there is no update to finish yet, the signals interrupt as Ctrl-C does, but all others as
-    `TrainingStopped`: `--resume` continues, too."""
+    """Inside, signals interrupt at once, for the time before training, when there is no update to finish.
+
+    Ctrl-C raises `KeyboardInterrupt`. The other signals raise `TrainingStopped`: `--resume` can continue.
+    """
     stop(unanswered())
     with interrupting(SIGNALS) as request:
         try:
             yield
-        except BaseException:  # of any kind: the signal may have cut an import in half
+        except BaseException:  # any exception, because an interrupted import may fail in any way
             if not request:
                 raise
     stop(request.name)
@@ -122,9 +127,10 @@ def stop(name: str | None) -> None:
 
 @contextmanager
 def interrupting(numbers: tuple[signal.Signals, ...]) -> Iterator[StopRequest]:
-    """Inside, each of these signals raises `KeyboardInterrupt` in the main thread, but not within an import.
+    """Inside, each of these signals raises `Interrupted` in the main thread, but not during an import.
 
-    Python drops an exception in a destructor or a callback, and prints it: here it is raised again outside.
+    Python only prints an exception that is raised in a destructor or a callback, and then drops it. So the
+    hook below repeats the signal until the exception is raised elsewhere.
     """
     request = StopRequest()
     print_unraisable = sys.unraisablehook
@@ -147,7 +153,7 @@ def interrupting(numbers: tuple[signal.Signals, ...]) -> Iterator[StopRequest]:
 
 
 def unanswered() -> str | None:
-    """The signal that was to end the command at once, if a library has swallowed the exception."""
+    """The signal that should have ended the command, if a library has swallowed its exception."""
     return next((request.name for request in INTERRUPTING if request), None)
 
 
@@ -155,8 +161,11 @@ def unanswered() -> str | None:
 def handled_by(
     handler: Callable[[int, FrameType | None], None], numbers: tuple[signal.Signals, ...]
 ) -> Iterator[None]:
-    """Handles these signals, except those that are ignored (`nohup`, a script's background jobs) or that
-    something other than Python handles."""
+    """Inside, `handler` handles these signals.
+
+    Left alone are signals that are ignored (under `nohup`, or in a script's background jobs) and those whose
+    handler was not installed from Python.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

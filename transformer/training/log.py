@@ -1,4 +1,4 @@
-"""A run's diary: `log.jsonl`, files for TensorBoard, and figures over the updates since the last line."""
+"""A run's log: `log.jsonl`, files for TensorBoard, and averages over the updates since the last event."""
 
 import json
 import math
@@ -18,10 +18,10 @@ from transformer.training.distributed import Group
 
 
 class Log:
-    """A run's `log.jsonl`: one JSON object per event, written at once; the same figures for TensorBoard.
+    """A run's `log.jsonl`, one JSON object per event, flushed at once; optionally also TensorBoard's files.
 
-    The first event's step is that of the checkpoint that training goes on from: TensorBoard hides what an
-    earlier start has drawn beyond it.
+    The step of the first event must be that of the checkpoint from which training continues, because
+    TensorBoard then hides the points that an earlier, interrupted training has logged after it.
     """
 
     def __init__(self, run: Run, *, tensorboard: bool = False) -> None:
@@ -41,17 +41,17 @@ class Log:
                 for name, value in values.items():
                     self.board.add_scalar(f"{event}/{name}", value, step)
                 self.board.flush()
-        except OSError as error:  # a full disk must not end the training
+        except OSError as error:  # a full disk must not stop the training
             tell(f"\nwarning: {self.path}: {error}; a line of the log is lost")
 
 
 def as_json(value: Any) -> Any:
-    """JSON knows no NaN and no infinity."""
+    """The value, or `None` for NaN and infinity, which JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def board_maker(run: Run) -> Callable[..., Any]:
-    """Makes TensorBoard's writer into the folder `tensorboard` of the run."""
+    """A function that opens TensorBoard's writer in the run's folder `tensorboard`."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -62,9 +62,9 @@ def board_maker(run: Run) -> Callable[..., Any]:
 
 
 class Meter:
-    """Mean loss per token and target tokens per second since the last reading.
+    """Mean loss per token and target tokens per second since the last `read`.
 
-    Losses are added up on their device and only read back when asked for, so that a GPU never waits.
+    Losses stay on their device until `read`, so that a GPU need not wait after each update.
     """
 
     def __init__(self, group: Group | None = None) -> None:
@@ -74,12 +74,12 @@ class Meter:
         self.start = time.perf_counter()
 
     def add(self, loss: Tensor, tokens: int, finite: Tensor) -> None:
-        """Count an update: the sum of this process's losses, the tokens of all; not if it was skipped."""
+        """Add an update's summed loss in this process and its tokens in all processes, unless skipped."""
         self.losses.append(torch.where(finite > 0, loss, 0.0))
         self.tokens.append(tokens * finite)
 
     def read(self) -> dict[str, float]:
-        """The figures since the last reading; the loss is NaN if every update was skipped."""
+        """The values since the last call; the loss is NaN if every update was skipped."""
         tokens = float(torch.stack(self.tokens).double().sum())
         total = float(self.group.sum_tensor(torch.stack(self.losses).sum()))
         loss = total / tokens if tokens else math.nan
@@ -90,14 +90,14 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside does not count as time spent on training."""
+        """The time spent inside does not count as training time."""
         began = time.perf_counter()
         yield
         self.start += time.perf_counter() - began
 
 
 def progress_bar(done: int, total: int, *, hidden: bool) -> "tqdm[NoReturn]":
-    """On a terminal it moves all the time; in a file a line now and then is enough."""
+    """A progress bar: updated often on a terminal, every 15 seconds if the output is a file."""
     stream = standard_error()
     seconds = 0.2 if stream.isatty() else 15.0
     return tqdm(

@@ -1,4 +1,4 @@
-"""The training loop (§5): one function, in the order in which things happen."""
+"""The training loop (§5): one function, in the order of events."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import Update, describe, updates
 
 CPU_REFUSES = "can't allocate memory"
-"""What torch says of a CPU without memory; there is no class for it."""
+"""Torch's message when CPU memory runs out; there is no exception class for it."""
 
 
 def make_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
@@ -46,12 +46,12 @@ def fit(
     precision: Precision,
     saver: Saver,
 ) -> None:
-    """Train `state` up to `training.max_steps` updates; `saver` writes checkpoints and log.
+    """Train `state` up to update `training.max_steps`; `saver` writes checkpoints and the log.
 
-    `evaluate` maps the model to metrics, and the processes of the saver's group share the work;
-    `training.best_metric` among the metrics of the first process decides which checkpoint is the best.
-    `TrainingStopped` after a signal, when all that was done is saved; `DivergedError` when too many updates
-    in a row were not finite. Every process of the group calls this function.
+    `evaluate` maps the model to metrics; the processes of the saver's group share the work. The metric named
+    by `training.best_metric`, as computed by the first process, decides which checkpoint is the best.
+    `TrainingStopped` after a signal, once everything is saved; `DivergedError` after too many updates in a
+    row that were not finite. Every process of the group must call this function.
     """
     training, group, log = settings.training, saver.group, saver.log
     model, optimizer = state.model, state.optimizer
@@ -84,7 +84,7 @@ def fit(
                 update = next(upcoming)
             tokens, stops, saves = group.sum(update.tokens, bool(stop), saver.wants_one(step))
             seed_update(settings.seed, step, group.rank)
-            stops = stops if step < training.max_steps else 0  # at the end all is done and saved anyway
+            stops = stops if step < training.max_steps else 0  # it ends and saves anyway
             with naming_what_is_too_large(update.batches):
                 current = in_precision(objective_at(objective, step), device, precision)
                 loss = accumulate_gradients(current, forward, update.batches, tokens=tokens, group=group)
@@ -98,7 +98,7 @@ def fit(
             is_last = step == training.max_steps or bool(stops)
             is_saving = saver.is_due(step) or saves > 0 or is_last
             is_logging = step % training.log_every == 0 or is_saving
-            if is_logging or device.type == "cpu" or guard.is_full:  # reading makes a GPU wait
+            if is_logging or device.type == "cpu" or guard.is_full:  # because reading makes a GPU wait
                 for skipped in guard.read(find_cause):
                     log("skip", skipped)
                     if group.is_first:
@@ -110,7 +110,7 @@ def fit(
             state.seconds += time.perf_counter() - began
 
             is_best = False
-            is_due = step % training.valid_every == 0 or (is_last and not stops)  # leaving is quick
+            is_due = step % training.valid_every == 0 or (is_last and not stops)  # a signal: be quick
             if evaluate is not None and is_due:
                 with meter.paused(), naming_what_is_too_large(), autocast(device, precision):
                     metrics = evaluate(model.eval(), group)
@@ -121,7 +121,7 @@ def fit(
                 with meter.paused():
                     saver.save(state, is_best=is_best, is_end=is_last)
                     if is_last:
-                        group.sum(0)  # who leaves early makes torchrun end the process that still writes
+                        group.sum(0)  # barrier: if others exit, torchrun kills the one still writing
             if stops:
                 log("stop", step)
                 raise TrainingStopped(f"stopped by {stop.name or 'another process'} after update {step}")
@@ -130,7 +130,7 @@ def fit(
 
 
 def is_stale(state: TrainingState, settings: TrainingConfig) -> bool:
-    """Whether validation has not become better for as long as `training.patience` allows."""
+    """Whether validation has not improved for `training.patience` validations, so that training stops."""
     return settings.patience is not None and state.stale >= settings.patience
 
 
@@ -148,9 +148,9 @@ def accumulate_gradients(
     tokens: int | None = None,
     group: Group = ALONE,
 ) -> Loss:
-    """Gradients of the sum over the update's tokens / their number, however it is cut into batches.
+    """Gradients of the mean loss per token of the whole update, however it is divided into batches.
 
-    `tokens` are those of all processes of the `group`. DDP averages gradients over the processes; multiplying
+    `tokens` counts those of all processes in `group`. DDP averages gradients over the processes; multiplying
     by their number turns the average back into a sum. Returns the sum of this process's losses.
     """
     tokens = max(1, tokens or sum(batch.target_tokens for batch in batches))
@@ -164,7 +164,7 @@ def accumulate_gradients(
 
 
 def clip_gradients(model: nn.Module, max_norm: float | None) -> Tensor:
-    """Scale the gradients down to `max_norm`, or only measure; returns their norm before."""
+    """Clip the gradients to `max_norm`, if it is set; returns their norm before clipping."""
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     if max_norm is not None:
@@ -173,15 +173,15 @@ def clip_gradients(model: nn.Module, max_norm: float | None) -> Tensor:
 
 
 def take_step(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
-    """One update of the parameters, or none: the fused optimiser decides on the device, nobody waits."""
-    optimizer.found_inf = 1.0 - finite  # type: ignore[attr-defined]  # as torch's own GradScaler does
+    """Apply the update if `finite`. The fused optimiser checks that on the device, so a GPU need not wait."""
+    optimizer.found_inf = 1.0 - finite  # type: ignore[attr-defined]  # as in torch's GradScaler
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 
 
 @contextmanager
 def naming_what_is_too_large(batches: Sequence[Any] = ()) -> Iterator[None]:
-    """Out of memory becomes a `ValueError` that names the batches of an update, and what to lower."""
+    """Turns out-of-memory errors into a `ValueError` with the shapes of the batches and what to lower."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError

@@ -1,4 +1,4 @@
-"""Whether the memory holds what training needs of it, found out before any is taken."""
+"""Checking, before any is allocated, whether there is enough memory for training."""
 
 import os
 from dataclasses import replace
@@ -9,15 +9,15 @@ import torch
 from transformer.config import ModelConfig
 
 BYTES_PER_WEIGHT = 16
-"""A float32 number, its gradient and Adam's two moments."""
+"""A float32 weight, its gradient and Adam's two moments."""
 CONTAINER_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
-"""Where Linux says how many bytes a container may use: control groups of version 2, and of version 1."""
+"""Files with a container's memory limit in bytes on Linux, for control groups version 2 and 1."""
 
 
 def require_memory(config: ModelConfig, device: torch.device) -> None:
-    """Refuse a model whose weights, with their gradients and moments, are more than the memory.
+    """`ValueError` if a model's weights, gradients and Adam's moments alone exceed the memory.
 
-    The embeddings are left out: how large the vocabulary is shows when the tokenizer is made.
+    The embeddings are left out, because the size of the vocabulary is not known before the tokenizer is made.
     """
     smallest = max(config.pad_id, config.bos_id, config.eos_id, config.unk_id) + 1
     weights = replace(config, vocab_size=smallest).num_weights
@@ -32,7 +32,7 @@ def require_memory(config: ModelConfig, device: torch.device) -> None:
 
 
 def memory_bytes(device: torch.device) -> int | None:
-    """All the memory that the device has, or the container is given of it; `None` if unknown."""
+    """The total memory of the device or the limit of the container; `None` if unknown."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     limits = [path.read_text().strip() for path in map(Path, CONTAINER_LIMITS) if path.exists()]

@@ -1,4 +1,4 @@
-"""What training minimises: a sum over tokens, and the number of tokens that it runs over."""
+"""Training objectives: a loss summed over tokens, and the number of tokens."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from transformer.config import Precision
 from transformer.hardware import autocast
 
 CrossEntropy = Callable[..., Tensor]
-"""`smoothed_cross_entropy`, or another function that computes the same."""
+"""`smoothed_cross_entropy` or an equivalent function."""
 
 
 class Loss(NamedTuple):
-    """`total` is a sum, so that batches can be added before they are divided by all their tokens."""
+    """`total` is a sum, so that batches can be added up before dividing by the total number of tokens."""
 
     total: Float[Tensor, ""]
     tokens: int
@@ -32,8 +32,8 @@ def smoothed_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Cross-entropy with label smoothing (§5.4), summed over real tokens, in float32 at least.
 
-    The gold token keeps 1 - ε, and ε/V falls on every token of the vocabulary. The training loop computes the
-    same by `overwriting_cross_entropy` (`kernels/loss.py`), in less time and memory.
+    The target distribution is 1 - ε on the gold token plus ε/V on every token of the vocabulary. Training
+    uses `overwriting_cross_entropy` (`kernels/loss.py`), which computes the same in less time and memory.
     """
     logits = at_least_float32(logits).flatten(0, 1)
     return F.cross_entropy(
@@ -47,7 +47,7 @@ def at_least_float32(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]
 
 @runtime_checkable
 class Objective(Protocol):
-    """The loss of a batch: an object that holds its own numbers, such as ε, or any function of these two."""
+    """The loss of a batch: a function, or an object that holds hyperparameters such as ε."""
 
     def __call__(self, model: nn.Module, batch: Any) -> Loss: ...
 
@@ -68,8 +68,8 @@ def objective_at(objective: Objective, step: int) -> Objective:
 def in_precision(objective: Objective, device: torch.device, precision: Precision) -> Objective:
     """`objective` with the matrix products of its forward pass in `precision`.
 
-    The backward pass, which runs outside, computes each gradient in the type of the tensor that it belongs
-    to: values that an objective keeps in float32 have gradients in float32.
+    The backward pass runs outside autocast and computes each gradient in the dtype of its tensor: values that
+    an objective keeps in float32 have float32 gradients.
     """
 
     def compute(model: nn.Module, batch: Any) -> Loss:
@@ -81,8 +81,10 @@ def in_precision(objective: Objective, device: torch.device, precision: Precisio
 
 @dataclass(frozen=True)
 class TokenLoss:
-    """The numbers of a loss that predicts tokens: label smoothing ε (§5.4; 0 in validation), and the padding,
-    which is not predicted."""
+    """Base of the losses that predict tokens, with label smoothing ε (§5.4; 0 in validation).
+
+    Padding (`pad_id`) is not predicted.
+    """
 
     label_smoothing: float
     pad_id: int = 0

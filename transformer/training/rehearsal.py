@@ -1,4 +1,4 @@
-"""A training tried out before it begins: does it fit, how fast is it, when will it be done."""
+"""The dry run: whether a training fits into memory, how fast it is and how long it will take."""
 
 import sys
 import time
@@ -21,29 +21,29 @@ from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import describe
 
 UPDATES = 10
-"""Updates of ordinary batches that are timed."""
+"""Number of updates with ordinary batches that are timed."""
 
 
 class Rehearsal(NamedTuple):
-    """What a few updates tell about a whole training."""
+    """The measurements of a dry run."""
 
     parameters: int
     largest: str
-    """The largest batches of an epoch: of most tokens, and of the longest sentences."""
+    """The largest batches of an epoch: the one with most tokens and the one with the longest sentences."""
     peak_bytes: int | None
-    """On a GPU what torch has had there at most; on a CPU what the whole process has, if the system tells."""
+    """Peak memory: of torch on a GPU; of the whole process on a CPU, `None` if the system does not say."""
     tokens_per_second: float
     seconds_per_update: float
     seconds_left: float
-    """For all updates, without validation."""
+    """Estimate for all updates, without validation."""
 
 
 def rehearse(
     state: TrainingState, settings: Settings, *, objective: Objective, precision: Precision
 ) -> Rehearsal:
-    """Compute the largest batches, then a few updates; `state` is not worth keeping afterwards.
+    """Compute the largest batches, then time a few updates. This changes `state`: discard it afterwards.
 
-    `ValueError` if a batch is more than the memory holds.
+    `ValueError` if a batch does not fit into memory.
     """
     training = settings.training
     model, optimizer = state.model.train(), state.optimizer
@@ -61,7 +61,7 @@ def rehearse(
             take_step(optimizer, torch.isfinite(norm).float())
         return loss.tokens
 
-    compute([next(state.batches).to(device)])  # Adam's moments are there from now on
+    compute([next(state.batches).to(device)])  # allocates Adam's moments, which belong to the peak
     largest = [batch.to(device) for batch in state.batches.largest()]
     for batch in largest:
         compute([batch])
@@ -87,7 +87,7 @@ def wait_for(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """The most memory that was in use so far: of the GPU by torch, of a CPU by the process."""
+    """The peak memory so far: torch's on a GPU, the process's on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

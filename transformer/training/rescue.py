@@ -1,4 +1,4 @@
-"""When a run's folder is deleted or moved during its training: another one takes what can still be saved."""
+"""Saving a run to a new folder when its own is deleted or moved during training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,12 +15,12 @@ from transformer.locks import HeldFolder
 
 
 class FolderLostError(ValueError):
-    """A run's folder has gone during its training; one line says where the run is now."""
+    """A run's folder disappeared during training; the message says where the run was saved instead."""
 
 
 @dataclass(frozen=True)
 class Rescue:
-    """What a run's folder holds apart from checkpoints and log."""
+    """What is needed to recreate a run's folder, apart from its checkpoints and log."""
 
     held: HeldFolder
     settings: Settings
@@ -32,7 +32,7 @@ class Rescue:
         return not (self.held.is_in_place() and run.config.is_file() and run.tokenizer.exists())
 
     def logging(self, log: Callable[..., None]) -> Callable[..., None]:
-        """`log`, as long as the folder is in its place: another run's may be there by then."""
+        """`log`, as long as the folder is still in place: later, another run's folder may have its name."""
 
         def log_if_in_place(event: str, step: int, **values: Any) -> None:
             if self.held.is_in_place():
@@ -41,9 +41,9 @@ class Rescue:
         return log_if_in_place
 
     def save(self, save_checkpoint: Callable[[Run], object]) -> FolderLostError:
-        """Write a new run next to where the folder was; the error that says so, or that it cannot be written.
+        """Write a new run next to the old folder's place; returns the error to raise, which says how it went.
 
-        `save_checkpoint` adds the checkpoint.
+        `save_checkpoint` adds the checkpoint to it.
         """
         lost = f"{self.held.path} was deleted, moved or replaced during the training"
         try:
@@ -67,4 +67,4 @@ class Rescue:
                 self.tokenizer.save(Run(folder).tokenizer)
                 save_checkpoint(Run(folder))
             return rescued
-        raise AssertionError  # numbers do not end
+        raise AssertionError("there is always another number")

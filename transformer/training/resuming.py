@@ -1,4 +1,4 @@
-"""Which settings a run may be continued with."""
+"""Checking that the settings match those of the run to resume."""
 
 from dataclasses import replace
 
@@ -7,15 +7,15 @@ from transformer.checkpoint.run import Run
 from transformer.config import Settings, differing, setting_names
 from transformer.tasks.registry import TASKS
 
-JUDGES = ("data.valid", "data.bleu_tokenizer", "training.best_metric")
-"""Settings that change no update, but what `best` and `training.patience` compare."""
+BEST_DEPENDS_ON = ("data.valid", "data.bleu_tokenizer", "training.best_metric")
+"""Settings that affect no update, only the choice of the best checkpoint and early stopping."""
 
 
 def with_recorded(now: Settings, before: Settings) -> tuple[Settings, Settings]:
-    """Both settings with the tokenizer of BLEU that the run has used, unless `now` asks for another.
+    """Both settings with the BLEU tokenizer that the run has used, unless `now` names another.
 
-    Which one is chosen depends on what is installed, so that the choice is taken over, not made anew. Runs
-    from before `data.bleu_tokenizer` existed have used 13a for every language.
+    The default depends on which packages are installed, so a resumed run must use the recorded choice. Runs
+    from before `data.bleu_tokenizer` existed used 13a for every language.
     """
     if "bleu" not in TASKS[before.trained_task].metrics:
         return now, before
@@ -28,12 +28,12 @@ def with_recorded(now: Settings, before: Settings) -> tuple[Settings, Settings]:
 
 
 def require_same(before: Settings, now: Settings, run: Run) -> None:
-    """Refuse to go on with another model, text or order; how long and where to train may change."""
+    """`CheckpointError` if the model, text or order of batches differ; length and device may change."""
     fixed = [name for name in setting_names() if name.startswith(("model.", "data."))]
-    fixed.remove("data.test")  # training does not read it
+    fixed.remove("data.test")  # not used in training
     fixed += ["seed", "training.tokens_per_batch", "training.best_metric"]
     for name, old_value, new_value in differing(before, now, fixed):
-        why = ", and which checkpoint is the best was judged by it" if name in JUDGES else ""
+        why = ", and which checkpoint is the best was judged by it" if name in BEST_DEPENDS_ON else ""
         raise CheckpointError(
             f"{run.path} was trained with {name} {old_value!r}, not {new_value!r}{why}; "
             "resume with its own config.yaml, or choose another --output"

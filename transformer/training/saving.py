@@ -1,4 +1,4 @@
-"""When checkpoints are written, and what happens when one cannot be."""
+"""When checkpoints are written, and what happens if that fails."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from transformer.training.rescue import Rescue
 from transformer.training.state import TrainingState
 
 LAST_TRIES = (1.0, 4.0, 15.0)
-"""Seconds between further tries to write the checkpoint with which training ends."""
+"""Seconds to wait between attempts to write the final checkpoint."""
 
 
 @dataclass
@@ -26,19 +26,19 @@ class Saver:
     group: Group
     log: Callable[..., None]
     rescue: Rescue | None = None
-    """For the first process of a run: what its folder holds, in case that it is deleted or moved."""
+    """In the first process: what is needed to recreate the run's folder if it is deleted or moved."""
     failed: bool = False
-    """Whether the last try failed, so that the next occasion is taken."""
+    """Whether the last attempt failed, so that the next one comes earlier than scheduled."""
     owes_best: bool = False
-    """Whether the checkpoint that failed was the best one: the next one then stands for it."""
+    """Whether a best checkpoint could not be written; the next one is then marked as the best."""
     saved_at: float = field(default_factory=time.monotonic)
 
     def is_due(self, step: int) -> bool:
-        """Whether this update's number asks for a checkpoint; equal in every process."""
+        """Whether a checkpoint is due after this update; the same in every process."""
         return step % self.settings.save_every == 0
 
     def wants_one(self, step: int) -> bool:
-        """Whether the clock, or a try that failed, asks the first process for a checkpoint."""
+        """Whether the first process wants an extra checkpoint, by the clock or after a failed attempt."""
         if not self.group.is_first:
             return False
         minutes = self.settings.save_minutes
@@ -46,10 +46,10 @@ class Saver:
         return is_late or (self.failed and step % self.settings.log_every == 0)
 
     def save(self, state: TrainingState, *, is_best: bool, is_end: bool) -> None:
-        """Write a checkpoint in the first process; the others wait for it, and raise what it raises.
+        """Write a checkpoint in the first process; the others wait for it and raise the same error.
 
-        `OSError` only at the end of training, after several tries; `FolderLostError` when the run's folder
-        has gone.
+        `OSError` only at the end of training, after several attempts; `FolderLostError` if the run's folder
+        has disappeared.
         """
         self.group.from_first(lambda: self.write(state, is_best=is_best, is_end=is_end))
 
@@ -71,7 +71,7 @@ class Saver:
                 self.log("save_failed", state.step, error=str(error))
                 if is_end and wait is None:
                     raise
-                then = f"trying again in {wait:.0f} s" if wait else "training goes on, and tries again later"
+                then = f"trying again in {wait:.0f} s" if wait else "training continues and tries again later"
                 warn(f"update {state.step}: no checkpoint could be written ({error}); {then}")
                 time.sleep(wait or 0)
             else:

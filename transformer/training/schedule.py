@@ -11,7 +11,7 @@ def inverse_sqrt_rate(step: int, d_model: int, warmup_steps: int, scale: float =
 
 
 def cooldown_factor(step: int, max_steps: int, cooldown: float) -> float:
-    """1, then falling linearly over the last `cooldown` share of the updates; 0 just behind the last."""
+    """1, then falling linearly over the last `cooldown` share of the updates; 0 just after the last one."""
     falling = cooldown * max_steps
     return min(1.0, (max_steps + 1 - step) / falling) if falling >= 1 else 1.0
 

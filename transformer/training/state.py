@@ -1,7 +1,7 @@
-"""Everything that an update depends on, to and from a checkpoint, so that a resumed run equals one without a
-break: parameters, Adam's moments, the position in the data and what was best so far.
+"""The state of a training in a checkpoint, complete enough that a resumed run equals an uninterrupted one.
 
-Dropout's random numbers need no place in it: each update draws them from a seed of its own.
+It consists of the parameters, Adam's moments, the position in the data and the best validation so far. The
+state of the random generator is not needed, because each update seeds it for dropout.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from transformer.training.finite import require_finite
 
 LARGEST = sys.float_info.max
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""What Adam keeps for each parameter."""
+"""The state that Adam keeps for each parameter."""
 
 
 @dataclass
@@ -33,18 +33,18 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     batches: EpochBatches[Any]
     step: int = 0
-    """Updates done."""
+    """Number of updates done."""
     position: dict[str, int] | None = None
-    """Where the data stands behind these updates; `batches` may have been read ahead. None: at its start."""
+    """The data position after these updates; prefetching moves `batches` ahead of it. None: at the start."""
     best: float | None = None
-    """The best value so far of the figure that `training.best_metric` names."""
+    """The best value so far of the metric that `training.best_metric` names."""
     stale: int = 0
-    """Validations since then."""
+    """Validations since then without an improvement."""
     seconds: float = 0.0
-    """Time spent on training, pauses and lost updates left out."""
+    """Time spent on training, without pauses and without updates lost to an interruption."""
 
     def is_better(self, metric: str, value: float) -> bool:
-        """Whether a validation was better than all before; keeps count either way."""
+        """Record a validation; returns whether it was better than all before."""
         is_lower = self.best is None or value < self.best
         is_higher = self.best is None or value > self.best
         improves = math.isfinite(value) and (is_lower if metric in LOWER_IS_BETTER else is_higher)
@@ -54,7 +54,7 @@ class TrainingState:
     def save(self, run: Run, *, tokenizer_hash: str, keep: int, is_best: bool) -> Path:
         """Write a checkpoint, mark it, and delete all but the `keep` newest and the best.
 
-        `DivergedError` if a parameter is not finite: what stands in the folder then stays.
+        `DivergedError` if a parameter is not finite; the run's folder is then unchanged.
         """
         require_finite(self.model, self.step)
         folder = run.checkpoint(self.step)
@@ -73,23 +73,23 @@ class TrainingState:
         )
         if is_best:
             run.mark("best", folder)
-        run.mark("last", folder)  # at the end: what `last` names knows of the same best as `best`
+        run.mark("last", folder)  # after `best`: a crash in between must not leave `last` ahead of `best`
         run.keep_newest(keep)
         return folder
 
     def load(self, folder: Path) -> None:
-        """Go on where the checkpoint stands; `CheckpointError` if it belongs to another model or text."""
+        """Load the checkpoint in `folder`; `CheckpointError` if it belongs to another model or text."""
         state = read_state(folder)
         require_well_formed(state, folder)
         if state.get("text", self.batches.fingerprint) != self.batches.fingerprint:
             raise CheckpointError(
                 f"{folder}: the training text has changed since; --resume needs the same text, a new "
-                "--output starts anew, and training.start_from takes over the weights"
+                "--output starts afresh, and training.start_from takes over the weights"
             )
         load_model(self.model, folder)
         self.load_optimizer(folder / OPTIMIZER)
         self.step = state["step"]
-        self.best = state.get("best", state.get("best_loss"))  # the name in the first checkpoints
+        self.best = state.get("best", state.get("best_loss"))  # its name in early checkpoints
         self.stale, self.seconds = state.get("stale", 0), state.get("seconds", 0.0)
         self.position = state["batches"]
         self.batches.load_state_dict(self.position)
@@ -128,7 +128,7 @@ class TrainingState:
 
 
 def require_well_formed(state: dict[str, Any], folder: Path) -> None:
-    """`CheckpointError` for values that training cannot have written."""
+    """`CheckpointError` for values that no training can have written."""
     counts = [state.get("step"), state.get("stale", 0)]
     position = state.get("batches")
     if isinstance(position, dict):
@@ -143,11 +143,11 @@ def require_well_formed(state: dict[str, Any], folder: Path) -> None:
 
 
 def is_figure(value: Any) -> bool:
-    """Whether it is a number and a finite float; JSON allows integers of any length."""
+    """Whether it is a number that fits into a float; JSON allows integers of any length."""
     return isinstance(value, int | float) and -LARGEST < value < LARGEST
 
 
 def seed_update(seed: int, step: int, rank: int) -> None:
-    """Dropout's random numbers of an update are a function of these three alone, whatever was before."""
+    """Seed torch for an update, so that dropout depends on these three numbers alone, not on the past."""
     digest = hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "big"))

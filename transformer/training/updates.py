@@ -1,4 +1,4 @@
-"""What each update computes: this process's share of the batches, prepared while the last one is computed."""
+"""Each update's batches: this process's share, prefetched while the update before is computed."""
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +11,11 @@ from transformer.training.distributed import Group
 
 
 class Update(NamedTuple):
-    """The batches of one update that this process computes."""
+    """This process's share of the batches of one update."""
 
     batches: list[Any]
     position: dict[str, int]
-    """Where the data stands behind the whole update."""
+    """The data position after the whole update."""
 
     @property
     def tokens(self) -> int:
@@ -26,11 +26,11 @@ class Update(NamedTuple):
 def updates(
     batches: EpochBatches[Any], accumulate: int, group: Group, device: torch.device
 ) -> Generator[Update, None, None]:
-    """Update after update, without end.
+    """Yields updates endlessly, over as many epochs as needed.
 
-    An update takes the next `accumulate` × processes batches of the epoch's order, and each process those
-    numbered rank, rank + processes, and so on: which batches an update has does not depend on how they are
-    shared out, nor on whether an epoch ends within it. A thread reads ahead and moves to the device.
+    An update takes the next `accumulate` × processes batches in the epoch's order and deals them round-robin
+    to the processes. So the batches of an update do not depend on how they are shared out, nor on whether an
+    epoch ends within it. A thread prefetches the next update and moves it to the device.
     """
 
     def prepare() -> Update:
@@ -47,7 +47,7 @@ def updates(
 
 
 def describe(batch: Any) -> str:
-    """A batch's tensors and their shapes: what an error says of it."""
+    """The names and shapes of a batch's tensors, for error messages."""
     return ", ".join(
         f"{name} {' x '.join(map(str, value.shape))}"
         for name, value in vars(batch).items()
@@ -56,7 +56,7 @@ def describe(batch: Any) -> str:
 
 
 def corpus_lines(batch: Any, most: int = 8) -> str:
-    """The lines of the corpus that a batch holds, where it knows them; empty otherwise."""
+    """The line numbers in the corpus of a batch's sentences, if it knows them; otherwise empty."""
     lines = getattr(batch, "lines", None)
     if lines is None:
         return ""

@@ -17,7 +17,7 @@ from transformer.testing.comparison import Comparison
 from transformer.testing.parity.samples import SOURCE_LENGTHS, TARGET_LENGTHS, randomised, real
 
 D, H, D_FF = 32, 4, 48
-WIRINGS: tuple[type[PostNorm], ...] = (PostNorm, PreNorm)
+RESIDUALS: tuple[type[PostNorm], ...] = (PostNorm, PreNorm)
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"ReLU": F.relu, "GELU": F.gelu}
 
 
@@ -52,15 +52,15 @@ def multi_head_attention(device: torch.device) -> Iterator[Comparison]:
 
 def encoder_layers(device: torch.device) -> Iterator[Comparison]:
     """Both wirings with both activations."""
-    for wiring, activation in product(WIRINGS, ACTIVATIONS):
-        yield encoder_layer(wiring, activation, device)
+    for residual, activation in product(RESIDUALS, ACTIVATIONS):
+        yield encoder_layer(residual, activation, device)
 
 
-def encoder_layer(wiring: type[PostNorm], activation: str, device: torch.device) -> Comparison:
+def encoder_layer(residual: type[PostNorm], activation: str, device: torch.device) -> Comparison:
     feed_forward = FeedForward(D, D_FF, ACTIVATIONS[activation])
-    ours = TransformerBlock(MultiHeadAttention(D, H, bias=True), feed_forward, lambda: wiring(D))
+    ours = TransformerBlock(MultiHeadAttention(D, H, bias=True), feed_forward, lambda: residual(D))
     ours = randomised(ours).to(device)
-    theirs = torch_layer(nn.TransformerEncoderLayer, wiring, activation, device)
+    theirs = torch_layer(nn.TransformerEncoderLayer, residual, activation, device)
     copy_attention(theirs.self_attn, ours.self_attention)
     copy_parameters(theirs.linear1, feed_forward.w_1)
     copy_parameters(theirs.linear2, feed_forward.w_2)
@@ -69,21 +69,21 @@ def encoder_layer(wiring: type[PostNorm], activation: str, device: torch.device)
     _, x, is_real = inputs(device)
     output = ours(x, bidirectional_context(is_real.long(), pad_id=0))
     expected = theirs(x, src_key_padding_mask=~is_real)
-    return Comparison(f"{wiring.__name__} {activation}", output[is_real], expected[is_real])
+    return Comparison(f"{residual.__name__} {activation}", output[is_real], expected[is_real])
 
 
 def decoder_layers(device: torch.device) -> Iterator[Comparison]:
     """Both wirings with both activations."""
-    for wiring, activation in product(WIRINGS, ACTIVATIONS):
-        yield decoder_layer(wiring, activation, device)
+    for residual, activation in product(RESIDUALS, ACTIVATIONS):
+        yield decoder_layer(residual, activation, device)
 
 
-def decoder_layer(wiring: type[PostNorm], activation: str, device: torch.device) -> Comparison:
+def decoder_layer(residual: type[PostNorm], activation: str, device: torch.device) -> Comparison:
     self_attention, cross_attention = (MultiHeadAttention(D, H, bias=True) for _ in range(2))
     feed_forward = FeedForward(D, D_FF, ACTIVATIONS[activation])
-    ours = DecoderBlock(self_attention, cross_attention, feed_forward, lambda: wiring(D))
+    ours = DecoderBlock(self_attention, cross_attention, feed_forward, lambda: residual(D))
     ours = randomised(ours).to(device)
-    theirs = torch_layer(nn.TransformerDecoderLayer, wiring, activation, device)
+    theirs = torch_layer(nn.TransformerDecoderLayer, residual, activation, device)
     copy_attention(theirs.self_attn, self_attention)
     copy_attention(theirs.multihead_attn, cross_attention)
     copy_parameters(theirs.linear1, feed_forward.w_1)
@@ -97,7 +97,7 @@ def decoder_layer(wiring: type[PostNorm], activation: str, device: torch.device)
     output = ours(x, Context(positions[None], is_causal=True, memory=kv, memory_mask=mask))
     hidden = positions > positions[:, None]  # True = hidden, in torch.nn
     expected = theirs(x, memory, tgt_mask=hidden, memory_key_padding_mask=~memory_is_real)
-    return Comparison(f"{wiring.__name__} {activation}", output, expected)
+    return Comparison(f"{residual.__name__} {activation}", output, expected)
 
 
 def inputs(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -109,7 +109,7 @@ def inputs(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 def torch_layer(
     layer: Callable[..., nn.Module],
-    wiring: type[PostNorm],
+    residual: type[PostNorm],
     activation: str,
     device: torch.device,
 ) -> Any:
@@ -121,7 +121,7 @@ def torch_layer(
             activation=ACTIVATIONS[activation],
             layer_norm_eps=LAYER_NORM_EPSILON,
             batch_first=True,
-            norm_first=issubclass(wiring, PreNorm),
+            norm_first=issubclass(residual, PreNorm),
         )
         .eval()
         .to(device)
