@@ -121,7 +121,7 @@ def test_lines_come_back_as_they_went(talkative):
     assert theirs.translate([]) == []
     with pytest.raises(ValueError, match="n_best is 3"):
         theirs.translate_n_best(lines, n_best=3, beam_size=2)
-    with pytest.raises(ValueError, match=r"beam_size is 1001; the widest beam is 1000"):
+    with pytest.raises(ValueError, match=r"beam_size is 1001; it must be at most 1000"):
         theirs.translate_n_best(lines, n_best=1, beam_size=1001)
 
 
