@@ -183,7 +183,7 @@ def test_a_run_is_converted_and_compared(quantization, tiny_run, tmp_path, capfd
     arguments = ["--run", str(tiny_run), "--to", "ctranslate2", "--output", str(output)]
     assert main(["convert", *arguments, "--quantization", quantization]) == 0
     error = capfd.readouterr().err
-    assert "beside our own search on toyland:valid[:8]: " in error
+    assert "compared with our own search on toyland:valid[:8]: " in error
     assert " of 8 translations identical" in error
     if quantization == "float32":
         assert "8 of 8 translations identical (100.0 %)" in error

@@ -43,9 +43,8 @@ class Sampler:
         if (highest == -torch.inf).any():
             raise ValueError("no token is left to draw: every one of the vocabulary is forbidden")
         temperature = max(self.temperature, torch.finfo(torch.float32).tiny)  # a smaller one may become 0
-        probabilities = ((logits - highest) / temperature).softmax(
-            dim=-1
-        )  # the best: 0, whatever the temperature
+        # The difference is 0 for the best token and negative for the others: dividing cannot give +inf.
+        probabilities = ((logits - highest) / temperature).softmax(dim=-1)
         best, tokens = probabilities.sort(dim=-1, descending=True)
         if self.top_k is not None:
             best[:, self.top_k :] = 0
