@@ -1,6 +1,6 @@
-# make demo: from nothing to a trained translation model.   make test: every test.   make help: the rest.
+# make demo: train a translation model from scratch.   make test: run the tests.   make help: list all targets.
 
-# The first Python of at least 3.11; `make PYTHON=… demo` takes another.
+# The first Python found that is at least 3.11; choose another with `make PYTHON=… demo`.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 IN_VENV := .venv/bin/python -m
@@ -10,10 +10,10 @@ export TOKENIZERS_PARALLELISM = false
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check clean
 
-help:  ## show this list
+help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 14
 
-setup: .venv/core  ## make .venv and install the package
+setup: .venv/core  ## create .venv and install the package
 
 demo: .venv/core  ## train on the built-in corpus, evaluate, translate: about 5 minutes on two CPU cores
 	$(IN_VENV) transformer train --config configs/toyland.yaml --resume
@@ -25,22 +25,22 @@ demo: .venv/core  ## train on the built-in corpus, evaluate, translate: about 5 
 	  '  .venv/bin/python examples/minimal.py                        (the same in 60 lines of Python)' \
 	  'Train on your own text: README.md, "Your own data".'
 
-test: .venv/dev  ## run all tests but the slow ones: under 8 minutes on two cores
+test: .venv/dev  ## run all tests except the slow ones: under 8 minutes on two cores
 	OMP_NUM_THREADS=1 $(IN_VENV) pytest -n 2 -m "not slow"
 
-check: .venv/dev  ## format, lint, types, and the fast tests that keep the house in order
+check: .venv/dev  ## check format, lint and types, and run the fast consistency tests
 	$(IN_VENV) ruff format --check .
 	$(IN_VENV) ruff check .
 	$(IN_VENV) mypy
 	$(IN_VENV) mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(IN_VENV) pytest -q tests/test_imports.py tests/test_config.py tests/test_configs.py tests/test_public_names.py
 
-clean:  ## remove .venv and what the tools left; runs/ stays
+clean:  ## remove .venv, caches and build files, but not runs/
 	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
-	@test -n "$(PYTHON)" || { echo "no Python of at least 3.11 was found; name one: make PYTHON=/path/to/python3 ..." >&2; exit 2; }
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer was found; name one: make PYTHON=/path/to/python3 ..." >&2; exit 2; }
 	"$(PYTHON)" -m venv .venv
 
 .venv/core: pyproject.toml constraints.txt | .venv/bin/python

@@ -1,11 +1,11 @@
-"""How long an update takes with each kernel of attention, on this machine's CPU.
+"""Time of a training update with each attention kernel on this machine's CPU.
 
 python benchmarks/attention_kernels.py [--seconds 5]
 
-Prints the median of milliseconds an update, and target tokens per second, for the sizes of
-configs/toyland.yaml and configs/multi30k_en_de.yaml and for longer sentences, interleaved, in the precision
-that `auto` picks: torch's flash kernel, torch's plain products, and ours, which is what training uses
-(`fused_attention`). Then the time of a softmax and its gradient over rows and over columns, float32.
+Prints the median milliseconds per update, and target tokens per second, for the sizes of configs/toyland.yaml
+and configs/multi30k_en_de.yaml and for longer sentences, in the precision that `auto` picks. The kernels,
+measured in turn, are torch's flash kernel, torch's plain matrix products, and ours, which training uses
+(`fused_attention`). Then prints the time of a float32 softmax and its gradient over rows and over columns.
 """
 
 import argparse

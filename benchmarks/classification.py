@@ -2,10 +2,10 @@
 
 TRANSFORMER_DATA=data python benchmarks/classification.py [--set trec] [--seeds 3] [--output FOLDER]
 
-Trains configs/trec.yaml or configs/sst2.yaml with each seed, anew and from a masked language model of the
-same sentences (one, trained first), and prints the accuracy on the test part: mean and 95 % interval
-(Student's t) over the seeds. Beside it: always the most frequent class, and logistic regression on counts of
-words and pairs of words. Needs the extra `benchmarks`. A run that is there already is not trained again.
+Trains configs/trec.yaml or configs/sst2.yaml with each seed, from scratch and from a masked language model
+that is trained first on the same sentences. Prints the test accuracy, with mean and 95 % interval (Student's
+t) over the seeds. The baselines are the most frequent class, and logistic regression on counts of words and
+word pairs. Needs the extra `benchmarks`. Existing runs are reused.
 """
 
 import argparse
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def recipe(name: str, data: Path, output: Path, seed: int) -> Settings:
-    """A recipe with its files in the folder `data` and a run folder of its own."""
+    """The settings of a recipe, with its files in the folder `data` and with its own run folder."""
     settings = transformer.load_settings(ROOT / "configs" / f"{name}.yaml")
     files = {
         part: value.replace("data/", f"{data}/", 1)

@@ -1,15 +1,16 @@
-"""How fast translations are found: ours, Hugging Face and CTranslate2 with the same weights.
+"""Decoding speed: ours, Hugging Face and CTranslate2 with the same weights.
 
     TRANSFORMER_DATA=FOLDER python benchmarks/decoding.py [--sizes small base] [--run RUN] [--beams 1 4]
 
 Without `--run` it translates Multi30k's test_2016_flickr with random weights, and every output has exactly 15
-tokens; with it, the test text of that run with its model, and lengths are natural. Prints output tokens a
-second, EOS included, and the peak memory; each figure is measured in a process of its own, `--rounds` times
-in turn with the other systems', and the medians count. A batch is a number of sentences or, with a t, of
-source tokens, padding and beam included; sources are sorted by length.
-`--device cuda --batches 1 32 256` does the same on a GPU, where the memory is the GPU's.
-`--start RUN` prints how long `transformer translate` takes from its start for one line, beside `import
-torch`; `--curve` how long a token takes when outputs are 15, 60, 240 and 960 tokens long.
+tokens. With `--run` it translates the test text of that run with its model, without a fixed length. Prints
+output tokens per second, including EOS, and peak memory. Each number is the median of `--rounds`
+measurements, each in a separate process, with the systems taking turns. A batch size is in sentences or, with
+a `t`, in source tokens including padding and beam; sources are sorted by length.
+
+`--device cuda --batches 1 32 256` does the same on a GPU and reports GPU memory.
+`--start RUN` prints how long `transformer translate` takes for one line, including start-up, compared with
+`import torch`; `--curve` prints the time per token for outputs of 15, 60, 240 and 960 tokens.
 Needs the extra `convert`.
 """
 
@@ -113,7 +114,7 @@ def print_curve(sizes: list[str], beams: list[int], threads: int) -> None:
 
 
 def print_row(options: argparse.Namespace, models: Path, beam: int, batch: str) -> None:
-    """Medians of the rounds; how many times as fast ours is, of the ratios within each round."""
+    """Print the medians over the rounds, and our speed-up: the median of the ratios within each round."""
     rounds = [
         {system: measure_in_a_process(options, models, beam, batch, system) for system in options.systems}
         for _ in range(options.rounds)

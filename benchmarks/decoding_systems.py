@@ -1,4 +1,4 @@
-"""The systems that `benchmarks/decoding.py` compares, and one model in the form of each."""
+"""The systems that `benchmarks/decoding.py` compares, and one model in each system's format."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How long dropout takes on this machine's CPU: torch's own, and the one of 16 random bits.
+"""Time of dropout on this machine's CPU: torch's, and ours with 16 random bits per element.
 
 python benchmarks/dropout.py [--seconds 3]
 

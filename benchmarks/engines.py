@@ -1,4 +1,4 @@
-"""How far CTranslate2's translations agree with our own search's, and how fast each of the two is.
+"""Agreement of CTranslate2's translations with those of our own search, and the speed of both.
 
 python benchmarks/engines.py --run RUN [--data TEXT] [--lines 1000] [--quantization int8]
 

@@ -1,8 +1,8 @@
-"""How long a linear layer takes on this machine's CPU: `nn.Linear`, and packed in float32 and in bfloat16.
+"""Time of a linear layer on this machine's CPU: `nn.Linear`, and packed in float32 and in bfloat16.
 
 python benchmarks/linear.py
 
-Prints microseconds a call, without gradients, for a few rows at a time, as in a decode.
+Prints microseconds per call, without gradients, for few rows at a time, as in decoding.
 """
 
 import platform

@@ -1,4 +1,4 @@
-"""What benchmarks have in common: the machine in words, its rate of matrix products, and a model's work."""
+"""Shared code of the benchmarks: a description of the machine, its peak FLOP/s, and a model's FLOPs."""
 
 import platform
 import time
@@ -13,7 +13,7 @@ import transformer
 
 
 def machine(device: torch.device) -> str:
-    """Processor, threads and versions in a line."""
+    """One line with processor, threads and versions."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
@@ -29,7 +29,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def seconds_per_call(call: Callable[[], object], device: torch.device, *, seconds: float) -> float:
-    """The mean over as many calls as take `seconds`, after one that does not count."""
+    """The mean time per call, over calls for `seconds` in all, after one warm-up call."""
     call()
     synchronize(device)
     calls = 0

@@ -1,12 +1,12 @@
-"""Which of torch's operators take the time of an update, or of a translation, on a CPU.
+"""Profile of torch's operators in a training update, or in a translation, on a CPU.
 
 python benchmarks/operators.py update --size small
 python benchmarks/operators.py translation --size small --batch 1 --beam 4
 
-An update is what `benchmarks/training.py` measures, on its batches; a translation has random weights and
-sources and 15 output tokens, over which its encoder's time is spread. Prints torch.profiler's own time of
-each operator, without what it calls, as a share of the sum; Python's time is not in it, and profiling adds to
-each call.
+An update is the one that `benchmarks/training.py` measures, with the same batches. A translation has random
+weights and sources and 15 output tokens; the encoder's time is divided among these. Prints torch.profiler's
+self time of each operator, without the operators it calls, as a share of the sum. Python's own time is not
+included, and profiling slows down each call.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""What a user would otherwise train: Marian from Hugging Face's `transformers`, and `torch.nn.Transformer`.
+"""The alternatives to this project: Marian from Hugging Face's `transformers`, and `torch.nn.Transformer`.
 
-Both are the paper's model in the sizes of a `ModelConfig`, with tied embeddings, sinusoidal positions and the
-paper's dropout alone (on the embeddings and on what each sub-layer adds), and both are trained by the plain
-loop of their tutorials, with torch's own cross-entropy and Adam.
+Both are the paper's model with the sizes of a `ModelConfig`, tied embeddings, sinusoidal positions and only
+the paper's dropout (on the embeddings and on each sub-layer's output). Both are trained with the simple loop
+of their tutorials, with torch's cross-entropy and Adam.
 """
 
 import math

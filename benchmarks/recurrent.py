@@ -1,14 +1,15 @@
-"""How fast and how well a Transformer and the LSTM of examples/recurrent.py train and translate.
+"""Speed and quality of a Transformer and of the LSTM in examples/recurrent.py.
 
 python benchmarks/recurrent.py [--seconds 10]
 python benchmarks/recurrent.py --updates 1000 [--seeds 3] [--output runs/recurrent]
 
-Speed: target tokens per second of the process's own time, so that other programs do not count: an update of
-110 sentences of 13 tokens, and greedy search for as many, each of 13 tokens. One thread, both models in turn,
-in the precision that `auto` picks for training and in float32 for the search, as the package's commands do.
-Quality, with --updates: both models trained on the same batches of 20,000 pairs of toyland, loss and exact
-match of 200 unseen sentences by greedy search, a line a seed. A run that is there already is not trained
-again.
+Speed: target tokens per second of CPU time, so that other programs on the machine do not matter, for an
+update with 110 sentences of 13 tokens, and for greedy search of as many translations of 13 tokens. Uses one
+thread, both models in turn, the precision that `auto` picks for training, and float32 for the search, as the
+commands do.
+
+Quality, with --updates: both models are trained on the same batches of 20,000 toyland pairs. Prints, for each
+seed, loss and exact match on 200 unseen sentences with greedy search. Existing runs are reused.
 """
 
 import argparse

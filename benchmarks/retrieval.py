@@ -1,16 +1,15 @@
-"""How often the nearest caption is the right translation, among 1,000, 6,000 and 30,000.
+"""Retrieval: how often the nearest caption is the right translation, among 1,000, 6,000 and 30,000.
 
 TRANSFORMER_DATA=data python benchmarks/retrieval.py [--part test] [--seeds 3] [--output runs/retrieval]
 
 Trains configs/multi30k_embeddings.yaml with its Transformer and, in the same way, with a mean of embeddings
-in its place: of whole words, of the pieces of words that the Transformer reads too, and of these with the
-loss that suits a mean best. Prints P@1 of the right caption of test_2016_flickr in the other language among
-all 1,000 of the test, with 5,000 captions of the training text as distractors, and with all 29,000. Then, of
-both directions together, the means and 95 % intervals (Student's t over the seeds), and how many queries only
-one of the two models answers, with the probability of such a lead if each caption's answers might as well
-have been the other model's. `--part valid` measures on the validation text, where settings were chosen,
-`--part test_2017` on test_2017_flickr. A run that is there already is not trained again. Needs the extra
-`benchmarks`.
+instead: of whole words, of the subwords that the Transformer reads, and of these with the loss that works
+best for a mean. Prints P@1 of finding each caption of test_2016_flickr in the other language among all 1,000
+of the test, with 5,000 captions of the training text as distractors, and with all 29,000. Then, for both
+directions together, prints means and 95 % intervals (Student's t over the seeds), the number of queries that
+only one of the two models gets right, and the p-value of a paired permutation test. `--part valid` measures
+on the validation text, on which the settings were chosen, `--part test_2017` on test_2017_flickr. Existing
+runs are reused. Needs the extra `benchmarks`.
 """
 
 import argparse
@@ -40,7 +39,7 @@ DISTRACTORS = (0, 5_000, 29_000)
 
 
 class BagOfWords(nn.Module):
-    """An encoder whose hidden states are the tokens' embeddings, with nothing of where they stand."""
+    """An encoder whose hidden states are the token embeddings, without positions or attention."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -54,7 +53,7 @@ class BagOfWords(nn.Module):
 
 
 class Entry(NamedTuple):
-    """A model, and what of its training and text was chosen for it alone, on the validation text."""
+    """A model, and the settings that were tuned for it on the validation text."""
 
     build: Callable[[ModelConfig], nn.Module]
     training: dict[str, Any] = {}  # noqa: RUF012
@@ -85,7 +84,7 @@ def answered(embedder: Embedder, data: Path, part: str, source: str, target: str
 
 
 def measure(name: str, data: Path, part: str, output: Path, seed: int) -> NDArray[np.bool_]:
-    """(directions, distractors, queries) of one model, which is trained if it is not there."""
+    """(directions, distractors, queries) of one model, which is trained if its run does not exist."""
     build, training, changes = MODELS[name]
     settings = transformer.load_settings(ROOT / "configs" / "multi30k_embeddings.yaml")
     files = {"train": f"{data}/multi30k/train", "valid": f"{data}/multi30k/val"}

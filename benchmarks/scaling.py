@@ -1,14 +1,14 @@
-"""How an update's time and memory grow with each size, and where self-attention meets recurrence.
+"""How time and memory of an update grow with each size, and self-attention compared with recurrence.
 
 python benchmarks/scaling.py --plot docs/scaling.svg
 
 First, one size at a time is varied around d 128, 2 + 2 layers, V 4,000 and 32 sentences of 32 tokens, each in
-a process of its own. `FLOP model` is the count of benchmarks/measuring.py at the rate of the middle size:
-where the measured time is above it, something grows that is no matrix product. Memory is the
-process's peak.
+a separate process. `FLOP model` is the time predicted from the FLOPs of benchmarks/measuring.py at the FLOP/s
+of the middle size: where the measured time is greater, something other than matrix products grows. Memory is
+the peak of the process.
 
-Second, the paper's Table 1: a layer of self-attention, n²·d, beside one of recurrence (`nn.LSTM`), n·d²,
-forward and backward in float32 over 2,048 tokens that are cut into sentences of n.
+Second, Table 1 of the paper: a self-attention layer, n²·d, compared with a recurrent layer (`nn.LSTM`), n·d²,
+forward and backward in float32 over 2,048 tokens in sentences of length n.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def measure_updates(seconds: float) -> dict[str, list[Point]]:
 
 
 def in_a_process(sizes: dict[str, int], seconds: float) -> Point:
-    """Memory's peak is a process's, so each point gets one."""
+    """Measure a point in a separate process, because peak memory is only known per process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(measure_update, sizes, seconds).result()
 

@@ -1,15 +1,15 @@
-"""What the rule by which a sentence closes is worth: scores, steps and time, and every error of the search.
+"""The effect of the rule for closing a sentence on scores, steps and time, and the number of search errors.
 
     python benchmarks/search.py --run RUN [--data TEXT] [--beam 4] [--alpha 0.6 1.5] [--lines N] [--show]
 
-Translates the run's test text greedily and with a beam, and prints for each search: the lines that equal
-their reference, BLEU, the hypotheses that the model extends, how many of these could still win when they
-were extended, and the seconds. A row "full beam closes" is
-what the same search returns if a sentence closes as soon as as many hypotheses have ended as the beam holds
-(the rule of many implementations, and of this one until November 2026); an observer derives it.
+Translates the run's test text greedily and with a beam. Prints for each search the lines that equal their
+reference, BLEU, the number of hypotheses that the model extends, how many of these could still win when they
+were extended, and the seconds. A row "full beam closes" is the result of the same search if a sentence closes
+as soon as `beam_size` hypotheses have ended (the rule of many implementations, and of this one until November
+2026); an observer of the search derives it.
 
-Then every line that greedy search gets right and the beam wrong: an error of the search if greedy's output
-has the better score, of the model if the wrong one has. `--show` prints them.
+Then counts the lines that greedy search gets right and beam search wrong: search errors if greedy's output
+has the better score, model errors if the wrong output has. `--show` prints them.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from transformer.evaluation.metrics import corpus_scores
 
 @dataclass
 class FullBeamCloses:
-    """What one batch's search would return if a sentence closed when `beam_size` hypotheses have ended."""
+    """Derives what a batch's search would return if sentences closed when `beam_size` hypotheses ended."""
 
     beam_size: int
     results: dict[int, tuple[list[int], float]] = field(default_factory=dict)

@@ -1,13 +1,13 @@
-"""Table 3 in small: every row's change, in proportion, on toyland.
+"""Table 3 at small scale: every row's variation, scaled down, on toyland.
 
 python benchmarks/table3.py [--seeds 3] [--processes 2] [--rows base A1] [--output runs/table3_toyland]
 
 The paper's models with widths / 8, heads and layers / 2 (base: N = 3, d_model 64, d_ff 256, h = 4, d_k 16),
 trained on 2,000 sentences, otherwise as in configs/toyland.yaml. Prints, as Markdown, perplexity per token
-without smoothing (the geometric mean over the seeds) and BLEU by greedy search on 500 unseen sentences, and
-whether a row differs from base as in the paper: 95 % intervals (Student's t) of the difference, with one
-variance for all rows, that of log perplexity and of BLEU between seeds; differences of 0.05 in perplexity and
-0.1 in BLEU, of the paper's one training, count as equal. A run that is there is not trained again.
+without smoothing (geometric mean over the seeds), BLEU of greedy search on 500 unseen sentences, and whether
+a row differs from base in the same direction as in the paper. The difference has a 95 % interval (Student's
+t); the variance of log perplexity and of BLEU between seeds is pooled over all rows. The paper trained each
+model once; its differences up to 0.05 in perplexity and 0.1 in BLEU count as equal. Existing runs are reused.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def settings_of(row: Row, seed: int, output: Path) -> transformer.Settings:
 
 
 def measure(settings: transformer.Settings) -> dict[str, Any]:
-    """The figures of the last validation, of a run that is trained if it is not there."""
+    """The scores of the last validation of a run, which is trained if it does not exist."""
     log = Path(settings.output) / "log.jsonl"
     if not (values := last_validation(log, settings.training.max_steps)):
         torch.set_num_threads(1)

@@ -1,14 +1,14 @@
-"""How fast this project trains beside what a user would take instead, in the same run on the same batches.
+"""Training speed of this project and of the alternatives, in one comparison on the same batches.
 
 python benchmarks/training.py --size small
 python benchmarks/training.py --device cuda --size base big
 
-Ours, Marian of Hugging Face's `transformers` and `torch.nn.Transformer` (benchmarks/peers.py), each in two
-settings. `stock` is what a plain script gets: float32, and on a CPU glibc's allocator as it is. `tuned` is
-what our own training does: bfloat16 where the hardware has it, and on a CPU an allocator that keeps its pages
-(transformer/kernels/allocator.py); on a GPU, or with --compile, torch.compile too. Each variant runs in a
-process of its own, for a few updates in turn; the median round counts. The batches are those that we make
-of Multi30k (--text), or without that text sentences of 28 random tokens.
+Compares ours, Marian of Hugging Face's `transformers` and `torch.nn.Transformer` (benchmarks/peers.py), each
+in two settings. `stock` is a simple script: float32, and on a CPU glibc's default allocator. `tuned` is what
+our training does: bfloat16 if the hardware has it, on a CPU an allocator that keeps freed pages
+(transformer/kernels/allocator.py), and on a GPU, or with --compile, torch.compile. The variants run in turn
+for a few updates, each in a separate process, and the median round is reported. The batches are those that we
+make of Multi30k (--text), or sentences of 28 random tokens if that text is missing.
 """
 
 import argparse
@@ -118,7 +118,7 @@ def main() -> None:
 
 
 def make_batches(text: str, vocab_size: int, tokens: int, count: int) -> list[Pair]:
-    """Our own batches of the text; random ones of the same budget where there is none."""
+    """Our batches of the text, or random ones with the same token budget if it is missing."""
     if not Path(f"{text}.en").exists():
         print(f"no text at {text}.en: random tokens")
         generator = np.random.default_rng(1)
@@ -137,7 +137,7 @@ def make_batches(text: str, vocab_size: int, tokens: int, count: int) -> list[Pa
 def in_a_process(
     variant: Variant, config: transformer.ModelConfig, batches: list[Pair], warm_up: int, device: str
 ) -> Round:
-    """A round in a fresh process, with an allocator that nobody has set."""
+    """Run one round in a fresh process, with the default allocator settings."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     with (
         patch.dict(os.environ, environment, clear=True),
@@ -185,7 +185,7 @@ def make_update(
 def our_update(
     config: transformer.ModelConfig, device: torch.device, precision: str, *, is_compiled: bool
 ) -> Callable[[Tensor, Tensor], None]:
-    """An update as `transformer.training.loop.fit` makes it, without its log."""
+    """An update as in `transformer.training.loop.fit`, without logging."""
     model = transformer.build_model(config).to(device).train()
     optimizer = make_optimizer(model, transformer.TrainingConfig())
     objective = in_precision(TranslationLoss(0.1, cross_entropy=overwriting_cross_entropy), device, precision)  # type: ignore[arg-type]

@@ -2,8 +2,8 @@
 
 python examples/additive_attention.py [UPDATES]
 
-§3.2.1 says why the paper chose the product: both are alike in theory, but the product is one matrix
-multiplication, where this needs d_k numbers for each pair of a query and a key.
+§3.2.1 explains why the paper uses dot products: the two are similar in theoretical complexity, but the dot
+product is one matrix multiplication, while additive attention needs d_k numbers for each query-key pair.
 """
 
 import math

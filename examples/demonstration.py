@@ -1,4 +1,4 @@
-"""What the examples do with their model: train it briefly on the built-in corpus and translate with it."""
+"""Shared code of the examples: train a model briefly on the built-in corpus and translate with it."""
 
 import json
 import sys
@@ -61,9 +61,10 @@ def demonstrate(build: Build) -> transformer.Translator:
 
 
 def compare(models: Mapping[str, tuple[Build, Mapping[str, Any]]]) -> None:
-    """Train each model with the same batches; its build comes with its own options of `toyland_settings`.
+    """Train each model on the same batches; each has a build function and options for `toyland_settings`.
 
-    Loss and exact match are those of 200 unseen sentences, by greedy search; the translations are the beam's.
+    Loss and exact match are on 200 unseen sentences with greedy search; the printed translations are from
+    beam search.
     """
     rows, translators = [], {}
     for name, (build, options) in models.items():

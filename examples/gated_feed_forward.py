@@ -2,8 +2,8 @@
 
 python examples/gated_feed_forward.py [UPDATES]
 
-One half of the inner layer says what passes, the other half how much of it. Three matrices in place of two:
-two thirds of `d_ff` keep the number of parameters.
+One half of the inner layer computes values, the other half gates them. There are three matrices instead of
+two, so two thirds of `d_ff` give the same number of parameters.
 """
 
 from collections.abc import Callable

@@ -2,8 +2,8 @@
 
 python examples/grouped_query.py [UPDATES]
 
-The cache of a decode holds keys and values only, so it shrinks with their heads. One of them is multi-query
-attention (Shazeer, 2019), as many as there are queries the paper's own.
+The key-value cache shrinks with the number of key-value heads. With one such head this is multi-query
+attention (Shazeer, 2019), with as many as query heads the paper's multi-head attention.
 """
 
 from functools import partial
@@ -58,7 +58,7 @@ def build(config: transformer.ModelConfig, num_kv_heads: int = 1) -> nn.Module:
 
 
 def cache_bytes(model: nn.Module, source_length: int, max_length: int) -> int:
-    """What a decode of one sentence keeps: each layer's past, and the keys and values of the memory."""
+    """Size of the cache for one sentence: keys and values of each layer's past and of the memory."""
     source = torch.full((1, source_length), 5)
     with torch.no_grad():
         _, state = model.prefill(source, max_length=max_length)

@@ -1,4 +1,4 @@
-"""Train a small Transformer on the built-in corpus and translate with it: the public face in one page.
+"""Train a small Transformer on the built-in corpus and translate with it: the public API on one page.
 
 python examples/minimal.py [UPDATES]     1,000 by default: about a minute and a half on two CPU cores
 """
@@ -40,7 +40,7 @@ def main() -> None:
     for sentence, translation in zip(SENTENCES, translator.translate(SENTENCES), strict=True):
         print(f"{sentence:45} {translation}")
 
-    # What the decoder looked at, layer by layer: rows are target tokens, columns source tokens.
+    # Attention weights of the decoder, layer by layer: rows are target tokens, columns source tokens.
     tokens = torch.tensor(translator.encode(SENTENCES[:1], first_line=1))
     with transformer.record_attention(translator.model) as weights:
         found = transformer.greedy_search(translator.model, tokens, max_length=20)

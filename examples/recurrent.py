@@ -1,8 +1,8 @@
-"""The system that the paper replaced, an LSTM encoder-decoder with attention, beside a Transformer.
+"""An LSTM encoder-decoder with attention, the architecture that the paper replaced, against a Transformer.
 
 python examples/recurrent.py [UPDATES]
 
-A model of your own needs `forward` for training; for the search `prefill`, `step` and the state's `select`.
+A custom model needs `forward` for training, and `prefill`, `step` and the state's `select` for decoding.
 Prints a table of both, trained with the same batches.
 """
 
@@ -18,7 +18,7 @@ from transformer import KeyValue, ModelBuilder, ModelConfig, build_model, paddin
 
 @dataclass
 class RecurrentState:
-    """What the decoder has read so far is in `hidden` and `cell`, (layers, B, D), however much it was."""
+    """`hidden` and `cell`, (layers, B, D), summarise the tokens decoded so far; their size does not grow."""
 
     hidden: Tensor
     cell: Tensor
@@ -31,7 +31,7 @@ class RecurrentState:
 
 
 class RecurrentEncoderDecoder(nn.Module):
-    """Bahdanau et al. (2015) with the attention behind the decoder, as in Luong et al. (2015)."""
+    """Bahdanau et al. (2015), but with attention after the decoder LSTM, as in Luong et al. (2015)."""
 
     def __init__(
         self, embedding: nn.Embedding, attention: nn.Module, output: nn.Module, config: ModelConfig
@@ -56,7 +56,7 @@ class RecurrentEncoderDecoder(nn.Module):
         return self.dropout(self.embedding(tokens) * self.embedding.embedding_dim**0.5)
 
     def encode(self, src_tokens: Tensor) -> RecurrentState:
-        """The reader from the right has seen the whole source at its first word: there the decoder starts."""
+        """The decoder starts from the right-to-left LSTM's last state, which has seen the whole source."""
         lengths = (src_tokens != self.pad_id).sum(dim=1).cpu()
         packed = pack_padded_sequence(self.embed(src_tokens), lengths, batch_first=True, enforce_sorted=False)
         memory = pad_packed_sequence(self.encoder(packed)[0], True, total_length=src_tokens.shape[1])[0]
@@ -66,7 +66,7 @@ class RecurrentEncoderDecoder(nn.Module):
         return RecurrentState(hidden, cell, self.attention.project_kv(memory), mask)
 
     def read(self, tokens: Tensor, state: RecurrentState) -> Tensor:
-        """Logits behind each of the tokens, (B, T) -> (B, T, V); the state moves on."""
+        """Logits after each of the tokens, (B, T) -> (B, T, V); updates the state in place."""
         x, (state.hidden, state.cell) = self.decoder(self.embed(tokens), (state.hidden, state.cell))
         context = self.attention(x, state.memory, mask=state.memory_mask)
         return self.output(torch.tanh(self.combine(torch.cat((x, context), dim=-1))))

@@ -1,9 +1,9 @@
-"""Rotary positions (Su et al., 2021): turned queries and keys in place of vectors added to the embeddings.
+"""Rotary positions (Su et al., 2021): queries and keys are rotated; nothing is added to the embeddings.
 
 python examples/rotary.py [UPDATES]
 
-Two numbers of a query, and of a key, are a point in a plane, which its position turns by an angle. Their
-product then depends on the difference of the two angles alone: on how far the two words are apart.
+Each pair of numbers of a query or key is a point in a plane, which is rotated by an angle proportional to the
+position. The dot product of query and key then depends only on the distance between the two words.
 """
 
 import torch
@@ -15,7 +15,7 @@ from transformer import KeyValue
 
 
 def rotate(x: Tensor, positions: Tensor) -> Tensor:
-    """(B, H, T, d_k) turned by the angles of §3.5, of which `SinusoidalEncoding` knows sine and cosine."""
+    """(B, H, T, d_k) rotated by the angles of §3.5; `SinusoidalEncoding` provides their sine and cosine."""
     angles = transformer.SinusoidalEncoding(x.shape[-1])(positions)[:, None]  # (B, 1, T, d_k)
     sin, cos = angles.to(x.dtype).unflatten(-1, (-1, 2)).unbind(-1)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
@@ -23,7 +23,7 @@ def rotate(x: Tensor, positions: Tensor) -> Tensor:
 
 
 class RotaryAttention(transformer.MultiHeadAttention):
-    """The cache keeps turned keys, so nothing is turned twice."""
+    """Keys are rotated before they are cached, so each is rotated only once."""
 
     def project_q(self, x: Tensor, positions: Tensor) -> Tensor:
         return rotate(super().project_q(x), positions)
@@ -34,7 +34,7 @@ class RotaryAttention(transformer.MultiHeadAttention):
 
 
 class NoPositions(nn.Module):
-    """What is added to the embeddings: nothing."""
+    """Adds nothing to the embeddings."""
 
     def forward(self, positions: Tensor) -> Tensor:
         return torch.zeros(1, device=positions.device)

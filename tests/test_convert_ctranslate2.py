@@ -121,7 +121,7 @@ def test_lines_come_back_as_they_went(talkative):
     assert theirs.translate([]) == []
     with pytest.raises(ValueError, match="n_best is 3"):
         theirs.translate_n_best(lines, n_best=3, beam_size=2)
-    with pytest.raises(ValueError, match=r"beam_size is 1001; the widest beam is 1000"):
+    with pytest.raises(ValueError, match=r"beam_size is 1001; it must be at most 1000"):
         theirs.translate_n_best(lines, n_best=1, beam_size=1001)
 
 
@@ -183,7 +183,7 @@ def test_a_run_is_converted_and_compared(quantization, tiny_run, tmp_path, capfd
     arguments = ["--run", str(tiny_run), "--to", "ctranslate2", "--output", str(output)]
     assert main(["convert", *arguments, "--quantization", quantization]) == 0
     error = capfd.readouterr().err
-    assert "beside our own search on toyland:valid[:8]: " in error
+    assert "compared with our own search on toyland:valid[:8]: " in error
     assert " of 8 translations identical" in error
     if quantization == "float32":
         assert "8 of 8 translations identical (100.0 %)" in error

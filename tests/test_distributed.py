@@ -134,7 +134,7 @@ def test_a_signal_to_one_process_lets_all_of_them_save_and_leave(settings, tmp_p
     ours = changed(settings, tmp_path / "run", accumulate=2, save_every=100)
     done = torchrun(2, ours, program=(str(TESTS / "faulty_worker.py"),))
     assert done.returncode != 0
-    assert done.stderr.count("after update 4; everything is saved, --resume goes on") == 2
+    assert done.stderr.count("after update 4; everything is saved, continue with --resume") == 2
     run = Run(tmp_path / "run")
     assert run.marked("last") == run.checkpoint(4)
 

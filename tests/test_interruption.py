@@ -45,7 +45,7 @@ def outcome(number, prog="transformer train"):
     """Exit code and standard error of a command that a signal has ended outside the loop."""
     if number == signal.SIGINT:
         return 130, f"{prog}: interrupted\n"
-    return EXIT_CODE, f"\n{prog}: stopped by {number.name}; everything is saved, --resume goes on\n"
+    return EXIT_CODE, f"\n{prog}: stopped by {number.name}; everything is saved, continue with --resume\n"
 
 
 def turned_into(error):

@@ -241,8 +241,8 @@ def test_generate_repeats_with_its_seed(run: Path, capsys: pytest.CaptureFixture
         (["--prompt", "a", "--temperature", "0"], "temperature is 0.0"),
         (["--prompt", "a", "--samples", "0"], "--samples is 0; it must be at least 1"),
         (["--prompt", "a", "--seed", str(2**64)], f"--seed is {2**64}; it must be at least 0 and less than"),
-        (["--prompt", "a", "--greedy", "--temperature", "2"], "--greedy draws nothing; leave out --temp"),
-        (["--prompt", "a", "--greedy", "--seed", "2"], "--greedy draws nothing; leave out --temperature"),
+        (["--prompt", "a", "--greedy", "--temperature", "2"], "--greedy does not sample; leave out --temp"),
+        (["--prompt", "a", "--greedy", "--seed", "2"], "--greedy does not sample; leave out --temperature"),
     ],
 )
 def test_bad_options_take_one_line(

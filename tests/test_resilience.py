@@ -372,7 +372,8 @@ def test_the_command_says_by_its_exit_code_that_resuming_is_meant(tmp_path, monk
     arguments += ["--model.d_model", "16", "--model.num_heads", "2", "--model.num_layers", "1"]
     assert main(["train", *arguments]) == EXIT_CODE == 75
     assert (
-        "stopped by SIGTERM after update 2; everything is saved, --resume goes on" in capsys.readouterr().err
+        "stopped by SIGTERM after update 2; everything is saved, continue with --resume"
+        in capsys.readouterr().err
     )
     assert read_state(Run(tmp_path / "run").marked("last"))["step"] == 2
 

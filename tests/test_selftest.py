@@ -1,4 +1,4 @@
-"""`transformer selftest`: this package beside implementations that share no code with it."""
+"""`transformer selftest`: this package against implementations that share no code with it."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def test_the_command_prints_each_item_and_what_it_skips(capsys):
     for name in OWN:
         assert any(line.startswith(name) and line.endswith("1e-04  ok") for line in out.splitlines())
     assert "all 3 items agree" in out
-    assert "skipped: encoder-decoder beside Marian" in out
+    assert "skipped: encoder-decoder vs Marian" in out
     assert "transformers is not installed: pip install transformers" in out
 
 

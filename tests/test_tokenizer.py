@@ -19,7 +19,7 @@ from transformer.data.tokenizers.marian import MarianTokenizer
 from transformer.data.tokenizers.moses import MosesTokenizer
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from transformer.data.tokenizers.sentence_piece import (
-    LONGEST_TRAINING_LINE,
+    MAX_LINE_BYTES,
     cut_lines,
     sample_lines,
     train_tokenizer,
@@ -149,7 +149,7 @@ def test_words_stay_whole_where_a_line_has_spaces():
 @pytest.mark.parametrize("text", ["uhrwerk glocke ", "東京大学"])
 def test_lines_beyond_sentencepieces_limit_are_trained_on(text):
     """With spaces or without, a text in one line gives pieces of its words."""
-    line = text * (3 * LONGEST_TRAINING_LINE // len(text.encode()))
+    line = text * (3 * MAX_LINE_BYTES // len(text.encode()))
     tokenizer = train_tokenizer([line], vocab_size=280, normalization="nmt_nfkc")
     assert len(tokenizer.encode([text])[0]) <= len(text) / 2
 

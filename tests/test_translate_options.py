@@ -11,7 +11,7 @@ from transformer.cli import main
 from transformer.cli.requests import Request
 from transformer.cli.translate import json_lines
 from transformer.decoding.alignment import alignment_error_rate, best_words, pharaoh, words_of
-from transformer.decoding.lines import MOST_CHARACTERS
+from transformer.decoding.lines import MAX_CHARACTERS_PER_TOKEN
 from transformer.decoding.processors import MinLength, NoRepeat
 from transformer.decoding.scoring import score_pairs
 from transformer.decoding.translator import Translator
@@ -189,7 +189,7 @@ def test_json_passes_half_a_character_through(command, call, tiny_run):
         (["--min-length", "0"], b"", "--min-length is 0; it must be at least 1"),
         (["--no-repeat", "-1"], b"", "--no-repeat is -1; it must be at least 1"),
         (["--input", "x"], b"", "--input and --output go together"),
-        (["--beam-size", "1001"], b"a\n", "decoding.beam_size is 1001; the widest beam is 1000"),
+        (["--beam-size", "1001"], b"a\n", "decoding.beam_size is 1001; it must be at most 1000"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(call, tiny_run, options, given, message):
@@ -325,7 +325,7 @@ def test_a_line_of_a_million_characters_costs_no_more_than_the_cap(translator, m
     )
     limit = translator.config.max_positions
     found = translator.translate_n_best(["a", "ab " * 400_000, " " * 10**6], n_best=1, beam_size=1)
-    assert max(seen) == MOST_CHARACTERS * limit
+    assert max(seen) == MAX_CHARACTERS_PER_TOKEN * limit
     assert warnings[0] == f"line 2 has 1200000 characters; only its first {limit} tokens are translated"
     assert len(found) == 3
 
@@ -350,7 +350,7 @@ def test_a_prefix_or_target_that_is_too_long_is_cut_and_told(translator, monkeyp
         f"the prefix of line 7 is too long; only its first {room} tokens are used",
         f"the target of line 4 is too long; only its first {room} tokens are used",
     ]
-    assert max(seen) == MOST_CHARACTERS * (room + 1)
+    assert max(seen) == MAX_CHARACTERS_PER_TOKEN * (room + 1)
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])

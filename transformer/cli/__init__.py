@@ -1,4 +1,4 @@
-"""The door: `transformer COMMAND …`. A command's module is imported only when the command is called."""
+"""The command line: `transformer COMMAND …`. A command's module is imported only when it is called."""
 
 import atexit
 import importlib
@@ -13,21 +13,21 @@ from transformer.kernels.allocator import keep_freed_memory
 from transformer.messages import tell
 from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStopped, interrupting
 
-# `fill-mask` lives in `transformer/cli/fill_mask.py`, with `run(arguments, prog) -> int | None`, and so on.
+# Each command is a module with `run(arguments, prog) -> int | None`; `fill-mask` is `fill_mask.py`.
 COMMANDS = {
-    "train": "train a model from settings, or continue a run",
+    "train": "train a model, or continue an interrupted training run",
     "translate": "translate standard input, line by line",
     "evaluate": "score a trained model on a test text",
-    "score": "say how probable given translations are",
+    "score": "compute the log-probability of given translations",
     "generate": "continue a text with a language model",
-    "classify": "name the class of each line of standard input",
-    "fill-mask": "say what may stand where a line has <mask>",
-    "embed": "write a vector for each line of standard input",
-    "nearest": "find the sentences that are nearest to each line",
+    "classify": "predict the class of each line of standard input",
+    "fill-mask": "predict the tokens hidden by <mask> in each line",
+    "embed": "compute a sentence vector for each line of standard input",
+    "nearest": "find the indexed sentences most similar to each line",
     "average": "average the last checkpoints of a run",
-    "plot": "draw the curves of runs as a picture",
-    "convert": "turn a Marian model into a run, or a run into Marian's or CTranslate2's",
-    "table3": "print the paper's table of variations beside the size of our models",
+    "plot": "plot loss, learning rate and score of one or more runs",
+    "convert": "convert a Marian model to a run, or a run to Marian or CTranslate2",
+    "table3": "print Table 3 of the paper with the size of our models",
     "selftest": "compare this installation with independent implementations",
 }
 
@@ -38,16 +38,17 @@ The PyTorch reference implementation of "Attention Is All You Need".
 
 {commands}
 
-transformer COMMAND --help   shows a command's options with types, units and defaults
-transformer --version        shows the version
+transformer COMMAND --help   show a command's options with types, units and defaults
+transformer --version        show the version
 
-Errors take one line; the environment variable TRANSFORMER_TRACEBACK=1 shows where they come from."""
+An error is reported in one line; set the environment variable TRANSFORMER_TRACEBACK=1 for the traceback."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code: 0, 2 for what the user can mend, 130 when interrupted.
+    """Run one command and return its exit code.
 
-    75 if another signal has stopped a training.
+    0 for success, 2 for an error that the user can fix, 130 after Ctrl-C, and 75 if a signal has stopped a
+    training run that can be resumed.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     prog = " ".join(["transformer", *(name for name in arguments[:1] if name in COMMANDS)])
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             finally:
                 sys.stdout.flush()
             if request and not code:
-                raise KeyboardInterrupt  # again: a library has swallowed the first one
+                raise KeyboardInterrupt  # a library has swallowed the one that the signal raised
             return code
         except BaseException as error:
             request.is_over = True
@@ -69,9 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(error: BaseException, signal_name: str | None, prog: str) -> int:
-    """Say in one line why a command has ended, and return the exit code; an error of ours is raised.
+    """Report in one line why a command has failed, and return its exit code; our own bugs are raised again.
 
-    After a signal every error is its consequence: it may have cut an import in half.
+    Any error after a signal counts as its consequence: the signal may have interrupted an import half-way.
     """
     if isinstance(error, TrainingStopped):
         return report_stopped(str(error), prog)
@@ -80,7 +81,7 @@ def report(error: BaseException, signal_name: str | None, prog: str) -> int:
     if signal_name is not None or isinstance(error, KeyboardInterrupt):
         tell(f"{prog}: interrupted")
         return 130
-    if isinstance(error, BrokenPipeError):  # the reader of our output, `head` say, has seen enough
+    if isinstance(error, BrokenPipeError):  # the reader of our output has closed it, as `head` does
         discard_standard_output()
         return 141  # 128 + SIGPIPE, as the shell reports it
     if isinstance(error, ValueError | OSError) and os.environ.get("TRANSFORMER_TRACEBACK") != "1":
@@ -92,13 +93,13 @@ def report(error: BaseException, signal_name: str | None, prog: str) -> int:
 
 
 def report_stopped(reason: str, prog: str) -> int:
-    tell(f"\n{prog}: {reason}; everything is saved, --resume goes on")
+    tell(f"\n{prog}: {reason}; everything is saved, continue with --resume")
     atexit.register(ignore, SIGNALS)  # a second signal must not change the exit code
     return EXIT_CODE
 
 
 def end_at_once() -> None:
-    """While Python exits, Ctrl-C ends the process without a traceback."""
+    """Let Ctrl-C end the process without a traceback while Python shuts down."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -126,7 +127,7 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 
 def version() -> str:
-    from importlib import metadata  # takes as long to import as all of the above
+    from importlib import metadata  # deferred: it takes as long to import as all of the above
 
     try:
         return metadata.version("transformer")

@@ -1,12 +1,12 @@
-"""`transformer classify`: the class of each line of standard input."""
+"""`transformer classify`: predict the class of each line of standard input."""
 
 import sys
 
 from transformer.cli.lines import add_line_options, standard_input, together, write_row
 from transformer.config.parser import command_parser
 
-DESCRIPTION = """Write the most probable class of each line of standard input and its probability,
-LABEL<TAB>PROBABILITY: exactly one line for each line, in order, and an empty one for a blank one."""
+DESCRIPTION = """Predict the class of each line of standard input. Writes one line LABEL<TAB>PROBABILITY per
+input line, in order; a blank line gives an empty line."""
 
 
 def run(arguments: list[str], prog: str) -> None:

@@ -1,4 +1,4 @@
-"""`transformer convert`: models of other programs into runs of ours, and our runs into models of theirs."""
+"""`transformer convert`: convert other programs' models to runs, and runs to their formats."""
 
 from jsonargparse import Namespace
 
@@ -6,14 +6,14 @@ from transformer.config.errors import UsageError
 from transformer.config.parser import command_parser
 from transformer.messages import tell
 
-DESCRIPTION = """Convert a model from or to another program; what that program cannot express is refused by
-name, and the two are compared.
+DESCRIPTION = """Convert a model from or to the format of another program, and compare the outputs of the two.
+A setting that the other format cannot express is an error that names it.
 
-`convert --from marian DIR RUN` turns a Marian model of Hugging Face, such as any OPUS-MT model, into a run
-with the same logits, for `translate`, `evaluate` and the rest.
-`convert --run RUN --to marian --output DIR` goes the other way.
-`convert --run RUN --to ctranslate2 --output DIR` writes a model that CTranslate2 serves;
-`translate --engine ctranslate2` does so by itself."""
+`convert --from marian DIR RUN` converts a Hugging Face Marian model, such as any OPUS-MT model, to a run with
+the same logits, for `translate`, `evaluate` and the other commands.
+`convert --run RUN --to marian --output DIR` is the reverse.
+`convert --run RUN --to ctranslate2 --output DIR` writes a model that CTranslate2 can serve;
+`translate --engine ctranslate2` converts by itself."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -36,22 +36,24 @@ def run(arguments: list[str], prog: str) -> None:
 
 def parse(arguments: list[str], prog: str) -> Namespace:
     parser = command_parser(prog, DESCRIPTION)
-    parser.add_argument("--from", choices=("marian",), help="the format of DIR, which becomes the run RUN")
     parser.add_argument(
-        "source", metavar="DIR", nargs="?", help="a model's folder, or a Hub id such as OWNER/NAME"
+        "--from", choices=("marian",), help="format of the model in DIR, which is converted to the run RUN"
     )
     parser.add_argument(
-        "target", metavar="RUN", nargs="?", help="the run's folder to write; it must not exist"
+        "source", metavar="DIR", nargs="?", help="folder of the model, or a Hub id such as OWNER/NAME"
     )
-    parser.add_argument("--to", choices=("marian", "ctranslate2"), help="the format to convert a run into")
     parser.add_argument(
-        "--run", metavar="RUN", help="a run's folder or Hub id, or a checkpoint in it, to convert"
+        "target", metavar="RUN", nargs="?", help="run folder to create; it must not exist yet"
     )
-    parser.add_argument("--output", metavar="DIR", help="the folder to write; it must not exist")
+    parser.add_argument("--to", choices=("marian", "ctranslate2"), help="format to convert a run to")
+    parser.add_argument(
+        "--run", metavar="RUN", help="the run to convert: its folder, a checkpoint in it, or a Hub id"
+    )
+    parser.add_argument("--output", metavar="DIR", help="folder to create; it must not exist yet")
     parser.add_argument(
         "--quantization",
         choices=("float32", "bfloat16", "int8"),
-        help="how CTranslate2 stores the weights; else float32",
+        help="how CTranslate2 stores the weights (default: float32)",
     )
     options = parser.parse_args(arguments)
     require_one_direction(options)

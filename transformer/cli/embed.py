@@ -1,4 +1,4 @@
-"""`transformer embed`: a vector for each line of standard input."""
+"""`transformer embed`: compute a sentence vector for each line of standard input."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from transformer.config.parser import command_parser
 from transformer.data.vectors import require_vector_file, write_vectors
 from transformer.messages import tell
 
-DESCRIPTION = """Write a vector of length 1 for each line of standard input, in order: to FILE.npy as an
-array of lines x width, or to FILE.jsonl as one {"text": ..., "embedding": [...]} a line."""
+DESCRIPTION = """Compute a vector of length 1 for each line of standard input, in order. FILE.npy gets an
+array (lines, d_model), FILE.jsonl one object {"text": ..., "embedding": [...]} per line."""
 
 
 def run(arguments: list[str], prog: str) -> None:
     parser = command_parser(prog, DESCRIPTION)
     add_line_options(parser)
-    parser.add_argument("--output", required=True, metavar="FILE", help="the file to write, .npy or .jsonl")
+    parser.add_argument("--output", required=True, metavar="FILE", help="file to write: .npy or .jsonl")
     options = parser.parse_args(arguments)
     require_vector_file(options.output)
     require_plain(Path(options.output))

@@ -1,4 +1,4 @@
-"""`transformer evaluate`: the scores of a trained model on a test text."""
+"""`transformer evaluate`: score a trained model on a test text."""
 
 import json
 from typing import Any, get_args
@@ -9,28 +9,33 @@ from transformer.config.parser import command_parser
 from transformer.messages import tell
 
 DESCRIPTION = """Score a trained model. Translation: BLEU and chrF by sacreBLEU with their signatures, and
-exact match; on toyland by phenomenon too, beside a word-for-word dictionary. Language model: loss per
-token, perplexity and bits per byte. Masked language model: the same 15 % of the tokens each time. Classifier:
-accuracy. Sentence embeddings: how often a sentence's nearest one is its own other side."""
+exact match; on toyland also exact match by phenomenon, compared with a word-for-word dictionary. Language
+model: loss per token, perplexity and bits per byte. Masked language model: loss, perplexity and accuracy on a
+fixed 15 % of the tokens. Classifier: accuracy. Sentence embeddings: how often the nearest sentence in the
+other language is the right translation."""
 OPTIONS_OF_A_TASK: dict[str, dict[str, Any]] = {
     "--beam-size, --alpha and --show are for translations": {"beam_size": None, "alpha": None, "show": 0},
     "--bleu-tokenizer is for translations": {"bleu_tokenizer": None},
 }
-"""Options, with their defaults, that not every task has; what the error says where a task lacks them."""
+"""Options that only some tasks have, with their defaults, by the error message for the other tasks."""
 
 
 def run(arguments: list[str], prog: str) -> None:
     parser = command_parser(prog, DESCRIPTION)
     add_run_option(parser)
-    parser.add_argument("--data", help="text to score on, named as in data.test; else the run's")
-    parser.add_argument("--beam-size", type=int, help="hypotheses kept alive; 1 is greedy; else the run's")
-    parser.add_argument("--alpha", type=float, help="exponent of the length penalty; else the run's")
+    parser.add_argument("--data", help="test text, named as in data.test (default: the run's)")
+    parser.add_argument(
+        "--beam-size", type=int, help="hypotheses per sentence; 1 is greedy (default: the run's)"
+    )
+    parser.add_argument("--alpha", type=float, help="exponent of the length penalty (default: the run's)")
     parser.add_argument(
         "--bleu-tokenizer",
         choices=get_args(BleuTokenizer),
-        help="sacreBLEU's tokenizer for BLEU; else the run's, or that of the target language",
+        help="sacreBLEU's tokenizer for BLEU (default: the run's, or the one for the target language)",
     )
-    parser.add_argument("--show", type=int, default=0, help="right, and as many wrong, translations to print")
+    parser.add_argument(
+        "--show", type=int, default=0, help="print this many right and wrong translations each"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_device_option(parser)
     options = parser.parse_args(arguments)

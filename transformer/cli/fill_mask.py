@@ -1,18 +1,18 @@
-"""`transformer fill-mask`: what may stand where a line has `<mask>`."""
+"""`transformer fill-mask`: predict the tokens hidden by `<mask>` in each line."""
 
 import sys
 
 from transformer.cli.lines import add_line_options, require_positive, standard_input, together, write_row
 from transformer.config.parser import command_parser
 
-DESCRIPTION = """Write the most probable tokens for each <mask> in the lines of standard input, best first, as
-LINE<TAB>MASK<TAB>PROBABILITY<TAB>TOKEN; lines and the masks of a line count from 1."""
+DESCRIPTION = """Predict the most probable tokens for each <mask> in the lines of standard input. Writes them
+best first as LINE<TAB>MASK<TAB>PROBABILITY<TAB>TOKEN; lines, and the masks in a line, are numbered from 1."""
 
 
 def run(arguments: list[str], prog: str) -> None:
     parser = command_parser(prog, DESCRIPTION)
     add_line_options(parser)
-    parser.add_argument("--count", type=int, default=5, help="candidates for each <mask>")
+    parser.add_argument("--count", type=int, default=5, help="number of candidates for each <mask>")
     options = parser.parse_args(arguments)
     require_positive(options, "count")
 
@@ -21,7 +21,7 @@ def run(arguments: list[str], prog: str) -> None:
     filler = MaskFiller.from_pretrained(options.run, device=options.device)
     first = 1
     lines = enumerate(standard_input(options), start=1)
-    # read one by one: where a line cannot be filled, those before it get their answers first
+    # Read one by one: if a line has no <mask>, the lines before it are still answered first.
     for sentences in together(filler.read(line, number) for number, line in lines):
         for line, masks in enumerate(filler.fill_ids(sentences, options.count), first):
             for mask, candidates in enumerate(masks, start=1):

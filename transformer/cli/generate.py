@@ -8,9 +8,9 @@ from transformer.cli.options import add_device_option, add_run_option
 from transformer.config.checks import require_seed
 from transformer.config.parser import command_parser
 
-DESCRIPTION = """Continue a prompt with a trained language model, one token at a time on the terminal. Without
-options it samples from the model's own distribution; the same seed gives the same text. A model of pieces
-of words, whose lines end in a token of their own, stops at the end of the line; one of characters goes on."""
+DESCRIPTION = """Continue a prompt with a trained language model; the text appears token by token. By default
+it is sampled from the model's distribution, and the same seed gives the same text. A subword model stops at
+the end of the line, which is its end-of-sentence token; a character model continues to --max-length."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -41,13 +41,17 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     parser = command_parser(prog, DESCRIPTION)
     add_run_option(parser)
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
-    parser.add_argument("--max-length", type=int, default=500, help="most new tokens")
-    parser.add_argument("--greedy", action="store_true", help="take the most probable token, draw nothing")
-    parser.add_argument("--temperature", type=float, default=1.0, help="below 1 is bolder, above 1 wilder")
-    parser.add_argument("--top-k", type=int, help="draw from the K most probable tokens only")
-    parser.add_argument("--top-p", type=float, help="draw from the fewest tokens that hold this probability")
-    parser.add_argument("--samples", type=int, default=1, help="continuations, one after another")
-    parser.add_argument("--seed", type=int, help="seed of the draws; else 1")
+    parser.add_argument("--max-length", type=int, default=500, help="maximum number of new tokens")
+    parser.add_argument("--greedy", action="store_true", help="always take the most probable token")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="below 1: more predictable; above 1: more varied"
+    )
+    parser.add_argument("--top-k", type=int, help="sample from the K most probable tokens only")
+    parser.add_argument(
+        "--top-p", type=float, help="sample from the smallest set of tokens with this total probability"
+    )
+    parser.add_argument("--samples", type=int, default=1, help="number of continuations")
+    parser.add_argument("--seed", type=int, help="random seed (default: 1)")
     add_device_option(parser)
     options = parser.parse_args(arguments)
     for name in ("max_length", "samples"):
@@ -55,7 +59,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least 1")
     cuts = (options.top_k, options.top_p, options.seed)
     if options.greedy and (options.temperature != 1 or any(value is not None for value in cuts)):
-        raise ValueError("--greedy draws nothing; leave out --temperature, --top-k, --top-p and --seed")
+        raise ValueError("--greedy does not sample; leave out --temperature, --top-k, --top-p and --seed")
     if options.seed is not None:
         require_seed("--seed", options.seed)
     return options

@@ -1,4 +1,4 @@
-"""What the commands that read standard input line by line have in common."""
+"""Shared code of the commands that read standard input line by line."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from transformer.config.parser import CommandParser
 from transformer.data.text import decode_lines
 
 CHUNK = 1000
-"""Lines that are read before they are worked on together."""
+"""Lines that are read before they are processed together."""
 
 
 def add_line_options(parser: CommandParser) -> None:
@@ -25,7 +25,7 @@ def standard_input(options: Namespace) -> Iterator[str]:
 
 
 def together(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """What standard input's lines ask for, up to `CHUNK` at a time; on a terminal each as it is typed."""
+    """Up to `CHUNK` items at a time; one at a time if the lines are typed on a terminal."""
     return in_chunks(items, 1 if sys.stdin.isatty() else CHUNK)
 
 

@@ -1,4 +1,4 @@
-"""`transformer nearest`: the sentences of an index that are nearest to each line of standard input."""
+"""`transformer nearest`: find the sentences of an index that are most similar to each line."""
 
 import sys
 
@@ -7,19 +7,22 @@ from transformer.config.parser import command_parser
 from transformer.data.text import one_line
 from transformer.data.vectors import read_vectors
 
-DESCRIPTION = """Write the sentences of an index that are nearest to each line of standard input, nearest
-first, as LINE<TAB>COSINE<TAB>SENTENCE; lines count from 1. `transformer embed` with the same run makes the
-index."""
+DESCRIPTION = """Find the sentences of an index that are most similar to each line of standard input. Writes
+them nearest first as LINE<TAB>COSINE<TAB>SENTENCE; lines are numbered from 1. Create the index with
+`transformer embed` and the same run."""
 
 
 def run(arguments: list[str], prog: str) -> None:
     parser = command_parser(prog, DESCRIPTION)
     add_line_options(parser)
     parser.add_argument(
-        "--index", required=True, metavar="FILE", help="vectors, .npy or .jsonl; the second has its sentences"
+        "--index",
+        required=True,
+        metavar="FILE",
+        help="vectors from `transformer embed`: .jsonl, or .npy with --sentences",
     )
-    parser.add_argument("--sentences", metavar="FILE", help="the sentences of an index .npy, one a line")
-    parser.add_argument("--count", type=int, default=5, help="sentences for each line")
+    parser.add_argument("--sentences", metavar="FILE", help="the sentences of a .npy index, one per line")
+    parser.add_argument("--count", type=int, default=5, help="number of sentences for each line")
     options = parser.parse_args(arguments)
     require_positive(options, "count")
     sentences, index = read_vectors(options.index, options.sentences)

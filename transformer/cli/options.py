@@ -16,5 +16,5 @@ def add_on_error_option(parser: CommandParser) -> None:
         "--on-error",
         choices=("error", "skip", "replace"),
         default="error",
-        help="for a line that is not UTF-8 or holds NUL: stop, take it as an empty line, or replace bytes",
+        help="for a line that is not UTF-8 or contains NUL: stop, treat it as empty, or replace bad bytes",
     )

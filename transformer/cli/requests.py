@@ -1,4 +1,4 @@
-"""What `transformer translate` is asked for: lines of text or JSON, with or without a prefix."""
+"""The input of `transformer translate`: lines of text or JSON, with or without a prefix."""
 
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
@@ -19,7 +19,7 @@ class Request(NamedTuple):
     source: str
     prefix: str
     fields: dict[str, Any]
-    """Everything in a JSON line; it is written back as it is."""
+    """All fields of a JSON line; they are written back unchanged."""
 
 
 def read_requests(lines: Iterable[str], options: Namespace) -> Iterator[Request]:
@@ -46,7 +46,7 @@ def read_json(line: str, number: int) -> Request:
 
 
 def prompted(lines: Iterable[str]) -> Iterator[str]:
-    """Ask for each line on standard error, so that standard output holds translations alone."""
+    """Prompt for each line on standard error, so that standard output holds only translations."""
     remaining = iter(lines)
     while True:
         tell("> ", end="")
@@ -58,7 +58,7 @@ def prompted(lines: Iterable[str]) -> Iterator[str]:
 
 
 def in_chunks(lines: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """The lines in lists of `size`; where reading fails, what was read before comes first."""
+    """The lines in lists of `size`; if reading fails, the lines before the error are still yielded first."""
     chunk: list[Item] = []
     failure = None
     try:

@@ -1,4 +1,4 @@
-"""`transformer score`: what a model thinks of given translations."""
+"""`transformer score`: the log-probability of given translations."""
 
 import sys
 from typing import Any, NamedTuple
@@ -8,18 +8,21 @@ from transformer.config.parser import command_parser
 from transformer.data.json_text import json_line, parse_object
 from transformer.data.text import CorpusError
 
-DESCRIPTION = """Read lines SOURCE<TAB>TARGET and write for each log P(target | source): natural logarithms,
-summed over the target's tokens and its end; `transformer translate --alpha 0 --scores` writes the same."""
+DESCRIPTION = """Read lines SOURCE<TAB>TARGET and write log P(target | source) for each: the sum of the
+natural log-probabilities of the target's tokens and of the end of sentence. `transformer translate --alpha 0
+--scores` reports the same number for its own translations."""
 
 
 def run(arguments: list[str], prog: str) -> None:
     parser = command_parser(prog, DESCRIPTION)
     add_line_options(parser)
-    parser.add_argument("--tokens", action="store_true", help="a tab and each token's own after the sum")
+    parser.add_argument(
+        "--tokens", action="store_true", help="after the sum, add a tab and the value of each token"
+    )
     parser.add_argument(
         "--json",
         action="store_true",
-        help='a JSON object a line, with "source" and "target"; "score" and "token_scores" join its fields',
+        help='read a JSON object with "source" and "target" per line; add "score" and "token_scores" to it',
     )
     options = parser.parse_args(arguments)
     from transformer.decoding.translator import Translator
@@ -45,7 +48,7 @@ class Pair(NamedTuple):
     source: str
     target: str
     fields: dict[str, Any]
-    """Everything in a JSON line; it is written back as it is."""
+    """All fields of a JSON line; they are written back unchanged."""
 
 
 def read(line: str, number: int, is_json: bool) -> Pair:

@@ -1,4 +1,4 @@
-"""`transformer selftest`: is what is installed here the Transformer?"""
+"""`transformer selftest`: compare this installation with independent implementations."""
 
 from importlib import metadata
 from importlib.util import find_spec
@@ -8,14 +8,15 @@ from transformer.config.checks import require_seed
 from transformer.config.parser import command_parser
 
 DESCRIPTION = """Compare this installation, on small random models, with implementations that share no code
-with it, and print the largest absolute error of each item: torch.nn's layers, the paper's equations in NumPy
-and float64, and, where `transformers` is installed, Marian, GPT-2 and BERT with the same weights; then check
-the contract of transformer.testing. The exit code is 1 if an item is beyond its tolerance."""
+with it, and print the largest absolute error of each item. The references are torch.nn's layers, the paper's
+equations in NumPy and float64, and, if `transformers` is installed, Marian, GPT-2 and BERT with the same
+weights. Then check the contract of transformer.testing. The exit code is 1 if an error exceeds its
+tolerance."""
 
 
 def run(arguments: list[str], prog: str) -> int:
     parser = command_parser(prog, DESCRIPTION)
-    parser.add_argument("--seed", type=int, default=0, help="of the random weights and batches")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the weights and batches")
     add_device_option(parser)
     options = parser.parse_args(arguments)
     require_seed("--seed", options.seed)

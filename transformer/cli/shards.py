@@ -1,8 +1,8 @@
-"""Several processes, on one machine or more, that share the lines of a file: `torchrun … -m transformer …`.
+"""Splitting a file among several processes, on one or more machines: `torchrun … -m transformer …`.
 
-Process r of n works on every n-th chunk, from chunk r on, and writes its results into an unfinished folder
-next to the output, which all machines must see. When all are done, the first puts the parts together in
-order.
+The chunks are dealt out round-robin: process r of n works on the chunks r, r + n, r + 2n, … and writes its
+results into an unfinished folder next to the output, on a file system that all machines share. When all are
+done, the first process joins the parts in order.
 """
 
 import hashlib
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 Chunk = TypeVar("Chunk")
 CONNECTING = 600.0
-"""Seconds that processes wait for each other to start."""
+"""Timeout in seconds for all processes to connect."""
 
 
 def require_plain(output: Path) -> None:
-    """`ValueError` unless a file can take the name `output`: a folder or a device is not to be replaced."""
+    """`ValueError` if a file cannot be written at `output`: folders and devices are never replaced."""
     if not output.parent.is_dir():
         raise ValueError(f"{output}: there is no folder {output.parent}")
     if output.exists() and not output.is_file():
@@ -45,7 +45,8 @@ def sharing_processes() -> "AbstractContextManager[Group]":
 def require_one_task(group: "Group", options: Namespace) -> None:
     """`ValueError` unless all processes of the group were given the same options, texts and models.
 
-    `options.run` becomes the checkpoints that they have agreed on: a training may mark a better one any time.
+    Replaces `options.run` by the checkpoints that were compared, because a run that is still training may
+    mark a better one at any time.
     """
     from transformer.checkpoint.format import MANIFEST
     from transformer.checkpoint.pretrained import find_pretrained
@@ -66,7 +67,7 @@ def require_one_task(group: "Group", options: Namespace) -> None:
 
 
 def content_hash(path: Path) -> str:
-    """Names what a file holds, which may differ between machines."""
+    """A hash of a file's content, because a path may name different files on different machines."""
     if not path.is_file():
         raise ValueError(f"{path} is not a plain file; several processes can only share one")
     with path.open("rb") as file:
@@ -80,16 +81,17 @@ def write_shared(
     lines_per_chunk: int,
     group: "Group",
 ) -> None:
-    """Write what `work` makes of each numbered chunk to `output`, in order, whole or not at all.
+    """Write the results of `work(number, chunk)` to `output`, in order; the file appears only when complete.
 
-    A chunk makes `lines_per_chunk` lines, the last one perhaps fewer.
+    Every chunk but the last must give exactly `lines_per_chunk` lines: `join` relies on it.
     """
     with shared_folder(output, group) as folder:
         parts = [folder / f"part-{rank}" for rank in range(group.size)]
         for number, chunk in enumerate(chunks):
             if number % group.size == group.rank:
                 content = work(number, chunk)
-                # Not "ab": where the first process has ended and deleted its folder, nothing is made anew.
+                # Not "ab", which creates missing files: the first process may have died and deleted the
+                # folder, and then this must fail.
                 with naming(output, parts[group.rank]), parts[group.rank].open("r+b") as part:
                     part.seek(0, 2)
                     part.write(content)
@@ -102,8 +104,8 @@ def write_shared(
 
 @contextmanager
 def shared_folder(output: Path, group: "Group") -> Iterator[Path]:
-    """A folder of the first process, in which each process has a file `part-RANK`."""
-    place = output.resolve()  # what a link points to is replaced, not the link
+    """A folder that the first process creates, with a file `part-RANK` for each process."""
+    place = output.resolve()  # replace the target of a symbolic link, not the link itself
     with ExitStack() as held:
 
         def begin() -> str:
@@ -117,7 +119,7 @@ def shared_folder(output: Path, group: "Group") -> Iterator[Path]:
 
 
 def join(parts: list[Path], whole: Path, lines_per_chunk: int) -> None:
-    """Take a chunk's lines from each part in turn, until one has none left."""
+    """Join the parts: one chunk's lines from each in turn, until the next part has none left."""
     streams = [part.open("rb") for part in parts]
     try:
         with whole.open("wb") as file:

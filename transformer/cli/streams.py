@@ -1,4 +1,4 @@
-"""A command's standard streams, which may be closed, full, or unable to represent a character."""
+"""The standard streams of a command, which may be closed, full, or unable to represent a character."""
 
 import codecs
 import io
@@ -12,11 +12,11 @@ from typing import Any, TextIO, cast
 from transformer.messages import UnfailingStream
 
 STANDARD_OUTPUT = "standard output"
-"""What `OSError.filename` says when it was standard output that could not be written."""
+"""The `OSError.filename` of an error in writing to standard output."""
 
 
 class NamedStream:
-    """Standard output, or its buffer, whose errors name it: Python's own name no file."""
+    """Wraps standard output, or its buffer, so that its errors say so; Python's own name no file."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -50,15 +50,15 @@ def naming_standard_output() -> Iterator[None]:
 
 
 def prepare_streams() -> None:
-    """Make the three standard streams usable; those that a program has put in their place stay as they are.
+    """Make the three standard streams usable; streams that the calling program has replaced are left alone.
 
-    A closed stream holds nothing, and what is written to it is lost. Standard error loses what it cannot
-    write; standard output names itself in its errors. Neither fails for a character that it cannot represent.
+    A closed stream is replaced by the null device. Errors in writing to standard error are ignored; those of
+    standard output name it. Neither stream fails for a character that it cannot represent.
     """
     occupy_closed_descriptors()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  (to the end)
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  (open until exit)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         codecs.register_error("transformer.escape", escape)
         sys.stdout.reconfigure(errors="transformer.escape")
@@ -69,18 +69,21 @@ def prepare_streams() -> None:
 
 
 def occupy_closed_descriptors() -> None:
-    """Otherwise the next file that is opened, here or in a child process, would get the number of a closed
-    stream, and what C libraries write to standard error would end up in it."""
+    """Open the null device for each closed standard stream.
+
+    Otherwise the next opened file, here or in a child process, would get the descriptor of a closed stream,
+    and what C libraries write to standard error would end up in that file.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            null = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            null = os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
             os.set_inheritable(null, True)
 
 
 def escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    """The bytes of a file name that is not text as they are; other characters as `\\u03b5`."""
+    """Write the bytes of a file name that is not valid text unchanged, other characters as `\\u03b5`."""
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:
@@ -88,5 +91,5 @@ def escape(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def discard_standard_output() -> None:
-    """What its buffer still holds would fail again when Python flushes it at exit."""
+    """Point standard output at the null device, so that Python's flush at exit does not fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,24 +1,24 @@
-"""`transformer train`: settings in, a run's folder out."""
+"""`transformer train`: train a model from settings into a run folder."""
 
 from transformer.config.checks import require
 from transformer.config.command_line import read_settings
 from transformer.config.parser import CommandParser
 from transformer.messages import tell
 
-DESCRIPTION = """Train a model from settings: --config FILE names a recipe, for example configs/toyland.yaml,
-and more --config FILE and --section.key VALUE change it. The defaults are the paper's base model.
-SIGTERM, SIGHUP, SIGUSR1 and Ctrl-C finish the update, save and leave with exit code 75: --resume goes on
-from there.
+DESCRIPTION = """Train a model from settings. --config FILE names a recipe, such as configs/toyland.yaml;
+further --config FILE and --section.key VALUE options override it. The defaults are the paper's base model.
+On SIGTERM, SIGHUP, SIGUSR1 or Ctrl-C the current update is finished, a checkpoint is saved and the exit code
+is 75; --resume continues from there.
 Under torchrun (`torchrun --nproc-per-node 4 -m transformer train ...`) all processes train one model."""
 
 
 def run(arguments: list[str], prog: str) -> int:
     settings, options = read_settings(arguments, prog=prog, description=DESCRIPTION, add_options=add_options)
-    from transformer.recipe import dry_run, train  # torch and all: not for --help or an error in the settings
+    from transformer.recipe import dry_run, train  # slow (torch): not needed for --help or a settings error
     from transformer.training.distributed import ProcessLostError
 
     if options.dry_run:
-        require(not options.resume, "--dry-run tries a training anew; leave out --resume")
+        require(not options.resume, "--dry-run starts from scratch; leave out --resume")
         found = dry_run(settings, say=tell)
         print(f"parameters       {found.parameters:,}")
         print(f"largest batch    {found.largest}")
@@ -40,12 +40,12 @@ def add_options(parser: CommandParser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="continue the run in the output folder from its last checkpoint, or start it",
+        help="continue the run in the output folder from its last checkpoint; start it if there is none",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="try the largest batch and a few updates, print memory, speed and time, and write nothing",
+        help="run the largest batch and a few updates, print memory, speed and time; write nothing",
     )
 
 

@@ -1,4 +1,4 @@
-"""`transformer translate`: standard input to standard output, or a file to a file, line by line."""
+"""`transformer translate`: translate standard input or a file line by line."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from transformer.decoding.translation import Translation
     from transformer.decoding.translator import Translator
 
-DESCRIPTION = """Translate standard input to standard output: exactly one line for each line, in order. On a
-terminal, type a sentence and read its translation; Ctrl-D ends. With --input and --output under torchrun,
-processes share the lines."""
+DESCRIPTION = """Translate standard input to standard output, one output line per input line, in order. On a
+terminal, type a sentence and read its translation; Ctrl-D ends. With --input and --output the command can run
+under torchrun, which splits the lines among the processes."""
 
 
 def run(arguments: list[str], prog: str) -> int | None:
@@ -46,7 +46,7 @@ def run(arguments: list[str], prog: str) -> int | None:
 
 
 def translate_file(options: Namespace) -> int | None:
-    """From --input to --output, by one process or several that were given the same."""
+    """Translate --input to --output, in one process or in several that share the work."""
     from transformer.cli.shards import require_one_task, require_plain, sharing_processes, write_shared
     from transformer.training.distributed import ProcessLostError
 
@@ -64,7 +64,7 @@ def translate_file(options: Namespace) -> int | None:
                 options.buffer * (1 if options.json else options.n_best),
                 group,
             )
-    except ProcessLostError:  # which standard error has told of
+    except ProcessLostError:  # already reported on standard error
         return 2
     return None
 
@@ -89,41 +89,45 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         required=True,
         nargs="+",
         metavar="RUN",
-        help="a run's folder, or a checkpoint in it; several translate by the mean of their probabilities",
+        help="a run's folder, or a checkpoint in it; several form an ensemble (mean of the probabilities)",
     )
-    parser.add_argument("--input", metavar="FILE", help="read this file, .gz and .xz too; needs --output")
-    parser.add_argument("--output", metavar="FILE", help="write this file, whole or not at all")
+    parser.add_argument("--input", metavar="FILE", help="file to read, also .gz and .xz; needs --output")
+    parser.add_argument("--output", metavar="FILE", help="file to write; it appears only when complete")
     parser.add_argument(
         "--json",
         action="store_true",
-        help='JSON objects, one a line: "source", perhaps "prefix"; "translation" and "score" join the rest',
+        help='read a JSON object with "source" and optional "prefix" per line; add "translation" and "score"',
     )
     add_search_options(parser)
     parser.add_argument(
-        "--n-best", type=int, default=1, help="translations of each line; above 1 as NUMBER<TAB>TEXT lines"
+        "--n-best", type=int, default=1, help="translations per line; above 1 written as NUMBER<TAB>TEXT"
     )
     parser.add_argument(
-        "--scores", action="store_true", help="log-probability / length penalty and a tab before each text"
+        "--scores",
+        action="store_true",
+        help="before each translation, write log-probability / length penalty and a tab",
     )
     parser.add_argument(
-        "--alignment", action="store_true", help="a tab and aligned words after each text, as 0-0 1-2"
+        "--alignment",
+        action="store_true",
+        help="after each translation, write a tab and the word alignment, such as 0-0 1-2",
     )
     add_on_error_option(parser)
     parser.add_argument(
-        "--buffer", type=int, default=1000, help="lines read before they are translated together"
+        "--buffer", type=int, default=1000, help="number of lines to read and translate together"
     )
     parser.add_argument(
         "--engine",
         choices=("torch", "ctranslate2", "ctranslate2-int8"),
         default="torch",
-        help="what computes; for ctranslate2 the model is converted once and kept with its checkpoint",
+        help="inference engine; for ctranslate2 the model is converted once and kept with its checkpoint",
     )
     add_device_option(parser)
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "auto"),
         default="float32",
-        help="of the matrix products; auto: bfloat16 where the hardware is fast at it",
+        help="precision of the matrix products; auto: bfloat16 if the hardware is fast at it",
     )
     options = parser.parse_args(arguments)
     for name in ("beam_size", "n_best", "buffer", "min_length", "no_repeat"):
@@ -143,7 +147,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
 
 
 def require_one_way_to_choose(options: Namespace) -> None:
-    """Searching and sampling have options of their own."""
+    """`ValueError` for options of beam search and of sampling together."""
     if options.sample:
         if options.beam_size is not None or options.alpha is not None:
             raise ValueError("--beam-size and --alpha are for a search; leave them out, or --sample")
@@ -164,29 +168,37 @@ def refuse_what_only_torch_does(options: Namespace) -> None:
 
 def add_search_options(parser: CommandParser) -> None:
     parser.add_argument(
-        "--beam-size", type=int, help="hypotheses kept alive; 1 is greedy; else the run's own"
+        "--beam-size", type=int, help="hypotheses per sentence; 1 is greedy (default: the run's)"
     )
-    parser.add_argument("--alpha", type=float, help="exponent of the length penalty; else the run's own")
-    parser.add_argument("--min-length", type=int, help="fewest tokens of a translation, its end included")
-    parser.add_argument("--no-repeat", type=int, metavar="N", help="no N tokens in a row stand twice")
+    parser.add_argument("--alpha", type=float, help="exponent of the length penalty (default: the run's)")
+    parser.add_argument(
+        "--min-length", type=int, help="minimum tokens of a translation, including the end of sentence"
+    )
+    parser.add_argument(
+        "--no-repeat", type=int, metavar="N", help="never repeat a sequence of N tokens in a translation"
+    )
     parser.add_argument(
         "--prefixes",
         metavar="FILE",
-        help="what each line's translation starts with, a line each; may be blank",
+        help="text that each translation must start with, one line per input line; lines may be blank",
     )
     parser.add_argument(
-        "--sample", action="store_true", help="draw translations instead of searching the best"
+        "--sample", action="store_true", help="sample translations instead of searching for the best"
     )
-    parser.add_argument("--temperature", type=float, default=1.0, help="below 1 is bolder, above 1 wilder")
-    parser.add_argument("--top-k", type=int, help="draw from the K most probable tokens only")
-    parser.add_argument("--top-p", type=float, help="draw from the fewest tokens that hold this probability")
-    parser.add_argument("--seed", type=int, help="seed of the draws; else 1")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="below 1: more predictable; above 1: more varied"
+    )
+    parser.add_argument("--top-k", type=int, help="sample from the K most probable tokens only")
+    parser.add_argument(
+        "--top-p", type=float, help="sample from the smallest set of tokens with this total probability"
+    )
+    parser.add_argument("--seed", type=int, help="random seed of --sample (default: 1)")
 
 
 def translate(
     translator: "LineTranslator", chunk: Sequence[Request], first_line: int, options: Namespace
 ) -> bytes:
-    """The lines of the output for these of the input."""
+    """The output lines for a chunk of the input."""
     prefixes = [request.prefix for request in chunk] if any(request.prefix for request in chunk) else None
     if prefixes is not None and options.engine != "torch":
         raise ValueError(f'a "prefix" needs --engine torch, not {options.engine}')
@@ -224,14 +236,16 @@ def processors(translator: "LineTranslator", options: Namespace) -> "list[Proces
 
 
 def sampler(translator: "Translator", first_line: int, options: Namespace) -> Any:
-    """Seeded anew for each chunk, so that one process draws what several do."""
+    """Seeded by each chunk's first line, so the draws do not depend on the number of processes."""
     import torch
 
     from transformer.decoding.sampling import Sampler
 
     generator = torch.Generator(next(translator.model.parameters()).device)
     seed = 1 if options.seed is None else options.seed
-    generator.manual_seed((seed + first_line * 2_654_435_761) % 2**32)  # a prime: seeds keep apart
+    generator.manual_seed(
+        (seed + first_line * 2_654_435_761) % 2**32
+    )  # a large prime keeps nearby seeds apart
     return Sampler(options.temperature, options.top_k, options.top_p, generator)
 
 
@@ -263,9 +277,9 @@ def json_lines(
     outputs: "list[tuple[Translation, str | None]]",
     options: Namespace,
 ) -> Iterator[str]:
-    """The best translation among the fields of the input; with --n-best above 1, all in a list as well.
+    """Add the best translation to the fields of the input; with --n-best above 1, also the list of all.
 
-    Where the search found none the score is null: JSON has no infinity.
+    If the search found none, the score is null, because JSON has no infinity.
     """
     n_best = [
         {"translation": output.text, "score": output.score if isfinite(output.score) else None}

@@ -1,1 +1,1 @@
-"""To and from the formats of other programs."""
+"""Conversion to and from the formats of other programs."""

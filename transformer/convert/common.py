@@ -1,4 +1,4 @@
-"""What conversions share: their error, a folder that is whole or absent, packages that may be missing."""
+"""Shared code of the conversions: their error, all-or-nothing folders, optional packages."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,17 +10,17 @@ from transformer import files
 
 
 class ConversionError(ValueError):
-    """What cannot be converted: one line that names the file, the setting and what could be."""
+    """A model that cannot be converted; one line with the file, the setting and the valid values."""
 
 
 def refuse(setting: str, found: Any, valid: str) -> ConversionError:
-    """The error for a model with a setting that the other program does not have."""
+    """The error for a model with a setting that the other program does not support."""
     return ConversionError(f"model.{setting} is {found}; {valid}")
 
 
 @contextmanager
 def whole_folder(output: Path) -> Iterator[Path]:
-    """An unfinished folder that takes the name `output`, which must be free, when the block has succeeded."""
+    """A temporary folder, renamed to `output` if the block succeeds; `output` must not exist."""
     if output.exists():
         raise ConversionError(f"{output} exists already; name a folder that does not")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -29,12 +29,12 @@ def whole_folder(output: Path) -> Iterator[Path]:
             yield folder
     except FileExistsError:
         raise ConversionError(
-            f"{output} exists by now: another process has written it meanwhile, and it was left as it is"
+            f"{output} exists by now: another process has written it in the meantime; it was not changed"
         ) from None
 
 
 def require_package(name: str) -> Any:
-    """An optional package; `ConversionError` that says how to install it where it is missing."""
+    """Import an optional package; `ConversionError` with the install command if it is missing."""
     try:
         return import_module(name)
     except ModuleNotFoundError:
@@ -44,7 +44,7 @@ def require_package(name: str) -> Any:
 
 
 def require_unique(pieces: list[str]) -> list[str]:
-    """The tokens as text, each once: other programs tell them apart by their text alone."""
+    """The tokens as text, without duplicates, because other programs identify tokens by their text."""
     seen: set[str] = set()
     for piece in pieces:
         if piece in seen:

@@ -1,4 +1,4 @@
-"""From a run to a folder of CTranslate2, and how far the two programs' translations agree."""
+"""Converting a run to CTranslate2, and comparing the translations of the two programs."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ SAMPLE_LINES = 50
 
 
 class Agreement(NamedTuple):
-    """How two translators' best outputs for the same lines compare."""
+    """A comparison of two translators' best outputs for the same lines."""
 
     lines: int
     identical: int
     score_difference: float
-    """The largest between the scores of one line."""
+    """The largest difference between the two scores of a line."""
 
     def __str__(self) -> str:
         share = 100 * self.identical / self.lines
@@ -38,11 +38,11 @@ def to_ctranslate2(
     quantization: str = "float32",
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Convert the run `name` into CTranslate2's folder `output`, whole or not at all.
+    """Convert the run `name` to a CTranslate2 model in the folder `output`, which appears only when complete.
 
-    Its tokenizer is saved beside the model as `tokenizer.model`. Both programs then translate some lines of
-    the run's validation text, and `say` is told how far they agree. `ValueError` for what CTranslate2 cannot
-    express.
+    The tokenizer is saved next to the model as `tokenizer.model`. Both programs then translate some lines of
+    the run's validation text, and `say` reports how well they agree. `ValueError` for a setting that
+    CTranslate2 does not support.
     """
     require_package("ctranslate2")
     opened = open_run(name, task="translation")
@@ -56,12 +56,12 @@ def to_ctranslate2(
             engine, ours.tokenizer, model_config=ours.config, decoding=ours.decoding
         )
         text, lines = sample(opened.settings)
-        say(f"beside our own search on {text}: {agreement(ours, theirs, lines)}")
+        say(f"compared with our own search on {text}: {agreement(ours, theirs, lines)}")
     return output
 
 
 def sample(settings: Settings) -> tuple[str, list[str]]:
-    """The first lines of the run's validation text, or of toyland where that cannot be read, and its name."""
+    """The name and the first lines of the run's validation text, or of toyland if that cannot be read."""
     data = settings.data
     try:
         if data.valid is None:
@@ -73,7 +73,7 @@ def sample(settings: Settings) -> tuple[str, list[str]]:
 
 
 def agreement(ours: Translator, theirs: CTranslate2Translator, lines: Sequence[str]) -> Agreement:
-    """Translate the lines with both."""
+    """Translate the lines with both and compare."""
     outputs = ours.translate_n_best(lines, n_best=1), theirs.translate_n_best(lines, n_best=1)
     pairs = [(one[0], other[0]) for one, other in zip(*outputs, strict=True)]
     return Agreement(

@@ -1,4 +1,4 @@
-"""A translation model as CTranslate2's specification of a Transformer, weight by weight."""
+"""Mapping a translation model to CTranslate2's Transformer specification, weight by weight."""
 
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ from transformer.model.layers import TokenEmbedding
 
 ACTIVATIONS = {"relu": "RELU", "gelu": "GELU", "silu": "SWISH"}
 Spec = Any
-"""Of CTranslate2, which has no types."""
+"""A specification object of CTranslate2, which is untyped."""
 
 
 def write_model(
     folder: Path, model: EncoderDecoder, config: ModelConfig, tokenizer: Tokenizer, quantization: str
 ) -> None:
-    """Write the model, its settings and vocabulary into the folder; `ConversionError` if that cannot be.
+    """Write the model, its settings and vocabulary into the folder; `ConversionError` if it is not supported.
 
     `quantization` is how the weights are stored: `float32`, `bfloat16` or `int8`.
     """
@@ -78,7 +78,7 @@ def set_weights(spec: Spec, model: EncoderDecoder, config: ModelConfig) -> None:
 
 
 def set_embedding(stack: Spec, embeddings: Spec, embedding: TokenEmbedding, max_positions: int) -> None:
-    """CTranslate2 scales by √d_model too; positions are given as numbers, sinusoidal or learned."""
+    """CTranslate2 scales embeddings by √d_model, as we do; it takes both kinds of positions as a table."""
     embeddings.weight = numbers(embedding.embedding.weight)
     stack.position_encodings.encodings = numbers(embedding.positions(torch.arange(max_positions)))
 
@@ -102,7 +102,7 @@ def set_cross_attention(layer: Spec, block: DecoderBlock) -> None:
 
 
 def set_linear(spec: Spec, *layers: Any) -> None:
-    """One layer, or several that read the same input, their outputs one after another."""
+    """One linear layer, or several with the same input, fused into one with concatenated outputs."""
     spec.weight = numbers(torch.cat([layer.weight for layer in layers]))
     if layers[0].bias is not None:
         spec.bias = numbers(torch.cat([layer.bias for layer in layers]))

@@ -1,4 +1,4 @@
-"""Translating with CTranslate2: a run's model in a program made for serving, under the same interface."""
+"""Translating with CTranslate2, an inference engine, through the same interface as `Translator`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -20,14 +20,14 @@ from transformer.hardware import choose_device
 from transformer.model.build import build_model
 
 PATIENCE = 2
-"""CTranslate2 closes a sentence when this many times `beam_size` hypotheses have ended, ours when no live one
-can win; with 2 the two agree at the paper's penalty (docs/convert.md)."""
+"""CTranslate2 closes a sentence when `PATIENCE` × `beam_size` hypotheses have ended, our search when no live
+one can still win. With 2, the results agree at the paper's length penalty (docs/convert.md)."""
 SMALLEST_PENALTY = 1e-3
-"""With a length penalty of 0 CTranslate2 closes a sentence by another rule than ours."""
+"""Used instead of 0: with a length penalty of 0, CTranslate2 closes a sentence by a different rule."""
 
 
 class Output(NamedTuple):
-    """One hypothesis: its ids, with EOS where it ended in it, and its score as §6.1 defines it."""
+    """One hypothesis: its ids, including EOS if it ended, and its score as defined in §6.1."""
 
     ids: list[int]
     score: float
@@ -56,7 +56,7 @@ class CTranslate2Translator(LineTranslator):
     ) -> "CTranslate2Translator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
 
-        The checkpoint keeps its converted model in `ctranslate2-QUANTIZATION/`, written when it is missing.
+        The converted model is kept in the checkpoint, in `ctranslate2-QUANTIZATION/`, and written if missing.
         """
         require_package("ctranslate2")
         opened = open_run(path, task="translation")
@@ -82,7 +82,7 @@ class CTranslate2Translator(LineTranslator):
     def translate_batch(
         self, sources: Sequence[list[int]], starts: Sequence[list[int]], options: SearchOptions
     ) -> list[list[Translation]]:
-        """`ValueError` for processors, prefixes and sampling, which CTranslate2 does not do as we do."""
+        """`ValueError` for processors, prefixes and sampling, which are not supported with CTranslate2."""
         if options.processors or options.sampler or any(starts):
             raise ValueError("CTranslate2 takes no processors, prefixes and sampler; use a Translator")
         found = self.search(sources, options)
@@ -92,7 +92,7 @@ class CTranslate2Translator(LineTranslator):
         ]
 
     def search(self, sources: Sequence[list[int]], options: SearchOptions) -> Hypotheses:
-        """All that CTranslate2 returns for each source, with the limit of its own length (§6.1)."""
+        """All hypotheses that CTranslate2 returns for each source, limited by the source's length (§6.1)."""
         limits = [self.limit(source, []) for source in sources]
         found = self.translate_ids(sources, max(limits), options)
         for row, limit in enumerate(limits):
@@ -105,8 +105,10 @@ class CTranslate2Translator(LineTranslator):
     def translate_ids(
         self, sources: Sequence[list[int]], limit: int, options: SearchOptions
     ) -> list[list[Output]]:
-        """The hypotheses of each source, best first: `beam_size` for one output, more for lists, where some
-        may be the same text."""
+        """The hypotheses of each source, best first.
+
+        `beam_size` hypotheses for one output, more for n-best lists, because several may be the same text.
+        """
         beam_size, alpha = options.beam_size, options.alpha
         count = beam_size if options.n_best == 1 else PATIENCE * beam_size
         penalty = max(alpha / 2, SMALLEST_PENALTY)  # grows like ours for hypotheses of about 5 tokens
@@ -138,7 +140,7 @@ class CTranslate2Translator(LineTranslator):
 
 
 def as_hypotheses(found: Sequence[Sequence[Output]], n_best: int, pad_id: int) -> Hypotheses:
-    """The outputs of each row as the tensors that our own search returns."""
+    """The outputs of each row as the `Hypotheses` that our own search returns."""
     longest = max(len(output.ids) for outputs in found for output in outputs)
     tokens = torch.full((len(found), n_best, longest), pad_id)
     scores = torch.full((len(found), n_best), -torch.inf)
@@ -151,7 +153,7 @@ def as_hypotheses(found: Sequence[Sequence[Output]], n_best: int, pad_id: int) -
 
 
 def convert_checkpoint(opened: OpenedRun, folder: Path, quantization: str) -> None:
-    """Write the folder of a checkpoint's converted model, whole or not at all."""
+    """Write the folder of a checkpoint's converted model; it appears only when complete."""
     try:
         with whole_folder(folder) as unfinished:
             write_checkpoint_model(opened, unfinished, quantization)
@@ -161,7 +163,7 @@ def convert_checkpoint(opened: OpenedRun, folder: Path, quantization: str) -> No
 
 
 def write_checkpoint_model(opened: OpenedRun, folder: Path, quantization: str) -> None:
-    """Convert the weights of a checkpoint into the empty folder."""
+    """Convert the weights of a checkpoint and write them to the empty folder."""
     config = opened.settings.model
     require_plausible(config, opened.checkpoint)
     model = build_model(config)
@@ -184,5 +186,5 @@ def load_engine(folder: Path, device: str) -> Any:
         )
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(
-            f"{folder}: CTranslate2 cannot load it: {error}; delete it to convert anew"
+            f"{folder}: CTranslate2 cannot load it: {error}; delete it to convert again"
         ) from None

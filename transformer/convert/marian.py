@@ -1,4 +1,4 @@
-"""From a Hugging Face Marian folder to a run of ours with the same logits (`docs/convert.md`)."""
+"""Converting a Hugging Face Marian model to a run with the same logits (`docs/convert.md`)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,11 +28,10 @@ TOLERANCE = 1e-4
 
 
 def from_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None] = lambda _: None) -> Path:
-    """Convert the folder or Hub id `name` into the run's folder `output`, whole or not at all.
+    """Convert the folder or Hub id `name` to a run in the folder `output`, which appears only when complete.
 
-    The run is loaded back before it gets its name, and where `transformers` is installed its logits are
-    compared with the original's; `say` is told how much they differ. `ValueError` for what cannot be
-    converted.
+    The run is loaded back first and, if `transformers` is installed, its logits are compared with the
+    original's; `say` reports the difference. `ValueError` for a model that cannot be converted.
     """
     output = Path(output)
     folder = MarianFolder(find_folder(name))
@@ -61,7 +60,7 @@ def write_run(run: Run, settings: Settings, tokenizer: MarianTokenizer, weights:
 
 
 def check(run: Run, folder: MarianFolder, say: Callable[[str], None]) -> None:
-    """Load the run, and refuse one whose logits are not the original's."""
+    """Load the run; `ConversionError` if its logits are not the original's."""
     translator = Translator.from_pretrained(run.path, device="cpu")
     tokenizer = translator.tokenizer
     assert isinstance(tokenizer, MarianTokenizer)  # write_run saved one
@@ -80,7 +79,7 @@ def check(run: Run, folder: MarianFolder, say: Callable[[str], None]) -> None:
 def compare(model: nn.Module, marian_ids: list[int], folder: MarianFolder) -> tuple[float, float]:
     """The largest difference between the logits of random sentences, and the largest logit.
 
-    Compared are all tokens that both may produce, at every position of a target that holds a token.
+    Compares all tokens that both models may produce, at every target position that is not padding.
     """
     ids = torch.tensor(marian_ids)
     generator = torch.Generator().manual_seed(1)
@@ -102,7 +101,7 @@ def compare(model: nn.Module, marian_ids: list[int], folder: MarianFolder) -> tu
 def sample(
     lengths: tuple[int, ...], vocab_size: int, generator: torch.Generator
 ) -> Int[Tensor, "batch length"]:
-    """Rows of random tokens that are not special, right-padded."""
+    """Right-padded rows of random tokens that are not special."""
     tokens = torch.full((len(lengths), max(lengths)), PAD_ID)
     for row, length in enumerate(lengths):
         tokens[row, :length] = torch.randint(len(SPECIAL_IDS), vocab_size, (length,), generator=generator)
@@ -111,7 +110,7 @@ def sample(
 
 @contextmanager
 def original(folder: MarianFolder) -> Iterator[Any]:
-    """The model as `transformers` loads it, which says nothing while it does."""
+    """Load the model with `transformers`, without its progress bars and messages."""
     transformers: Any = import_module("transformers")  # its own types are incomplete
     logging = transformers.utils.logging
     verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""From a run of ours to a Hugging Face Marian folder with the same logits (`docs/convert.md`)."""
+"""Converting a run to a Hugging Face Marian model with the same logits (`docs/convert.md`)."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -41,11 +41,11 @@ from transformer.files import write
 
 
 def to_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None] = lambda _: None) -> Path:
-    """Convert the run `name` into the folder `output`, whole or not at all.
+    """Convert the run `name` to a Marian model in the folder `output`, which appears only when complete.
 
-    `MarianMTModel` and `MarianTokenizer` of `transformers` load it, with our ids: its decoder starts with our
-    BOS. The loaded model's logits are compared with the run's; `say` is told how much they differ.
-    `ValueError` for what Marian cannot express.
+    It can be loaded by `MarianMTModel` and `MarianTokenizer` of `transformers`. It uses our ids, and its
+    decoder starts with our BOS. The loaded model's logits are compared with the run's, and `say` reports the
+    difference. `ValueError` for a setting that Marian does not support.
     """
     require_package("transformers")
     model, tokenizer, settings = load_pretrained(name, task="translation", device="cpu")
@@ -80,7 +80,7 @@ def require_expressible(config: ModelConfig) -> None:
 
 
 def marian_weights(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Ours under Marian's names, their channels in its order; a bias that ours lack is 0."""
+    """Our weights with Marian's names and order of channels; biases that our model lacks are 0."""
     channels = interleaved(config.d_model).argsort()
     converted = {}
     for part in layer_weights(config.num_layers):
@@ -148,7 +148,7 @@ def special_ids(config: ModelConfig) -> dict[str, int | None]:
 
 
 def generation_settings(settings: Settings) -> dict[str, Any]:
-    """The run's own search, as near as `transformers` has it: its length penalty is |y| ** length_penalty."""
+    """The closest settings to the run's search: `transformers` has the penalty |y| ** length_penalty."""
     return {
         **special_ids(settings.model),
         "num_beams": settings.decoding.beam_size,
@@ -158,7 +158,7 @@ def generation_settings(settings: Settings) -> dict[str, Any]:
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, settings: Settings) -> None:
-    """Marian has a SentencePiece model for each side; a joint one is both."""
+    """Marian has a SentencePiece model for each side, so a joint one is written twice."""
     if isinstance(tokenizer, SentencePieceTokenizer):
         model = tokenizer.processor.serialized_model_proto()
         models = {SOURCE: model, TARGET: model}

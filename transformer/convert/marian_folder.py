@@ -1,4 +1,4 @@
-"""A Hugging Face Marian folder, such as any OPUS-MT model: its settings and vocabulary in our terms."""
+"""Reading the settings and vocabulary of a Hugging Face Marian model, such as any OPUS-MT model."""
 
 import json
 from collections.abc import Container
@@ -17,9 +17,9 @@ FILES = (CONFIG, GENERATION, WEIGHTS, VOCABULARY, TARGET_VOCABULARY, TOKENIZER_C
 
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "silu": "silu", "swish": "silu"}
 NORM_EPSILON = 1e-5  # PyTorch's default; Marian has no setting for it
-LARGEST_SIZE = 1_000_000
-"""Of any number in config.json: beyond it the file is damaged, and must not cost memory or time."""
-MOST_POSITIONS = 65_536
+MAX_SIZE = 1_000_000
+"""A larger number in config.json means a damaged file; refusing it avoids huge allocations."""
+MAX_POSITIONS = 65_536
 ONLY = {
     "normalize_before": False,
     "normalize_embedding": False,
@@ -31,7 +31,7 @@ ONLY = {
 
 
 def find_folder(name: str | Path) -> Path:
-    """A folder, or the files of a model on the Hub that a conversion reads."""
+    """The folder `name`, or a local copy of the files that a conversion needs from the model on the Hub."""
     folder = local_folder(name, patterns=FILES)
     if not folder.is_dir():
         raise ConversionError(f"{name}: there is no such folder, and a Hub id has the form OWNER/NAME")
@@ -39,12 +39,12 @@ def find_folder(name: str | Path) -> Path:
 
 
 def free_name(name: str, taken: Container[str]) -> str:
-    """`name`, in more brackets where it is taken."""
+    """`name`, with more brackets around it if it is already used."""
     return free_name(f"<{name}>", taken) if name in taken else name
 
 
 class MarianFolder:
-    """What stands in the folder beside the weights; anything that our model cannot express is refused."""
+    """The folder's contents except the weights; `ConversionError` for what our model does not support."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -53,7 +53,7 @@ class MarianFolder:
         self.generation = self.read(GENERATION, is_optional=True)
         self.require_expressible()
         self.vocab_size = self.number("vocab_size")
-        self.max_positions = self.number("max_position_embeddings", most=MOST_POSITIONS)
+        self.max_positions = self.number("max_position_embeddings", most=MAX_POSITIONS)
         self.require_one_vocabulary()
 
     # Reading
@@ -73,7 +73,7 @@ class MarianFolder:
     def refuse(self, setting: str, found: Any, valid: str) -> ConversionError:
         return ConversionError(f"{self.path / CONFIG}: {setting} is {json.dumps(found)}; {valid}")
 
-    def number(self, name: str, *, least: int = 1, most: int = LARGEST_SIZE) -> int:
+    def number(self, name: str, *, least: int = 1, most: int = MAX_SIZE) -> int:
         value = self.config.get(name)
         if type(value) is not int or not least <= value <= most:
             raise self.refuse(name, value, f"it must be a whole number from {least} to {most}")
@@ -92,7 +92,7 @@ class MarianFolder:
         return value
 
     def same(self, setting: str) -> int:
-        """A number that our model has once, for both stacks."""
+        """A size that must be equal in encoder and decoder, because our model has one for both."""
         sizes = self.number(f"encoder_{setting}"), self.number(f"decoder_{setting}")
         if sizes[0] != sizes[1]:
             raise ConversionError(
@@ -134,7 +134,7 @@ class MarianFolder:
 
     @property
     def is_tied(self) -> bool:
-        """Whether one matrix serves as ours does: source, target and, unscaled, the output."""
+        """Whether source, target and (unscaled) output share one matrix, as in our model."""
         names = {"share_encoder_decoder_embeddings": True, "tie_word_embeddings": True}
         return self.flag("scale_embedding", False) and all(self.flag(*item) for item in names.items())
 
@@ -183,9 +183,9 @@ class MarianFolder:
         return DecodingConfig(beam_size=beam_size)
 
     def tokenizer(self) -> MarianTokenizer:
-        """The vocabulary in our order: pad, BOS, EOS, unk, then all others as they come.
+        """The vocabulary in our order: pad, BOS, EOS, unk, then all others in Marian's order.
 
-        BOS is the token that Marian's decoder starts with: a copy of pad, as a rule, or one of its own.
+        BOS is the token that Marian's decoder starts with: usually a copy of pad, sometimes a separate token.
         """
         ids = self.piece_ids()
         pad, eos = (self.special_id(name, ids) for name in ("pad", "eos"))
@@ -207,7 +207,7 @@ class MarianFolder:
             raise ConversionError(f"{self.path}: {error}") from None
 
     def piece_ids(self) -> dict[str, int]:
-        """Marian's vocabulary, every id of the model once."""
+        """Marian's vocabulary; `ConversionError` unless it has every id of the model exactly once."""
         ids = self.read(VOCABULARY)
         if any(type(number) is not int for number in ids.values()) or sorted(ids.values()) != list(
             range(self.vocab_size)
@@ -219,7 +219,7 @@ class MarianFolder:
         return ids
 
     def special_id(self, name: str, ids: dict[str, int]) -> int:
-        """The id in config.json, which must be that of the token in the vocabulary."""
+        """The id in config.json; `ConversionError` unless the vocabulary has the same id for the token."""
         number, token = self.number(f"{name}_token_id", least=0), self.special_token(name)
         if ids.get(token) != number:
             found = f"{VOCABULARY} has {token!r} at {ids.get(token)}"

@@ -1,9 +1,9 @@
-"""Which weight of Marian is which of ours, and the one difference in order: that of the d_model channels.
+"""The names of Marian's weights and of ours, and the order of the d_model channels, which differs.
 
-Marian's positional encoding holds all sines, then all cosines; ours, as the paper's, each sine beside its
-cosine. Which channel of the residual stream is which matters to nothing else: a model whose every weight that
-reads from the stream or writes into it is permuted alike computes the same logits. So the permutation is
-applied to the weights, and neither model needs to know.
+Marian's positional encoding has all sines, then all cosines; ours interleaves them, as in the paper. Nothing
+else depends on the order of the channels in the residual stream: if all weights that read from it or write to
+it are permuted in the same way, the logits do not change. So the permutation is applied to the weights, and
+neither model has to change.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ WRITES_TO_STREAM = ("w_o", "w_2")
 
 
 class Correspondence(NamedTuple):
-    """One weight under both names."""
+    """The names of one weight in both models."""
 
     ours: str
     theirs: str
@@ -27,12 +27,12 @@ class Correspondence(NamedTuple):
 
 
 def interleaved(d_model: int) -> Int[Tensor, " d_model"]:
-    """Marian's channel at each of ours: sine 0, cosine 0, sine 1, …; its argsort is the way back."""
+    """Marian's channel for each of ours (sine 0, cosine 0, sine 1, …); `argsort` gives the inverse."""
     return torch.arange(d_model).view(2, d_model // 2).T.flatten()
 
 
 def layer_weights(num_layers: int) -> Iterator[Correspondence]:
-    """Every weight of both stacks; embeddings, projection to the vocabulary and its bias are not in them."""
+    """All weights of the encoder and decoder stacks, without embeddings and output projection."""
     for layer in range(num_layers):
         encoder = f"encoder.blocks.{layer}", f"model.encoder.layers.{layer}"
         decoder = f"decoder.blocks.{layer}", f"model.decoder.layers.{layer}"

@@ -1,4 +1,4 @@
-"""Marian's weights, permuted into ours."""
+"""Converting Marian's weights to ours."""
 
 import math
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from transformer.model.build import build_model
 from transformer.model.positions import SinusoidalEncoding
 
 NEVER = -1e4
-"""Output bias of tokens that must not be produced: far below any logit, yet finite, in half precision too."""
+"""Output bias of tokens that must not be produced: far below any logit, but finite even in float16."""
 SHARED, SOURCE, TARGET, OUTPUT = (
     "model.shared.weight",
     "model.encoder.embed_tokens.weight",
@@ -28,7 +28,7 @@ POSITIONS = ("model.encoder.embed_positions.weight", "model.decoder.embed_positi
 
 
 def convert_weights(folder: MarianFolder, config: ModelConfig, marian_ids: list[int]) -> dict[str, Tensor]:
-    """The weights of our model `config` by name, a tied one once; `marian_ids` are those of our tokens."""
+    """Our model's weights by name, tied ones once; `marian_ids` are Marian's ids of our tokens."""
     theirs = MarianWeights(folder)
     theirs.require(part.theirs for part in layer_weights(config.num_layers))  # before a model is built
     with torch.device("meta"):  # shapes without memory
@@ -50,7 +50,7 @@ def convert_weights(folder: MarianFolder, config: ModelConfig, marian_ids: list[
 
 
 class MarianWeights:
-    """The file of weights; what has been taken from it is gone, so that what was overlooked is left."""
+    """The weights file; weights are removed as they are read, so any left at the end were not converted."""
 
     def __init__(self, folder: MarianFolder) -> None:
         self.folder = folder
@@ -79,9 +79,9 @@ class MarianWeights:
         return tensor.float()
 
     def embeddings(self, vocab_size: int, d_model: int) -> dict[str, Float[Tensor, "vocabulary d_model"]]:
-        """Both embeddings and the output matrix under our names; the same tensor where they are tied.
+        """The embeddings and the output matrix by our names; tied ones are the same tensor.
 
-        Our embeddings are always scaled by √d_model, so unscaled ones are divided by it beforehand.
+        Our model always multiplies embeddings by √d_model, so if Marian's does not, they are divided by it.
         """
         is_shared = self.folder.flag("share_encoder_decoder_embeddings", True)
         is_output_tied = self.folder.flag("tie_word_embeddings", True)
@@ -107,7 +107,7 @@ class MarianWeights:
         raise ConversionError(f"{self.path}: lacks {' or '.join(names)}, which config.json promises")
 
     def require_static_positions(self, d_model: int) -> None:
-        """Old files hold the positional encoding; it must be the formula's."""
+        """Check a stored positional encoding, which only old files have, against the formula."""
         for name in POSITIONS:
             if name not in self.left:
                 continue

@@ -1,1 +1,1 @@
-"""Text, from files to batches (§5.1)."""
+"""From text files to batches (§5.1)."""

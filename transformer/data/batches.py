@@ -1,4 +1,4 @@
-"""Batches of pairs of similar length with a bound on their tokens, in an order that can be resumed (§5.1)."""
+"""Token-limited batches of sentence pairs of similar length, in a resumable order (§5.1)."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counts:
-    """Pairs that are kept, and those that are dropped and why."""
+    """The number of pairs kept and of pairs dropped, by reason."""
 
     kept: int
     empty: int
-    """A side is blank, or nothing is left of it after normalisation."""
+    """Pairs with a side that is blank, or empty after normalisation."""
     too_long: int
-    """A side has more than `data.max_tokens` tokens, EOS included."""
+    """Pairs with a side of more than `data.max_tokens` tokens, including EOS."""
 
 
 def tokenize_pairs(
@@ -38,7 +38,7 @@ def tokenize_pairs(
 ) -> tuple["datasets.Dataset", Counts]:
     """The pairs of a parallel table as ids: `src` and `tgt`, each ending in EOS, and `line`, counted from 1.
 
-    Of a table on disk the result is on disk too, and the next call with the same tokenizer finds it there.
+    If the table is on disk, so is the result, and the next call with the same tokenizer reuses it.
     """
     import datasets
 
@@ -53,7 +53,7 @@ def tokenize_pairs(
             remove_columns=table.column_names,
             features=datasets.Features(src=ids, tgt=ids, line=datasets.Value("int64")),
         )
-    # Counted afterwards, because a result that comes from the cache is not computed again.
+    # Counted afterwards, because `keep_pairs` does not run if the result comes from the cache.
     dropped = np.setdiff1d(np.arange(len(table)), tokenized.data.column("line").to_numpy() - 1)
     reasons: Counter[str] = Counter()
     for pairs in table.select(dropped).iter(batch_size=10_000):
@@ -81,7 +81,7 @@ def keep_pairs(
 def encode_pairs(
     sources: list[str], targets: list[str], tokenizer: Tokenizer, max_tokens: int
 ) -> tuple[list[list[int]], list[list[int]], list[str]]:
-    """The ids of both sides, and per pair why it is dropped: "empty", "too long" or "" for not at all."""
+    """The ids of both sides, and why each pair is dropped: "empty", "too long", or "" if it is kept."""
     src = [[*ids, EOS_ID] for ids in tokenizer.encode(sources)]
     tgt = [[*ids, EOS_ID] for ids in tokenizer.encode_target(targets)]
     reasons = []
@@ -95,7 +95,7 @@ def encode_pairs(
 
 @dataclass(frozen=True)
 class Batch(TensorBatch):
-    """Pairs side by side, right-padded; `src_tokens` end in EOS, `tgt_tokens` start with BOS and end in EOS.
+    """Right-padded pairs; `src_tokens` end in EOS, `tgt_tokens` start with BOS and end in EOS.
 
     The decoder reads `tgt_tokens[:, :-1]` and predicts `tgt_tokens[:, 1:]`.
     """
@@ -103,16 +103,16 @@ class Batch(TensorBatch):
     src_tokens: Int[Tensor, "batch source"]
     tgt_tokens: Int[Tensor, "batch target"]
     lines: NDArray[np.int64]
-    """Where the pairs stand in their corpus, counted from 1."""
+    """The line number of each pair in its corpus, counted from 1."""
     target_tokens: int
-    """Tokens to predict: every target and its EOS, without padding."""
+    """Number of tokens to predict: every target with its EOS, without padding."""
 
 
 class TokenBatches(EpochBatches[Batch]):
-    """Batches of a tokenized table, epoch after epoch without end; the position can be saved.
+    """Endless batches of a tokenized table, epoch after epoch; the position can be saved.
 
-    Pairs × longest source and pairs × longest target (EOS included) are at most `tokens_per_batch`. The order
-    is a function of seed and epoch. 16 bytes a pair stay in memory; the tokens stay in the table.
+    Pairs × longest source and pairs × longest target (including EOS) are at most `tokens_per_batch`. The
+    order depends only on seed and epoch. Memory holds 16 bytes per pair; the tokens stay in the table.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class TokenBatches(EpochBatches[Batch]):
         super().__init__()
 
     def require_room(self) -> None:
-        """Refuse a table without pairs and a pair that fits into no batch."""
+        """`ValueError` for a table without pairs, or with a pair that is too long for any batch."""
         if not len(self.table):
             raise ValueError("no pairs are left to make batches of; data.max_tokens may be too low")
         row = int(self.longer_side.argmax())
@@ -151,10 +151,11 @@ class TokenBatches(EpochBatches[Batch]):
         return batches
 
     def by_length(self, ties: NDArray[np.int64]) -> NDArray[np.int64]:
-        """All rows, those with the same longer side together, and `ties` deciding between equals.
+        """All rows sorted by the length of their longer side; `ties` orders pairs of equal lengths.
 
-        Among these, the other side rises and falls in turn, so that neighbours are alike in both sides even
-        where a new longer side begins; it halves the padding of an order by target and source length.
+        Within one length, the shorter side is sorted in ascending and descending order alternately, so that
+        neighbours have similar lengths on both sides even where the longer side changes. Compared with
+        sorting by target, then source length, this halves the padding.
         """
         in_turn = np.where(self.longer_side % 2, self.difference, -self.difference)
         return np.lexsort((ties, in_turn, self.longer_side))
@@ -185,7 +186,7 @@ class TokenBatches(EpochBatches[Batch]):
 
 
 class PairBatches(TokenBatches):
-    """The same batches for a task that predicts which sentences belong together: one target a pair."""
+    """The same batches for matching sentences with their translations: one prediction per pair."""
 
     def fetch(self, rows: NDArray[np.int64]) -> Batch:
         return replace(super().fetch(rows), target_tokens=len(rows))
@@ -194,21 +195,21 @@ class PairBatches(TokenBatches):
 def cut_by_tokens(
     order: NDArray[np.int64], lengths: NDArray[Any], tokens_per_batch: int
 ) -> list[NDArray[np.int64]]:
-    """Rows, ordered by length, in batches as large as the budget allows."""
+    """Cut rows that are sorted by length into batches as large as the token budget allows."""
     batches = []
     start = 0
     while start < len(order):
         most = tokens_per_batch // lengths[order[start]]
         window = order[start : start + most]
-        tokens = lengths[window] * np.arange(1, len(window) + 1)  # of a batch that ends here
+        tokens = lengths[window] * np.arange(1, len(window) + 1)  # padded size of a batch that ends here
         end = start + int(tokens.searchsorted(tokens_per_batch, side="right"))
-        batches.append(np.sort(order[start:end]))  # neighbours in the table are read faster
+        batches.append(np.sort(order[start:end]))  # reading the table in order is faster
         start = end
     return batches
 
 
 def side_lengths(table: "datasets.Dataset") -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Tokens of each row's source and target, EOS included."""
+    """The number of source and of target tokens of each row, including EOS."""
     import pyarrow.compute as pc
 
     lengths = np.zeros((2, len(table)), dtype=np.int32)
@@ -221,7 +222,7 @@ def side_lengths(table: "datasets.Dataset") -> tuple[NDArray[np.int32], NDArray[
 
 
 def padded(rows: "pyarrow.ListArray") -> Int[Tensor, "batch length"]:
-    """Rows of ids as one tensor, filled up with PAD on the right."""
+    """Rows of ids as one right-padded tensor."""
     lengths = np.diff(rows.offsets.to_numpy())
     tokens = np.full((len(rows), lengths.max()), PAD_ID, dtype=np.int64)
     is_token = np.arange(tokens.shape[1]) < lengths[:, None]

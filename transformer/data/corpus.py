@@ -1,9 +1,9 @@
 """Parallel text as `datasets` tables: toyland, local files, the Hub.
 
-`DataConfig` says how a text is named. Whatever the name stands for, the table has the columns `source` and
-`target`; toyland adds `phenomena`, the names of what each of its sentences shows. Files live on disk as Arrow
-in the cache of `datasets`, so that memory does not grow with the corpus. Only the Hub needs a network:
-`datasets.load_dataset` reports each load to a server, even of a local file, so local files do not use it.
+`DataConfig` documents how a text is named. Every table has the columns `source` and `target`; toyland adds
+`phenomena`, the grammatical phenomena in each sentence. Files are cached on disk as Arrow by `datasets`, so
+memory does not grow with the corpus. Only the Hub needs a network: `datasets.load_dataset` reports each load
+to a server, even of a local file, so local files are read without it.
 """
 
 import glob
@@ -65,7 +65,7 @@ def load_whole(text: str, source: str, target: str) -> "datasets.Dataset":
 
 
 def nothing_found(text: str, source: str, target: str) -> str:
-    """Why a name means nothing, in one line."""
+    """One line that says why no text was found under this name."""
     if Path(text).is_file():
         found = f"{text!r} is one file of no known format, or one side of a corpus"
     else:
@@ -78,9 +78,9 @@ def nothing_found(text: str, source: str, target: str) -> str:
 
 @contextmanager
 def quiet_datasets() -> Iterator[None]:
-    """Without the progress bars and log lines of `datasets`: errors are told once, in our own line.
+    """Silence the progress bars and log lines of `datasets`: errors are reported once, in our own line.
 
-    A cache that cannot be written is named, with the variables that move it.
+    If the cache cannot be written, the error names it and the environment variables that move it.
     """
     import datasets
 
@@ -101,7 +101,7 @@ def quiet_datasets() -> Iterator[None]:
 
 
 def load_toyland(split: str, part: Slice, source: str, target: str) -> "datasets.Dataset":
-    """Toyland in memory: it is small, and a cache on disk would outlive a change of the grammar."""
+    """Toyland as a table in memory: it is small, and a disk cache would be stale after a grammar change."""
     import datasets
 
     if source != "en" or target not in ("de", "parse"):
@@ -111,13 +111,13 @@ def load_toyland(split: str, part: Slice, source: str, target: str) -> "datasets
         )
     if split not in TOYLAND_SIZES:
         raise CorpusError(f"toyland has no split {split!r}; choose one of {', '.join(TOYLAND_SIZES)}")
-    # The grammar never ends: `[:N]` may be more than the usual size.
+    # The grammar generates without end, so `[:N]` may exceed the default size.
     chosen = part.of(int(part.end) if part.end.isdecimal() else TOYLAND_SIZES[split])
     if not chosen:
         raise CorpusError(f"toyland:{split}[{part.start}:{part.end}]: there are no pairs in it")
     examples = islice(toyland.generate(split, chosen.stop), chosen.start, None)
     text = datasets.Value("string")
-    # Only what the table keeps: the trees of all examples would fill the memory.
+    # Keep only the columns of the table: the syntax trees of all examples would fill the memory.
     if target == "parse":
         pairs = ((example.source, toyland.parse(example)) for example in examples)
         sources, targets = zip(*pairs, strict=True)
@@ -148,7 +148,7 @@ def load_plain(text: str, sides: list[Path | None], source: str, target: str) ->
 
 
 def cached(read: Callable[..., Iterator[dict[str, str]]], **arguments: Any) -> "datasets.Dataset":
-    """The pairs that `read` yields, as a table on disk; the next call with equal arguments finds it there."""
+    """The pairs that `read` yields, as a table on disk; the next call with equal arguments reuses it."""
     import datasets
 
     column = datasets.Value("string")
@@ -166,11 +166,11 @@ def load_parquet(path: str, source: str, target: str) -> "datasets.Dataset":
 
     try:
         open_bytes(Path(path)).close()
-    except OSError as error:  # of the file itself, not of the cache
+    except OSError as error:  # opening it here separates errors of the file from those of the cache
         raise CorpusError(f"{path}: {error.strerror or error}") from None
     try:
         table = datasets.Dataset.from_parquet(glob.escape(path))
-    except Exception as error:  # its reader raises whatever it likes
+    except Exception as error:  # pyarrow's reader raises many types
         raise_if_of_the_disk(error)
         raise CorpusError(f"{path}: {reason(error)}") from None
     return pick_columns(table, path, source, target)
@@ -181,7 +181,7 @@ def load_hub(name: re.Match[str], source: str, target: str) -> "datasets.Dataset
 
     try:
         table = datasets.load_dataset(name["id"], name["subset"], split=name["split"])
-    except Exception as error:  # network, permissions, unknown ids, subsets and splits
+    except Exception as error:  # the network, permissions, an unknown id, subset or split
         raise_if_of_the_disk(error)
         message = f"there is no file {name[0]!r}, and it cannot be loaded from the Hub: {reason(error)}"
         raise CorpusError(message) from None
@@ -189,7 +189,7 @@ def load_hub(name: re.Match[str], source: str, target: str) -> "datasets.Dataset
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, in one line; `datasets` wraps the error that says it."""
+    """The cause of an error in one line; `datasets` wraps the error that has the useful message."""
     cause = error.__cause__ or error
     if isinstance(cause, StopIteration) or "corresponds to no data" in str(cause):
         return "the file is empty"
@@ -197,14 +197,14 @@ def reason(error: Exception) -> str:
 
 
 def raise_if_of_the_disk(error: Exception) -> None:
-    """Pass on what says that a file cannot be written; an error of the network names no file."""
+    """Raise an error about a local file, such as a full disk, again; network errors name no file."""
     for each in (error.__cause__, error):
         if isinstance(each, OSError) and each.filename is not None:
             raise each
 
 
 def pick_columns(table: "datasets.Dataset", name: str, source: str, target: str) -> "datasets.Dataset":
-    """The two sides of a table with any columns."""
+    """Select the two sides of a table and rename them to `source` and `target`."""
     if "translation" in table.column_names:
         table = table.select_columns("translation").flatten()
     columns = choose_columns(table.column_names, name, source, target)
@@ -215,7 +215,7 @@ def pick_columns(table: "datasets.Dataset", name: str, source: str, target: str)
 
 
 def require_text(table: "datasets.Dataset", name: str, column: str) -> None:
-    """`CorpusError` unless every row holds text; the reader of parquet does not look at UTF-8."""
+    """`CorpusError` unless every row holds valid text; the parquet reader does not check UTF-8."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

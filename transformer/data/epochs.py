@@ -1,4 +1,4 @@
-"""Batches epoch after epoch, in an order that can be resumed."""
+"""Endless batches, epoch after epoch, in a resumable order."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -17,15 +17,17 @@ Moved = TypeVar("Moved", bound="TensorBatch")
 
 
 def on_device(tokens: Tensor, device: torch.device | str) -> Tensor:
-    """`tokens` on `device`. A GPU copies them in its turn, from pinned memory: the CPU does not wait for what
-    the GPU still has to do before."""
+    """`tokens` on `device`.
+
+    For a GPU they are copied from pinned memory, asynchronously: the CPU need not wait for queued GPU work.
+    """
     if torch.device(device).type == "cuda" and tokens.device.type == "cpu":
         return tokens.pin_memory().to(device, non_blocking=True)
     return tokens.to(device)
 
 
 class TensorBatch:
-    """A batch of any task, a frozen dataclass: its tensors move to a device together."""
+    """Base class of every task's batch, a frozen dataclass; `to` moves all its tensors to a device."""
 
     def to(self: Moved, device: torch.device | str) -> Moved:
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
@@ -34,10 +36,10 @@ class TensorBatch:
 
 
 class EpochBatches(ABC, Generic[BatchType]):
-    """An endless iterator; what it yields next is a function of the epoch and the place in it.
+    """An endless iterator whose state is only the epoch and the position in it.
 
-    A subclass says which rows make up the batches of an epoch, and fetches them; it calls `__init__` when
-    `epoch` is ready to be asked.
+    A subclass decides which rows make up the batches of an epoch, and fetches them. It must call `__init__`
+    last, because `__init__` calls `epoch`.
     """
 
     def __init__(self) -> None:
@@ -55,15 +57,15 @@ class EpochBatches(ABC, Generic[BatchType]):
 
     @abstractmethod
     def sizes(self, rows: NDArray[np.int64]) -> tuple[int, ...]:
-        """What the memory of this batch grows with: tokens with padding, rows × the square of a length."""
+        """Quantities that the batch's memory grows with: padded tokens, rows × squared length."""
 
     @abstractmethod
     def content(self) -> Iterator[NDArray[Any]]:
-        """All that the batches are made from, in parts, for `fingerprint`."""
+        """All data that the batches are made from, in parts, for `fingerprint`."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the tokens: a run does not go on with a text that has changed since it began."""
+        """A hash of the tokens, so that a run is not resumed with a text that has changed."""
         digest = hashlib.sha256()
         for part in self.content():
             digest.update(np.ascontiguousarray(part).data)
@@ -76,7 +78,7 @@ class EpochBatches(ABC, Generic[BatchType]):
         return self.fetch(self.take(1)[0])
 
     def take(self, count: int) -> list[NDArray[np.int64]]:
-        """The rows of the next `count` batches, across the end of an epoch if need be."""
+        """The rows of the next `count` batches, which may span epochs."""
         taken: list[NDArray[np.int64]] = []
         while len(taken) < count:
             if self.next_batch >= len(self.plan):
@@ -87,13 +89,16 @@ class EpochBatches(ABC, Generic[BatchType]):
         return taken
 
     def largest(self) -> list[BatchType]:
-        """The batches of the first epoch that may need most memory: the largest by each of their `sizes`."""
+        """The batches of the first epoch that may need the most memory: the largest by each of `sizes`."""
         plan = self.epoch(0)
         sizes = np.array([self.sizes(rows) for rows in plan])
         return [self.fetch(plan[number]) for number in dict.fromkeys(sizes.argmax(axis=0).tolist())]
 
     def one_pass(self, rank: int = 0, size: int = 1) -> Iterator[BatchType]:
-        """Every row once, for validation, dealt out to `size` processes; the position stays where it is."""
+        """Every row once, for validation, dealt out round-robin to `size` processes.
+
+        Does not move the position.
+        """
         return map(self.fetch, self.epoch(0)[rank::size])
 
     def state_dict(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""JSON in text: read strictly, and written back as it was."""
+"""JSON lines, read strictly and written back unchanged."""
 
 import json
 import re
@@ -15,11 +15,11 @@ def refuse_constant(name: str) -> NoReturn:
 
 
 DECODER = json.JSONDecoder(parse_int=float, parse_constant=refuse_constant)
-"""Every number is a float: Python refuses integers of more than 4,300 digits, JSON does not."""
+"""Reads every number as a float, because Python refuses integers of more than 4,300 digits; JSON does not."""
 
 
 def parse_json(text: str, where: str) -> Any:
-    """The value that a text is; `CorpusError` that begins with `where` if it is not JSON."""
+    """The value of a JSON text; `CorpusError` that begins with `where` if it is not JSON."""
     try:
         return DECODER.decode(text)
     except (ValueError, RecursionError) as error:
@@ -36,13 +36,14 @@ def reason(error: ValueError | RecursionError) -> str:
 
 
 class Written(str):
-    """A JSON value as the text that it was written as."""
+    """The source text of a JSON value."""
 
 
 def parse_object(text: str, where: str, texts: Sequence[str]) -> tuple[dict[str, Any], dict[str, Written]]:
-    """The members of a JSON object, as values and as they are written; `CorpusError` without these `texts`.
+    """The members of a JSON object, as values and as source text.
 
-    What is written back so keeps the digits of its numbers, and its depth does not matter.
+    Writing the source text back keeps every digit of a number, and nested values of any depth. `CorpusError`
+    if one of the members `texts` is missing or not a string.
     """
     values = parse_json(text, where)
     names = " and ".join(f'"{name}"' for name in texts)
@@ -58,7 +59,7 @@ def parse_object(text: str, where: str, texts: Sequence[str]) -> tuple[dict[str,
         key, place = DECODER.raw_decode(text, place)
         start = skip_space(text, skip_space(text, place) + 1)  # after the colon
         _, end = DECODER.raw_decode(text, start)
-        written[key] = Written(one_line(text[start:end]))  # a line break is space, for none is in a string
+        written[key] = Written(one_line(text[start:end]))  # line breaks only occur between tokens
         place = skip_space(text, end)
         if text[place] == ",":
             place = skip_space(text, place + 1)
@@ -72,7 +73,7 @@ def skip_space(text: str, place: int) -> int:
 
 
 def json_line(members: Mapping[str, Any]) -> str:
-    """The object on one line; halves of surrogate pairs in it stay the escapes that they were."""
+    """The object on one line; a lone surrogate is written as the escape that it was read from."""
     return "{" + ", ".join(f"{to_json(key)}: {to_json(value)}" for key, value in members.items()) + "}"
 
 
@@ -83,9 +84,9 @@ def to_json(value: Any) -> str:
 
 
 def why_no_text(value: Any) -> str | None:
-    """Why a value that was read is not a text, or nothing if it is one.
+    """Why a value is not usable as text, or None if it is.
 
-    JSON's `\\ud800` is a string and half of a surrogate pair, and `\\u0000` is NUL.
+    Valid JSON strings may contain half of a surrogate pair (`\\ud800`) or NUL (`\\u0000`), which are refused.
     """
     if not isinstance(value, str):
         kinds = {dict: "an object", list: "a list", bool: "true or false", float: "a number"}

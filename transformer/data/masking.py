@@ -1,6 +1,6 @@
-"""Masked language modelling: which tokens of a sentence are hidden, and what stands in their place.
+"""Masked language modelling: which tokens of a sentence are hidden, and what replaces them.
 
-A tokenizer that was trained for it has the token `<mask>`; where a text holds `<mask>`, it is that token.
+A tokenizer trained for this task has the token `<mask>` and reads `<mask>` in a text as that token.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,14 +17,15 @@ from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID, SPECIAL_IDS, To
 
 MASK = "<mask>"
 MASK_ID = len(SPECIAL_IDS)
-"""SentencePiece gives it to the first symbol that is reserved for a user."""
+"""SentencePiece gives the first user-defined symbol the first id after the special tokens."""
 
 CHOSEN_SHARE = 0.15
-"""Tokens of a sentence that are to be predicted; of these …"""
+"""Share of a sentence's tokens that are predicted."""
 MASKED_SHARE = 0.8
-"""… this share is replaced by `<mask>`, …"""
+"""Share of the predicted tokens that are replaced by `<mask>`."""
 RANDOM_SHARE = 0.1
-"""… this by a random token, and the rest stays, so that every hidden state has to know its token."""
+"""Share of the predicted tokens that are replaced by a random token. The rest is left unchanged, so that the
+model must represent every token, not only the masked ones."""
 
 
 def has_mask(tokenizer: Tokenizer) -> bool:
@@ -32,10 +33,10 @@ def has_mask(tokenizer: Tokenizer) -> bool:
 
 
 def encode_with_masks(lines: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
-    """The ids of lines in which `<mask>` stands for tokens.
+    """The ids of lines in which `<mask>` replaces tokens.
 
-    SentencePiece writes the blank before `<mask>` as a token of its own; a real word begins with its blank,
-    so that such a token is left out.
+    SentencePiece makes the space before `<mask>` a separate token. It is left out, because in training the
+    space is part of the word that was masked.
     """
     blank = tokenizer.encode([MASK])[0][:-1]
     encoded = []
@@ -49,20 +50,20 @@ def encode_with_masks(lines: Sequence[str], tokenizer: Tokenizer) -> list[list[i
 
 @dataclass(frozen=True)
 class MaskedBatch(TensorBatch):
-    """Sentences with tokens hidden; `labels` holds what stood there and PAD at every other place."""
+    """Sentences with hidden tokens; `labels` has the original token there and PAD everywhere else."""
 
     tokens: Int[Tensor, "batch length"]
     labels: Int[Tensor, "batch length"]
     target_tokens: int
-    """Tokens to predict."""
+    """Number of tokens to predict."""
 
 
 def hide(
     ids: NDArray[np.int64], generator: np.random.Generator, vocab_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A sentence with 15 % of its tokens hidden, at least one, and the labels of those.
+    """The tokens of a sentence with 15 % of them hidden, at least one, and the labels.
 
-    EOS and a `<mask>` of the text itself are never chosen.
+    EOS, and a `<mask>` in the text itself, are never chosen.
     """
     places = np.flatnonzero((ids != EOS_ID) & (ids != MASK_ID))
     wanted = int(CHOSEN_SHARE * len(places) + generator.random())  # 15 % on average at any length
@@ -78,7 +79,7 @@ def hide(
 
 
 class MaskedBatches(SentenceBatches[MaskedBatch]):
-    """Batches with other tokens hidden each epoch: a function of seed, epoch and sentence alone."""
+    """Batches with different tokens hidden in each epoch, which depend only on seed, epoch and sentence."""
 
     def __init__(self, sentences: Sequence[NDArray[np.int64]], vocab_size: int, **options: int) -> None:
         self.vocab_size = vocab_size

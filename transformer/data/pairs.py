@@ -1,6 +1,6 @@
-"""The pairs of parallel text in local files: two plain files side by side, csv, tsv, json and jsonl.
+"""Parallel text in local files: two plain files with one sentence per line, csv, tsv, json and jsonl.
 
-All of them are read by `read_lines`, so that encodings, line endings and archives are the same everywhere.
+All are read through `read_lines`, so encodings, line endings and archives are treated alike.
 """
 
 import csv
@@ -18,12 +18,12 @@ ARCHIVES = ("", ".gz", ".xz")
 TABLES = (".csv", ".tsv", ".json", ".jsonl")
 JSON_SPACE = " \t\r"
 READER_VERSION = 2
-"""Part of the key of cached texts: raise it when the same file is to be read in another way."""
+"""Part of the cache key: increase it when a change to a reader makes cached tables outdated."""
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file as it is now: the cache is keyed by all fields, so an edited file is read anew."""
+    """A file with its size and modification time, all part of the cache key: an edited file is read again."""
 
     path: str
     size: int
@@ -42,7 +42,7 @@ def find_side(text: str, language: str) -> Path | None:
 
 
 def read_plain(source: LocalFile, target: LocalFile) -> Iterator[dict[str, str]]:
-    """The lines of two files side by side; `CorpusError` unless both have the same number, at least one."""
+    """The pairs of lines of two files; `CorpusError` if their numbers of lines differ or both are empty."""
     source_lines, target_lines = read_lines(source.path), read_lines(target.path)
     number = 0
     for number, (source_line, target_line) in enumerate(zip_longest(source_lines, target_lines), start=1):
@@ -92,13 +92,13 @@ def ending_of(path: str) -> str:
 
 
 def layouts(source: str, target: str) -> list[tuple[str, str]]:
-    """The names that the columns of both sides may have, the first that a text has counts."""
+    """The possible names of the two columns; the first pair of names that a file has is used."""
     found = [(f"translation.{source}", f"translation.{target}"), (source, target), ("source", "target")]
     return [pair for pair in found if pair[0] != pair[1]]
 
 
 def choose_columns(names: Collection[str], text: str, source: str, target: str) -> tuple[str, str]:
-    """The columns of both sides: of a `translation`, named by language, or named `source` and `target`."""
+    """The source and target columns: inside `translation`, named by language, or `source` and `target`."""
     columns = next((pair for pair in layouts(source, target) if set(pair) <= set(names)), None)
     if columns is None and source == target:
         raise CorpusError(
@@ -114,7 +114,7 @@ def choose_columns(names: Collection[str], text: str, source: str, target: str) 
 
 
 def read_csv(path: str) -> Iterator[Row]:
-    """Fields exactly as they are, with commas and quotation marks; the first line names the columns."""
+    """Comma-separated fields, quoted as usual and otherwise unchanged; the first line names the columns."""
     csv.field_size_limit(2**31 - 1)  # Python's own limit is 131,072 characters
     rows = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True)
     header: list[str] = []
@@ -132,10 +132,10 @@ def read_csv(path: str) -> Iterator[Row]:
 
 
 def read_tsv(path: str, layouts: Collection[tuple[str, str]]) -> Iterator[Row]:
-    """Fields between tabs, without quotation marks.
+    """Tab-separated fields; quotation marks have no special meaning.
 
-    A first line that names both columns of one of the `layouts` is a header. Without one the first two
-    columns are source and target, and others are not read.
+    The first line is a header if it names both columns of one of the `layouts`. Without a header, the first
+    two columns are source and target, and the others are ignored.
     """
     numbered = enumerate(read_lines(path), start=1)
     lines = ((f"{path}, line {number}", line.split("\t")) for number, line in numbered if line)
@@ -159,12 +159,12 @@ def named_row(where: str, header: list[str], fields: list[str]) -> Row:
         raise CorpusError(f"{where} has {len(fields)} fields, but the header names {len(header)} columns")
     row: dict[str, str | None] = {}
     for name, field in zip_longest(header, fields):
-        row.setdefault(name, field)  # of columns of the same name the first one counts
+        row.setdefault(name, field)  # the first of several columns with the same name is used
     return Row(where, row)
 
 
 def read_json(path: str) -> Iterator[Row]:
-    """Objects, one a line, or all of them in one list."""
+    """JSON objects, one per line or in one list."""
     lines = enumerate(read_lines(path), start=1)
     written = ((number, line) for number, line in lines if line.strip(JSON_SPACE))
     first = next(written, None)

@@ -1,4 +1,4 @@
-"""Running text for language models: read by name, turned into one long row of ids, cut into blocks."""
+"""Running text for language models: read, encoded as one long sequence of ids, and cut into blocks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID, Tokenizer
 
 
 def read_text(name: str) -> str:
-    """The text of a plain file (`.gz` and `.xz` too), held in memory; its last line ends in a line break.
+    """The text of a plain file (also `.gz` and `.xz`) as one string; its last line ends in a line break.
 
-    A name may end in a slice of its characters, `[:90%]` or `[1000:2000]`. `CorpusError` if the file cannot
-    be read or nothing is left of it.
+    A name may end in a slice of its characters, such as `[:90%]` or `[1000:2000]`. `CorpusError` if the file
+    cannot be read or the slice is empty.
     """
     path, part = split_slice(name)
     if not Path(path).exists():
@@ -36,12 +36,12 @@ def read_text(name: str) -> str:
 
 
 def token_ids(text: str, tokenizer: Tokenizer) -> NDArray[np.int32]:
-    """The ids of a text in one row; where the tokenizer knows no line break, EOS stands for it."""
+    """The ids of a text in one row; EOS replaces line breaks if the tokenizer has no token for them."""
     if tokenizer.keeps_lines:
         return np.array(tokenizer.encode([text])[0], dtype=np.int32)
     lines = tokenizer.encode(text.split("\n"))
     ids = np.fromiter(chain.from_iterable([*line, EOS_ID] for line in lines), dtype=np.int32)
-    return ids[:-1]  # no line break ends the last part
+    return ids[:-1]  # there is no line break after the last part
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class TextBatch(TensorBatch):
 
     tokens: Int[Tensor, "batch length"]
     target_tokens: int
-    """Tokens to predict, without padding."""
+    """Number of tokens to predict, without padding."""
 
 
 class BlockBatches(EpochBatches[TextBatch]):
-    """Contiguous blocks that predict each token of the text once an epoch, in a seeded order.
+    """Contiguous blocks of a text, in a seeded order; each token but the first is predicted once per epoch.
 
-    A block predicts at most `context` tokens. Each epoch cuts the text at other places; without `shuffle`
-    the blocks begin at the first token and come in order.
+    A block predicts at most `context` tokens. Each epoch cuts the text at different positions; without
+    `shuffle` the blocks start at the first token and come in order.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class BlockBatches(EpochBatches[TextBatch]):
         super().__init__()
 
     def epoch(self, number: int) -> list[NDArray[np.int64]]:
-        """The first token of each block of each batch; below 0 where a block begins before the text."""
+        """The start of each block of each batch; negative if the first block starts before the text."""
         generator = np.random.default_rng((self.seed, number))
         offset = int(generator.integers(self.context)) if self.shuffle else 0
         starts = np.arange(-offset, len(self.ids) - 1, self.context)

@@ -1,4 +1,4 @@
-"""Files of sentences, one a line, with or without labels, as ids in batches."""
+"""Files with one sentence per line, with or without labels, as batches of ids."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ LABEL_LAYOUTS = {"tab": "SENTENCE<TAB>LABEL", "colon": "LABEL:DETAIL SENTENCE"}
 class Sentence:
     text: str
     label: str | None
-    """Null where the file has no labels."""
+    """None if the file has no labels."""
     where: str
     """File and line, for errors."""
 
 
 def read_sentences(name: str, label_format: str | None) -> list[Sentence]:
-    """The lines of a plain file (`.gz` and `.xz` too), or of a slice of it, `[:90%]` or `[100:200]`.
+    """The lines of a plain file (also `.gz` and `.xz`), or of a slice of it, `[:90%]` or `[100:200]`.
 
-    `CorpusError` that names file and line for one without a label, and if there are no lines.
+    `CorpusError` if there are no lines, or for a line without a label, with its file and line number.
     """
     path, part = split_slice(name)
     if not Path(path).exists():
@@ -63,7 +63,7 @@ def split_label(line: str, label_format: str | None, where: str) -> Sentence:
 
 
 def class_names(sentences: Sequence[Sentence], data: DataConfig) -> tuple[str, ...]:
-    """The classes in the order of their numbers: those of `data.classes`, or the labels that occur."""
+    """The names of the classes by number: those of `data.classes`, or the sorted labels of the sentences."""
     if data.classes is not None:
         names = tuple(name.strip() for name in data.classes.split(","))
     else:
@@ -87,7 +87,7 @@ def class_numbers(sentences: Sequence[Sentence], names: Sequence[str]) -> NDArra
 
 
 def encode_sentences(texts: Sequence[str], tokenizer: Tokenizer, max_tokens: int) -> list[NDArray[np.int64]]:
-    """The ids of each text and EOS; of a longer one its first `max_tokens`, EOS included."""
+    """The ids of each text with EOS, cut to `max_tokens` including EOS."""
     return [np.array([*ids[: max_tokens - 1], EOS_ID]) for ids in tokenizer.encode(texts)]
 
 
@@ -96,16 +96,19 @@ def right_padded(rows: Sequence[NDArray[np.int64]]) -> Int[Tensor, "batch length
 
 
 def rows_by_length(sentences: Sequence[NDArray[np.int64]], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
-    """Every row once, those of similar length together, at most `batch_tokens` tokens at a time."""
+    """Batches of rows of similar length, each row once; at most `batch_tokens` tokens with padding.
+
+    A sentence longer than that is in a batch by itself.
+    """
     lengths = np.array([len(ids) for ids in sentences], dtype=np.int64)
     yield from cut_by_tokens(np.argsort(lengths, kind="stable"), lengths, max(batch_tokens, *lengths, 1))
 
 
 class SentenceBatches(EpochBatches[BatchType]):
-    """Batches of sentences of similar length, in a seeded order, at most `tokens_per_batch` with padding.
+    """Batches of sentences of similar length, in a seeded order; at most `tokens_per_batch` with padding.
 
-    A plan's rows have two columns, sentence and epoch: a batch may differ from one epoch to the next, but
-    depends on nothing else.
+    The rows of an epoch have two columns, sentence and epoch, because a subclass may make a different batch
+    of the same sentences in each epoch.
     """
 
     def __init__(
@@ -143,12 +146,12 @@ class SentenceBatches(EpochBatches[BatchType]):
 
 @dataclass(frozen=True)
 class LabelledBatch(TensorBatch):
-    """Sentences, right-padded, and the number of each one's class."""
+    """Right-padded sentences and the class number of each."""
 
     tokens: Int[Tensor, "batch length"]
     classes: Int[Tensor, " batch"]
     target_tokens: int
-    """What is predicted: one class a sentence."""
+    """Number of predictions: one class per sentence."""
 
 
 class LabelledBatches(SentenceBatches[LabelledBatch]):

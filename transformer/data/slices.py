@@ -1,4 +1,4 @@
-"""Slices of a text in its name, `[:90%]` or `[1000:2000]`, whatever the text is made of."""
+"""Slices at the end of a text's name, such as `[:90%]` or `[1000:2000]`, of lines, pairs or characters."""
 
 import re
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ FORMS = "[:1000], [1000:], [1000:2000], [:90%] or [90%:]"
 
 @dataclass(frozen=True)
 class Slice:
-    """The part of a text from `start` to `end`, each as it is written: `10`, `90%` or nothing."""
+    """The part of a text from `start` to `end`, each as written: `10`, `90%` or empty."""
 
     start: str
     end: str
 
     def of(self, length: int) -> range:
-        """The items that are taken of `length`, counted from 0; slices that meet share none."""
+        """The selected items of `length`, counted from 0; `[:90%]` and `[90%:]` have none in common."""
         return range(length)[place(self.start or "0", length) : place(self.end or "100%", length)]
 
 
 def split_slice(name: str) -> tuple[str, Slice]:
-    """The name of the whole text, and the slice of it that is meant; all of it where none is written.
+    """Split a name into the name of the whole text and the slice; without one, the slice is the whole text.
 
     `CorpusError` for more than 100%.
     """
@@ -38,11 +38,11 @@ def split_slice(name: str) -> tuple[str, Slice]:
 
 
 def require_slice(name: str) -> None:
-    """`CorpusError` for a name, of which there is no text, that ends in brackets but not in a slice."""
+    """`CorpusError` if a name under which no text was found ends in brackets that are not a valid slice."""
     if NO_SLICE.fullmatch(name) and not SLICE.fullmatch(name):
         raise CorpusError(f"{name}: the brackets at the end hold no slice; write {FORMS}")
 
 
 def place(written: str, length: int) -> int:
-    """How many items of `length` come before the place that `10` or `90%` names."""
+    """The index that `10` or `90%` means among `length` items."""
     return length * int(written[:-1]) // 100 if written.endswith("%") else int(written)

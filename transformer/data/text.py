@@ -1,7 +1,7 @@
-"""Reading text: UTF-8 lines, plain or compressed, from files, streams and callers in Python.
+"""Reading text: UTF-8 lines, plain or compressed, from files, streams and Python callers.
 
-Every text that the package reads comes through this file, so a byte order mark, a Windows line ending, NUL
-and invalid UTF-8 mean the same everywhere.
+The package reads all text through this module, so a byte order mark, Windows line endings, NUL and invalid
+UTF-8 are handled in the same way everywhere.
 """
 
 import codecs
@@ -21,17 +21,17 @@ UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 @runtime_checkable
 class LineStream(Protocol):
-    """A binary file, standard input's buffer, an archive: what can be read line by line."""
+    """Anything that can be read line by line: a binary file, standard input's buffer, an archive."""
 
     def readline(self) -> bytes: ...
 
 
 class CorpusError(ValueError):
-    """Text that cannot be used; the message is one line that says which file, where, and what to do."""
+    """Text that cannot be used; the message is one line with the file, the position, and what to do."""
 
 
 def read_lines(path: str | Path, on_error: OnError = "error") -> Iterator[str]:
-    """The lines of a UTF-8 file, `.gz` and `.xz` unpacked on the way; a last line needs no `\\n`."""
+    """The lines of a UTF-8 file, decompressed if `.gz` or `.xz`; the last line need not end in `\\n`."""
     try:
         with open_bytes(Path(path)) as stream:
             yield from decode_lines(stream, str(path), on_error)
@@ -50,12 +50,12 @@ def open_bytes(path: Path) -> BufferedIOBase:
 
 
 def decode_lines(stream: LineStream, name: str, on_error: OnError) -> Iterator[str]:
-    """One text per line of a stream called `name`, each as soon as it has arrived.
+    """One text per line of a stream called `name`, yielded as soon as it arrives.
 
     `\\n` ends a line, and a `\\r` directly before it belongs to the line ending. A byte order mark at the
-    start of the stream is not part of the text. A line that is not UTF-8, or holds NUL, is refused
-    ("error"), becomes an empty line ("skip"), so that there is still one text per line, or keeps what can
-    be read and shows U+FFFD for the rest ("replace").
+    start of the stream is removed. A line that is not UTF-8, or contains NUL, is an error ("error"), becomes
+    an empty line, so that there is still one text per line ("skip"), or has its bad bytes replaced by U+FFFD
+    ("replace").
     """
     for number, line in enumerate(iter(stream.readline, b""), start=1):
         if number == 1:
@@ -82,10 +82,11 @@ def decode_lines(stream: LineStream, name: str, on_error: OnError) -> Iterator[s
 
 
 def text_list(texts: Iterable[str], name: str = "line", first: int = 1) -> list[str]:
-    """The texts that a caller in Python gives, as a list; errors call them `name`, counted from `first`.
+    """Check the texts of a Python caller and return them as a list.
 
-    `TypeError` for one text in place of several, which Python would take apart into letters; `ValueError` for
-    half of a surrogate pair, which no text file can hold.
+    Errors refer to them as `name` and a number counted from `first`. `TypeError` for a single string, which
+    Python would iterate over letter by letter; `ValueError` for half of a surrogate pair, which cannot be
+    encoded as UTF-8.
     """
     if isinstance(texts, str | bytes):
         raise TypeError(f"expected a list of texts (one {name} each), not one text; write [text]")
@@ -99,7 +100,7 @@ def text_list(texts: Iterable[str], name: str = "line", first: int = 1) -> list[
 
 
 def lone_surrogate(text: str) -> str | None:
-    """The first half of a surrogate pair in a text as `U+D800`; such a text cannot be written as UTF-8."""
+    """The first lone surrogate in a text, as `U+D800`; such a text cannot be encoded as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -108,5 +109,5 @@ def lone_surrogate(text: str) -> str | None:
 
 
 def one_line(text: str) -> str:
-    """The text with a space for each `\\n` and `\\r`, so that it fills exactly one line of a file."""
+    """The text with each `\\n` and `\\r` replaced by a space, so that it is exactly one line of a file."""
     return text.translate(BYTES_THAT_BREAK_LINES)

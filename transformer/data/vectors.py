@@ -1,4 +1,4 @@
-"""Files of sentence vectors: `.npy` holds the vectors alone, `.jsonl` each beside its sentence."""
+"""Files of sentence vectors: `.npy` has only the vectors, `.jsonl` each sentence with its vector."""
 
 import json
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ def require_vector_file(path: str) -> None:
 
 
 def write_vectors(path: str, sentences: Sequence[str], vectors: NDArray[np.float32]) -> None:
-    """The file takes its name when it is whole."""
+    """Write the vectors, and with `.jsonl` the sentences; the file appears only when it is complete."""
     with whole_file(Path(path)) as unfinished:
         if Path(path).suffix == ".npy":
             with unfinished.open("wb") as file:
                 vectors = np.ascontiguousarray(vectors)
                 header = np.lib.format.header_data_from_array_1_0(vectors)
                 np.lib.format.write_array_header_1_0(file, header)
-                file.write(vectors.data)  # if the disk is full, np.save does not say so
+                file.write(vectors.data)  # not np.save: it does not report a full disk
         else:
             with unfinished.open("w", encoding="utf-8") as lines:
                 for sentence, vector in zip(sentences, vectors.tolist(), strict=True):
@@ -36,9 +36,9 @@ def write_vectors(path: str, sentences: Sequence[str], vectors: NDArray[np.float
 
 
 def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[np.float32]]:
-    """The sentences and their vectors of length 1; those of `.npy` are the lines of the file `sentences`.
+    """The sentences and their vectors of length 1; with `.npy`, the sentences are read from `sentences`.
 
-    `ValueError` that names the file, and the line if one is to blame, where they cannot be an index.
+    `ValueError` with the file, and the line if possible, if they cannot be used as an index.
     """
     require_vector_file(path)
     if path.endswith(".jsonl"):

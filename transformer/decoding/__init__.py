@@ -1,1 +1,1 @@
-"""§6.1: from a trained model to text."""
+"""From a trained model to text: search, sampling, scoring, alignment (§6.1)."""

@@ -1,7 +1,7 @@
-"""Which source word each word of a translation was made from, read off the attention to the source.
+"""Word alignment of source and translation, from the decoder's cross-attention.
 
-Words are what blanks separate. A word of the translation is aligned with the source word that gets most of
-its pieces' attention: the mean over the heads of the decoder's last layers.
+Words are separated by spaces. Each target word is aligned with the source word that gets the most attention
+from the target word's tokens, averaged over the heads of the last decoder layers.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def align(
 ) -> list[Alignment]:
     """The alignment of each pair; `sources` end with EOS, `targets` have neither BOS nor EOS.
 
-    `layers` counts from the decoder's end; `benchmarks/alignment.py` compares.
+    `layers` is the number of last decoder layers to use; `benchmarks/alignment.py` compares the choices.
     """
     alignments: list[Alignment] = [[]] * len(sources)
     for batch in batches_of_pairs(sources, targets, batch_tokens):
@@ -54,7 +54,7 @@ def align(
 def cross_attention(
     model: nn.Module, src_tokens: Tensor, tgt_tokens: Tensor
 ) -> Float[Tensor, "layers batch heads target source"]:
-    """The attention of each decoder layer where each target token is predicted."""
+    """Each decoder layer's cross-attention at the position that predicts each target token."""
     device = next(model.parameters()).device
     with record_attention(model) as recorded:
         model(src_tokens.to(device), with_bos(model, tgt_tokens).to(device))
@@ -65,7 +65,7 @@ def cross_attention(
 
 
 def words_of(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
-    """The number of the word that each token ends in."""
+    """The number of the word that each token belongs to."""
     texts = tokenizer.decode([ids[: end + 1] for end in range(len(ids))])
     return [max(0, sum(map(bool, text.split(" "))) - 1) for text in texts]
 

@@ -1,8 +1,8 @@
-"""Beam search (§6.1): the same step protocol as `search.py`, several hypotheses for each sentence.
+"""Beam search (§6.1), with the step protocol of `search.py`.
 
-Shapes: B batch, S sentences whose search is still open, W live hypotheses of each, V vocabulary. Hypotheses
-of different sentences never meet, and a sentence whose search has closed leaves the batch. A step reads
-values back from the device once: which sentences close, and whether any hypothesis is complete.
+Shapes: B batch, S sentences whose search is still open, W live hypotheses of each, V vocabulary. Sentences
+are searched independently, and a sentence whose search has closed is removed from the batch. Each step waits
+for the device only once, to learn which sentences close and whether any hypothesis is complete.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,7 @@ class Closed(StrEnum):
 OPEN, AT_LIMIT, BEATEN, NOTHING_LEFT = range(4)
 NOT_A_NUMBER = -1
 VERDICTS = (None, *Closed)
-"""By the number that each has on the device; None: the sentence stays open."""
+"""Indexed by the number used on the device; None means that the sentence stays open."""
 
 
 class Candidates(NamedTuple):
@@ -50,21 +50,21 @@ class Candidates(NamedTuple):
     tokens: Int[Tensor, "sentences n length"]
     scores: Float[Tensor, "sentences n"]
     parents: Int[Tensor, "sentences n"]
-    """Which live hypothesis of its sentence each one continues."""
+    """Index of the live hypothesis of the same sentence that each one continues."""
 
 
 class Beam(NamedTuple):
-    """The live hypotheses of the open sentences: an empty one for each at first, then up to `beam_size`.
+    """The live hypotheses of the open sentences: at first one empty hypothesis each, then up to `beam_size`.
 
     `scores` are log-probabilities, best first; -inf where a sentence has fewer hypotheses than others.
     """
 
     rows: Int[Tensor, " sentences"]
-    """The place of each sentence in the batch."""
+    """The row of each sentence in the batch."""
     tokens: Int[Tensor, "sentences live length"]
     scores: Float[Tensor, "sentences live"]
     parents: Int[Tensor, "sentences live"]
-    """Which hypothesis of its sentence, before the step, each one continues."""
+    """Index of the hypothesis of the same sentence, before the step, that each one continues."""
 
     def flat(self) -> tuple[Int[Tensor, "hypotheses length"], Int[Tensor, " hypotheses"]]:
         """The tokens of every hypothesis and the row of the batch that it belongs to."""
@@ -72,23 +72,23 @@ class Beam(NamedTuple):
 
 
 class BeamStep(NamedTuple):
-    """One step of a beam search, for an observer to read; it must not change any of it.
+    """One step of a beam search, for an observer, which must not modify it.
 
-    Everything is about the S sentences that were open when the step began.
+    All fields are about the S sentences that were open when the step began.
     """
 
     length: int
-    """Tokens of a hypothesis after this step."""
+    """The number of tokens in a hypothesis after this step."""
     before: Beam
     log_probs: Float[Tensor, "hypotheses vocabulary"]
-    """Of the next token of each hypothesis of `before`, sentence by sentence, after the processors."""
+    """For the next token of each hypothesis of `before`, sentence by sentence, after the processors."""
     candidates: Candidates
     after: Beam
-    """The hypotheses that stay alive unless their sentence closes."""
+    """The hypotheses that stay alive, unless their sentence closes."""
     finished: Hypotheses
-    """What each sentence has found so far, with normalised scores, best first: (S, n, T)."""
+    """The complete hypotheses of each sentence so far, with normalised scores, best first: (S, n, T)."""
     closed: Mapping[int, Closed]
-    """The sentences that close in this step, by their place in the batch, and why."""
+    """The sentences that close in this step, by their row in the batch, and why."""
 
 
 @torch.no_grad()
@@ -137,9 +137,9 @@ def search_n_best(
     processors: Sequence[Processor] = (),
     observe: Callable[[BeamStep], None] | None = None,
 ) -> Hypotheses:
-    """`beam_search` for any `n_best`: more hypotheses than a beam holds may end, in different steps.
+    """`beam_search` for any `n_best`, also above `beam_size`: hypotheses can end in different steps.
 
-    A longer list begins with the shorter one.
+    The results for a larger `n_best` begin with those for a smaller one.
     """
     pad_id, eos_id = special_ids(model)
     with ready_to_search(model, src_tokens) as src_tokens:
@@ -184,7 +184,7 @@ def first_beam(src_tokens: Int[Tensor, "batch source"]) -> Beam:
 
 
 def expand(live: Beam, log_probs: Float[Tensor, "hypotheses vocabulary"], beam_size: int) -> Candidates:
-    """The best 2 × `beam_size` continuations: even if half of them end, `beam_size` are left."""
+    """The best 2 × `beam_size` continuations: at most half of them end in EOS, so `beam_size` stay alive."""
     count = min(2 * beam_size, log_probs.shape[1])
     best, tokens = best_first(log_probs, count)
     scores = (live.scores[:, :, None] + best.view(*live.scores.shape, count)).flatten(1)
@@ -198,9 +198,10 @@ def expand(live: Beam, log_probs: Float[Tensor, "hypotheses vocabulary"], beam_s
 def best_first(
     log_probs: Float[Tensor, "rows vocabulary"], count: int
 ) -> tuple[Float[Tensor, "rows {count}"], Int[Tensor, "rows {count}"]]:
-    """The `count` most probable tokens; of several that are the most probable, the first is `greedy`'s.
+    """The `count` most probable tokens; if several tie for first, the one that `greedy` picks is first.
 
-    `topk` promises no order among equals, so that one changes places with the one that `topk` put first.
+    `topk` does not define the order of ties, so its first token and `greedy`'s are exchanged. Without this,
+    a beam of 1 could differ from greedy search.
     """
     best, tokens = log_probs.topk(count, dim=1)
     first = greedy(log_probs)[:, None]
@@ -209,13 +210,15 @@ def best_first(
 
 
 def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -> Beam:
-    """The best `beam_size` candidates that have not ended; in a beam of one, none after the best has ended.
+    """The best `beam_size` candidates that have not ended; a beam of 1 is empty once the best has ended.
 
-    There the second-best candidate would take over, which greedy search never lets it do, and could
-    win under the length penalty.
+    Otherwise a beam of 1 would continue with the second-best candidate, which could win under the length
+    penalty. Greedy search stops there, and a beam of 1 must give the same output.
     """
     has_ended = candidates.tokens[:, :, -1] == eos_id
-    room = min(beam_size, has_ended.shape[1] - live.scores.shape[1])  # each live one can end in one way
+    room = min(
+        beam_size, has_ended.shape[1] - live.scores.shape[1]
+    )  # EOS can follow each live hypothesis once
     order = has_ended.int().argsort(dim=1, stable=True)[:, :room]  # stable: the best stay first
     scores = candidates.scores.gather(1, order)
     if beam_size == 1:
@@ -231,7 +234,7 @@ def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -
 def keep_complete(
     candidates: Candidates, live: Beam, is_at_limit: Bool[Tensor, " sentences"], beam_size: int, eos_id: int
 ) -> Complete:
-    """EOS among the best `beam_size` candidates and, where a sentence is at its limit, what is alive."""
+    """The best `beam_size` candidates, if they end in EOS, and at a sentence's limit its live hypotheses."""
     tokens, scores = candidates.tokens[:, :beam_size], candidates.scores[:, :beam_size]
     ended = scores.masked_fill(tokens[:, :, -1] != eos_id, -torch.inf)
     cut_off = live.scores.masked_fill(~is_at_limit[:, None], -torch.inf)
@@ -245,10 +248,11 @@ def why_closed(
     alpha: float,
     to_beat: Float[Tensor, " sentences"],
 ) -> Int[Tensor, " sentences"]:
-    """The place in `VERDICTS` of each sentence's verdict after a step.
+    """For each sentence the index in `VERDICTS` after a step.
 
-    A log-probability only falls, and no later length has a greater penalty than the next one or the limit:
-    the best live hypothesis, divided by the greater of these, is an upper bound for all that can follow.
+    Log-probabilities only decrease. The length penalty is monotonic in the length, so over all later lengths
+    it is greatest at the next length or at the limit. The best live score divided by the greater of the two
+    penalties is therefore an upper bound on the score of every continuation.
     """
     best = live.scores[:, 0]
     penalty = length_penalty(limits, alpha).clamp(min=length_penalty(length + 1, alpha))
@@ -263,9 +267,9 @@ def read_back(
     candidates: Candidates,
     rows: Int[Tensor, " sentences"],
 ) -> tuple[list[Closed | None], bool]:
-    """Each sentence's verdict, and whether any hypothesis is complete: the step's one wait for the device.
+    """Each sentence's verdict, and whether any hypothesis is complete. The only device sync of a step.
 
-    `ValueError` where a candidate's score is NaN: sorting puts it first.
+    `ValueError` if a candidate's score is NaN; checking the first is enough, because sorting puts NaN first.
     """
     has_complete = (complete.scores > -torch.inf).any()
     is_nan = candidates.scores[:, 0].isnan()
@@ -277,7 +281,7 @@ def read_back(
 
 
 def keep_open(live: Beam, verdicts: Sequence[Closed | None]) -> tuple[Beam, Int[Tensor, " open"] | None]:
-    """The sentences that stay open, and their places among all that were; None if all do."""
+    """The beam of the sentences that stay open, and their indices among those before; None if all stay."""
     still_open = [place for place, why in enumerate(verdicts) if why is None]
     if len(still_open) == len(verdicts):
         return live, None
@@ -286,7 +290,7 @@ def keep_open(live: Beam, verdicts: Sequence[Closed | None]) -> tuple[Beam, Int[
 
 
 def state_rows(live: Beam, sentences: Int[Tensor, " open"] | None, width: int) -> Int[Tensor, "open live"]:
-    """The rows of the model's state that hypotheses continue: it has `width` for each sentence, in order."""
+    """The row of the model's state that each hypothesis continues; the state has `width` per sentence."""
     if sentences is None:
         sentences = torch.arange(live.rows.shape[0], device=live.rows.device)
     return sentences[:, None] * width + live.parents

@@ -1,4 +1,4 @@
-"""Several models that translate as one: the mean of their probabilities at each step."""
+"""Ensembles: several models decoded as one, with the mean of their probabilities at each step."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class EnsembleState(list[object]):
 
 
 class Ensemble(nn.Module):
-    """Models over one vocabulary, searched as one model is; its logits are log-probabilities."""
+    """Models with the same vocabulary, used as one model; its logits are log-probabilities."""
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()

@@ -11,21 +11,21 @@ from transformer.decoding.search import Hypotheses, length_penalty
 
 
 class Complete(NamedTuple):
-    """Hypotheses of equal length that are complete; -inf where one of them is not."""
+    """Hypotheses of equal length; the score is -inf for those that are not complete."""
 
     tokens: Int[Tensor, "sentences n length"]
     scores: Float[Tensor, "sentences n"]
 
 
 class Ranking(NamedTuple):
-    """The best of what a sentence had finished before and of what is complete now, with normalised scores."""
+    """The best of each sentence's earlier and new complete hypotheses, with normalised scores."""
 
     scores: Float[Tensor, "sentences n"]
     order: Int[Tensor, "sentences n"]
 
 
 class Finished:
-    """The best complete hypotheses of every sentence of the batch, with normalised scores."""
+    """The best complete hypotheses of each sentence of the batch, with normalised scores."""
 
     def __init__(self, src_tokens: Tensor, size: int, longest: int, pad_id: int, alpha: float) -> None:
         shape = (len(src_tokens), size)
@@ -36,14 +36,14 @@ class Finished:
         self.alpha = alpha
 
     def rank(self, rows: Int[Tensor, " sentences"], new: Complete) -> Ranking:
-        """How these sentences' lists will be when `new` has joined them; changes nothing."""
+        """Rank the earlier hypotheses of these sentences together with `new`, without storing the result."""
         normalised = new.scores / length_penalty(new.tokens.shape[2], self.alpha)
         ordered = torch.cat((self.scores[rows], normalised), dim=1).sort(dim=1, descending=True, stable=True)
         size = self.scores.shape[1]
         return Ranking(ordered.values[:, :size], ordered.indices[:, :size])
 
     def keep(self, rows: Int[Tensor, " sentences"], new: Complete, ranking: Ranking) -> None:
-        """Make the lists what `rank` has found."""
+        """Store the result of `rank`."""
         longest, length = self.tokens.shape[2], new.tokens.shape[2]
         padded = pad(new.tokens, (0, longest - length), value=self.pad_id)
         lengths = torch.full(new.scores.shape, length, device=rows.device)
@@ -52,14 +52,14 @@ class Finished:
         self.scores[rows] = ranking.scores
 
     def hypotheses(self, rows: Int[Tensor, " sentences"]) -> Hypotheses:
-        """The whole lists of these sentences; what is missing has length 0 and only pads."""
+        """All stored hypotheses of these sentences; missing ones have length 0 and only pads."""
         tokens, scores, lengths = self.tokens[rows], self.scores[rows], self.lengths[rows]
         is_missing = scores == -torch.inf
         tokens = tokens.masked_fill(is_missing[:, :, None], self.pad_id)
         return Hypotheses(tokens, scores, lengths.masked_fill(is_missing, 0))
 
     def best(self, n_best: int) -> Hypotheses:
-        """The `n_best` first of every sentence, with no more pads than the longest of them needs."""
+        """The first `n_best` of each sentence, padded to the longest of them."""
         found = self.hypotheses(torch.arange(len(self.scores), device=self.scores.device))
         tokens, scores, lengths = (part[:, :n_best] for part in found)
         return Hypotheses(tokens[:, :, : int(lengths.max())], scores, lengths)
@@ -68,5 +68,5 @@ class Finished:
 def take(
     tokens: Int[Tensor, "sentences from length"], places: Int[Tensor, "sentences to"]
 ) -> Int[Tensor, "sentences to length"]:
-    """The hypotheses of each sentence at these places."""
+    """The hypotheses of each sentence at these indices."""
     return tokens.gather(1, places[:, :, None].expand(-1, -1, tokens.shape[2]))

@@ -1,4 +1,4 @@
-"""Continuing a text with a trained language model."""
+"""Text generation with a trained language model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,15 +14,15 @@ from transformer.decoding.inference import freeze, without_gradients
 from transformer.decoding.search import generate, greedy
 from transformer.model.build import build_model
 
-INCOMPLETE = "\ufffd"  # what a character reads as whose bytes are not all there yet
+INCOMPLETE = "\ufffd"  # how a character is decoded while some of its bytes are still missing
 
 
 class TextGenerator:
     """A decoder-only model and its tokenizer.
 
-    Each new token costs one step, however long the text is: the cache holds what was read. Beyond the
-    length that the model was trained with, sinusoidal positions go on (and the text gets worse); learned
-    positions end at `model.max_positions`, and asking for more is a `ValueError`.
+    A key-value cache makes each new token cost one step. Beyond the length that the model was trained with,
+    sinusoidal positions still work, with worse text; learned positions end at `model.max_positions`, and
+    asking for more is a `ValueError`.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer) -> None:
@@ -50,10 +50,10 @@ class TextGenerator:
         choose: Callable[[Tensor], Tensor] = greedy,
         write: Callable[[str], None] = lambda text: None,  # noqa: ARG005
     ) -> str:
-        """`prompt` and at most `max_length` tokens more, each picked by `choose`, until EOS.
+        """Continue `prompt` by up to `max_length` tokens, picked by `choose`, until EOS; return all the text.
 
-        `write` gets the text piece by piece while it grows. `ValueError` for a prompt that the model cannot
-        read: an empty one, or characters that its vocabulary lacks.
+        `write` is called with each new part of the text. `ValueError` for an empty prompt, or one with
+        characters outside the vocabulary.
         """
         ids = self.prompt_ids(prompt)
         device = next(self.model.parameters()).device
@@ -74,7 +74,7 @@ class TextGenerator:
         return self.tokenizer.decode([ids])[0]
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        if surrogate := lone_surrogate(prompt):  # so the command line hands over bytes that are not UTF-8
+        if surrogate := lone_surrogate(prompt):  # Python decodes invalid UTF-8 in sys.argv this way
             raise ValueError(f"the prompt is not UTF-8: it holds {surrogate}, half of a surrogate pair")
         [ids] = self.tokenizer.encode([prompt])
         if not ids:

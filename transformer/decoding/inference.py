@@ -1,4 +1,4 @@
-"""A model that is only asked: its fastest form, and torch without what gradients need."""
+"""Preparing a model for inference (frozen, packed or cast), and calling it without autograd."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -11,7 +11,7 @@ from transformer.kernels.linear import pack_linear_layers
 
 
 def freeze(model: nn.Module, precision: Precision = "float32") -> None:
-    """Turn `model` into one that answers and is not trained, its matrix products in `precision`."""
+    """Prepare `model` for inference only, in place, with matrix products in `precision`."""
     model.requires_grad_(False)
     where = next(model.parameters()).device
     dtype = getattr(torch, choose_precision(precision, where))
@@ -22,10 +22,10 @@ def freeze(model: nn.Module, precision: Precision = "float32") -> None:
 
 
 def without_gradients(model: nn.Module) -> AbstractContextManager[object]:
-    """Inference mode where `model` is frozen: each call of torch costs less there.
+    """Inference mode if `model` is frozen, because it makes each torch call cheaper; otherwise a no-op.
 
-    A model that is being trained may keep what it computes in validation, and tensors from inference mode
-    could not take part in its next update.
+    A model in training may cache tensors during validation, and tensors made in inference mode cannot be used
+    with autograd in the next update.
     """
     is_frozen = not any(parameter.requires_grad for parameter in model.parameters())
     return torch.inference_mode() if is_frozen else nullcontext()

@@ -1,4 +1,4 @@
-"""Lines to batches of ids, and hypotheses back to lines: what every translator does, whatever searches."""
+"""From lines to batches of ids, and from hypotheses to lines, for any translation engine."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,16 +12,18 @@ from transformer.decoding.search import Hypotheses, Processor
 from transformer.decoding.translation import Translation
 from transformer.messages import warn
 
-MOST_CHARACTERS = 64
-"""Per token of `max_positions`: what a line has beyond that is not even cut into tokens."""
-MOST_HYPOTHESES = 1 / 8
-"""Per token of `decoding.batch_tokens`: short sentences share their batch with no more than that."""
-WIDEST_BEAM = 1000
+MAX_CHARACTERS_PER_TOKEN = 64
+"""Lines are cut to this many characters per token of `max_positions` before they are tokenized, because
+tokenizing a huge line would be slow and all but its start is dropped anyway."""
+MAX_HYPOTHESES_PER_TOKEN = 1 / 8
+"""A batch has at most this many hypotheses per token of `decoding.batch_tokens`. Without this limit, very
+short sentences would make batches of thousands of hypotheses, each with a row of logits."""
+MAX_BEAM_SIZE = 1000
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How the lines of one call are translated; with a `sampler` they are drawn instead of searched for."""
+    """How the lines of one call are translated; with a `sampler`, by sampling instead of search."""
 
     n_best: int
     beam_size: int
@@ -30,12 +32,14 @@ class SearchOptions:
     sampler: Sampler | None = None
 
     def __post_init__(self) -> None:
-        if self.beam_size > WIDEST_BEAM:
-            raise ValueError(f"decoding.beam_size is {self.beam_size}; the widest beam is {WIDEST_BEAM}")
+        if self.beam_size > MAX_BEAM_SIZE:
+            raise ValueError(f"decoding.beam_size is {self.beam_size}; it must be at most {MAX_BEAM_SIZE}")
         if self.sampler is None and not 1 <= self.n_best <= self.beam_size:
             raise ValueError(f"n_best is {self.n_best}; it must be between 1 and beam_size, {self.beam_size}")
-        if not 1 <= self.n_best <= WIDEST_BEAM:
-            raise ValueError(f"n_best is {self.n_best}; it must be between 1 and {WIDEST_BEAM} when sampling")
+        if not 1 <= self.n_best <= MAX_BEAM_SIZE:
+            raise ValueError(
+                f"n_best is {self.n_best}; it must be between 1 and {MAX_BEAM_SIZE} when sampling"
+            )
 
     @property
     def hypotheses_per_line(self) -> int:
@@ -43,11 +47,11 @@ class SearchOptions:
 
 
 class LineTranslator(ABC):
-    """Translates lines in batches of similar length; a subclass searches for the translations of a batch.
+    """Translates lines in batches of similar length; a subclass implements the search.
 
-    A blank line's translation is an empty line. A line longer than the model's `max_positions` is cut there,
-    and `warn` is told so. Translations never hold a line break. What a batch may hold is bounded by
-    `decoding.batch_tokens`.
+    A blank line gives an empty translation. A line longer than the model's `max_positions` is cut, and `warn`
+    is called with a message. Translations never contain a line break. `decoding.batch_tokens` limits the size
+    of a batch.
     """
 
     def __init__(
@@ -67,12 +71,12 @@ class LineTranslator(ABC):
     def translate_batch(
         self, sources: Sequence[list[int]], starts: Sequence[list[int]], options: SearchOptions
     ) -> list[list[Translation]]:
-        """The `n_best` outputs of each source, which ends in EOS; its translation begins with `starts`."""
+        """The `n_best` outputs of each source, which ends in EOS; outputs begin with the tokens `starts`."""
 
     def translate(
         self, lines: Iterable[str], *, beam_size: int | None = None, alpha: float | None = None
     ) -> list[str]:
-        """The best translation of each line; the run's own `decoding` settings where none are given."""
+        """The best translation of each line; defaults are the `decoding` settings of the run."""
         return [
             found[0].text
             for found in self.translate_n_best(lines, n_best=1, beam_size=beam_size, alpha=alpha)
@@ -90,17 +94,17 @@ class LineTranslator(ABC):
         prefixes: Sequence[str] | None = None,
         sampler: Sampler | None = None,
     ) -> list[list[Translation]]:
-        """The `n_best` best translations of each line, best first; `first_line` numbers the first line.
+        """The `n_best` translations of each line, best first; `first_line` is the first line's number.
 
-        No text comes twice; where a search finds fewer, outputs with score -inf follow. Each translation
-        begins with the line's text of `prefixes` and has only tokens that `processors` leave. With a
-        `sampler` they are drawn instead, so that a text may come again, and scores are log-probabilities.
+        The texts of a line all differ; if the search finds fewer than `n_best`, the rest have score -inf.
+        Each translation begins with the line's text in `prefixes`, and `processors` can forbid tokens. With a
+        `sampler` translations are sampled instead; texts may then repeat, and scores are log-probabilities.
         """
         lines = text_list(lines, first=first_line)
         search = self.decoding
         beam_size = search.beam_size if beam_size is None else beam_size
         alpha = search.alpha if alpha is None else alpha
-        replace(search, beam_size=beam_size, alpha=alpha)  # refuses what cannot be
+        replace(search, beam_size=beam_size, alpha=alpha)  # validates both
         options = SearchOptions(n_best, beam_size, alpha, processors, sampler)
         sources = self.encode(lines, first_line)
         starts = self.encode_prefixes(prefixes, len(lines), first_line)
@@ -115,13 +119,13 @@ class LineTranslator(ABC):
 
     @property
     def longest(self) -> int:
-        """Characters of a line that are cut into tokens at all."""
-        return MOST_CHARACTERS * self.config.max_positions
+        """The maximum number of characters of a line that are tokenized."""
+        return MAX_CHARACTERS_PER_TOKEN * self.config.max_positions
 
     def encode(self, lines: Sequence[str], first_line: int | None = None) -> list[list[int]]:
-        """Ids of each line with EOS, cut at `max_positions`; none for a blank line.
+        """Ids of each line with EOS, cut at `max_positions`; an empty list for a blank line.
 
-        With the number of the first line, `warn` is told which lines were cut.
+        If `first_line`, the number of the first line, is given, `warn` is called for each line that is cut.
         """
         limit = self.config.max_positions
         sources = []
@@ -136,7 +140,7 @@ class LineTranslator(ABC):
         return sources
 
     def encode_prefixes(self, prefixes: Sequence[str] | None, count: int, first_line: int) -> list[list[int]]:
-        """Ids that each line's translation starts with, none where none is given."""
+        """The ids that each line's translation must start with; empty lists without `prefixes`."""
         if prefixes is None:
             return [[] for _ in range(count)]
         prefixes = text_list(prefixes, "prefix", first_line)
@@ -145,7 +149,7 @@ class LineTranslator(ABC):
         return self.encode_targets(prefixes, first_line, "prefix")
 
     def encode_targets(self, texts: Sequence[str], first_line: int, name: str) -> list[list[int]]:
-        """Ids of each text without EOS, cut to leave room for it; `warn` is told of each one that was."""
+        """Ids of each text without EOS, cut to leave room for it; `warn` is called for each that is cut."""
         room = self.config.max_positions - 1
         encoded = self.tokenizer.encode_target([text[: self.longest] for text in texts])
         for number, (text, ids) in enumerate(zip(texts, encoded, strict=True), first_line):
@@ -154,18 +158,18 @@ class LineTranslator(ABC):
         return [ids[:room] for ids in encoded]
 
     def batches(self, sources: Sequence[list[int]], beam_size: int) -> Iterator[list[int]]:
-        """Rows of similar length together, longest first, so that memory is greatest at once."""
+        """Batches of rows of similar length, longest first: if memory runs out, it does so at the start."""
         rows = sorted((row for row, ids in enumerate(sources) if ids), key=lambda row: -len(sources[row]))
         start, budget = 0, self.decoding.batch_tokens
         while start < len(rows):
             width = len(sources[rows[start]])
-            most = min(budget / width, budget * MOST_HYPOTHESES)
+            most = min(budget / width, budget * MAX_HYPOTHESES_PER_TOKEN)
             size = max(1, int(most / beam_size))
             yield rows[start : start + size]
             start += size
 
     def limit(self, source: Sequence[int], start: Sequence[int]) -> int:
-        """At most `max_extra` tokens more than source and prefix (§6.1), and no more than `max_positions`."""
+        """The maximum output length: source + prefix + `max_extra` (§6.1), but at most `max_positions`."""
         return min(len(source) + len(start) + self.decoding.max_extra, self.config.max_positions)
 
     def read_out(self, found: Hypotheses) -> list[list[Translation]]:

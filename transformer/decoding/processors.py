@@ -1,7 +1,7 @@
-"""What a search may be asked to do: each processor changes the log-probabilities of a step, and they combine.
+"""Constraints on the output of a search; each processor changes the log-probabilities of a step.
 
-Each is a `Processor` of `decoding/search.py`. They only take tokens away, so the score of an output stays the
-model's own log-probability of it.
+Each is a `Processor` of `decoding/search.py`, and they can be combined. They only forbid tokens and do not
+renormalise, so the score of an output is still the model's log-probability.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Rows = Int[Tensor, " hypotheses"]
 
 @dataclass(frozen=True)
 class MinLength:
-    """No EOS before it is token number `min_length`: it counts EOS, as `max_length` does."""
+    """Forbid EOS before token `min_length`; the length includes EOS, as in `max_length`."""
 
     min_length: int
     eos_id: int
@@ -34,7 +34,7 @@ class MinLength:
 
 @dataclass(frozen=True)
 class NoRepeat:
-    """No sequence of `size` tokens stands twice in an output."""
+    """No sequence of `size` tokens occurs twice in an output."""
 
     size: int
 
@@ -54,9 +54,9 @@ class NoRepeat:
 
 
 class ForcedPrefix:
-    """Outputs start with given tokens, of which each row of the batch has its own, perhaps none.
+    """Force each row's output to start with its own prefix, which may be empty.
 
-    Inside its prefix a row listens to no other processor; behind it, to those in `then`.
+    Within the prefix no other processor applies; after it, those in `then` do.
     """
 
     def __init__(self, prefixes: Sequence[Sequence[int]], then: Sequence[Processor] = ()) -> None:
@@ -71,7 +71,7 @@ class ForcedPrefix:
             changed = processor(changed, tokens, rows)
         if place >= self.tokens.shape[1]:
             return changed
-        forced = self.tokens.to(rows.device)[rows, place][:, None]  # -1: this row is behind its prefix
+        forced = self.tokens.to(rows.device)[rows, place][:, None]  # -1: past the prefix
         token = forced.clamp(min=0)
         alone = torch.full_like(log_probs, -torch.inf).scatter(1, token, log_probs.gather(1, token))
         return torch.where(forced >= 0, alone, changed)
@@ -79,7 +79,7 @@ class ForcedPrefix:
 
 @dataclass(frozen=True)
 class AtPlaces:
-    """A processor made for a batch, for a search of the rows at these `places` of it."""
+    """Apply a processor of a whole batch in a search over a subset, the rows `places` of the batch."""
 
     places: Int[Tensor, " rows"]
     processor: Processor

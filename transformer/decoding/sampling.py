@@ -1,4 +1,4 @@
-"""Choosing a token by chance: temperature, top-k and nucleus sampling, for `generate`."""
+"""Temperature, top-k and nucleus (top-p) sampling, for `generate`."""
 
 import math
 from dataclasses import dataclass
@@ -10,8 +10,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws from softmax(logits / temperature), cut to the `top_k` best tokens and then to the fewest that
-    hold `top_p` of the probability."""
+    """Samples from softmax(logits / temperature).
+
+    The distribution is first restricted to the `top_k` most probable tokens, then to the smallest set of
+    tokens with total probability `top_p`.
+    """
 
     temperature: float = 1.0
     top_k: int | None = None
@@ -33,14 +36,15 @@ class Sampler:
         return torch.multinomial(probabilities, 1, generator=self.generator)[:, 0]
 
     def probabilities(self, logits: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, "rows vocabulary"]:
-        """What the tokens are drawn from; `ValueError` for a row without any."""
+        """The distribution that tokens are sampled from; `ValueError` if a row has no possible token."""
         highest = logits.float().amax(dim=-1, keepdim=True)
         if highest.isnan().any():
             raise ValueError("no token can be drawn: the logits contain NaN, or are all -inf or +inf")
         if (highest == -torch.inf).any():
             raise ValueError("no token is left to draw: every one of the vocabulary is forbidden")
-        temperature = max(self.temperature, torch.finfo(torch.float32).tiny)  # never 0 in float32
-        probabilities = ((logits - highest) / temperature).softmax(dim=-1)  # 0 / a tiny one is 0
+        temperature = max(self.temperature, torch.finfo(torch.float32).tiny)  # a smaller one may become 0
+        # The difference is 0 for the best token and negative for the others: dividing cannot give +inf.
+        probabilities = ((logits - highest) / temperature).softmax(dim=-1)
         best, tokens = probabilities.sort(dim=-1, descending=True)
         if self.top_k is not None:
             best[:, self.top_k :] = 0

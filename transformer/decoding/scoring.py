@@ -1,4 +1,4 @@
-"""What a model thinks of a translation that it is given: forced decoding."""
+"""Scoring given translations by forced decoding."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID
 
 
 class Score(NamedTuple):
-    """log P(target | source), natural, EOS included, and its terms token by token."""
+    """log P(target | source), natural and including EOS, and the log-probability of each token."""
 
     total: float
     tokens: list[float]
@@ -34,7 +34,7 @@ def score_pairs(
 
 
 def forced_log_probs(model: nn.Module, src_tokens: Tensor, tgt_tokens: Tensor) -> Tensor:
-    """(B, T): the log-probability of each of `tgt_tokens` (B, T), which lack BOS, after those before it."""
+    """(B, T): the log-probability of each of `tgt_tokens` (B, T), without BOS, given those before it."""
     device = next(model.parameters()).device
     src_tokens, tgt_tokens = src_tokens.to(device), tgt_tokens.to(device)
     log_probs = model(src_tokens, with_bos(model, tgt_tokens)).float().log_softmax(dim=-1)
@@ -42,7 +42,7 @@ def forced_log_probs(model: nn.Module, src_tokens: Tensor, tgt_tokens: Tensor) -
 
 
 def with_bos(model: nn.Module, tgt_tokens: Tensor) -> Tensor:
-    """What the decoder reads to predict each of `tgt_tokens`."""
+    """The decoder input that predicts `tgt_tokens`: shifted right, starting with BOS."""
     bos = torch.full_like(tgt_tokens[:, :1], model.bos_id)  # type: ignore[arg-type]
     return torch.cat((bos, tgt_tokens[:, :-1]), dim=1)
 
@@ -50,7 +50,7 @@ def with_bos(model: nn.Module, tgt_tokens: Tensor) -> Tensor:
 def batches_of_pairs(
     sources: Sequence[list[int]], targets: Sequence[list[int]], batch_tokens: int
 ) -> Iterator[list[int]]:
-    """Row numbers, the longest pairs first, of at most `batch_tokens` tokens a side, padding included."""
+    """Batches of row numbers, longest pairs first; at most `batch_tokens` padded tokens on each side."""
     widths = [max(len(source), len(target) + 1) for source, target in zip(sources, targets, strict=True)]
     rows = sorted(range(len(widths)), key=lambda row: -widths[row])
     while rows:

@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from transformer.model.padding import require_right_padded
 
-PAD_ID, EOS_ID = 0, 2  # of a model that does not say its own
+PAD_ID, EOS_ID = 0, 2  # for a model without attributes pad_id and eos_id
 SMALLEST_PENALTY = 1e-30
-"""Log-probabilities divided by this, or by its inverse, keep their precision in float32."""
+"""Log-probabilities divided by this, or multiplied by it, still have full precision in float32."""
 
 
 @runtime_checkable
 class StepModel(Protocol):
-    """What a search needs to know of a model: `EncoderDecoder`, `DecoderOnly`, or a researcher's own.
+    """The methods of a model that a search needs: `EncoderDecoder`, `DecoderOnly`, or a custom model.
 
     The state's `select(rows)` returns the state of these rows; rows may repeat. A state may also have
-    `select_beams` (`DecodeState.select_beams`), which spares a GPU the wait for values that the search knows.
-    A model may have attributes `pad_id` and `eos_id`; without them they are 0 and 2.
+    `select_beams` (`DecodeState.select_beams`), which avoids a GPU sync for values that the search knows
+    already. If the model has no attributes `pad_id` and `eos_id`, they are 0 and 2.
     """
 
     def prefill(self, tokens: Tensor, *, max_length: int) -> tuple[Tensor, Any]: ...
@@ -32,15 +32,15 @@ class StepModel(Protocol):
 
 
 Processor = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Changes a step's log-probabilities (n, V), in place or not, before a token is chosen: it gets them, the
-hypotheses so far (n, T), and the rows of the batch that these belong to (n,). `processors.py` has some."""
+"""Called before a token is chosen, with a step's log-probabilities (n, V), the hypotheses so far (n, T), and
+the row of the batch of each (n,). Returns changed log-probabilities, in place or not. See `processors.py`."""
 
 
 class Hypotheses(NamedTuple):
     """N outputs for each of B rows, best first; without BOS, with EOS unless cut off at the limit.
 
-    `scores` are log-probabilities, divided by the length penalty in beam search. Where a row has fewer
-    than N outputs, the missing ones have length 0 and score -inf.
+    `scores` are log-probabilities, in beam search divided by the length penalty. If a row has fewer than N
+    outputs, the missing ones have length 0 and score -inf.
     """
 
     tokens: Int[Tensor, "batch n length"]
@@ -54,7 +54,7 @@ def length_penalty(length: Any, alpha: float) -> Any:
 
 
 def require_usable_alpha(alpha: float, longest: int) -> None:
-    """`ValueError` for a penalty so far from 1 that float32 cannot hold scores divided by it."""
+    """`ValueError` if the penalty is so far from 1 that float32 cannot represent the normalised scores."""
     try:
         penalty = length_penalty(longest + 1, alpha)
     except OverflowError:
@@ -67,7 +67,7 @@ def require_usable_alpha(alpha: float, longest: int) -> None:
 
 
 def greedy(logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
-    """The most probable token of each row; of equally probable ones the first."""
+    """The most probable token of each row; the first if several are equally probable."""
     return logits.argmax(dim=-1)
 
 
@@ -91,7 +91,7 @@ def generate(
     max_length: int | Tensor,
     processors: Sequence[Processor] = (),
 ) -> Hypotheses:
-    """Continue each prompt by tokens that `choose` picks, until EOS or the limit.
+    """Continue each prompt with tokens that `choose` picks, until EOS or the limit.
 
     `choose` gets (rows, V) log-probabilities, after the `processors`; `max_length` is as in `beam_search`.
     """
@@ -112,7 +112,7 @@ def generate(
             lengths[rows] = length
             has_more = (limits[rows] > length) & (scores[rows] != -torch.inf)
             read_back = torch.stack(((chosen != eos_id) & has_more, scores[rows].isnan()))
-            is_open, is_nan = read_back.tolist()  # the one wait for the device
+            is_open, is_nan = read_back.tolist()  # the only device sync of a step
             if any(is_nan):
                 raise no_number(int(rows[is_nan.index(True)]))
             if not any(is_open):
@@ -133,10 +133,10 @@ def generate(
 def ready_to_search(
     model: StepModel, tokens: Int[Tensor, "batch length"]
 ) -> Iterator[Int[Tensor, "batch length"]]:
-    """Inside, the model is in evaluation mode; yields the tokens as int64.
+    """Put the model in evaluation mode for the block; yields the tokens as int64.
 
-    A model left in training mode would drop out other units at each step. `ValueError` unless tokens are
-    whole numbers and, if the model has a `pad_id`, rows are right-padded.
+    In training mode, dropout would change the model from step to step. `ValueError` unless tokens are
+    integers and, if the model has a `pad_id`, rows are right-padded.
     """
     if tokens.is_floating_point():
         raise ValueError(f"tokens have type {tokens.dtype}; token ids are whole numbers, such as torch.int64")
@@ -156,9 +156,9 @@ def ready_to_search(
 def select_beams(
     state: Any, parents: Int[Tensor, "sentences beam"], sentences: Int[Tensor, " sentences"] | None
 ) -> Any:
-    """The state of the rows `parents`; `sentences` are those of the batch that are left, None if all are.
+    """The state of the rows `parents`; `sentences` are the sentences still in the batch, None if all are.
 
-    The search knows which rows belong to one sentence. A state that has no use for it selects rows alone.
+    A state without `select_beams` gets only the rows, not which of them belong to one sentence.
     """
     if hasattr(state, "select_beams"):
         return state.select_beams(parents, sentences)
@@ -183,7 +183,7 @@ def no_number(row: int) -> ValueError:
 
 
 def special_ids(model: StepModel) -> tuple[int, int]:
-    """The model's own pad and EOS, or the project's."""
+    """The pad and EOS ids of the model, or the project's defaults."""
     return getattr(model, "pad_id", PAD_ID), getattr(model, "eos_id", EOS_ID)
 
 

@@ -1,4 +1,4 @@
-"""What a trained encoder says of lines: their classes, their vectors, the words that are missing in them."""
+"""Inference with a trained encoder: classification, sentence vectors, and filling `<mask>`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ Build = Callable[[ModelConfig], nn.Module]
 
 
 class Reader:
-    """A model with its tokenizer that reads lines as they were read in training, batch by batch."""
+    """A model and its tokenizer; encodes lines as in training and runs the model on batches of them."""
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer, settings: Settings) -> None:
         self.model = model
@@ -32,7 +32,7 @@ class Reader:
     def outputs(
         self, sentences: Sequence[NDArray[np.int64]]
     ) -> Iterator[tuple[NDArray[np.int64], Float[Tensor, "batch ..."]]]:
-        """Row numbers and what the model makes of these rows, until every row had its turn."""
+        """Yield (row indices, model outputs) batch by batch until every row is done."""
         device = next(self.model.parameters()).device
         for rows in rows_by_length(sentences, self.settings.decoding.batch_tokens):
             tokens = right_padded([sentences[row] for row in rows])
@@ -52,7 +52,7 @@ class Label(NamedTuple):
 
 
 class Classifier(Reader):
-    """Names the class of lines."""
+    """Predicts the class of lines."""
 
     @classmethod
     def from_pretrained(
@@ -62,7 +62,7 @@ class Classifier(Reader):
         return cls(*load_pretrained(path, task="classification", build=build, device=device))
 
     def classify(self, lines: Sequence[str]) -> list[Label | None]:
-        """One answer a line; none for a blank line."""
+        """One label per line; None for a blank line."""
         lines = text_list(lines)
         names = (self.settings.data.classes or "").split(",")
         labels: list[Label | None] = [None] * len(lines)
@@ -84,7 +84,7 @@ class Embedder(Reader):
         return cls(*load_pretrained(path, task="sentence_embedding", build=build, device=device))
 
     def embed(self, lines: Sequence[str]) -> NDArray[np.float32]:
-        """(lines, d_model), one row a line, blank lines too."""
+        """(lines, d_model), one row per line, including blank lines."""
         lines = text_list(lines)
         parts = dict[int, Any]()
         for rows, vectors in self.outputs(self.encode(lines)):
@@ -101,7 +101,7 @@ class Candidate(NamedTuple):
 
 
 class MaskFiller(Reader):
-    """Says what may stand where lines have `<mask>`."""
+    """Predicts the tokens hidden by `<mask>`."""
 
     @classmethod
     def from_pretrained(
@@ -111,16 +111,16 @@ class MaskFiller(Reader):
         return cls(*load_pretrained(path, task="masked_language_model", build=build, device=device))
 
     def fill(self, lines: Sequence[str], *, count: int, first_line: int = 1) -> list[list[list[Candidate]]]:
-        """Per line and `<mask>` the `count` most probable tokens, best first.
+        """The `count` most probable tokens for each `<mask>` of each line, best first.
 
-        `CorpusError` for a line without `<mask>` or one that is too long; `first_line` numbers the first one.
+        `CorpusError` for a line that has no `<mask>` or is too long; `first_line` is the first line's number.
         """
         lines = text_list(lines, first=first_line)
         sentences = [self.read(line, number) for number, line in enumerate(lines, first_line)]
         return self.fill_ids(sentences, count)
 
     def fill_ids(self, sentences: Sequence[NDArray[np.int64]], count: int) -> list[list[list[Candidate]]]:
-        """`fill` for what `read` gave."""
+        """`fill` for the results of `read`."""
         results: list[list[list[Candidate]]] = [[] for _ in sentences]
         for rows, logits in self.outputs(sentences):
             for row, row_logits in zip(rows, logits, strict=True):
@@ -129,7 +129,7 @@ class MaskFiller(Reader):
         return results
 
     def read(self, line: str, number: int) -> NDArray[np.int64]:
-        """The ids of the line of this number; `CorpusError` without `<mask>`, or for one that is too long."""
+        """The ids of line `number`; `CorpusError` if it has no `<mask>` or is too long."""
         limit = self.settings.data.max_tokens
         ids = np.array([*encode_with_masks([line], self.tokenizer)[0], EOS_ID])
         if MASK_ID not in ids:
@@ -150,7 +150,10 @@ class MaskFiller(Reader):
 def nearest(
     queries: NDArray[np.float32], index: NDArray[np.float32], count: int
 ) -> list[list[tuple[int, float]]]:
-    """For each query the rows of `index` with the highest cosine, highest first; all have length 1."""
+    """For each query the rows of `index` with the highest cosine and the cosine, best first.
+
+    All vectors must have length 1.
+    """
     if queries.shape[1] != index.shape[1]:
         raise ValueError(
             f"the index has vectors of {index.shape[1]} numbers, but this run's have {queries.shape[1]}; "

@@ -1,4 +1,4 @@
-"""One output of a translator, and lists of them without repetitions."""
+"""One output of a translator, and n-best lists without duplicate texts."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ class Translation(NamedTuple):
 
 
 MISSING = Translation("", -math.inf, [])
-"""In a list, an output that the search did not find."""
+"""Fills an n-best list if the search finds fewer outputs."""
 
 
 def is_missing(output: Translation) -> bool:
@@ -22,9 +22,10 @@ def is_missing(output: Translation) -> bool:
 
 
 def distinct_texts(outputs: Sequence[Translation], n_best: int) -> list[Translation]:
-    """The first `n_best` outputs with different texts, or fewer, of which none scores above the one before.
+    """The first `n_best` outputs with different texts, or fewer, in order of decreasing score.
 
-    `outputs` is one list after another, each with its best first, so that the better one stays.
+    `outputs` is the concatenation of the results of several searches, each best first. An output that scores
+    above the one before it is left out, so results of earlier searches keep their places.
     """
     by_text: dict[str, Translation] = {}
     lowest = math.inf
@@ -36,5 +37,5 @@ def distinct_texts(outputs: Sequence[Translation], n_best: int) -> list[Translat
 
 
 def filled(outputs: Sequence[Translation], n_best: int) -> list[Translation]:
-    """The list with `MISSING` for each of its `n_best` outputs that it lacks."""
+    """The list, filled up to `n_best` outputs with `MISSING`."""
     return [*outputs, *[MISSING] * (n_best - len(outputs))]

@@ -1,4 +1,4 @@
-"""Text in, text out: a trained model, its tokenizer and the search together."""
+"""`Translator`: from text to text with a trained model, its tokenizer and a search."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -25,11 +25,12 @@ from transformer.messages import warn
 from transformer.model.build import build_model
 
 FURTHER_SEARCHES = (1, 1), (1, 4), (2, 4), (4, 8)
-"""How many times as wide and as long a list is searched for, until it has enough different texts."""
+"""(beam, list): factors for `beam_size` and `n_best` of each search, tried in turn until there are enough
+different texts."""
 
 
 class Translator(LineTranslator):
-    """Translates lines with a trained model: §6.1's beam search and limit.
+    """Translates lines with a trained model, by default with the beam search and length limit of §6.1.
 
     It can be pickled for another process if its model and `warn` can.
     """
@@ -57,8 +58,8 @@ class Translator(LineTranslator):
     ) -> "Translator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
 
-        Several paths make an ensemble; the first one's settings decide how it searches. `precision` is that
-        of the matrix products, as in training. The model is frozen: `load_pretrained` has one to train.
+        Several paths make an ensemble, which searches with the settings of the first. `precision` applies to
+        the matrix products, as in training. The model is frozen; use `load_pretrained` to train it further.
         """
         paths = [path] if isinstance(path, str | Path) else path
         found = [load_pretrained(each, task="translation", build=build, device=device) for each in paths]
@@ -91,8 +92,8 @@ class Translator(LineTranslator):
     def search(self, src_tokens: Tensor, limits: Tensor, options: SearchOptions) -> list[list[Translation]]:
         """The `n_best` best texts of each row.
 
-        Several token sequences may be the same text. A row whose list stays short is searched again for a
-        longer list, then with wider beams.
+        Different token sequences may decode to the same text, so a search may find fewer than `n_best` texts.
+        Such rows are searched again, first for a longer list, then with wider beams.
         """
         n_best = options.n_best
         results: list[list[Translation]] = [[] for _ in src_tokens]
@@ -118,7 +119,7 @@ class Translator(LineTranslator):
     def sample(
         self, src_tokens: Tensor, limits: Tensor, options: SearchOptions, sampler: Sampler
     ) -> Hypotheses:
-        """`n_best` draws of each row, the most probable first."""
+        """`n_best` samples for each row, the most probable first."""
         count = options.n_best
         places = torch.arange(src_tokens.shape[0], device=src_tokens.device).repeat_interleave(count)
         found = generate(
@@ -134,9 +135,9 @@ class Translator(LineTranslator):
         return Hypotheses(tokens, scores, lengths.gather(1, order))
 
     def align(self, lines: Iterable[str], translations: Sequence[Translation]) -> list[Alignment]:
-        """Which word of each line each word of its translation was made from (`decoding/alignment.py`).
+        """The word alignment of each line with its translation (`decoding/alignment.py`).
 
-        An ensemble aligns by its first model.
+        For an ensemble, the attention of its first model is used.
         """
         lines = text_list(lines)
         if len(lines) != len(translations):
@@ -148,13 +149,13 @@ class Translator(LineTranslator):
         return align(member, self.tokenizer, sources, targets, batch_tokens=self.decoding.batch_tokens)
 
     def score(self, lines: Sequence[str], targets: Sequence[str], *, first_line: int = 1) -> list[Score]:
-        """What the model thinks of given translations; both sides are cut at `max_positions`."""
+        """The log-probability of given translations; both sides are cut at `max_positions`."""
         lines = text_list(lines, first=first_line)
         targets = text_list(targets, "target", first_line)
         if len(targets) != len(lines):
             raise ValueError(f"there are {len(targets)} targets for {len(lines)} lines; give one for each")
         sources = self.encode(lines, first_line)
-        ended = [source or [self.config.eos_id] for source in sources]  # a blank line has a score, too
+        ended = [source or [self.config.eos_id] for source in sources]  # a blank line is scored, too
         ids = self.encode_targets(targets, first_line, "target")
         return score_pairs(self.model, ended, ids, batch_tokens=self.decoding.batch_tokens)
 

@@ -1,1 +1,1 @@
-"""Scores of translations, and tables of them."""
+"""Evaluation: translation metrics, reports, training curves and Table 3."""

@@ -1,4 +1,4 @@
-"""BLEU by sacreBLEU, and which of its tokenizers cuts the sentences of a language."""
+"""BLEU by sacreBLEU, and the choice of its tokenizer by language."""
 
 import re
 from typing import TYPE_CHECKING, get_args
@@ -9,17 +9,17 @@ if TYPE_CHECKING:
     from sacrebleu.metrics.bleu import BLEU
 
 TOKENIZER_OF: dict[str, BleuTokenizer] = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
-"""sacreBLEU's own choice by language; all others have 13a, which cuts at spaces and punctuation."""
+"""sacreBLEU's default by language; all others use 13a, which splits at spaces and punctuation."""
 OTHER_CODES = {"zho": "zh", "cmn": "zh", "jpn": "ja", "kor": "ko"}
 """ISO 639-3, as in `zho_Hans`."""
 EXTRAS: dict[str, str] = {"ja-mecab": "ja", "ko-mecab": "ko"}
-"""The extras of the package sacrebleu that bring what a tokenizer needs."""
+"""The extra of the package sacrebleu that a tokenizer needs."""
 
 
 def choose_tokenizer(data: DataConfig) -> BleuTokenizer:
-    """`data.bleu_tokenizer`, or sacreBLEU's choice for the target language; `char` where it is not installed.
+    """`data.bleu_tokenizer`, or sacreBLEU's default for the target language; `char` if that is not installed.
 
-    A script or region after the language does not matter: `zh-CN`, `zh_Hans`.
+    A script or region in the language code is ignored, as in `zh-CN` or `zh_Hans`.
     """
     if data.bleu_tokenizer is not None:
         return data.bleu_tokenizer
@@ -34,14 +34,14 @@ def choose_tokenizer(data: DataConfig) -> BleuTokenizer:
 
 
 def make_bleu(tokenizer: str) -> "BLEU":
-    """sacreBLEU's metric; `ValueError` in one line where the tokenizer is unknown or cannot be used."""
+    """sacreBLEU's metric; one-line `ValueError` if the tokenizer is unknown or cannot be used."""
     from sacrebleu.metrics.bleu import BLEU
 
     if tokenizer not in get_args(BleuTokenizer):
         names = ", ".join(get_args(BleuTokenizer))
         raise ValueError(f"sacreBLEU has no tokenizer {tokenizer!r}; choose one of {names}")
     try:
-        return BLEU(tokenize=tokenizer, force=tokenizer == "none")  # force: no warning of tokenised text
+        return BLEU(tokenize=tokenizer, force=tokenizer == "none")  # force: do not warn about tokenized text
     except Exception as error:  # a missing package, another dictionary, a model that cannot be fetched
         if tokenizer in EXTRAS:
             raise ValueError(
@@ -53,7 +53,7 @@ def make_bleu(tokenizer: str) -> "BLEU":
 
 
 def signature(tokenizer: str) -> str:
-    """What sacreBLEU says of a score of one reference a sentence."""
+    """sacreBLEU's signature of a score with one reference per sentence."""
     bleu = make_bleu(tokenizer)
     bleu.corpus_score(["a"], [["a"]])
     return str(bleu.get_signature())

@@ -1,4 +1,4 @@
-"""The curves of several runs side by side, drawn from their `log.jsonl`."""
+"""Plots of the training curves of several runs, from their `log.jsonl`."""
 
 import io
 import json
@@ -11,21 +11,21 @@ from transformer.checkpoint.run import Run
 from transformer.files import write_whole
 
 Curve = dict[int, float]
-"""By update."""
+"""Update to value."""
 
 SCORES = {"bleu": "BLEU", "p@1": "P@1, %", "accuracy": "accuracy, %", "bits_per_byte": "bits per byte"}
-"""What the third panel may show, the first that a run has; and what its axis says."""
+"""Scores for the third panel, with their axis labels; the first that a run has is plotted."""
 STARTS = ("data", "resume")
-"""Events that a process logs when it starts; their step is that of the checkpoint it goes on from."""
+"""Events that are logged when training starts; their step is that of the checkpoint it continues from."""
 FORMATS = (".png", ".svg", ".pdf")
 
 
 def read_curves(run: Run) -> dict[str, Curve]:
-    """Every figure of a run's log as `EVENT/NAME`, of the updates that the model is made of.
+    """Every number in a run's log as `EVENT/NAME`, for the updates that led to the current model.
 
-    A start at update N (0 when training began anew in the same folder) makes void what was logged beyond N.
-    A line that is no event, such as half a line that a full disk has left, is passed over. `CheckpointError`
-    if there is no log, or no figure in it.
+    A start at update N (0 if training started from scratch in the same folder) discards what was logged after
+    N. Invalid lines, such as one cut off by a full disk, are skipped. `CheckpointError` if there is no log,
+    or no number in it.
     """
     try:
         lines = run.log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -56,9 +56,9 @@ def up_to(step: int, curve: Curve) -> Curve:
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:
-    """Loss, learning rate and score of the runs against the updates, as a picture.
+    """Plot loss, learning rate and score of the runs over the updates.
 
-    `ValueError` for an ending that is no format, or without matplotlib.
+    `ValueError` for an unknown file extension, or without matplotlib.
     """
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"{path}: name a picture that ends in {', '.join(FORMATS)}")
@@ -87,7 +87,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
-    picture = io.BytesIO()  # matplotlib's writers do not all survive a full disk
+    picture = io.BytesIO()  # not written directly: some of matplotlib's writers crash on a full disk
     figure.savefig(picture, dpi=150, format=path.suffix[1:])
     write_whole(path, picture.getvalue())
 

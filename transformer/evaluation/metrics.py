@@ -24,7 +24,7 @@ class Scores:
 def corpus_scores(
     hypotheses: Sequence[str], references: Sequence[str], bleu_tokenizer: str = "13a"
 ) -> Scores:
-    """Cased, detokenised BLEU, chrF2, and the share of lines that equal their reference."""
+    """Cased, detokenized BLEU, chrF2, and the percentage of lines that equal their reference."""
     from sacrebleu.metrics.chrf import CHRF
 
     hypotheses, references = text_list(hypotheses, "hypothesis"), text_list(references, "reference")
@@ -46,20 +46,20 @@ def corpus_scores(
 def tokenized_bleu(
     hypotheses: Sequence[str], references: Sequence[str], cut: Callable[[str], str]
 ) -> tuple[float, str]:
-    """BLEU of words that `cut` makes, with blanks between them, as papers printed it; and its signature."""
+    """Tokenized BLEU, as reported by older papers, and its signature; `cut` puts spaces between the words."""
     bleu = make_bleu("none")
     score = bleu.corpus_score([cut(line) for line in hypotheses], [[cut(line) for line in references]])
     return score.score, str(bleu.get_signature())
 
 
 def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Per cent of the lines that equal their reference to the letter; 0 of no lines."""
+    """The percentage of lines that equal their reference exactly; 0 if there are no lines."""
     pairs = list(zip(hypotheses, references, strict=True))
     return 100 * sum(hypothesis == reference for hypothesis, reference in pairs) / max(1, len(pairs))
 
 
 def bracket_f1(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Labelled bracket F1 of toyland's parses (§6.3) in per cent; a broken parse has no brackets."""
+    """Labelled bracket F1 of toyland's parses (§6.3) in per cent; a malformed parse counts as no brackets."""
     found = expected = common = 0
     for hypothesis, reference in zip(hypotheses, references, strict=True):
         expected_phrases = Counter(phrases(reference))

@@ -1,4 +1,4 @@
-"""What `transformer evaluate` prints: scores, exact match by phenomenon beside a baseline, examples."""
+"""The output of `transformer evaluate`: scores, exact match by phenomenon with a baseline, examples."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -59,7 +59,7 @@ def score_table(scores: Scores) -> str:
 def examples(
     sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], count: int
 ) -> Iterator[str]:
-    """The first `count` right translations, then the first `count` wrong ones beside the right answer."""
+    """The first `count` right translations, then the first `count` wrong ones with their references."""
     triples = list(zip(sources, hypotheses, references, strict=True))
     right = [triple for triple in triples if triple[1] == triple[2]]
     wrong = [triple for triple in triples if triple[1] != triple[2]]

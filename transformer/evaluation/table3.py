@@ -1,4 +1,4 @@
-"""Table 3 of the paper: its rows as changes of settings, its figures, and the size of our models."""
+"""Table 3 of the paper: the settings and results of its rows, and the size of our models."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,8 +23,10 @@ TRAINING_COLUMNS = {"ε_ls": "label_smoothing", "steps": "max_steps"}
 
 
 class Row(NamedTuple):
-    """What a row changes of the base model, and what the paper reports: English-German newstest2013, without
-    averaging, perplexity per word piece. `millions` of parameters are None where the paper leaves them out.
+    """How a row differs from the base model, and the paper's results on English-German newstest2013.
+
+    Results are without checkpoint averaging, perplexity per word piece. `millions` of parameters are None if
+    the paper leaves them out.
     """
 
     name: str
@@ -70,14 +72,14 @@ ROWS = (
 
 @cache
 def count_parameters(config: ModelConfig) -> int:
-    """Parameters of a model that is never given memory; a tied matrix counts once."""
+    """The number of parameters, counted on the meta device without allocating them; tied ones count once."""
     with torch.device("meta"):
         model = build_model(config)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def records() -> Iterator[dict[str, Any]]:
-    """Every row with our exact count, for programs."""
+    """Every row with our exact parameter count, for JSON."""
     for row in ROWS:
         yield {
             "row": row.name,
@@ -90,7 +92,7 @@ def records() -> Iterator[dict[str, Any]]:
 
 
 def table() -> str:
-    """The paper's table, blank where a row is as the base model, with our exact count beside its figure."""
+    """The paper's table, blank where a row equals the base model, with our exact parameter counts."""
     columns = [*MODEL_COLUMNS, *TRAINING_COLUMNS]
     lines = [["", *columns, "PPL", "BLEU", "params ×10⁶", "ours"]]
     for row in ROWS:

@@ -1,4 +1,4 @@
-"""What the validations of the tasks share; several processes share a text's batches."""
+"""Shared code for the validation of all tasks; the batches are divided among the processes."""
 
 import math
 from typing import Any
@@ -15,7 +15,7 @@ from transformer.training.objectives import Objective
 def mean_loss(
     model: nn.Module, batches: EpochBatches[Any], objective: Objective, group: Group
 ) -> tuple[float, int]:
-    """The loss per token, and the number of tokens."""
+    """The loss per token and the number of tokens, over all processes."""
     device = next(model.parameters()).device
     total, tokens = 0.0, 0
     for batch in batches.one_pass(group.rank, group.size):
@@ -27,7 +27,7 @@ def mean_loss(
 
 
 def perplexity(loss: float) -> float:
-    return math.exp(min(loss, 700.0))  # beyond it the exponential overflows
+    return math.exp(min(loss, 700.0))  # a greater loss would overflow exp
 
 
 @torch.no_grad()

@@ -24,11 +24,11 @@ Run = Callable[[Batch], Tensor]
 
 
 class DoesNotApply(Exception):  # noqa: N818  (not an error)
-    """The law is about something that this kind of model does not have; the message says what."""
+    """The law does not apply to this kind of model; the message says why."""
 
 
 class Broken(Exception):  # noqa: N818
-    """A law that is broken in a way that no two tensors show."""
+    """A violation that is not a difference between two tensors."""
 
 
 def same_again(subject: Subject) -> Iterator[Comparison | str]:
@@ -175,7 +175,7 @@ def prefill_and_step(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def select_rows(subject: Subject) -> Iterator[Comparison | str]:
-    """Rows in another order, one of them twice; they and those they came from go on on their own."""
+    """`select` reorders rows and repeats one; afterwards the new state and the old one are independent."""
     prompts, batch, _ = decoding_batch(subject)
     model, rows = subject.model, torch.tensor([2, 0, 0, 1], device=subject.device)
     states = [model.prefill(prompts, max_length=STEPS)[1] for _ in range(2)]
@@ -199,9 +199,9 @@ def beam_of_one(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def decoding_batch(subject: Subject) -> tuple[Tensor, Batch, Tensor]:
-    """Ragged inputs for `prefill`, whole rows that go on behind them, and how much of each is read at first.
+    """Ragged inputs for `prefill`, the whole rows that continue them, and each row's length after `prefill`.
 
-    An encoder-decoder reads its source and, of the row, BOS alone.
+    An encoder-decoder's `prefill` reads the source and only BOS of the target.
     """
     if subject.kind == "encoder_only" or not offers(subject.model, "prefill", "step"):
         raise DoesNotApply("the model has no prefill and step")
@@ -212,8 +212,8 @@ def decoding_batch(subject: Subject) -> tuple[Tensor, Batch, Tensor]:
     batch = subject.batch([length + STEPS - 1 for length in PROMPT_LENGTHS], ())
     lengths = torch.tensor(PROMPT_LENGTHS)
     longest = max(PROMPT_LENGTHS)
-    behind = torch.arange(longest) >= lengths[:, None]
-    prompts = batch.tokens[:, :longest].masked_fill(behind.to(subject.device), subject.pad_id)
+    is_pad = torch.arange(longest) >= lengths[:, None]
+    prompts = batch.tokens[:, :longest].masked_fill(is_pad.to(subject.device), subject.pad_id)
     return prompts, batch, lengths
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Tolerance(NamedTuple):
-    """How far two float32 computations of one number may lie apart: absolute + relative × |expected|."""
+    """The allowed difference between two float32 computations: absolute + relative × |expected|."""
 
     absolute: float = 1e-4
     relative: float = 1e-5
@@ -24,7 +24,7 @@ class Comparison(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """One entry of a comparison; `error` is its absolute difference, `allowed` what the tolerance grants."""
+    """One entry of a comparison; `error` is the absolute difference, `allowed` the tolerance for it."""
 
     error: float
     allowed: float
@@ -36,7 +36,7 @@ class Difference(NamedTuple):
 
 
 def largest_difference(comparisons: Iterable[Comparison], tolerance: Tolerance) -> Difference:
-    """The largest that is not allowed, or, where all are allowed, the largest."""
+    """The largest difference that is not allowed, or the largest of all if all are allowed."""
     differences = [largest_in(comparison, tolerance) for comparison in comparisons]
     nothing = Difference(0.0, tolerance.absolute, "nothing to compare")
     return max(differences, key=lambda found: (not found.is_allowed, found.error), default=nothing)

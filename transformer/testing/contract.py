@@ -1,4 +1,4 @@
-"""The contract of a Transformer: what a researcher's own model or subclass must not break."""
+"""The contract of a Transformer: the laws that a custom model or subclass must keep."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ def check_contract(
     tolerance: Tolerance = Tolerance(),  # noqa: B008  (immutable)
     seed: int = 0,
 ) -> ContractReport:
-    """As `assert_transformer_contract`, but the report is all that says what failed."""
+    """Like `assert_transformer_contract`, but failures are only in the report."""
     with left_as_found(model):
         seed_everything(seed)
         model.eval()

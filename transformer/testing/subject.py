@@ -1,4 +1,4 @@
-"""A model under test: what it is, found from what it offers, and batches that it can read."""
+"""A model under test: its kind, inferred from its methods, and random batches for it."""
 
 import inspect
 import random
@@ -18,11 +18,11 @@ from transformer.config import Kind
 from transformer.decoding.search import EOS_ID, PAD_ID
 
 BOS_ID = 1
-"""For a model that does not say its own `bos_id`."""
+"""For a model without an attribute `bos_id`."""
 
 
 class Batch(NamedTuple):
-    """Right-padded tokens; in an encoder-decoder they are the target's, beside its source's."""
+    """Right-padded tokens; for an encoder-decoder the target's, with the source in a field of its own."""
 
     tokens: Int[Tensor, "batch length"]
     source: Int[Tensor, "batch source"] | None
@@ -51,7 +51,7 @@ class Subject:
         special = (self.pad_id, self.bos_id, self.eos_id)
         self.ordinary = torch.tensor([token for token in range(self.vocab_size) if token not in special])
         if len(self.ordinary) < 2:
-            raise ValueError(f"vocab_size is {self.vocab_size}; the checks need 2 tokens beside {special}")
+            raise ValueError(f"vocab_size is {self.vocab_size}; the checks need 2 tokens besides {special}")
 
     def run(self, batch: Batch) -> Float[Tensor, "batch length width"] | Float[Tensor, "batch width"]:
         """The model's whole forward; an encoder with a pooled output has no dimension for the length."""
@@ -112,7 +112,7 @@ class Embeddings(TorchFunctionMode):
 
 
 def kind_of(model: nn.Module) -> Kind:
-    """By what it offers: two inputs, or `encode` and `decode`; else `prefill` and `step`; else none."""
+    """The kind: by two inputs, or `encode` and `decode`; else by `prefill` and `step`; else encoder_only."""
     parameters = inspect.signature(model.forward).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = [p for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
@@ -127,7 +127,7 @@ def offers(model: nn.Module, *methods: str) -> bool:
 
 @contextmanager
 def left_as_found(model: nn.Module) -> Iterator[None]:
-    """Put back at the end: the model's modes and buffers, and the states of all random numbers."""
+    """Restore the model's modes and buffers and all random number generators after the block."""
     modes = {module: module.training for module in model.modules()}
     buffers = [(module, name, buffer) for module in modes for name, buffer in module._buffers.items()]
     values = [None if buffer is None else buffer.detach().clone() for _, _, buffer in buffers]
@@ -148,7 +148,7 @@ def left_as_found(model: nn.Module) -> Iterator[None]:
 
 
 def seed_everything(seed: int) -> None:
-    """All random numbers that a model may draw: torch's, NumPy's and Python's."""
+    """All random number generators that a model may use: torch's, NumPy's and Python's."""
     torch.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)

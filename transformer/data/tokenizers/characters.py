@@ -1,4 +1,4 @@
-"""A vocabulary of single characters, line breaks among them."""
+"""A tokenizer whose tokens are single characters, including line breaks."""
 
 import hashlib
 import json
@@ -50,7 +50,7 @@ class CharacterTokenizer:
 
 
 def train_character_tokenizer(texts: Iterable[str]) -> CharacterTokenizer:
-    """The characters that occur in `texts`, in the order of their code points."""
+    """A tokenizer with the characters that occur in `texts`, in the order of their code points."""
     found: set[str] = set()
     for text in texts:
         found.update(text)
@@ -58,7 +58,7 @@ def train_character_tokenizer(texts: Iterable[str]) -> CharacterTokenizer:
 
 
 def load_character_tokenizer(content: bytes) -> CharacterTokenizer:
-    """What `save` wrote; `ValueError` if it is something else."""
+    """Load what `save` wrote; `ValueError` if it is something else."""
     try:
         saved = json.loads(content)
         if saved["kind"] != KIND or not isinstance(saved["characters"], str):

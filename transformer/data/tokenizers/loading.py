@@ -1,4 +1,4 @@
-"""The tokenizer in a run's folder, whatever kind it is."""
+"""Loading the tokenizer of a run, of any kind."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from transformer.data.tokenizers.sentence_piece import SentencePieceTokenizer
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer that `save` wrote, of any kind; `ValueError` if the file is none."""
+    """Load the tokenizer that `save` wrote, of any kind; `ValueError` if the file is not one."""
     path = Path(path)
     try:
         if path.is_dir():

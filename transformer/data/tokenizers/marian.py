@@ -16,11 +16,11 @@ SOURCE, TARGET, VOCABULARY = "source.spm", "target.spm", "vocabulary.json"
 
 
 class MarianTokenizer:
-    """Source lines become the pieces of one SentencePiece model, target lines those of another.
+    """Source lines are split by one SentencePiece model, target lines by another.
 
-    `pieces[id]` is the vocabulary in this project's order: the special tokens first, at the ids of
-    `ModelConfig`, then all others as Marian has them. `marian_ids[id]` is the id that Marian gives the same
-    token; Marian has no BOS, so BOS has the id of the token that its decoder starts with.
+    `pieces[id]` is the vocabulary in this project's order: the special tokens first, with the ids of
+    `ModelConfig`, then all others in Marian's order. `marian_ids[id]` is Marian's id of the same token.
+    Marian has no BOS, so BOS maps to the token that Marian's decoder starts with.
     """
 
     keeps_lines = False
@@ -34,7 +34,7 @@ class MarianTokenizer:
         self.marian_ids = list(marian_ids)
         if len(self.pieces) <= UNK_ID or len(self.pieces) != len(self.marian_ids):
             raise ValueError(f"{VOCABULARY} does not hold the special tokens and an id for each piece")
-        # pad, bos and eos are for the model alone: whatever a line holds, it never becomes one of them
+        # pad, bos and eos are control tokens: no text of a line is ever encoded as one of them
         self.id_of = {piece: number for number, piece in enumerate(self.pieces) if number >= UNK_ID}
         hashes = [hashlib.sha256(content).hexdigest() for content in self.files().values()]
         self.digest: str = hashlib.sha256("".join(hashes).encode()).hexdigest()
@@ -93,7 +93,7 @@ def read_model(name: str, content: bytes) -> Any:
 
 
 def load_marian_tokenizer(folder: Path) -> MarianTokenizer:
-    """What `save` wrote; `ValueError` if it is something else."""
+    """Load what `save` wrote; `ValueError` if it is something else."""
     source, target, content = ((folder / name).read_bytes() for name in (SOURCE, TARGET, VOCABULARY))
     try:
         vocabulary = json.loads(content)

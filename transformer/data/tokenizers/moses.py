@@ -1,6 +1,6 @@
-"""Text in small letters and cut into words by Moses' rules before SentencePiece sees it.
+"""Lowercasing and word tokenization by Moses' rules before SentencePiece.
 
-So the translation papers of the years after 2007 prepared their text, and their BLEU is that of such words.
+Translation papers after 2007 prepared their text in this way, and computed BLEU on such words.
 """
 
 import base64
@@ -19,9 +19,9 @@ KIND = "moses"
 
 
 class MosesTokenizer:
-    """Moses' punctuation normaliser and word tokenizer (sacremoses), small letters, then SentencePiece.
+    """Moses' punctuation normaliser and word tokenizer (sacremoses), lowercasing, then SentencePiece.
 
-    `decode` joins the words again as Moses' detokenizer does; capitals are gone.
+    `decode` joins the words with Moses' detokenizer; the text stays lowercase.
     """
 
     keeps_lines = False
@@ -58,12 +58,12 @@ class MosesTokenizer:
     def save(self, path: str | Path) -> None:
         write_whole(Path(path), self.serialized())
 
-    def __reduce__(self) -> tuple[Any, ...]:  # to other processes, and for the key of cached tokens
+    def __reduce__(self) -> tuple[Any, ...]:  # for other processes, and for the cache key of tokenized text
         return load_moses_tokenizer, (self.serialized(),)
 
 
 class Words:
-    """Moses' rules of one language."""
+    """Moses' rules for one language."""
 
     def __init__(self, language: str) -> None:
         try:
@@ -77,7 +77,7 @@ class Words:
         self.detokenizer = sacremoses.MosesDetokenizer(lang=language)
 
     def cut(self, line: str) -> str:
-        """The line's words in small letters with blanks between them."""
+        """The line's words in lowercase, separated by spaces."""
         return self.tokenizer.tokenize(self.normalizer.normalize(line), escape=False, return_str=True).lower()
 
     def join(self, words: str) -> str:
@@ -96,12 +96,12 @@ def train_moses_tokenizer(
 
 
 def names_moses(content: bytes) -> bool:
-    """Whether a file begins as `save` begins it."""
+    """Whether the content looks like a file that `save` wrote."""
     return content.startswith(json.dumps({"kind": KIND})[:-1].encode())
 
 
 def load_moses_tokenizer(content: bytes) -> MosesTokenizer:
-    """What `save` wrote; `ValueError` if it is something else."""
+    """Load what `save` wrote; `ValueError` if it is something else."""
     try:
         saved = json.loads(content)
         source, target = saved["languages"]

@@ -1,4 +1,4 @@
-"""What every tokenizer offers, and the ids of the special tokens."""
+"""The interface of every tokenizer, and the ids of the special tokens."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ SPECIAL_IDS = frozenset((PAD_ID, BOS_ID, EOS_ID, UNK_ID))
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Text to ids and back; a run's folder keeps one, and its checkpoints its `digest`."""
+    """Text to ids and back; a run's folder has one, and its checkpoints record the `digest`."""
 
     digest: str
     keeps_lines: bool
@@ -25,11 +25,11 @@ class Tokenizer(Protocol):
     def vocab_size(self) -> int: ...
     @property
     def pieces(self) -> list[str]:
-        """What each id stands for, as other programs name their tokens."""
+        """The token of each id, as other programs name it."""
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]: ...
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
-        """`encode` for the language translated into, which Marian cuts by a model of its own."""
+        """`encode` for the target language, for which Marian has a separate SentencePiece model."""
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]: ...
     def save(self, path: str | Path) -> None: ...

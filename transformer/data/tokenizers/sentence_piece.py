@@ -14,21 +14,21 @@ from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, SPECIAL
 from transformer.files import write_whole
 
 TRAINING_LINES = 1_000_000
-"""Lines that BPE is trained on; of a larger text, a sample of that many."""
-LONGEST_TRAINING_LINE = 65_536
-"""Bytes; SentencePiece leaves out longer lines, so they are cut."""
+"""Maximum number of lines that BPE is trained on; a larger text is sampled."""
+MAX_LINE_BYTES = 65_536
+"""SentencePiece would silently ignore longer lines, so they are split."""
 
 
 class SentencePieceTokenizer:
-    """A trained model of SentencePiece, with the special ids of `ModelConfig`."""
+    """A trained SentencePiece model with the special ids of `ModelConfig`."""
 
     keeps_lines = False
 
     def __init__(self, model: bytes) -> None:
         self.processor = sentencepiece.SentencePieceProcessor()
-        self.processor.LoadFromSerializedProto(model)  # raises RuntimeError on any bytes that are no model
+        self.processor.LoadFromSerializedProto(model)  # RuntimeError if it is not a model
         self.digest: str = hashlib.sha256(model).hexdigest()
-        """Names the model: checkpoints record it, and the cache of tokenized text is keyed by it."""
+        """Identifies the model in checkpoints and in the cache of tokenized text."""
         processor = self.processor
         found = (processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id())
         wanted = (PAD_ID, BOS_ID, EOS_ID, UNK_ID)
@@ -44,10 +44,10 @@ class SentencePieceTokenizer:
         return self.processor.id_to_piece(list(range(self.vocab_size)))
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
-        """The ids of each line, without BOS and EOS; characters that the vocabulary lacks become bytes.
+        """The ids of each line, without BOS and EOS; characters outside the vocabulary become bytes.
 
-        With the normalisation `identity`, `decode` gives every line back, except that U+2581 (▁), the sign
-        by which SentencePiece writes a space, comes back as a space. The other rules rewrite characters.
+        With the normalisation `identity`, `decode` returns every line unchanged, except that U+2581 (▁),
+        which SentencePiece uses for a space, becomes a space. The other normalisations rewrite characters.
         """
         return self.processor.encode(text_list(lines))
 
@@ -66,13 +66,13 @@ class SentencePieceTokenizer:
 def train_tokenizer(
     lines: Iterable[str], *, vocab_size: int, normalization: str, symbols: Sequence[str] = ()
 ) -> SentencePieceTokenizer:
-    """BPE with byte fallback and every character of the lines; the same lines give the same model.
+    """Train BPE with byte fallback and full character coverage; the same lines give the same model.
 
-    Each of `symbols` is a token that is never split or joined, wherever it stands in a text.
+    Each of `symbols` is always one token, wherever it occurs in a text.
     """
     model = io.BytesIO()
     identity = normalization == "identity"
-    sample = sample_lines(cut_lines(lines, LONGEST_TRAINING_LINE), TRAINING_LINES)
+    sample = sample_lines(cut_lines(lines, MAX_LINE_BYTES), TRAINING_LINES)
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(sample),
@@ -83,7 +83,7 @@ def train_tokenizer(
             character_coverage=1.0,
             normalization_rule_name=normalization,
             remove_extra_whitespaces=not identity,
-            max_sentence_length=LONGEST_TRAINING_LINE,
+            max_sentence_length=MAX_LINE_BYTES,
             pad_id=PAD_ID,
             bos_id=BOS_ID,
             eos_id=EOS_ID,
@@ -97,8 +97,10 @@ def train_tokenizer(
 
 
 def cut_lines(lines: Iterable[str], most_bytes: int) -> Iterator[str]:
-    """The lines, longer ones in parts of at most `most_bytes` in UTF-8: cut at a space, which is left out
-    because every part begins as a word does, or between characters where there is none."""
+    """Split lines longer than `most_bytes` in UTF-8, at a space or, if there is none, between characters.
+
+    The space itself is dropped, because SentencePiece treats the start of each part as the start of a word.
+    """
     for line in lines:
         if 4 * len(line) <= most_bytes:  # no character has more than 4 bytes
             yield line
@@ -118,9 +120,9 @@ def cut_lines(lines: Iterable[str], most_bytes: int) -> Iterator[str]:
 
 
 def sample_lines(lines: Iterable[str], size: int) -> list[str]:
-    """Up to `size` of the lines, each with the same chance (reservoir sampling).
+    """A uniform sample of up to `size` lines (reservoir sampling).
 
-    SentencePiece can draw a sample too, but a different one in every process.
+    SentencePiece can sample too, but draws a different sample in every process.
     """
     generator = random.Random(0)
     kept: list[str] = []
@@ -133,7 +135,7 @@ def sample_lines(lines: Iterable[str], size: int) -> list[str]:
 
 
 def explain(message: str, vocab_size: int) -> str:
-    """An error of SentencePiece's trainer in the words of our settings."""
+    """Rewrite an error of SentencePiece's trainer in terms of our settings."""
     if found := re.search(r"set it to a value <= (\d+)", message):
         return (
             f"data.vocab_size is {vocab_size}, too large for this text: it fills {found[1]} at most; "

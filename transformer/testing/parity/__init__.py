@@ -1,1 +1,1 @@
-"""Parity on the user's machine: this package beside implementations that share no code with it."""
+"""Parity checks on the user's machine against implementations that share no code with this package."""

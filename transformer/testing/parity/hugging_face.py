@@ -1,7 +1,7 @@
-"""Our parts beside Hugging Face's Marian, GPT-2 and BERT, whose random weights they take over.
+"""Our layers compared with Hugging Face's Marian, GPT-2 and BERT, with the same random weights.
 
-The three are the Transformer with other choices: normalisation before or after, sinusoidal or learned
-positions, biases, √d_model. Ours are built by `ModelBuilder`, and what differs in a part is a small subclass.
+The three are Transformers with different choices: pre-norm or post-norm, sinusoidal or learned positions,
+biases, √d_model. Ours are built by `ModelBuilder`, with a small subclass for each part that differs.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from transformer.testing.parity.samples import (
 )
 
 Module = Any
-"""Of ours or of theirs: modules find their parts by name, which types cannot follow."""
+"""A module of ours or of theirs; untyped, because submodules are looked up by name."""
 
 
 def marian(device: torch.device) -> Iterator[Comparison]:
@@ -186,7 +186,7 @@ def from_gpt2(theirs: Module, config: ModelConfig) -> nn.Module:
 
 @torch.no_grad()
 def copy_gpt2_layer(block: TransformerBlock, layer: Module) -> None:
-    """Its matrices stand the other way round, and one holds W^Q, W^K and W^V side by side."""
+    """GPT-2's matrices are transposed, and one is the concatenation of W^Q, W^K and W^V."""
     attention = block.self_attention
     thirds = zip(layer.attn.c_attn.weight.chunk(3, dim=1), layer.attn.c_attn.bias.chunk(3), strict=True)
     for projection, (weight, bias) in zip((attention.w_q, attention.w_k, attention.w_v), thirds, strict=True):
@@ -205,7 +205,7 @@ def copy_gpt2_layer(block: TransformerBlock, layer: Module) -> None:
 
 
 def bert(device: torch.device) -> Iterator[Comparison]:
-    """Post-norm, learned positions, biases; a norm behind the embedding."""
+    """Post-norm, learned positions, biases; a norm after the embedding."""
     config = small_config(kind="encoder_only", positions="learned", activation="gelu", attention_bias=True)
     theirs = random_bert(config)
     ours = from_bert(theirs, config).to(device)

@@ -1,4 +1,4 @@
-"""What `transformer selftest` compares, and the table that it prints."""
+"""The items that `transformer selftest` compares, and the table that it prints."""
 
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
@@ -57,7 +57,7 @@ def numpy_model(device: torch.device) -> Iterator[Comparison]:
 
 
 def cached_decoding(device: torch.device) -> Iterator[Comparison]:
-    """With a cache, in pieces, beside one pass; both wirings and both kinds that decode."""
+    """Decoding in chunks with a cache against one forward pass, for post-norm and pre-norm and both kinds."""
     for kind in ("encoder_decoder", "decoder_only"):
         for norm in ("post", "pre"):
             model = randomised(build_model(small_config(kind=kind, norm=norm))).to(device)
@@ -69,34 +69,34 @@ def cached_decoding(device: torch.device) -> Iterator[Comparison]:
 Parity = Callable[[torch.device], Iterable[Comparison]]
 
 OWN: dict[str, Parity] = {
-    "attention written out beside the fused kernel": torch_layers.fused_attention,
-    "multi-head attention beside torch.nn": torch_layers.multi_head_attention,
-    "encoder layer beside torch.nn, both wirings": torch_layers.encoder_layers,
-    "decoder layer beside torch.nn, both wirings": torch_layers.decoder_layers,
-    "the paper's model beside NumPy in float64": numpy_model,
-    "decoding with a cache beside one pass": cached_decoding,
+    "attention equation vs fused kernel": torch_layers.fused_attention,
+    "multi-head attention vs torch.nn": torch_layers.multi_head_attention,
+    "encoder layer vs torch.nn, post- and pre-norm": torch_layers.encoder_layers,
+    "decoder layer vs torch.nn, post- and pre-norm": torch_layers.decoder_layers,
+    "the paper's model vs NumPy in float64": numpy_model,
+    "decoding with a cache vs one pass": cached_decoding,
 }
 HUGGING_FACE: dict[str, Parity] = {
-    "encoder-decoder beside Marian": hugging_face.marian,
-    "decoder-only beside GPT-2": hugging_face.gpt2,
-    "encoder-only beside BERT": hugging_face.bert,
+    "encoder-decoder vs Marian": hugging_face.marian,
+    "decoder-only vs GPT-2": hugging_face.gpt2,
+    "encoder-only vs BERT": hugging_face.bert,
 }
 
 
 def parities() -> dict[str, Parity]:
-    """All that this machine can compare."""
+    """All comparisons for which the packages are installed."""
     return OWN | HUGGING_FACE if find_spec("transformers") else OWN
 
 
 def skipped() -> str:
-    """What `parities` leaves out, and why; nothing if nothing."""
+    """A line that says which items `parities` leaves out and why; empty if none."""
     if find_spec("transformers"):
         return ""
     return f"skipped: {', '.join(HUGGING_FACE)} (transformers is not installed: pip install transformers)"
 
 
 def measure(name: str, parity: Parity, device: torch.device, seed: int) -> Item:
-    """The largest absolute error of an item, on numbers that do not depend on the items before it."""
+    """The largest absolute error of an item; seeded, so it does not depend on the items before."""
     torch.manual_seed(seed)
     with torch.no_grad():
         worst = largest_difference(parity(device), TOLERANCE)
@@ -104,7 +104,7 @@ def measure(name: str, parity: Parity, device: torch.device, seed: int) -> Item:
 
 
 def measure_contract(kind: Kind, device: torch.device, seed: int) -> Item:
-    """The largest error of the contract's checks, or infinity if one fails without a number."""
+    """The largest error of the contract's checks, or infinity if one fails."""
     torch.manual_seed(seed)
     model = randomised(build_model(small_config(kind=kind))).to(device)
     report = check_contract(model, tolerance=TOLERANCE, seed=seed)
@@ -114,7 +114,7 @@ def measure_contract(kind: Kind, device: torch.device, seed: int) -> Item:
 
 
 def selftest(device: torch.device, seed: int) -> Iterator[Item]:
-    """Every item, as it is measured."""
+    """Yield each item as soon as it is measured."""
     for name, parity in parities().items():
         yield measure(name, parity, device, seed)
     for kind in KINDS:

@@ -1,4 +1,4 @@
-"""§3 of the paper in NumPy and float64, from its equations alone: one sentence pair, head by head."""
+"""§3 of the paper in NumPy and float64, written from its equations: one sentence pair, head by head."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 
 
 class NumpyTransformer:
-    """The paper's model, with the weights of an `EncoderDecoder` that is wired as there.
+    """The paper's model, with the weights of an `EncoderDecoder` of the same architecture.
 
     That is: post-norm, ReLU, sinusoids, no attention or output bias, one embedding matrix.
     """

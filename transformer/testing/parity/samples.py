@@ -1,4 +1,4 @@
-"""Small modules and batches with random values, as a trained model's: no parameter is 0 or 1."""
+"""Small random modules and batches; unlike fresh modules, no parameter is exactly 0 or 1."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar

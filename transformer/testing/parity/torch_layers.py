@@ -1,4 +1,4 @@
-"""Our attention and layers beside torch's own, with copied weights."""
+"""Our attention and layers compared with torch.nn's, with copied weights."""
 
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"ReLU": F.relu, "GELU": F.
 
 
 def fused_attention(device: torch.device) -> Iterator[Comparison]:
-    """Equation 1 written out, torch's kernel in every way that we call it and, on a CPU, our own."""
+    """Equation 1 against torch's kernel in every way that we call it and, on a CPU, our own kernel."""
     q = torch.randn(3, H, 9, 5, device=device)
     k, v = torch.randn(3, H, 9, 5, device=device), torch.randn(3, H, 9, 7, device=device)
     mask = padding_mask(real(TARGET_LENGTHS).long().to(device), pad_id=0)
