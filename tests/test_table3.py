@@ -8,7 +8,7 @@ import pytest
 from transformer.cli import main
 from transformer.config import ModelConfig, Settings
 from transformer.config.command_line import read_settings
-from transformer.config.files import build, read_file
+from transformer.config.files import build_settings, read_file
 from transformer.evaluation.table3 import ROWS, Row, count_parameters, table
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -55,7 +55,7 @@ def test_the_recipe_changes_what_the_row_changes(row: Row) -> None:
     assert read_file(recipe) == {"output": f"runs/table3/{row.name}", **row.settings()}
     base = CONFIGS / "wmt14_en_de_base.yaml"
     settings, _ = read_settings([f"--config={base}", f"--config={recipe}"], prog="transformer train")
-    assert settings == build(Settings, read_file(base) | read_file(recipe))
+    assert settings == build_settings(Settings, read_file(base) | read_file(recipe))
     assert settings.model == row.config()
 
 

@@ -166,11 +166,11 @@ def test_a_folder_with_a_run_is_not_overwritten(tiny_run):
         (lambda s: replace(s, seed=2), r"with seed 1, not 2; resume with"),
         (
             lambda s: replace(s, data=replace(s.data, valid=None)),
-            r"with data\.valid 'toyland:.*', not None, and which checkpoint is the best was judged",
+            r"with data\.valid 'toyland:.*', not None, and it decides which checkpoint is best",
         ),
         (
             lambda s: replace(s, training=replace(s.training, best_metric="bleu")),
-            r"with training\.best_metric 'loss', not 'bleu', and which checkpoint is the best was",
+            r"with training\.best_metric 'loss', not 'bleu', and it decides which checkpoint is best",
         ),
     ],
     ids=["model", "dropout", "data", "seed", "valid", "metric"],

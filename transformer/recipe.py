@@ -41,7 +41,7 @@ from transformer.training.state import TrainingState
 
 Build = Callable[[ModelConfig], nn.Module]
 
-ALREADY_CHECKED = (MODEL, OPTIMIZER, STATE)
+CHECKED = (MODEL, OPTIMIZER, STATE)
 """The files whose hashes the first process has already checked when it chose the checkpoint."""
 
 
@@ -173,9 +173,7 @@ def set_up(
     is_ours = build is build_model  # the sizes of another model are known only to its builder
     if is_ours:
         require_memory(asked.model, device)
-    resumed = (
-        None if last is None else open_checkpoint(run, last, unread=ALREADY_CHECKED if group.is_first else ())
-    )
+    resumed = None if last is None else open_checkpoint(run, last, unread=CHECKED if group.is_first else ())
     start = opened_start(asked) if resumed is None else None
     wanted, recorded = (asked, None) if resumed is None else with_recorded(asked, resumed.settings)
     say(f"reading {asked.data.train}")

@@ -51,7 +51,7 @@ class Run:
         return sorted(step for step in steps if f"{step:08d}" in names)  # not a user's `step-1`
 
     def marked(self, name: str) -> Path | None:
-        """The checkpoint that the file `best` or `last` names; `None` if the file is missing or damaged."""
+        """The checkpoint that the file `best` or `last` names; `None` if it is missing or damaged."""
         marker = self.path / name
         if not marker.is_file():
             return None

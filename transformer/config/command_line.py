@@ -9,7 +9,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from transformer.config import Settings, setting_names
-from transformer.config.files import SECTIONS, build, read_file
+from transformer.config.files import SECTIONS, build_settings, read_file
 from transformer.config.parser import CommandParser, command_parser
 
 
@@ -35,7 +35,7 @@ def read_settings(
     values |= {name: given[name] for name in setting_names() if name in given}
     for name in ("config", *(item.name for item in fields(Settings))):
         del chosen[name]
-    return build(Settings, values), chosen
+    return build_settings(Settings, values), chosen
 
 
 def settings_parser(prog: str, description: str) -> CommandParser:

@@ -28,7 +28,7 @@ def load_settings(path: Path | str) -> Settings:
     """The settings in one YAML file, such as a run's `config.yaml`; missing ones have their defaults."""
     values = read_file(Path(path))
     try:
-        settings: Settings = build(Settings, values)
+        settings: Settings = build_settings(Settings, values)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
     return settings
@@ -41,13 +41,13 @@ def save_settings(settings: Settings, path: Path | str) -> None:
     write_whole(Path(path), yaml.safe_dump(tree, sort_keys=False))
 
 
-def build(section: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+def build_settings(section: type, values: Mapping[str, Any], prefix: str = "") -> Any:
     """The dataclass `section`, from values by dotted name; missing ones have their defaults."""
     arguments = {}
     for item, kind in get_type_hints(section).items():
         name = prefix + item
         if name in SECTIONS:
-            arguments[item] = build(kind, values, f"{name}.")
+            arguments[item] = build_settings(kind, values, f"{name}.")
         elif name in values:
             arguments[item] = values[name]
     return section(**arguments)

@@ -71,7 +71,7 @@ def first_not_finite(model: nn.Module, compute: Callable[[], object]) -> str:
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
             return f"the gradient of {name}"
-    return "another process, or not again when computed a second time"
+    return "another process, or not reproduced when computed again"
 
 
 @contextmanager

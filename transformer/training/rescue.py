@@ -41,7 +41,7 @@ class Rescue:
         return log_if_in_place
 
     def save(self, save_checkpoint: Callable[[Run], object]) -> FolderLostError:
-        """Write a new run next to the old folder's place; returns the error to raise, which says how it went.
+        """Write a new run next to the place of the old folder; returns the error to raise, with the outcome.
 
         `save_checkpoint` adds the checkpoint to it.
         """

@@ -33,7 +33,7 @@ def require_same(before: Settings, now: Settings, run: Run) -> None:
     fixed.remove("data.test")  # not used in training
     fixed += ["seed", "training.tokens_per_batch", "training.best_metric"]
     for name, old_value, new_value in differing(before, now, fixed):
-        why = ", and which checkpoint is the best was judged by it" if name in BEST_DEPENDS_ON else ""
+        why = ", and it decides which checkpoint is best" if name in BEST_DEPENDS_ON else ""
         raise CheckpointError(
             f"{run.path} was trained with {name} {old_value!r}, not {new_value!r}{why}; "
             "resume with its own config.yaml, or choose another --output"
