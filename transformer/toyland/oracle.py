@@ -95,7 +95,7 @@ class _Interval:
 
 
 class _Open(float):
-    """`scale · u + shift` for a u in [0, 1) that is never drawn: each comparison is a choice and narrows u."""
+    """`scale · u + shift` for a u in [0, 1) that is never drawn: each comparison is a choice narrowing u."""
 
     def __new__(cls, *_: object) -> "_Open":
         return super().__new__(cls, 0.0)

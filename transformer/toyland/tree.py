@@ -9,7 +9,7 @@ class Leaf:
     """A word (sometimes a few) and its translation; either side may be empty.
 
     Leaves of one clause with the same `link` translate each other as one unit, in any position: `opens`
-    with `macht` and `auf`, `not` and `a` with `keinen`. Leaves are shared by sentences and must not be changed.
+    with `macht` and `auf`, `not` and `a` with `keinen`. Sentences share leaves, so they must not be changed.
     """
 
     __slots__ = ("english", "german", "label", "link")
