@@ -103,8 +103,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--set", choices=("trec", "sst2"), action="append", help="both where none is named")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
+    parser.add_argument("--set", choices=("trec", "sst2"), action="append", help="default: both")
+    parser.add_argument("--seeds", type=int, default=3, help="training runs of each kind")
     parser.add_argument("--output", default="runs/classification", help="folder of the runs")
     options = parser.parse_args()
     data = Path(os.environ.get("TRANSFORMER_DATA", "data"))

@@ -55,8 +55,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", required=True, help="a run's folder, or a checkpoint in it")
-    parser.add_argument("--data", help="text to translate, named as in data.test; else the run's")
-    parser.add_argument("--lines", type=int, default=1000, help="lines of it, from the first")
+    parser.add_argument("--data", help="text, named as in data.test (default: the run's)")
+    parser.add_argument("--lines", type=int, default=1000, help="number of lines to translate")
     parser.add_argument("--quantization", default="float32", help="float32, bfloat16 or int8")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args()

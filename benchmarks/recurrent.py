@@ -126,8 +126,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="time for each model and each job")
-    parser.add_argument("--updates", type=int, help="measure quality after so many instead")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each model")
+    parser.add_argument("--updates", type=int, help="measure quality after this many updates")
+    parser.add_argument("--seeds", type=int, default=3, help="training runs of each model")
     parser.add_argument("--output", type=Path, default=Path("runs/recurrent"), help="folder of the runs")
     options = parser.parse_args()
     if options.updates:

@@ -131,8 +131,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--part", choices=PARTS, default="test", help="captions that are looked for")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each model")
+    parser.add_argument("--part", choices=PARTS, default="test", help="captions to retrieve")
+    parser.add_argument("--seeds", type=int, default=3, help="training runs of each model")
     parser.add_argument("--output", default="runs/retrieval", help="folder of the runs")
     options = parser.parse_args()
     data = Path(os.environ.get("TRANSFORMER_DATA", "data"))

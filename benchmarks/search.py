@@ -124,7 +124,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", required=True)
-    parser.add_argument("--data", help="else the run's test text")
+    parser.add_argument("--data", help="default: the run's test text")
     parser.add_argument("--beam", type=int, default=4)
     parser.add_argument("--alpha", type=float, nargs="+", default=[0.6, 1.5])
     parser.add_argument("--lines", type=int)

@@ -127,10 +127,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each row, at least 2")
-    parser.add_argument("--processes", type=int, default=2, help="trainings at once, one thread each")
+    parser.add_argument("--seeds", type=int, default=3, help="training runs of each row, at least 2")
+    parser.add_argument("--processes", type=int, default=2, help="parallel training runs, one thread each")
     names = [row.name for row in ROWS]
-    parser.add_argument("--rows", nargs="+", choices=names, help="besides base; else all")
+    parser.add_argument(
+        "--rows", nargs="+", choices=names, help="rows to train in addition to base (default: all)"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/table3_toyland"), help="folder of the runs")
     options = parser.parse_args()
     if options.seeds < 2:

@@ -22,7 +22,7 @@ BOS_ID = 1
 
 
 class Batch(NamedTuple):
-    """Right-padded tokens; for an encoder-decoder the target's, with the source in a field of its own."""
+    """Right-padded tokens; for an encoder-decoder, `tokens` is the target."""
 
     tokens: Int[Tensor, "batch length"]
     source: Int[Tensor, "batch source"] | None

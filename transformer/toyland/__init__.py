@@ -1,4 +1,4 @@
-"""Toyland: English and German from one grammar, so that the reference is the only right translation."""
+"""Toyland: English and German from one grammar; each sentence has exactly one correct translation."""
 
 from transformer.toyland.alignment import alignments
 from transformer.toyland.baseline import dictionary_translation

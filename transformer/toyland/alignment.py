@@ -1,4 +1,4 @@
-"""Which words translate each other, read off the tree of a sentence."""
+"""Gold word alignments, from the tree of a sentence."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -7,7 +7,8 @@ from itertools import product
 from transformer.toyland.corpus import Example
 from transformer.toyland.tree import Branch, Leaf
 
-# Where a leaf stands: the children on the way to it. Sentences share leaves, so a leaf alone is not a place.
+# The path from the root to a leaf, as child indices. The same leaf object may occur several times in a tree,
+# so a leaf alone does not identify a position.
 _Place = tuple[tuple[int, int], ...]
 _MARKS = (",", ".")
 
@@ -44,7 +45,7 @@ def _words(tree: Branch, is_german: bool) -> dict[_Place, range]:
 def _leaves(branch: Branch, is_german: bool = False, place: _Place = ()) -> Iterator[tuple[_Place, Leaf]]:
     seen: Counter[int] = Counter()
     for child in branch.german if is_german else branch.english:
-        # The same child may stand twice in a branch: the second time has a place of its own.
+        # The same child may occur twice in a branch; each occurrence has its own path.
         here = (*place, (id(child), seen[id(child)]))
         seen[id(child)] += 1
         if isinstance(child, Branch):

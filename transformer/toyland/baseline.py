@@ -1,4 +1,4 @@
-"""The word-for-word translation that a model has to beat."""
+"""A baseline: word-for-word translation."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from transformer.toyland.corpus import generate
 from transformer.toyland.numbers import english_number, german_number
 from transformer.toyland.tree import Branch, Leaf
 
-# The words that stand only in leaves of several words.
+# Words that occur only in leaves of several words.
 _FURTHER = {
     "hundred": "hundert",
     "thousand": "tausend",
@@ -23,7 +23,7 @@ _FURTHER = {
 
 
 def dictionary_translation(sentence: str) -> str:
-    """Each English word by its commonest German form, in English order; what is unknown is copied."""
+    """Each English word replaced by its most frequent German form, in English order; others are copied."""
     words = (_translated(word) for word in sentence.split())
     text = " ".join(word for word in words if word).replace(" .", ".").replace(" ?", "?").replace(" ,", ",")
     return text[:1].upper() + text[1:]
@@ -38,14 +38,14 @@ def _translated(word: str) -> str:
 
 @cache
 def _dictionary() -> dict[str, str]:
-    """The commonest translation of each word among leaves of the training split, and the number words."""
+    """The most frequent translation of each word among leaves of the training split, and the number words."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for example in generate("train", 5_000):
         for leaf in _leaves(example.tree):
             if leaf.english and leaf.label != "NNP":
                 english, german = _head(leaf)
                 counts[english][german] += 1
-    # Ties go to the form that comes first in the alphabet.
+    # Ties go to the alphabetically first form.
     words = {english: max(sorted(forms), key=forms.__getitem__) for english, forms in counts.items()}
     return _FURTHER | words | _number_words()
 

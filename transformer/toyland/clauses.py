@@ -1,4 +1,4 @@
-"""One clause: its parts take roles, and each language puts the roles in its own order."""
+"""One clause: its parts have roles, and each language has its own order of the roles."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ _ENGLISH_SUPPORTED = (OPENING, LINK, FRONT, SUBJECT, SUPPORT, NOT, FINITE, REST,
 _ENGLISH_ASKED = (FRONT, FINITE, SUBJECT, NOT, REST, *_AFTER_VERB)
 _ENGLISH_ASKED_SUPPORTED = (FRONT, SUPPORT, SUBJECT, NOT, FINITE, REST, *_AFTER_VERB)
 
-# The dative stands before the accusative, `nicht` after the objects and before what completes the verb.
+# The dative comes before the accusative, `nicht` after the objects and before the complement of the verb.
 _MIDDLE_FIELD = (SUPPORT, IT_OBJECT, TIME, RECEIVER, TO_RECEIVER, OBJECT, NOT, GOAL, REST, PREFIX)
 _GERMAN_SUBJECT_FIRST = (SUBJECT, FINITE, *_MIDDLE_FIELD)
 _GERMAN_VERB_SECOND = (FRONT, FINITE, SUBJECT, *_MIDDLE_FIELD)
@@ -72,7 +72,7 @@ def sentence(*parts: Branch | Leaf, mark: Leaf = STOP) -> Branch:
 
 
 class Clause:
-    """A clause in the making. Fill `roles` and the verb, then call `finish`."""
+    """A clause under construction. Fill `roles` and the verb, then call `finish`."""
 
     __slots__ = ("draft", "kein", "negated", "person", "roles", "shape", "tense")
 

@@ -1,4 +1,4 @@
-"""Splits: one endless stream of sentences, dealt out by a hash of the English text."""
+"""Splits: one endless stream of sentences, assigned to the splits by a hash of the English text."""
 
 from collections.abc import Callable, Iterator
 from random import Random
@@ -12,7 +12,7 @@ from transformer.toyland.sentences import say
 from transformer.toyland.tree import Branch, english_text, german_text
 
 SPLITS = ("train", "valid", "test")
-# Longer sentences are thrown away.
+# Longer sentences are discarded.
 MAX_WORDS = 20
 _SEED = 1706_03762
 
@@ -27,13 +27,13 @@ class Example(NamedTuple):
 
 
 def split_of(source: str) -> str:
-    """The split that an English sentence belongs to, whoever says it: 90 % train, 5 % valid, 5 % test."""
+    """The split of an English sentence, however it was generated: 90 % train, 5 % valid, 5 % test."""
     share = crc32(source.encode()) % 20
     return "valid" if share == 0 else "test" if share == 1 else "train"
 
 
 class _Stream(NamedTuple):
-    """Where the sentences of a split come from, and what they must show to belong to it."""
+    """How the sentences of a split are generated, and the phenomena that they must show."""
 
     seed: int
     draft: type[Draft]
@@ -48,11 +48,11 @@ _GENERALISATION = {
     "new_names": _Stream(_SEED + 4, NewNames, say, lambda draft: "name" in draft.seen),
 }
 GENERALISATION = tuple(_GENERALISATION)
-"""Splits of what training never says; `docs/toyland.md` describes each."""
+"""Splits with phenomena that never occur in training; `docs/toyland.md` describes each."""
 
 
 def generate(split: str, count: int) -> Iterator[Example]:
-    """The first `count` examples of a split, all different; more examples continue the same list."""
+    """The first `count` examples of a split, all different; a larger `count` continues the same list."""
     if split in SPLITS:
         return _examples(count, _Stream(_SEED, Draft, say, _is_usual), split)
     if split not in _GENERALISATION:

@@ -1,4 +1,4 @@
-"""What the phrases of one sentence share while it is made: chance and the phenomena seen so far."""
+"""The state of one sentence while it is generated: randomness and the phenomena so far."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -63,13 +63,13 @@ class Draft:
         """A clause has begun."""
 
     def said(self, nodes: Sequence[Node]) -> None:
-        """These nodes stand side by side in English."""
+        """Called with nodes that are adjacent in English."""
 
     def finished(self, nodes: Sequence[Node], is_relative: bool) -> None:
-        """These nodes are the English side of a clause."""
+        """Called with the nodes of the English side of a clause."""
 
     def expect(self, clauses: int) -> None:
-        """A sentence of so many clauses begins."""
+        """Called at the start of a sentence with this many clauses."""
 
     def mark(self, phenomenon: str) -> None:
         """Note that the sentence shows this phenomenon."""

@@ -1,4 +1,4 @@
-"""Sentences that training never says: clauses nested deeper, and pairs of words that it keeps apart."""
+"""Sentences that never occur in training: deeper nested clauses, and held-out pairs of words."""
 
 from transformer.toyland.clauses import (
     BECAUSE,

@@ -1,4 +1,4 @@
-"""What training never says: numbers, names and pairs of words, kept for the splits of generalisation."""
+"""Numbers, names and pairs of words that never occur in training, for the generalisation splits."""
 
 from functools import cache
 from zlib import crc32
@@ -54,7 +54,7 @@ wear bag
 
 
 def is_held_out(number: int) -> bool:
-    """Whether only `new_numbers` says this number."""
+    """Whether this number is reserved for the split `new_numbers`."""
     return crc32(number.to_bytes(4, "little"), _SALT) % _ONE_IN == 0
 
 
@@ -65,7 +65,7 @@ def held_out_numbers(first: int, count: int) -> tuple[int, ...]:
 
 
 class NewNumbers(Draft):
-    """Says numbers that are held out wherever there is one of the size."""
+    """Uses held-out numbers wherever there is one in the range."""
 
     __slots__ = ()
 
@@ -75,7 +75,7 @@ class NewNumbers(Draft):
 
 
 class NewNames(Draft):
-    """Gives names with endings that training does not know."""
+    """Uses names with endings that do not occur in training."""
 
     __slots__ = ()
 

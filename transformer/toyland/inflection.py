@@ -89,7 +89,7 @@ class Noun(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """Ready leaves; lists are indexed by person. `supported` are the forms beside English `do`."""
+    """Ready leaves; lists are indexed by person. `supported` are the forms used with English `do`."""
 
     english: str
     finite: tuple[Leaf, ...]

@@ -1,7 +1,7 @@
-"""The words of toyland as tables; kinds say what goes with what, so that nobody eats a book."""
+"""The words of toyland as tables; kinds define which words can combine, so that nobody eats a book."""
 
 # English singular and plural, German singular, gender, plural; kinds.
-# `own`: my, his … may stand before it. `family`: nothing but `the` and those. `mass`: neither plural nor `a`.
+# `own`: my, his … may come before it. `family`: nothing but `the` and those. `mass`: neither plural nor `a`.
 # `weak`: adds -n outside the nominative singular. `_`: no plural.
 NOUNS = """
 man men Mann m Männer person adult
@@ -175,7 +175,7 @@ invite invites invited | laden lädt geladen haben ein | person | person |
 bring along|brings along|brought along | bringen bringt gebracht haben mit | person | food thing animal |
 """
 
-# The object stands in the dative.
+# The object is in the dative.
 DATIVE_VERBS = """
 help helps helped | helfen hilft geholfen haben _ | person | person | place
 thank thanks thanked | danken dankt gedankt haben _ | person | person |

@@ -1,8 +1,8 @@
-"""The right translation of any sentence of toyland: the grammar run with every decision open.
+"""The correct translation of any toyland sentence, by running the grammar with backtracking.
 
-The oracle says sentences as the generator does, but where the generator leaves a decision to chance, it tries
-one way after the other, and turns back as soon as something is said that the given sentence does not hold.
-So it knows no grammar of its own and cannot disagree with the one that makes the corpus.
+The oracle generates sentences with the generator's own code. Where the generator makes a random choice, the
+oracle tries one option after another, and backtracks as soon as the output does not occur in the given
+sentence. So it has no second grammar that could disagree with the one that makes the corpus.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ _MODALS = ("must", "can", "cannot", "should", "want", "wants")
 
 
 def translate(sentence: str) -> str:
-    """The only right translation; `ValueError` says that a sentence is outside toyland, and why if it can."""
+    """The only correct translation; `ValueError` for a sentence outside toyland, with a reason if known."""
     return analyse(sentence).target
 
 
@@ -57,25 +57,25 @@ def _search(maker: Callable[[Draft], Branch], sentence: str, reading: Reading) -
 
 
 class _DeadEnd(Exception):  # noqa: N818
-    """What has been said so far cannot become the sentence."""
+    """The output so far cannot become the sentence."""
 
 
 class _Decisions:
-    """The way that is being tried: at each fork the branch taken and how many there are."""
+    """The path being tried: for each choice, the branch taken and the number of branches."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[int, int]] = []
         self.position = 0
 
     def choose(self, count: int) -> int:
-        """A branch of the next fork: the one to try now, or on new ground the first."""
+        """The branch to take at the next choice; the first if the choice has not been reached before."""
         if self.position == len(self.taken):
             self.taken.append((0, count))
         self.position += 1
         return self.taken[self.position - 1][0]
 
     def turn_back(self) -> bool:
-        """Start again with the next branch at the last fork that has one; False if every way was tried."""
+        """Restart with the next branch at the last choice that has one; False if all paths were tried."""
         self.position = 0
         while self.taken:
             branch, count = self.taken.pop()
@@ -86,7 +86,7 @@ class _Decisions:
 
 
 class _Interval:
-    """What is known of a number that chance would have drawn."""
+    """What is known about a number that the generator would have drawn at random."""
 
     __slots__ = ("high", "low")
 
@@ -95,7 +95,7 @@ class _Interval:
 
 
 class _Open(float):
-    """`scale · u + shift` for a u in [0, 1) that is never drawn: each comparison is a fork and narrows u."""
+    """`scale · u + shift` for a u in [0, 1) that is never drawn: each comparison is a choice narrowing u."""
 
     def __new__(cls, *_: object) -> "_Open":
         return super().__new__(cls, 0.0)
@@ -113,7 +113,7 @@ class _Open(float):
         border = (limit - self.shift) / self.scale
         if border >= interval.high or border <= interval.low:
             return border >= interval.high
-        # The likelier way first.
+        # The more probable branch first.
         likely = 2 * border > interval.low + interval.high
         is_less = likely if self.decisions.choose(2) == 0 else not likely
         if is_less:
@@ -136,7 +136,7 @@ class _Open(float):
 
 
 class _OpenDraft(Draft):
-    """A draft whose decisions are all open, as far as the sentence leaves a choice."""
+    """A draft that tries every option for each random choice, as far as the sentence allows."""
 
     __slots__ = ("decisions", "reading")
 
@@ -160,7 +160,7 @@ class _OpenDraft(Draft):
         return options[self.decisions.choose(len(options)) if len(options) > 1 else 0]
 
     def whole(self, share: float, first: int, count: int) -> int:  # noqa: ARG002
-        # Prices are said in thousands of what was drawn.
+        # Prices are drawn in thousands.
         said = [*self.reading.numbers, *(number // 1000 for number in self.reading.numbers)]
         return self._one_of([number for number in dict.fromkeys(said) if first <= number < first + count])
 

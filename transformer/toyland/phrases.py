@@ -153,7 +153,7 @@ def thing(
     plural = noun.has_plural and not singular and draft.random() < 0.28
     if plural and not negated and draft.random() < 0.25:
         return Phrase(counted(draft, small_number(draft), noun, case, adjectives), MANY, noun, True)
-    # Whom one visits, one knows: people are definite.
+    # One visits people one knows, so the object is definite.
     indefinite = 0.45 if not person else 0.0 if plural else 0.1
     determiner: Determiner | None = _determiner(draft, noun, plural, indefinite)
     negates = False

@@ -53,7 +53,7 @@ def _ask_who(draft: Draft) -> Clause:
 
 def _ask_what(draft: Draft) -> Clause:
     event = draft.pick(_WHAT_EVENTS)
-    # The object would have been a phrase; `what` stands in its place.
+    # `what` replaces the object.
     clause = start(draft, event._replace(complement=_ask_for_object), subject(draft, event.subjects), ASKED)
     return clause
 

@@ -1,4 +1,4 @@
-"""What can be seen in a sentence without its grammar: words, names and numbers, for the oracle."""
+"""What the oracle can read from a sentence without parsing it: words, names and numbers."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ _NUMBER_WORDS = {*_UNITS, "hundred", "thousand"}
 
 
 class Reading:
-    """A sentence, asked again and again what it holds; capitals do not count."""
+    """A sentence, for repeated look-ups of what it contains; case is ignored."""
 
     def __init__(self, sentence: str) -> None:
         words = tokens(sentence)
@@ -56,16 +56,16 @@ class Reading:
         self._possible: dict[int, tuple[Sequence[Any], list[Any]]] = {}
 
     def holds(self, words: str) -> bool:
-        """Whether these words, of which there may be none, stand side by side."""
+        """Whether these words occur next to each other; True for no words."""
         return not words or f" {words.lower()} " in self.text
 
     def holds_clause(self, words: str) -> bool:
-        """Whether they stand between marks and words that open clauses."""
+        """Whether they occur between punctuation marks and words that open clauses."""
         opening, closing = r"(^|[.,] |(?=because |that ))", r" ([.,?]|because\b|that\b)"
         return re.search(opening + re.escape(words.lower()) + closing, self.text.strip()) is not None
 
     def possible(self, options: Sequence[T]) -> list[T]:
-        """The different options of which the sentence holds a form."""
+        """The distinct options that the sentence contains in some form."""
         known = self._possible.get(id(options))
         if known is None:
             different = {id(option): option for option in options}.values()
@@ -125,14 +125,14 @@ def tokens(sentence: str) -> list[str]:
 
 
 def may_be_name(word: str) -> bool:
-    """A capitalised word that is no other, or that might as well have been invented (Garden, Women)."""
+    """A capitalised word that is not in the lexicon or has the form of an invented name (Garden, Women)."""
     if not (word[:1].isupper() and word.isalpha()):
         return False
     return is_invented(word) or not {word, word[0].lower() + word[1:]} & vocabulary()
 
 
 def unknown_words(sentence: str) -> list[str]:
-    """The words that are neither toyland's nor names."""
+    """The words that are neither in the lexicon nor names."""
     known = vocabulary()
     return [
         word
@@ -154,7 +154,7 @@ def vocabulary() -> frozenset[str]:
 
 
 def numbers(words: Sequence[str]) -> Iterator[int]:
-    """Every number that stands in the words, `three` in `three hundred` too; the longest first."""
+    """Every number contained in the words, including `three` in `three hundred`; the longest first."""
     words = [word.lower() for word in words]
     for length in range(len(words), 0, -1):
         for start in range(len(words) - length + 1):
@@ -164,7 +164,7 @@ def numbers(words: Sequence[str]) -> Iterator[int]:
 
 
 def number_of(words: Sequence[str]) -> int | None:
-    """The number that these words spell, if they do."""
+    """The number that these words spell, if any."""
     if words[0].split("-")[0] not in _NUMBER_WORDS:
         return None
     thousands = number = 0

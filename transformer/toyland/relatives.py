@@ -103,7 +103,7 @@ def _relative_clause(draft: Draft, noun: Noun, plural: bool, main: Event) -> Bra
 
 
 def _another(draft: Draft, events: tuple[Event, ...], main: Event) -> Event:
-    """Not again what the main clause says."""
+    """Do not repeat what the main clause says."""
     return draft.pick_where(events, lambda event: event.verb is not main.verb)
 
 

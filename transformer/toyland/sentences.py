@@ -1,4 +1,4 @@
-"""The kinds of sentence in toyland and how often each is said."""
+"""The kinds of sentence in toyland and their frequencies."""
 
 from bisect import bisect
 from collections.abc import Callable

@@ -8,8 +8,8 @@ from typing import TypeAlias
 class Leaf:
     """A word (sometimes a few) and its translation; either side may be empty.
 
-    Leaves of one clause that share a `link` translate each other as one unit, wherever they stand: `opens`
-    with `macht` and `auf`, `not` and `a` with `keinen`. Sentences share their leaves, which must not change.
+    Leaves of one clause with the same `link` translate each other as one unit, in any position: `opens`
+    with `macht` and `auf`, `not` and `a` with `keinen`. Sentences share leaves, so they must not be changed.
     """
 
     __slots__ = ("english", "german", "label", "link")
@@ -75,7 +75,7 @@ def punctuated(words: list[str]) -> str:
     """Words and marks as a text: marks close up, sentences begin with a capital."""
     text = " ".join(words).replace(" ,", ",").replace(" .", ".").replace(" ?", "?")
     if ",," in text or ",." in text or ",?" in text:
-        # A clause brings its own closing comma; beside another mark it is not written.
+        # A clause brings its own closing comma, which is dropped next to another mark.
         text = text.replace(",,", ",").replace(",.", ".").replace(",?", "?")
     text = text[0].upper() + text[1:]
     if ". " in text:
