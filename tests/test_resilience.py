@@ -385,7 +385,7 @@ def test_the_command_says_by_its_exit_code_that_resuming_is_meant(tmp_path, monk
             (
                 number,
                 EXIT_CODE,
-                f"stopped by {number.name} before the first update; everything is saved, --res",
+                f"stopped by {number.name} before the first update; everything is saved, continue with --res",
             )
             for number in SIGNALS
             if number != signal.SIGINT
