@@ -1,6 +1,6 @@
 """Where there is no room, every command says in one line what it could not write, and leaves none of it.
 
-A limit on the size of files stands for the disk: writes fail within a file, and the error has no name in it.
+A limit on the size of files simulates the full disk: writes fail within a file, and the error names none.
 """
 
 import multiprocessing
