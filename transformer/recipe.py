@@ -64,8 +64,8 @@ def train(
     each stage.
 
     `ValueError` if the folder holds a run and `resume` is not set, or if the run in it does not match the
-    settings. `TrainingStopped` after SIGTERM, SIGHUP, SIGUSR1 or SIGINT, with everything saved. Under torchrun
-    all processes train the same model; `ValueError` if they were given different settings. Only one process
+    settings. `TrainingStopped` after SIGTERM, SIGHUP, SIGUSR1 or SIGINT, with everything saved. Started by
+    torchrun, all processes train the same model; `ValueError` if their settings differ. Only one process
     or group may train in a folder; for any other, `FolderInUseError` names the one that does.
     """
     keep_freed_memory()
