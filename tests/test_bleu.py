@@ -158,7 +158,7 @@ def test_a_resumed_run_takes_the_recorded_tokenizer(chinese_run: Path, tmp_path:
     ]
     asked = longer(chinese_settings(tmp_path, bleu_tokenizer="intl"))
     with pytest.raises(
-        CheckpointError, match=r"bleu_tokenizer 'char', not 'intl', and which checkpoint is the"
+        CheckpointError, match=r"bleu_tokenizer 'char', not 'intl', and it decides which checkpoint"
     ):
         train(asked, resume=True)
 
