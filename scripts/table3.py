@@ -1,4 +1,4 @@
-"""Print Table 3 of the paper beside the size of our models: the same program as `transformer table3`."""
+"""Print Table 3 of the paper next to the size of our models: the same program as `transformer table3`."""
 
 import sys
 
