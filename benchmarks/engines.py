@@ -1,11 +1,13 @@
 """Agreement of CTranslate2's translations with those of our own search, and the speed of both.
 
-python benchmarks/engines.py --run RUN [--data TEXT] [--lines 1000] [--quantization int8]
+python benchmarks/engines.py --run RUN [--data TEXT] [--lines 1000] [--quantization int8] [--alpha 1.5]
+    [--patience 1]
 
 Translates the run's test text with `Translator` and `CTranslate2Translator`, greedily and with a beam of 4,
 in the order ours, theirs, ours, theirs, and prints for each search: how many lines are identical, the largest
-difference between the scores of a line, the lines that differ with both scores, both sacreBLEUs, and the
-faster of each engine's two times. Needs the extra `convert`.
+difference between the scores of a line, how many of CTranslate2's outputs score lower or higher than ours,
+the lines that differ with both scores, both sacreBLEUs, and the faster of each engine's two times. Needs
+the extra `convert`.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import ctranslate2
 import torch
 
 from transformer.checkpoint.pretrained import open_run
+from transformer.convert import engine
 from transformer.convert.engine import CTranslate2Translator
 from transformer.data.corpus import load_parallel
 from transformer.decoding.translation import Translation
@@ -25,13 +28,15 @@ from transformer.evaluation.metrics import corpus_scores
 
 SEARCHES = (("greedy", 1), ("beam 4", 4))
 SHOWN = 20
+CLOSE = 1e-4
+"""How far two float32 computations of the same score may differ."""
 
 
 def timed(
-    translator: Translator | CTranslate2Translator, lines: Sequence[str], beam_size: int
+    translator: Translator | CTranslate2Translator, lines: Sequence[str], beam_size: int, alpha: float | None
 ) -> tuple[list[Translation], float]:
     started = time.perf_counter()
-    found = translator.translate_n_best(lines, n_best=1, beam_size=beam_size)
+    found = translator.translate_n_best(lines, n_best=1, beam_size=beam_size, alpha=alpha)
     return [outputs[0] for outputs in found], time.perf_counter() - started
 
 
@@ -42,6 +47,9 @@ def print_differences(ours: list[Translation], theirs: list[Translation]) -> Non
     share = 100 * (1 - len(differing) / len(pairs))
     print(f"  identical {len(pairs) - len(differing)} of {len(pairs)} ({share:.2f} %)")
     print(f"  largest difference of scores {largest:.1e}")
+    lower = sum(other.score < one.score - CLOSE for one, other in pairs)
+    higher = sum(other.score > one.score + CLOSE for one, other in pairs)
+    print(f"  CTranslate2's output scores lower for {lower} lines, higher for {higher}")
     for number in differing[:SHOWN]:
         print(f"    line {number + 1}")
         for name, output in zip(("torch", "ctranslate2"), pairs[number], strict=True):
@@ -58,8 +66,11 @@ def main() -> None:
     parser.add_argument("--data", help="text, named as in data.test (default: the run's)")
     parser.add_argument("--lines", type=int, default=1000, help="number of lines to translate")
     parser.add_argument("--quantization", default="float32", help="float32, bfloat16 or int8")
+    parser.add_argument("--alpha", type=float, help="exponent of the length penalty (default: the run's)")
+    parser.add_argument("--patience", type=int, default=engine.PATIENCE, help="what CTranslate2 is asked for")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args()
+    engine.PATIENCE = options.patience
 
     data = open_run(options.run, task="translation").settings.data
     table = load_parallel(options.data or str(data.test), data.source, data.target)
@@ -79,7 +90,10 @@ def main() -> None:
         translator.translate(sources[:20])  # both have started before a clock runs
     for search, beam_size in SEARCHES:
         runs = [
-            {name: timed(translator, sources, beam_size) for name, translator in translators.items()}
+            {
+                name: timed(translator, sources, beam_size, options.alpha)
+                for name, translator in translators.items()
+            }
             for _ in range(2)
         ]
         print(search)
