@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import time
+from argparse import SUPPRESS
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from hypothesis import strategies as st
 from transformer.checkpoint.run import Run
 from transformer.cli import COMMANDS, main
 from transformer.config.files import save_settings
+from transformer.config.help import plain
+from transformer.config.parser import CommandParser
 from transformer.toyland import PHENOMENA
 
 ROOT = Path(__file__).parents[1]
@@ -211,16 +214,29 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, line, call, tiny_run, 
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_shows_every_option_with_its_default(name, capsys):
+def test_help_shows_every_option_with_its_default(name, capsys, monkeypatch):
+    parsers = []
+    parse = CommandParser.parse_args
+    monkeypatch.setattr(
+        CommandParser,
+        "parse_args",
+        lambda self, *args, **how: parsers.append(self) or parse(self, *args, **how),
+    )
     with pytest.raises(SystemExit) as stopped:
         main([name, "--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
     assert text.startswith(f"usage: transformer {name} ")
-    options = [" ".join(part.split()) for part in text.split("\n  --")[1:]]
-    assert options
-    for option in options:
-        assert "(required)" in option or "default: " in option or option.startswith("config "), option
+    assert all(len(line) <= 80 for line in text.splitlines())
+    entries = {part.split()[0]: " ".join(part.split()) for part in text.split("\n  --")[1:]}
+    for action in parsers[0]._actions:
+        entry = entries.get(action.option_strings[-1].lstrip("-"), "") if action.option_strings else ""
+        if entry and action.required:
+            assert entry.endswith("(required)")
+        elif entry and action.nargs != 0 and action.default not in (None, SUPPRESS):
+            assert re.search(rf"(default: |\[){re.escape(plain(action.default))}[])]", entry), entry
+    assert entries
+    assert "null" not in text
 
 
 # As separate programs

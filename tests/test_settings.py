@@ -1,5 +1,6 @@
 """Settings: what is read is what was written, later wins, and an error says what would have been right."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from transformer.config import (
 from transformer.config.command_line import read_settings
 from transformer.config.errors import UsageError
 from transformer.config.files import load_settings, save_settings
+from transformer.config.model import SPECIAL_IDS
 from transformer.config.parser import command_parser
 
 SHARES = st.floats(0, 1, exclude_max=True)
@@ -233,11 +235,41 @@ def test_help_shows_every_setting_with_type_and_default(capsys):
         read("--help")
     text = capsys.readouterr().out
     assert exit_.value.code == 0
-    assert all(f"--{name} " in text for name in setting_names())
-    words = " ".join(text.split())
-    assert "--training.adam_epsilon ADAM_EPSILON Adam's ε. (type: float, default: 1e-09)" in words
-    assert "How the model is trained" in text
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    for name in setting_names():
+        assert sum(line.startswith(f"--{name} ") for line in lines) == (name not in SPECIAL_IDS)
+    assert all(line.endswith("]") or "[" in line for line in lines if re.match(r"--\w+\.", line))
+    assert "--training.adam_epsilon X Adam's ε [1e-09]" in lines
+    assert "--model.positions NAME Positional encoding: [sinusoidal], learned" in lines
+    assert "--training.max_norm X Maximum gradient norm [no clipping]" in lines
     assert "--model CONFIG" not in text
+
+
+def test_help_fits_80_columns_with_one_line_for_each_option(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        read("--help")
+    options = capsys.readouterr().out.partition("\noptions:\n")[2].splitlines()
+    assert max(map(len, options)) <= 80
+    assert all(line.startswith("  -") or not line.startswith(" ") for line in options)
+
+
+def test_help_explains_a_setting_or_a_section(capsys):
+    with pytest.raises(SystemExit):
+        read("--help", "data.tokenizer")
+    text = capsys.readouterr().out
+    assert text.startswith("--data.tokenizer NAME\n")
+    assert "moses: lowercase" in text
+    assert "One of sentencepiece, characters, moses. Default: sentencepiece." in " ".join(text.split())
+    with pytest.raises(SystemExit):
+        read("--help", "decoding")
+    assert re.findall(r"--([\w.]+) ", capsys.readouterr().out) == [
+        name for name in setting_names() if name.startswith("decoding.")
+    ]
+    with pytest.raises(
+        UsageError, match=r"--help data\.tokeniser: no such setting; did you mean data\.tokenizer\?"
+    ):
+        read("--help", "data.tokeniser")
 
 
 class TestCommandParser:
@@ -255,7 +287,7 @@ class TestCommandParser:
             assert parser.parse_args([option, "6", "--run", "a_b"]).beam_size == 6
 
     def test_help_shows_types_and_defaults(self, parser):
-        assert "(type: int, default: 4)" in " ".join(parser.format_help().split())
+        assert "--beam-size N hypotheses kept alive (default: 4)" in " ".join(parser.format_help().split())
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -266,7 +266,7 @@ def reproducible(deterministic: bool) -> Iterator[None]:
 
 def require_trainable(model: ModelConfig) -> None:
     """`ValueError` for a model that this recipe cannot train, before anything is read or written."""
-    ids = (model.pad_id, model.bos_id, model.eos_id, model.unk_id)
+    ids = model.special_ids
     wanted = (PAD_ID, BOS_ID, EOS_ID, UNK_ID)
     require(
         ids == wanted, f"model.pad_id, bos_id, eos_id, unk_id are {ids}; the tokenizer's ids are {wanted}"

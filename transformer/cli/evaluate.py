@@ -30,6 +30,7 @@ def run(arguments: list[str], prog: str) -> None:
     parser.add_argument("--alpha", type=float, help="exponent of the length penalty (default: the run's)")
     parser.add_argument(
         "--bleu-tokenizer",
+        metavar="NAME",
         choices=get_args(BleuTokenizer),
         help="sacreBLEU's tokenizer for BLEU (default: the run's, or the one for the target language)",
     )

@@ -8,7 +8,8 @@ from transformer.messages import tell
 DESCRIPTION = """Train a model from settings. --config FILE names a recipe, such as configs/toyland.yaml;
 further --config FILE and --section.key VALUE options override it. The defaults are the paper's base model.
 On SIGTERM, SIGHUP, SIGUSR1 or Ctrl-C the current update is finished, a checkpoint is saved and the exit code
-is 75; --resume continues from there.
+is 75; --resume continues from there. --dry-run writes nothing: it measures the largest batch and a few
+updates, and says how long the training would take.
 Under torchrun (`torchrun --nproc-per-node 4 -m transformer train ...`) all processes train one model."""
 
 
@@ -40,12 +41,12 @@ def add_options(parser: CommandParser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="continue the run in the output folder from its last checkpoint; start it if there is none",
+        help="continue the run in its folder, if there is one",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="run the largest batch and a few updates, print memory, speed and time; write nothing",
+        help="print memory and speed of the largest batch",
     )
 
 

@@ -10,6 +10,8 @@ from jsonargparse import Namespace
 
 from transformer.config import Settings, setting_names
 from transformer.config.files import SECTIONS, build_settings, read_file
+from transformer.config.help import LEGEND, HelpAction, SettingsHelp, is_setting, metavar
+from transformer.config.model import SPECIAL_IDS
 from transformer.config.parser import CommandParser, command_parser
 
 
@@ -41,15 +43,17 @@ def read_settings(
 def settings_parser(prog: str, description: str) -> CommandParser:
     """A parser with `--config` and one option per setting, whose help is the docstring of its field."""
     usage = "%(prog)s [--config FILE] ... [--section.key VALUE] ... [options]"
-    parser = command_parser(prog, description, usage=usage)
-    parser.add_argument(
-        "--config",
-        action="append",
-        metavar="FILE",
-        help="YAML file with settings; may be repeated, later files and options override earlier files",
+    parser = command_parser(
+        prog, f"{description}\n{LEGEND}", usage=usage, formatter_class=SettingsHelp, add_help=False
     )
+    parser.unknown = [f"--{section}" for section in SECTIONS]  # they would read one section from a file
+    add = parser.add_argument
+    add("-h", "--help", action=HelpAction, help="show this help; with a NAME, explain a setting")
+    add("--config", action="append", metavar="FILE", help="recipe; may be repeated, the last wins")
     parser.add_class_arguments(Settings)
     for action in parser._actions:
-        if action.dest in SECTIONS:  # jsonargparse's option to read one section from a file
+        if action.dest in (*SECTIONS, *SPECIAL_IDS):  # training refuses any ids but the tokenizer's
             action.help = SUPPRESS
+        elif is_setting(action):
+            action.metavar = metavar(action)
     return parser

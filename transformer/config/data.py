@@ -27,35 +27,42 @@ class DataConfig:
     train: str = "toyland:train"
     """Text to train on."""
     valid: str | None = "toyland:valid"
-    """Text to validate on during training; null: no validation."""
+    """Text to validate on; null: none."""
     test: str | None = "toyland:test"
-    """Text that `transformer evaluate` uses by default."""
+    """Text for transformer evaluate."""
     source: str = "en"
-    """Language, or name of the column, to translate from."""
+    """Language or column to translate from."""
     target: str = "de"
-    """Language, or name of the column, to translate into."""
+    """Language or column to translate into."""
     tokenizer: Literal["sentencepiece", "characters", "moses"] = "sentencepiece"
-    """sentencepiece: BPE with byte fallback, shared by both languages; characters: one token per character,
+    """Tokenizer.
+    sentencepiece: BPE with byte fallback, shared by both languages; characters: one token per character,
     for language models; moses: lowercase, split into words by Moses' rules, then SentencePiece, for
     translation."""
     vocab_size: int = 37_000
-    """Number of vocabulary entries that SentencePiece learns."""
+    """Entries that SentencePiece learns."""
     normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
-    """SentencePiece's normalisation rule; identity leaves the text unchanged."""
+    """SentencePiece's normalisation.
+    identity leaves the text unchanged."""
     max_tokens: int = 256
-    """Maximum length of each side of a training pair, EOS included; longer pairs are dropped and counted.
-    Longer sentences to classify, to mask or to embed are truncated."""
+    """Maximum tokens per sentence, EOS included.
+    Training pairs with a longer side are dropped and counted; longer sentences to classify, to mask or to
+    embed are truncated."""
     context: int = 256
-    """Tokens per block of a language model's text."""
+    """Tokens per block of a language model."""
     label_format: Literal["tab", "colon"] | None = None
-    """Where the label is in each line of a file of sentences. tab: `SENTENCE<TAB>LABEL`; colon:
-    `LABEL:DETAIL SENTENCE` (the detail is ignored); null: there are no labels."""
+    """Label format; null: no labels.
+    Where each line of a file of sentences has its label.
+    tab: `SENTENCE<TAB>LABEL`; colon: `LABEL:DETAIL SENTENCE`, the format of the TREC questions (the detail is
+    ignored)."""
     classes: str | None = None
-    """Labels of a classifier, separated by commas; null: those in the training text."""
+    """Classes, comma-separated; null: those in the text.
+    The labels of a classifier; by default those of the training text."""
     bleu_tokenizer: BleuTokenizer | None = None
-    """sacreBLEU's tokenizer for BLEU in validation and `transformer evaluate`; null: sacreBLEU's choice for
-    data.target, which is zh for Chinese, ja-mecab for Japanese and ko-mecab for Korean (or char if the
-    package that they need is not installed), and 13a otherwise. The run records the choice."""
+    """sacreBLEU's tokenizer; null: chosen by data.target.
+    For BLEU in validation and `transformer evaluate`. sacreBLEU's choice for data.target is zh for Chinese,
+    ja-mecab for Japanese and ko-mecab for Korean (or char if the package that they need is not installed),
+    and 13a otherwise. The run records the choice."""
 
     def __post_init__(self) -> None:
         require_choices(self, "data")

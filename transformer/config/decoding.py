@@ -10,13 +10,15 @@ class DecodingConfig:
     """How a trained model translates (§6.1)."""
 
     beam_size: int = 4
-    """Number of hypotheses that beam search keeps; 1 is greedy search."""
+    """Hypotheses of the beam; 1 is greedy."""
     alpha: float = 0.6
-    """Exponent of the length penalty, at most 10: the penalty of a much higher one would overflow float32."""
+    """Exponent of the length penalty.
+    At most 10: the penalty of a much higher one would overflow float32."""
     max_extra: int = 50
-    """Maximum number of tokens by which a translation may be longer than its source."""
+    """Tokens by which output may exceed source."""
     batch_tokens: int = 4096
-    """Maximum size of a batch: source tokens, padding included, times the beam size."""
+    """Source tokens times beam size per batch.
+    Padding included."""
 
     def __post_init__(self) -> None:
         require_positive(self, "decoding", "beam_size", "max_extra", "batch_tokens")

@@ -6,6 +6,7 @@ from typing import Literal
 from transformer.config.checks import require, require_choices, require_positive, require_share
 
 Kind = Literal["encoder_decoder", "decoder_only", "encoder_only"]
+SPECIAL_IDS = ("model.pad_id", "model.bos_id", "model.eos_id", "model.unk_id")
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class ModelConfig:
     kind: Kind = "encoder_decoder"
     """Variant of the Transformer."""
     vocab_size: int = 37_000
-    """Size of the vocabulary; training sets it to the size of the tokenizer."""
+    """Size of the vocabulary.
+    Training sets it to the size of the tokenizer."""
     d_model: int = 512
     """Width of every sub-layer and embedding."""
     num_heads: int = 8
@@ -25,35 +27,49 @@ class ModelConfig:
     num_layers: int = 6
     """Layers of each stack, N in the paper."""
     d_k: int | None = None
-    """Width of a head's queries and keys; null: d_model / num_heads."""
+    """Width of queries and keys; null: d_model / num_heads.
+    For one head."""
     d_v: int | None = None
     """Width of a head's values; null: d_model / num_heads."""
     dropout: float = 0.1
-    """Dropout on each sub-layer's output and on the sums of embeddings and positions (§5.4)."""
+    """Dropout of sub-layers and embeddings.
+    On each sub-layer's output and on the sums of embeddings and positions (§5.4)."""
     attention_dropout: float = 0.0
-    """Dropout on the attention weights; the paper does not mention any."""
+    """Dropout on the attention weights.
+    The paper does not mention any."""
     activation_dropout: float = 0.0
-    """Dropout inside the feed-forward network; the paper does not mention any."""
+    """Dropout inside the feed-forward network.
+    The paper does not mention any."""
     norm: Literal["post", "pre"] = "post"
-    """post: LayerNorm after each residual connection, as in the paper; pre: before each sub-layer."""
+    """Place of LayerNorm.
+    post: after each residual connection, as in the paper; pre: before each sub-layer."""
     final_norm: bool = True
-    """Whether a pre-norm stack ends in a LayerNorm; a post-norm stack needs none."""
+    """Pre-norm stacks end in a LayerNorm.
+    A post-norm stack needs none. Only configs/multi30k_embeddings.yaml sets it to false."""
     norm_epsilon: float = 1e-6
-    """Added to the variance in LayerNorm, so that it never divides by 0."""
+    """LayerNorm's ε, added to the variance.
+    It keeps LayerNorm from dividing by 0."""
     residual_gain: float = 1.0
-    """Factor for the initial W^O and W_2; with 0, sub-layers initially add nothing to their inputs."""
+    """Factor for the initial W^O and W_2.
+    With 0, sub-layers initially add nothing to their inputs. Only configs/multi30k_embeddings.yaml changes
+    it."""
     activation: Literal["relu", "gelu", "silu"] = "relu"
-    """Activation function of the feed-forward network."""
+    """Activation function.
+    Between the two linear maps of the feed-forward network (§3.3)."""
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
-    """Positional encoding (§3.5; learned is row E of Table 3)."""
+    """Positional encoding.
+    §3.5; learned is row E of Table 3."""
     attention_bias: bool = False
-    """Whether the attention projections have a bias; the paper shows none."""
+    """Biases in the attention projections.
+    The paper shows none."""
     output_bias: bool = False
-    """Whether the projection to the vocabulary has a bias."""
+    """Bias of the vocabulary projection."""
     tie_embeddings: bool = True
-    """Whether source, target and the projection to the vocabulary share one matrix (§3.4)."""
+    """Share embeddings and output matrix.
+    Source, target and the projection to the vocabulary then have one matrix (§3.4)."""
     max_positions: int = 1024
-    """Maximum sequence length: the size of a learned encoding, and the limit for sources and translations."""
+    """Longest source or translation.
+    In tokens; also the size of a learned positional encoding."""
     pad_id: int = 0
     """Token that pads the short rows of a batch."""
     bos_id: int = 1
@@ -85,12 +101,17 @@ class ModelConfig:
             self.positions != "sinusoidal" or self.d_model % 2 == 0,
             f"model.d_model is {self.d_model}; sinusoidal positions need an even width",
         )
-        ids = (self.pad_id, self.bos_id, self.eos_id, self.unk_id)
+        ids = self.special_ids
         require(
             len(set(ids)) == 4 and all(0 <= number < self.vocab_size for number in ids),
             f"model.pad_id, bos_id, eos_id, unk_id are {ids}; they must differ and lie in "
             f"0 … {self.vocab_size - 1} (model.vocab_size {self.vocab_size})",
         )
+
+    @property
+    def special_ids(self) -> tuple[int, int, int, int]:
+        """Padding, begin and end of sentence, unknown text."""
+        return self.pad_id, self.bos_id, self.eos_id, self.unk_id
 
     @property
     def key_width(self) -> int:

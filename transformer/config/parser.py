@@ -1,13 +1,13 @@
 """The parser of every command: jsonargparse, with `-` and `_` equivalent and one-line errors."""
 
 import re
-from argparse import SUPPRESS
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from transformer.config.errors import UsageError, did_you_mean
+from transformer.config.help import CommandHelp
 from transformer.messages import standard_error
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -15,6 +15,9 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 class CommandParser(ArgumentParser):
     """An `ArgumentParser` with options spelt with `-` or `_`, and `UsageError`s instead of exits."""
+
+    unknown: Sequence[str] = ()
+    """Options that jsonargparse adds and that are treated as unknown."""
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str], *, defaults: bool = True
@@ -35,9 +38,9 @@ class CommandParser(ArgumentParser):
         return spelt
 
     def options(self) -> list[str]:
-        """The long options that the help shows; hidden ones are treated as unknown."""
-        shown = (action for action in self._actions if action.help != SUPPRESS)
-        return [option for action in shown for option in action.option_strings if option.startswith("--")]
+        """The long options."""
+        strings = (option for action in self._actions for option in action.option_strings)
+        return [option for option in strings if option.startswith("--") and option not in self.unknown]
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print the help; argparse would hide that the disk is full."""
@@ -49,6 +52,7 @@ class CommandParser(ArgumentParser):
 
 def command_parser(prog: str, description: str, **options: Any) -> CommandParser:
     """The parser of one command; its `add_argument` is that of argparse."""
+    options.setdefault("formatter_class", CommandHelp)
     return CommandParser(prog=prog, description=description, allow_abbrev=False, **options)
 
 

@@ -21,18 +21,22 @@ class Settings:
     """All settings of a run."""
 
     output: str = "runs/transformer"
-    """The run's folder."""
+    """Folder of the run."""
     seed: int = 1
-    """Seed for the initial parameters, dropout and the order of the batches."""
+    """Seed of parameters, dropout and batch order."""
     device: str = "auto"
-    """auto (a CUDA GPU if there is one), cpu, cuda or cuda:N."""
+    """auto, cpu, cuda or cuda:N.
+    auto: a CUDA GPU if there is one, otherwise the CPU."""
     precision: Precision = "auto"
-    """Precision of matrix products; auto: bfloat16 if the hardware supports it, otherwise float32."""
+    """Precision.
+    Of matrix products. auto: bfloat16 if the hardware supports it, otherwise float32."""
     deterministic: bool = False
-    """Whether to use only algorithms that give the same result every time; slower on a GPU."""
+    """Bitwise equal results; slower on a GPU.
+    Whether to use only algorithms that give the same result every time."""
     task: TaskName | None = None
-    """What the model is trained for; null: translation, language_model or masked_language_model, depending on
-    model.kind. An encoder_only model can also be trained for classification or sentence_embedding."""
+    """What the model learns; null: chosen by model.kind.
+    An encoder_decoder model learns translation, a decoder_only model language_model, and an encoder_only
+    model masked_language_model (its default), classification or sentence_embedding."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -16,59 +16,74 @@ class TrainingConfig:
     """How the model is trained (§5.2–5.4)."""
 
     max_steps: int = 100_000
-    """Total number of updates."""
+    """Number of updates."""
     warmup_steps: int = 4000
-    """Number of updates over which the learning rate rises (equation 3)."""
+    """Updates of rising rate (equation 3)."""
     rate_scale: float = 1.0
-    """Factor for the learning rate of equation 3."""
+    """Factor for the rate of equation 3."""
     cooldown: float = 0.0
-    """Share of the updates, at the end, over which the learning rate falls linearly to 0; 0 in the paper."""
+    """Final share of updates with falling rate.
+    The learning rate falls linearly to 0; there is no such phase in the paper."""
     label_smoothing: float = 0.1
-    """Share of the target's probability that is spread evenly over the vocabulary or the classes (§5.4)."""
+    """Probability spread over all tokens (§5.4).
+    A classifier spreads it over all classes."""
     temperature: float = 0.05
-    """Divisor of the cosines in the loss of sentence embeddings; a lower one penalises near misses more."""
+    """Divisor of cosines (sentence embeddings).
+    For the task sentence_embedding only; a lower one penalises near misses more."""
     start_from: str | None = None
-    """Run whose tokenizer and weights training starts from: all weights if the task is the same, else only
-    the encoder's; null: random weights and a new tokenizer."""
+    """Run to start from; null: random weights.
+    Training takes its tokenizer and its weights: all weights if the task is the same, else only the
+    encoder's."""
     tokens_per_batch: int = 25_000
-    """Maximum number of target tokens, and of source tokens, in a batch, padding included."""
+    """Maximum tokens of a batch, per side.
+    Target tokens, and source tokens, padding included."""
     accumulate: int = 1
-    """Number of batches per update (per process)."""
+    """Batches per update and process."""
     adam_beta1: float = 0.9
-    """Adam's decay rate for the mean gradient."""
+    """Adam's decay rate, mean gradient."""
     adam_beta2: float = 0.98
-    """Adam's decay rate for the mean squared gradient."""
+    """Adam's decay rate, squared gradient."""
     adam_epsilon: float = 1e-9
     """Adam's ε."""
     weight_decay: float = 0.0
-    """Decoupled weight decay (AdamW); 0 in the paper."""
+    """Decoupled weight decay (AdamW).
+    The paper has none."""
     max_norm: float | None = None
-    """Maximum gradient norm, for clipping; null: no clipping, the norm is only logged."""
+    """Maximum gradient norm; null: no clipping.
+    The norm is logged in any case."""
     max_skipped: int = 5
-    """Training stops after more than this many skipped updates (non-finite loss or gradient) in a row."""
+    """Skipped updates in a row before stopping.
+    An update is skipped if its loss or gradient is not finite; training stops after more than this many."""
     compile: bool = False
-    """Whether the model runs through torch.compile (needs a C++ compiler on the CPU)."""
+    """Use torch.compile.
+    On the CPU it needs a C++ compiler."""
     log_every: int = 100
     """Updates between log entries."""
     valid_every: int = 1000
     """Updates between validations."""
     valid_sample: int = 200
-    """Number of validation sentences to translate for exact match and BLEU; 0: only compute the loss."""
+    """Validation sentences to translate.
+    For exact match and BLEU; 0: only compute the loss."""
     best_metric: MetricName = "loss"
-    """Validation metric by which the best checkpoint is chosen."""
+    """Metric that chooses the best checkpoint."""
     patience: int | None = None
-    """Validations without a better best_metric after which training stops early; null: no early stopping."""
+    """Stop after this many poor validations; null: never.
+    That is, validations in a row without a better best_metric."""
     save_every: int = 1000
-    """Updates between checkpoints; the last update is always saved."""
+    """Updates between checkpoints.
+    The last update is always saved."""
     save_minutes: float | None = None
-    """Minutes between additional checkpoints, 10 in the paper; null: only save_every is used."""
+    """Minutes between extra checkpoints; null: none.
+    10 in the paper; save_every counts in addition."""
     keep: int = 5
-    """Number of newest checkpoints to keep; the best one is always kept."""
+    """Newest checkpoints to keep.
+    The best one is always kept."""
     tensorboard: bool = False
-    """Whether to write TensorBoard files in addition to log.jsonl (needs the extra tensorboard)."""
+    """Write TensorBoard files too.
+    In addition to log.jsonl; needs the extra tensorboard."""
     timeout: float = 600.0
-    """Seconds that one of several processes waits for the others before it fails; there is no timeout while
-    one of them reads and tokenizes the text."""
+    """Seconds to wait for another process.
+    After that a process fails; there is no timeout while one of them reads and tokenizes the text."""
 
     def __post_init__(self) -> None:
         require_positive(

@@ -19,7 +19,7 @@ def require_memory(config: ModelConfig, device: torch.device) -> None:
 
     The embeddings are left out, because the size of the vocabulary is not known before the tokenizer is made.
     """
-    smallest = max(config.pad_id, config.bos_id, config.eos_id, config.unk_id) + 1
+    smallest = max(config.special_ids) + 1
     weights = replace(config, vocab_size=smallest).num_weights
     needed, there = weights * BYTES_PER_WEIGHT, memory_bytes(device)
     if there is not None and needed > there:

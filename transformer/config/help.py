@@ -1,0 +1,138 @@
+"""`--help`: each option with its type and its default once, and one line per setting.
+
+The first line of a setting's docstring is its line in the help. `transformer train --help NAME` prints the
+whole docstring of a setting, or those of a section.
+"""
+
+import sys
+import textwrap
+from argparse import SUPPRESS, Action
+from collections.abc import Iterator
+from shutil import get_terminal_size
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from transformer.config.errors import UsageError, did_you_mean
+
+LEGEND = "N is a whole number, X a number, BOOL true or false. The default is in [brackets]."
+METAVARS = {int: "N", float: "X", bool: "BOOL", Literal: "NAME"}
+TYPES = {"N": "A whole number", "X": "A number", "BOOL": "True or false", "TEXT": "Text"}
+COLUMN = 33
+"""Where the text of a setting begins: 2 blanks, its option and type (at most 29 characters), 2 blanks."""
+
+
+class CommandHelp(DefaultHelpFormatter):
+    """The help of a command: option, type, meaning, and the default unless the text itself gives it."""
+
+    def __init__(self, prog: str, max_help_position: int = 24) -> None:
+        super().__init__(prog, max_help_position=max_help_position, width=width())  # type: ignore[no-untyped-call]
+
+    def _get_help_string(self, action: Action) -> str:
+        text = action.help or ""
+        if action.required:
+            return f"{text} (required)"
+        if action.nargs == 0 or action.default in (None, SUPPRESS):
+            return text
+        return f"{text} (default: {plain(action.default)})"
+
+    def _get_default_metavar_for_optional(self, action: Action) -> str:
+        return metavar(action)
+
+
+class SettingsHelp(CommandHelp):
+    """The help of a command that takes settings: one line for each option."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=COLUMN)
+
+    def _get_help_string(self, action: Action) -> str:
+        return one_line(action, self._width - COLUMN) if is_setting(action) else (action.help or "")
+
+
+class HelpAction(Action):
+    """`--help` prints the help; `--help NAME` explains one setting, or each setting of a section."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"nargs": "?", "metavar": "NAME", "default": SUPPRESS})
+
+    def __call__(self, parser: Any, _namespace: Any, values: Any, _option: Any = None) -> None:
+        sys.stdout.write(explain(parser, values) if values else parser.format_help())
+        parser.exit()
+
+
+def explain(parser: ArgumentParser, name: str) -> str:
+    """All that the docstrings say about the setting or the section `name`."""
+    settings = [action for action in parser._actions if is_setting(action)]
+    found = [action for action in settings if f"{action.dest}.".startswith(f"{name.lstrip('-')}.")]
+    if not found:
+        names = {part for action in settings for part in (action.dest, action.dest.partition(".")[0])}
+        raise UsageError(f"command line: --help {name}: no such setting{did_you_mean(name, sorted(names))}")
+    return "\n".join("\n".join(paragraphs(action)) for action in found)
+
+
+def paragraphs(action: Action) -> Iterator[str]:
+    """The complete description of one setting."""
+    summary, _, details = (action.help or "").partition("\n")
+    choices = ", ".join(choices_of(action))
+    kind = f"One of {choices}" if choices else TYPES[metavar(action)]
+    facts = f"{kind}. Default: {default_of(action)}."
+    yield f"--{action.dest} {metavar(action)}"
+    for text in filter(None, (summary, details, facts)):
+        words = " ".join(text.split())
+        yield textwrap.fill(
+            words, width(), initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
+        )
+    yield ""
+
+
+def one_line(action: Action, room: int) -> str:
+    """Summary and default of a setting; its choices, too, where they fit."""
+    summary = (action.help or "").partition("\n")[0].rstrip(".").partition("; null: ")[0]
+    default = default_of(action)
+    choices = ", ".join(f"[{name}]" if name == action.default else name for name in choices_of(action))
+    if action.default is None:
+        choices += f" [{default}]"
+    candidates = (f"{summary}: {choices}", choices) if choices_of(action) else ()
+    return next((text for text in candidates if len(text) <= room), f"{summary} [{default}]")
+
+
+def default_of(action: Action) -> str:
+    """The default; null in the words of the docstring, as in `Maximum gradient norm; null: no clipping.`"""
+    if action.default is not None:
+        return plain(action.default)
+    return (action.help or "").partition("\n")[0].rstrip(".").partition("; null: ")[2]
+
+
+def is_setting(action: Action) -> bool:
+    return hasattr(action, "_typehint") and action.help != SUPPRESS
+
+
+def metavar(action: Action) -> str:
+    """The word for the type of an option's value."""
+    kinds = (get_origin(kind) or kind for kind in types_of(action))
+    return next((METAVARS[kind] for kind in kinds if kind in METAVARS), "TEXT")
+
+
+def choices_of(action: Action) -> tuple[str, ...]:
+    return tuple(name for kind in types_of(action) if get_origin(kind) is Literal for name in get_args(kind))
+
+
+def types_of(action: Action) -> tuple[Any, ...]:
+    """The types of an option's value, except null."""
+    kind = getattr(action, "_typehint", None) or action.type
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return tuple(kind for kind in kinds if kind is not NoneType)
+
+
+def plain(value: Any) -> str:
+    """A default as one would type it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def width() -> int:
+    """Columns of the help: those of the terminal, at most 80."""
+    return min(80, get_terminal_size().columns)
