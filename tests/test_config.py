@@ -15,8 +15,12 @@ from transformer.config import (
     TrainingConfig,
     setting_names,
 )
+from transformer.data.sentences import LABEL_FORMATS
+from transformer.data.tokenizers.sentence_piece import train_tokenizer
+from transformer.data.tokenizers.training import TOKENIZERS
 from transformer.model.layers import ACTIVATIONS, NORMS
 from transformer.model.positions import POSITIONS
+from transformer.tasks.registry import TASKS
 
 
 def fields_of(settings, *names):
@@ -183,8 +187,28 @@ def test_a_literal_is_the_one_list_of_the_words_of_a_setting(section, prefix):
 
 
 @pytest.mark.parametrize(
-    ("name", "table"), [("activation", ACTIVATIONS), ("norm", NORMS), ("positions", POSITIONS)]
+    ("section", "name", "table"),
+    [
+        (ModelConfig, "activation", ACTIVATIONS),
+        (ModelConfig, "norm", NORMS),
+        (ModelConfig, "positions", POSITIONS),
+        (DataConfig, "tokenizer", TOKENIZERS),
+        (DataConfig, "label_format", LABEL_FORMATS),
+        (Settings, "task", TASKS),
+    ],
 )
-def test_every_word_of_a_choice_has_its_part(name, table):
+def test_every_word_of_a_choice_has_its_part(section, name, table):
     """A new part is a word in the `Literal` and a line in the table next to its class."""
-    assert list(table) == words_of(get_type_hints(ModelConfig)[name])
+    assert list(table) == words_of(get_type_hints(section)[name])
+
+
+def test_every_metric_belongs_to_a_task():
+    named = {metric for task in TASKS.values() for metric in task.metrics}
+    assert named == set(words_of(get_type_hints(TrainingConfig)["best_metric"]))
+
+
+@pytest.mark.parametrize("rule", words_of(get_type_hints(DataConfig)["normalization"]))
+def test_every_normalisation_is_one_of_sentence_piece(rule):
+    """Its tables would otherwise be missed only after the whole text has been read."""
+    tokenizer = train_tokenizer(["Straße Ａ x"], vocab_size=273, normalization=rule)
+    assert rule.encode() in tokenizer.processor.serialized_model_proto()

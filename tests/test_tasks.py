@@ -16,10 +16,11 @@ from transformer.checkpoint.run import Run
 from transformer.config import Settings, TaskName
 from transformer.data.running_text import BlockBatches, TextBatch, read_text, token_ids
 from transformer.data.tokenizers.protocol import PAD_ID, Tokenizer
+from transformer.data.tokenizers.training import make_tokenizer
 from transformer.evaluation.validation import mean_loss
 from transformer.recipe import train
 from transformer.tasks.registry import TASKS, TaskEntry, tasks_of_kind
-from transformer.tasks.task import Evaluate, Task, TokenizedText, make_tokenizer, task_class
+from transformer.tasks.task import Evaluate, Task, TokenizedText, task_class
 from transformer.training.objectives import Loss, Objective
 
 TEXT = "a dog sees a cat, and the cat sees a dog.\n" * 20
@@ -40,7 +41,7 @@ class SkippingTask(Task):
         self.text = read_text(settings.data.train)
 
     def train_tokenizer(self) -> Tokenizer:
-        return make_tokenizer([self.text], self.settings.data)
+        return make_tokenizer(self.settings.data, [self.text])
 
     def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
         return TokenizedText(

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from jaxtyping import Int
 from numpy.typing import NDArray
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from transformer.data.corpus import quiet_datasets
 from transformer.data.epochs import EpochBatches, TensorBatch
-from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, Tokenizer
+from transformer.data.padding import cut_by_tokens, padded
+from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, Tokenizer
 
 if TYPE_CHECKING:
     import datasets  # slow to import: the functions below do it when they are called
@@ -148,7 +148,7 @@ class TokenBatches(EpochBatches[Batch]):
         batches = cut_by_tokens(self.by_length(ties), self.longer_side, self.tokens_per_batch)
         if self.shuffle:
             batches = [batches[place] for place in generator.permutation(len(batches))]
-        return batches
+        return [np.sort(batch) for batch in batches]  # reading the table in order is faster
 
     def by_length(self, ties: NDArray[np.int64]) -> NDArray[np.int64]:
         """All rows sorted by the length of their longer side; `ties` orders pairs of equal lengths.
@@ -176,10 +176,10 @@ class TokenBatches(EpochBatches[Batch]):
 
     def fetch(self, rows: NDArray[np.int64]) -> Batch:
         part = self.table[rows]
-        targets = part["tgt"].combine_chunks()
+        sources, targets = (part[side].combine_chunks() for side in ("src", "tgt"))
         return Batch(
-            src_tokens=padded(part["src"].combine_chunks()),
-            tgt_tokens=F.pad(padded(targets), (1, 0), value=BOS_ID),
+            src_tokens=padded_list(sources),
+            tgt_tokens=F.pad(padded_list(targets), (1, 0), value=BOS_ID),
             lines=part["line"].to_numpy(),
             target_tokens=len(targets.flatten()),
         )
@@ -190,22 +190,6 @@ class PairBatches(TokenBatches):
 
     def fetch(self, rows: NDArray[np.int64]) -> Batch:
         return replace(super().fetch(rows), target_tokens=len(rows))
-
-
-def cut_by_tokens(
-    order: NDArray[np.int64], lengths: NDArray[Any], tokens_per_batch: int
-) -> list[NDArray[np.int64]]:
-    """Cut rows that are sorted by length into batches as large as the token budget allows."""
-    batches = []
-    start = 0
-    while start < len(order):
-        most = tokens_per_batch // lengths[order[start]]
-        window = order[start : start + most]
-        tokens = lengths[window] * np.arange(1, len(window) + 1)  # padded size of a batch that ends here
-        end = start + int(tokens.searchsorted(tokens_per_batch, side="right"))
-        batches.append(np.sort(order[start:end]))  # reading the table in order is faster
-        start = end
-    return batches
 
 
 def side_lengths(table: "datasets.Dataset") -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -221,10 +205,5 @@ def side_lengths(table: "datasets.Dataset") -> tuple[NDArray[np.int32], NDArray[
     return lengths[0], lengths[1]
 
 
-def padded(rows: "pyarrow.ListArray") -> Int[Tensor, "batch length"]:
-    """Rows of ids as one right-padded tensor."""
-    lengths = np.diff(rows.offsets.to_numpy())
-    tokens = np.full((len(rows), lengths.max()), PAD_ID, dtype=np.int64)
-    is_token = np.arange(tokens.shape[1]) < lengths[:, None]
-    tokens[is_token] = rows.flatten().to_numpy()
-    return torch.from_numpy(tokens)
+def padded_list(rows: "pyarrow.ListArray") -> Int[Tensor, "batch length"]:
+    return padded(rows.flatten().to_numpy(), np.diff(rows.offsets.to_numpy()))

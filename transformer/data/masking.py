@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transformer.data.epochs import TensorBatch
-from transformer.data.sentences import SentenceBatches, right_padded
+from transformer.data.padding import right_padded
+from transformer.data.sentences import SentenceBatches
 from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID, SPECIAL_IDS, Tokenizer
 
 MASK = "<mask>"

@@ -1,6 +1,6 @@
 """Files with one sentence per line, with or without labels, as batches of ids."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,33 @@ import torch
 from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from transformer.config import DataConfig
-from transformer.data.batches import cut_by_tokens
 from transformer.data.epochs import BatchType, EpochBatches, TensorBatch
+from transformer.data.padding import cut_by_tokens, right_padded
 from transformer.data.slices import require_slice, split_slice
 from transformer.data.text import CorpusError, read_lines
-from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID, Tokenizer
+from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 
-LABEL_LAYOUTS = {"tab": "SENTENCE<TAB>LABEL", "colon": "LABEL:DETAIL SENTENCE"}
+
+def after_tab(line: str) -> tuple[str, str]:
+    """`SENTENCE<TAB>LABEL`: sentence and label, which is empty if there is none."""
+    text, tab, label = line.rpartition("\t")
+    return text, label if tab else ""
+
+
+def before_colon(line: str) -> tuple[str, str]:
+    """`LABEL:DETAIL SENTENCE`: sentence and label, which is empty if there is none."""
+    first, _, text = line.partition(" ")
+    label, colon, _ = first.partition(":")
+    return text, label if colon else ""
+
+
+LABEL_FORMATS: dict[str, tuple[str, Callable[[str], tuple[str, str]]]] = {
+    "tab": ("SENTENCE<TAB>LABEL", after_tab),
+    "colon": ("LABEL:DETAIL SENTENCE", before_colon),
+}
+"""The choices of `data.label_format`: the layout, for errors, and the function that splits a line."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +66,9 @@ def read_sentences(name: str, label_format: str | None) -> list[Sentence]:
 def split_label(line: str, label_format: str | None, where: str) -> Sentence:
     if label_format is None:
         return Sentence(line, None, where)
-    if label_format == "tab":
-        text, tab, label = line.rpartition("\t")
-        label = label if tab else ""
-    else:
-        first, _, text = line.partition(" ")
-        label, colon, _ = first.partition(":")
-        label = label if colon else ""
+    layout, split = LABEL_FORMATS[label_format]
+    text, label = split(line)
     if not label.strip():
-        layout = LABEL_LAYOUTS[label_format]
         raise CorpusError(f"{where}: no label; data.label_format {label_format} means {layout}")
     return Sentence(text, label.strip(), where)
 
@@ -91,19 +102,6 @@ def encode_sentences(texts: Sequence[str], tokenizer: Tokenizer, max_tokens: int
     return [np.array([*ids[: max_tokens - 1], EOS_ID]) for ids in tokenizer.encode(texts)]
 
 
-def right_padded(rows: Sequence[NDArray[np.int64]]) -> Int[Tensor, "batch length"]:
-    return pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True, padding_value=PAD_ID)
-
-
-def rows_by_length(sentences: Sequence[NDArray[np.int64]], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
-    """Batches of rows of similar length, each row once; at most `batch_tokens` tokens with padding.
-
-    A sentence longer than that is in a batch by itself.
-    """
-    lengths = np.array([len(ids) for ids in sentences], dtype=np.int64)
-    yield from cut_by_tokens(np.argsort(lengths, kind="stable"), lengths, max(batch_tokens, *lengths, 1))
-
-
 class SentenceBatches(EpochBatches[BatchType]):
     """Batches of sentences of similar length, in a seeded order; at most `tokens_per_batch` with padding.
 
@@ -133,7 +131,7 @@ class SentenceBatches(EpochBatches[BatchType]):
         batches = cut_by_tokens(np.lexsort((ties, self.lengths)), self.lengths, self.tokens_per_batch)
         if self.shuffle:
             batches = [batches[at] for at in generator.permutation(len(batches))]
-        return [np.stack([part, np.full_like(part, number)], axis=1) for part in batches]
+        return [np.stack([np.sort(part), np.full_like(part, number)], axis=1) for part in batches]
 
     def sizes(self, rows: NDArray[np.int64]) -> tuple[int, ...]:
         longest = int(self.lengths[rows[:, 0]].max())

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from transformer.data.padding import longest_first, right_padded
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
-from transformer.decoding.scoring import batches_of_pairs, right_padded, with_bos
+from transformer.decoding.scoring import pair_lengths, with_bos
 from transformer.model.attention import record_attention
 
 Alignment = list[tuple[int, int]]
@@ -38,7 +39,7 @@ def align(
     `layers` is the number of last decoder layers to use; `benchmarks/alignment.py` compares the choices.
     """
     alignments: list[Alignment] = [[]] * len(sources)
-    for batch in batches_of_pairs(sources, targets, batch_tokens):
+    for batch in longest_first(pair_lengths(sources, targets), batch_tokens):
         rows = [row for row in batch if sources[row]]  # not the blank lines
         if not rows:
             continue

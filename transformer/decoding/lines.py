@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from transformer.config import DecodingConfig, ModelConfig
+from transformer.data.padding import longest_first
 from transformer.data.text import one_line, text_list
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.decoding.sampling import Sampler
@@ -158,15 +159,13 @@ class LineTranslator(ABC):
         return [ids[:room] for ids in encoded]
 
     def batches(self, sources: Sequence[list[int]], beam_size: int) -> Iterator[list[int]]:
-        """Batches of rows of similar length, longest first: if memory runs out, it does so at the start."""
-        rows = sorted((row for row, ids in enumerate(sources) if ids), key=lambda row: -len(sources[row]))
-        start, budget = 0, self.decoding.batch_tokens
-        while start < len(rows):
-            width = len(sources[rows[start]])
-            most = min(budget / width, budget * MAX_HYPOTHESES_PER_TOKEN)
-            size = max(1, int(most / beam_size))
-            yield rows[start : start + size]
-            start += size
+        """Batches of rows that are not blank, of similar length."""
+        rows = [row for row, ids in enumerate(sources) if ids]
+        sizes = [len(sources[row]) * beam_size for row in rows]
+        budget = self.decoding.batch_tokens
+        max_rows = max(1, int(budget * MAX_HYPOTHESES_PER_TOKEN / beam_size))
+        for batch in longest_first(sizes, budget, max_rows=max_rows):
+            yield [rows[place] for place in batch]
 
     def limit(self, source: Sequence[int], start: Sequence[int]) -> int:
         """The maximum output length: source + prefix + `max_extra` (§6.1), but at most `max_positions`."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
+from transformer.data.padding import right_padded
 from transformer.decoding.search import Processor
 
 LogProbs = Float[Tensor, "hypotheses vocabulary"]
@@ -60,8 +60,7 @@ class ForcedPrefix:
     """
 
     def __init__(self, prefixes: Sequence[Sequence[int]], then: Sequence[Processor] = ()) -> None:
-        rows = [torch.tensor(prefix, dtype=torch.int64) for prefix in prefixes]
-        self.tokens = pad_sequence(rows, batch_first=True, padding_value=-1)
+        self.tokens = right_padded(prefixes, pad_id=-1)
         self.then = then
 
     def __call__(self, log_probs: LogProbs, tokens: Tokens, rows: Rows) -> LogProbs:

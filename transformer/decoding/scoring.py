@@ -1,13 +1,13 @@
 """Scoring given translations by forced decoding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
-from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID
+from transformer.data.padding import longest_first, right_padded
+from transformer.data.tokenizers.protocol import EOS_ID
 
 
 class Score(NamedTuple):
@@ -23,7 +23,7 @@ def score_pairs(
 ) -> list[Score]:
     """The score of each pair; `sources` end with EOS, `targets` have neither BOS nor EOS."""
     scores = [Score(0.0, [])] * len(sources)
-    for rows in batches_of_pairs(sources, targets, batch_tokens):
+    for rows in longest_first(pair_lengths(sources, targets), batch_tokens):
         ended = [[*targets[row], EOS_ID] for row in rows]
         src_tokens, wanted = right_padded([sources[row] for row in rows]), right_padded(ended)
         log_probs = forced_log_probs(model, src_tokens, wanted).tolist()
@@ -47,18 +47,6 @@ def with_bos(model: nn.Module, tgt_tokens: Tensor) -> Tensor:
     return torch.cat((bos, tgt_tokens[:, :-1]), dim=1)
 
 
-def batches_of_pairs(
-    sources: Sequence[list[int]], targets: Sequence[list[int]], batch_tokens: int
-) -> Iterator[list[int]]:
-    """Batches of row numbers, longest pairs first; at most `batch_tokens` padded tokens on each side."""
-    widths = [max(len(source), len(target) + 1) for source, target in zip(sources, targets, strict=True)]
-    rows = sorted(range(len(widths)), key=lambda row: -widths[row])
-    while rows:
-        size = max(1, batch_tokens // widths[rows[0]])
-        yield rows[:size]
-        rows = rows[size:]
-
-
-def right_padded(rows: Sequence[Sequence[int]], pad_id: int = PAD_ID) -> Tensor:
-    tensors = [torch.tensor(row, dtype=torch.int64) for row in rows]
-    return pad_sequence(tensors, batch_first=True, padding_value=pad_id)
+def pair_lengths(sources: Sequence[list[int]], targets: Sequence[list[int]]) -> list[int]:
+    """The longer side of each pair; the EOS of a target counts."""
+    return [max(len(source), len(target) + 1) for source, target in zip(sources, targets, strict=True)]

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformer.checkpoint.pretrained import load_pretrained
 from transformer.config import ModelConfig, Settings
 from transformer.data.masking import MASK, MASK_ID, encode_with_masks
-from transformer.data.sentences import encode_sentences, right_padded, rows_by_length
+from transformer.data.padding import longest_first, right_padded
+from transformer.data.sentences import encode_sentences
 from transformer.data.text import CorpusError, one_line, text_list
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 from transformer.model.build import build_model
@@ -31,10 +32,10 @@ class Reader:
 
     def outputs(
         self, sentences: Sequence[NDArray[np.int64]]
-    ) -> Iterator[tuple[NDArray[np.int64], Float[Tensor, "batch ..."]]]:
+    ) -> Iterator[tuple[list[int], Float[Tensor, "batch ..."]]]:
         """Yield (row indices, model outputs) batch by batch until every row is done."""
         device = next(self.model.parameters()).device
-        for rows in rows_by_length(sentences, self.settings.decoding.batch_tokens):
+        for rows in longest_first([len(ids) for ids in sentences], self.settings.decoding.batch_tokens):
             tokens = right_padded([sentences[row] for row in rows])
             with torch.no_grad():
                 outputs = self.model(tokens.to(device))
@@ -88,7 +89,7 @@ class Embedder(Reader):
         lines = text_list(lines)
         parts = dict[int, Any]()
         for rows, vectors in self.outputs(self.encode(lines)):
-            parts.update(zip(rows.tolist(), vectors.numpy(), strict=True))
+            parts.update(zip(rows, vectors.numpy(), strict=True))
         width = self.settings.model.d_model
         return np.array([parts[row] for row in range(len(lines))], dtype=np.float32).reshape(-1, width)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from transformer.checkpoint.pretrained import load_pretrained
 from transformer.config import DecodingConfig, ModelConfig, Precision
+from transformer.data.padding import right_padded
 from transformer.data.text import text_list
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.decoding.alignment import Alignment, align
@@ -18,7 +19,7 @@ from transformer.decoding.inference import freeze, without_gradients
 from transformer.decoding.lines import LineTranslator, SearchOptions
 from transformer.decoding.processors import AtPlaces, ForcedPrefix
 from transformer.decoding.sampling import Sampler
-from transformer.decoding.scoring import Score, right_padded, score_pairs
+from transformer.decoding.scoring import Score, score_pairs
 from transformer.decoding.search import Hypotheses, generate
 from transformer.decoding.translation import Translation, distinct_texts, filled
 from transformer.messages import warn

@@ -12,6 +12,7 @@ from torch import nn
 from transformer.config import Settings
 from transformer.config.checks import require
 from transformer.data.sentences import (
+    LABEL_FORMATS,
     LabelledBatch,
     LabelledBatches,
     Sentence,
@@ -21,8 +22,9 @@ from transformer.data.sentences import (
     read_sentences,
 )
 from transformer.data.tokenizers.protocol import Tokenizer
+from transformer.data.tokenizers.training import make_tokenizer
 from transformer.evaluation.validation import mean_loss, outputs
-from transformer.tasks.task import Task, TokenizedText, make_tokenizer
+from transformer.tasks.task import Task, TokenizedText
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Loss, at_least_float32
 
@@ -63,14 +65,14 @@ class ClassificationTask(Task):
     def __init__(self, settings: Settings) -> None:
         require(
             settings.data.label_format is not None,
-            "data.label_format is null; for task classification choose one of tab, colon",
+            f"data.label_format is null; for task classification choose one of {', '.join(LABEL_FORMATS)}",
         )
         self.sentences = read_sentences(settings.data.train, settings.data.label_format)
         names = ",".join(class_names(self.sentences, settings.data))
         self.settings = replace(settings, data=replace(settings.data, classes=names))
 
     def train_tokenizer(self) -> Tokenizer:
-        return make_tokenizer([sentence.text for sentence in self.sentences], self.settings.data)
+        return make_tokenizer(self.settings.data, [sentence.text for sentence in self.sentences])
 
     def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
         classes = settings.data.classes or ""

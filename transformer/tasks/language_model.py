@@ -11,9 +11,10 @@ from torch import nn
 from transformer.config import Settings
 from transformer.data.running_text import BlockBatches, TextBatch, read_text, token_ids
 from transformer.data.tokenizers.protocol import Tokenizer
+from transformer.data.tokenizers.training import make_tokenizer
 from transformer.evaluation.validation import mean_loss, perplexity
 from transformer.kernels.loss import overwriting_cross_entropy
-from transformer.tasks.task import Task, TokenizedText, make_tokenizer
+from transformer.tasks.task import Task, TokenizedText
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Loss, TokenLoss
 
@@ -50,7 +51,7 @@ class LanguageModelTask(Task):
     def train_tokenizer(self) -> Tokenizer:
         data = self.settings.data
         has_lines = data.tokenizer == "characters"
-        return make_tokenizer([self.text] if has_lines else self.text.split("\n"), data)
+        return make_tokenizer(data, [self.text] if has_lines else self.text.split("\n"))
 
     def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
         batches = make_batches(self.text, tokenizer, settings, shuffle=True)

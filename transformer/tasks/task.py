@@ -1,7 +1,7 @@
 """The interface of a task, and the code that all tasks share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -10,13 +10,10 @@ from typing import Any, ClassVar, NamedTuple
 from torch import nn
 
 from transformer.checkpoint.pretrained import load_pretrained
-from transformer.config import DataConfig, Settings
-from transformer.config.checks import require
+from transformer.config import Settings
 from transformer.data.epochs import EpochBatches
 from transformer.data.text import CorpusError
-from transformer.data.tokenizers.characters import train_character_tokenizer
 from transformer.data.tokenizers.protocol import Tokenizer
-from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.tasks.registry import TASKS
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Objective
@@ -108,11 +105,3 @@ def validation_of(task: Task, tokenizer: Tokenizer, settings: Settings) -> Evalu
     except ValueError as error:
         named = "" if name in str(error) else f" {name}"
         raise CorpusError(f"the validation text (data.valid){named}: {error}") from error
-
-
-def make_tokenizer(texts: Iterable[str], data: DataConfig) -> Tokenizer:
-    """The tokenizer that `data` asks for, trained on these texts."""
-    if data.tokenizer == "characters":
-        return train_character_tokenizer(texts)
-    require(data.tokenizer != "moses", "data.tokenizer moses is for translation alone")
-    return train_tokenizer(texts, vocab_size=data.vocab_size, normalization=data.normalization)

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,15 +15,16 @@ from torch import nn
 from transformer.config import Settings
 from transformer.data.batches import Batch, TokenBatches, tokenize_pairs
 from transformer.data.corpus import load_parallel
-from transformer.data.tokenizers.moses import MosesTokenizer, train_moses_tokenizer
+from transformer.data.tokenizers.moses import MosesTokenizer
 from transformer.data.tokenizers.protocol import Tokenizer
+from transformer.data.tokenizers.training import make_tokenizer
 from transformer.decoding.translator import Translator
 from transformer.evaluation.bleu import choose_tokenizer, make_bleu, signature
 from transformer.evaluation.metrics import bracket_f1, corpus_scores, tokenized_bleu
 from transformer.evaluation.report import examples, phenomenon_rows, phenomenon_table, score_table
 from transformer.evaluation.validation import mean_loss, perplexity
 from transformer.kernels.loss import overwriting_cross_entropy
-from transformer.tasks.task import Report, Task, TokenizedText, make_tokenizer
+from transformer.tasks.task import Report, Task, TokenizedText
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Loss, TokenLoss
 
@@ -73,15 +73,7 @@ class ParallelText(Task):
 
     def train_tokenizer(self) -> Tokenizer:
         """One vocabulary for both languages, from both sides of the training text."""
-        data = self.settings.data
-        if data.tokenizer == "moses":
-            return train_moses_tokenizer(
-                *(self.side("source"), self.side("target")),
-                vocab_size=data.vocab_size,
-                source=data.source,
-                target=data.target,
-            )
-        return make_tokenizer(chain(self.side("source"), self.side("target")), data)
+        return make_tokenizer(self.settings.data, self.side("source"), self.side("target"))
 
     def side(self, column: str) -> Iterator[str]:
         for part in self.table.iter(batch_size=10_000):

@@ -1,0 +1,54 @@
+"""Rows of different lengths as one tensor, and batches whose padded size fits into a number of tokens."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transformer.data.tokenizers.protocol import PAD_ID
+
+Rows = Sequence[Sequence[int]] | Sequence[NDArray[Any]]
+
+
+def right_padded(rows: Rows, pad_id: int = PAD_ID) -> Int[Tensor, "batch length"]:
+    """Rows of ids as one tensor; the short ones end in `pad_id`."""
+    lengths = np.array([len(row) for row in rows])
+    return padded(np.concatenate([np.asarray(row, dtype=np.int64) for row in rows]), lengths, pad_id)
+
+
+def padded(ids: NDArray[Any], lengths: NDArray[Any], pad_id: int = PAD_ID) -> Int[Tensor, "batch length"]:
+    """The same for rows that are given one after another as `ids`, and their lengths."""
+    tokens = np.full((len(lengths), lengths.max()), pad_id, dtype=np.int64)
+    tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = ids
+    return torch.from_numpy(tokens)
+
+
+def cut_by_tokens(
+    order: NDArray[np.int64], lengths: NDArray[Any], budget: int, *, max_rows: int | None = None
+) -> list[NDArray[np.int64]]:
+    """Cut `order`, row numbers sorted by length, into batches as large as the budget allows.
+
+    Rows × the longest of their `lengths` is at most `budget`; a longer row is in a batch by itself. A batch
+    has at most `max_rows` rows.
+    """
+    batches = []
+    start = 0
+    while start < len(order):
+        most = max(1, budget // int(lengths[order[start]]))
+        window = order[start : start + (most if max_rows is None else min(most, max_rows))]
+        sizes = np.maximum.accumulate(lengths[window]) * np.arange(1, len(window) + 1)
+        end = start + max(1, int(sizes.searchsorted(budget, side="right")))
+        batches.append(order[start:end])
+        start = end
+    return batches
+
+
+def longest_first(lengths: Sequence[int], budget: int, *, max_rows: int | None = None) -> list[list[int]]:
+    """Batches of row numbers of similar length, the longest first: if memory runs out, it does so at once."""
+    widths = np.array(lengths, dtype=np.int64)
+    order = np.argsort(-widths, kind="stable")
+    return [batch.tolist() for batch in cut_by_tokens(order, widths, budget, max_rows=max_rows)]

@@ -1,0 +1,40 @@
+"""Training the tokenizer that the setting `data.tokenizer` names."""
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+
+from transformer.config import DataConfig
+from transformer.config.checks import require
+from transformer.data.tokenizers.characters import train_character_tokenizer
+from transformer.data.tokenizers.moses import train_moses_tokenizer
+from transformer.data.tokenizers.protocol import Tokenizer
+from transformer.data.tokenizers.sentence_piece import train_tokenizer
+
+Texts = Iterable[str]
+
+
+def make_tokenizer(data: DataConfig, *sides: Texts) -> Tokenizer:
+    """The tokenizer that `data` asks for: one vocabulary for the source and target sides, or for one text."""
+    return TOKENIZERS[data.tokenizer](data, *sides)
+
+
+def sentence_piece(data: DataConfig, *sides: Texts) -> Tokenizer:
+    lines = chain(*sides)
+    return train_tokenizer(lines, vocab_size=data.vocab_size, normalization=data.normalization)
+
+
+def characters(_: DataConfig, *sides: Texts) -> Tokenizer:
+    return train_character_tokenizer(chain(*sides))
+
+
+def moses(data: DataConfig, *sides: Texts) -> Tokenizer:
+    require(len(sides) == 2, "data.tokenizer moses is for translation alone")
+    return train_moses_tokenizer(*sides, vocab_size=data.vocab_size, source=data.source, target=data.target)
+
+
+TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {
+    "sentencepiece": sentence_piece,
+    "characters": characters,
+    "moses": moses,
+}
+"""The choices of `data.tokenizer`; each is called as `(data, *sides)`."""
