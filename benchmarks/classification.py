@@ -27,7 +27,7 @@ from sklearn.pipeline import make_pipeline
 import transformer
 from transformer.config import Settings
 from transformer.data.sentences import Sentence, read_sentences
-from transformer.decoding.sentences import Classifier
+from transformer.decoding.predictors import Classifier
 
 ROOT = Path(__file__).parents[1]
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 import transformer
 from transformer.config import ModelConfig
 from transformer.data.text import read_lines
-from transformer.decoding.sentences import Embedder
+from transformer.decoding.predictors import Embedder
 from transformer.tasks.sentence_embedding import is_nearest
 
 ROOT = Path(__file__).parents[1]

@@ -27,7 +27,7 @@ import torch
 from scipy import stats
 
 import transformer
-from transformer.evaluation.table3 import ROWS, Row
+from transformer.evaluation.table3 import ROWS, Table3Row
 
 ROOT = Path(__file__).parents[1]
 WIDTHS, HEADS, LAYERS = 8, 2, 2  # what the paper's widths, heads and layers are divided by
@@ -35,7 +35,7 @@ PAIRS, TOKENS_PER_BATCH = 2000, 1000
 UPDATES, RATE_SCALE = 600, 0.5  # the paper: 100,000 and 1
 
 
-def settings_of(row: Row, seed: int, output: Path) -> transformer.Settings:
+def settings_of(row: Table3Row, seed: int, output: Path) -> transformer.Settings:
     paper, recipe = row.config(), transformer.load_settings(ROOT / "configs" / "toyland.yaml")
     heads = max(1, paper.num_heads // HEADS)
     model = replace(
@@ -108,7 +108,7 @@ class Figure:
         return "as in the paper" if (ours > 0) == (paper > 0) else "the other way round"
 
 
-def report(rows: list[Row], runs: list[list[dict[str, Any]]]) -> None:
+def report(rows: list[Table3Row], runs: list[list[dict[str, Any]]]) -> None:
     logs = [[math.log(run["perplexity"]) for run in row] for row in runs]
     perplexity = Figure(logs, [row.perplexity for row in rows], 0.05)
     bleu = Figure([[run["bleu"] for run in row] for row in runs], [row.bleu for row in rows], 0.1)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from transformer.checkpoint.run import Run
 from transformer.cli import COMMANDS, main
 from transformer.config.files import save_settings
-from transformer.config.help import plain
+from transformer.config.help import as_typed
 from transformer.config.parser import CommandParser
 from transformer.toyland import PHENOMENA
 
@@ -234,7 +234,7 @@ def test_help_shows_every_option_with_its_default(name, capsys, monkeypatch):
         if entry and action.required:
             assert entry.endswith("(required)")
         elif entry and action.nargs != 0 and action.default not in (None, SUPPRESS):
-            assert re.search(rf"(default: |\[){re.escape(plain(action.default))}[])]", entry), entry
+            assert re.search(rf"(default: |\[){re.escape(as_typed(action.default))}[])]", entry), entry
     assert entries
     assert "null" not in text
 

@@ -17,8 +17,8 @@ from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.config import DecodingConfig
 from transformer.config.files import load_settings, save_settings
-from transformer.convert.common import ConversionError, whole_folder
-from transformer.convert.ctranslate2 import sample, to_ctranslate2
+from transformer.convert.common import ConversionError, new_folder
+from transformer.convert.ctranslate2 import lines_to_compare, to_ctranslate2
 from transformer.convert.ctranslate2_spec import write_model
 from transformer.convert.engine import CTranslate2Translator, Output, as_hypotheses, load_engine
 from transformer.data.tokenizers.characters import CharacterTokenizer
@@ -166,13 +166,13 @@ def test_another_task_is_refused(tmp_path, tiny_run):
 
 def test_a_folder_is_whole_or_absent(tmp_path):
     output = tmp_path / "new" / "model"
-    with pytest.raises(ZeroDivisionError), whole_folder(output) as folder:
+    with pytest.raises(ZeroDivisionError), new_folder(output) as folder:
         (folder / "file").write_text(f"half {1 / 0}")
     assert list((tmp_path / "new").iterdir()) == []
-    with whole_folder(output) as folder:
+    with new_folder(output) as folder:
         (folder / "file").write_text("whole")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]
-    with pytest.raises(ConversionError, match="exists already"), whole_folder(output):
+    with pytest.raises(ConversionError, match="exists already"), new_folder(output):
         pass
     assert (output / "file").read_text() == "whole"
 
@@ -198,9 +198,9 @@ def test_a_run_is_converted_and_compared(quantization, tiny_run, tmp_path, capfd
 def test_other_text_serves_where_there_is_none_to_validate_on(tiny_run):
     config = load_settings(Run(tiny_run).config)
     for valid in (None, "gone/valid"):
-        text, lines = sample(replace(config, data=replace(config.data, valid=valid)))
+        text, lines = lines_to_compare(replace(config, data=replace(config.data, valid=valid)))
         assert (text, len(lines)) == ("toyland:valid[:50]", 50)
-    text, lines = sample(config)
+    text, lines = lines_to_compare(config)
     assert (text, len(lines)) == ("toyland:valid[:8]", 8)
 
 

@@ -22,7 +22,7 @@ from transformer.cli import main
 from transformer.config import DataConfig, ModelConfig, Settings, TrainingConfig
 from transformer.data.sentences import read_sentences
 from transformer.data.text import CorpusError
-from transformer.decoding.sentences import Classifier, Embedder, MaskFiller
+from transformer.decoding.predictors import Classifier, Embedder, MaskFiller
 
 COLOURS = {"red": "warm", "orange": "warm", "blue": "cold", "green": "cold"}
 THINGS = ["house", "tree", "car", "hat", "cup", "door"]

@@ -20,7 +20,7 @@ from transformer.data.tokenizers.marian import MarianTokenizer
 from transformer.data.tokenizers.moses import train_moses_tokenizer
 from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.decoding.generator import TextGenerator
-from transformer.decoding.sentences import Classifier, Embedder, MaskFiller
+from transformer.decoding.predictors import Classifier, Embedder, MaskFiller
 from transformer.kernels import linear as packed
 from transformer.model.build import build_model
 from transformer.tasks.translation import TranslationTask

@@ -9,7 +9,7 @@ from transformer.cli import main
 from transformer.config import ModelConfig, Settings
 from transformer.config.command_line import read_settings
 from transformer.config.files import build_settings, read_file
-from transformer.evaluation.table3 import ROWS, Row, count_parameters, table
+from transformer.evaluation.table3 import ROWS, Table3Row, count_parameters, table
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PRINTED = 11
@@ -50,7 +50,7 @@ def test_our_sizes_are_near_the_printed_ones(counted: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_the_recipe_changes_what_the_row_changes(row: Row) -> None:
+def test_the_recipe_changes_what_the_row_changes(row: Table3Row) -> None:
     recipe = CONFIGS / f"table3/{row.name}.yaml"
     assert read_file(recipe) == {"output": f"runs/table3/{row.name}", **row.settings()}
     base = CONFIGS / "wmt14_en_de_base.yaml"

@@ -52,7 +52,7 @@ COLLISIONS = """
 from random import Random
 from transformer.toyland import draft, english_text, german_text
 from transformer.toyland.draft import Draft
-from transformer.toyland.sentences import say
+from transformer.toyland.kinds import say
 
 # With few names many sentences come up again, and with them any second translation.
 draft.invented_name = lambda random: ("Velmora", "Tibrenko")[int(random() * 2)]

@@ -144,7 +144,7 @@ def unfinished_folder(path: Path, *, kind: str = "") -> Iterator[Path]:
             (folder / NEW).mkdir()
         yield folder / NEW
     finally:
-        delete(folder, lock)
+        delete_temporary(folder, lock)
 
 
 def make_locked(path: Path, tries: int = 20) -> tuple[Path, FileLock | None]:
@@ -182,10 +182,10 @@ def delete_leftover(folder: Path) -> None:
     if not (folder / LOCK).exists():
         folder.rmdir()  # fails unless empty: its process was killed before it took the lock, or at the end
     elif (lock := take_lock(folder / LOCK)) is not None:
-        delete(folder, lock)
+        delete_temporary(folder, lock)
 
 
-def delete(folder: Path, lock: FileLock | None) -> None:
+def delete_temporary(folder: Path, lock: FileLock | None) -> None:
     """Delete a temporary folder whose lock this process holds; what cannot be deleted is a leftover.
 
     The order matters. The lock file is deleted after the content, so that another process can finish the job

@@ -22,7 +22,7 @@ def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
     while True:
         chosen = newest(run, count, minutes)
         try:
-            weights, tokenizer_hash = mean(run, chosen)
+            weights, tokenizer_hash = mean_weights(run, chosen)
         except (CheckpointError, OSError):
             if set(chosen) <= set(run.steps()):
                 raise
@@ -46,7 +46,7 @@ def newest(run: Run, count: int, minutes: float) -> list[int]:
     return steps[-count:]
 
 
-def mean(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
+def mean_weights(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
     """The mean of these checkpoints' weights, and the hash of their tokenizer."""
     sums: dict[str, Tensor] = {}
     for step in chosen:

@@ -67,7 +67,7 @@ class Run:
         best = self.marked("best")
         for step in self.steps()[:-count]:
             if (folder := self.checkpoint(step)) != best:
-                delete(folder)
+                delete_checkpoint(folder)
 
     def clean(self, step: int) -> None:
         """Delete the leftovers of interrupted writes, and checkpoints after `step`; the run must be locked.
@@ -81,10 +81,10 @@ class Run:
             delete_leftovers(path)
         for later in self.steps():
             if later > step:
-                delete(self.checkpoint(later))
+                delete_checkpoint(self.checkpoint(later))
 
 
-def delete(checkpoint: Path) -> None:
+def delete_checkpoint(checkpoint: Path) -> None:
     """Delete a checkpoint, renaming it first so that a half-deleted one is never taken for a checkpoint."""
     with unfinished_folder(checkpoint, kind=STEP) as own:
         checkpoint.rename(own / checkpoint.name)

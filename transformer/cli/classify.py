@@ -14,7 +14,7 @@ def run(arguments: list[str], prog: str) -> None:
     add_line_options(parser)
     options = parser.parse_args(arguments)
 
-    from transformer.decoding.sentences import Classifier
+    from transformer.decoding.predictors import Classifier
 
     classifier = Classifier.from_pretrained(options.run, device=options.device)
     for lines in together(standard_input(options)):

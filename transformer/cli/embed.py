@@ -20,7 +20,7 @@ def run(arguments: list[str], prog: str) -> None:
     require_vector_file(options.output)
     require_plain(Path(options.output))
 
-    from transformer.decoding.sentences import Embedder
+    from transformer.decoding.predictors import Embedder
 
     embedder = Embedder.from_pretrained(options.run, device=options.device)
     lines = list(standard_input(options))

@@ -2,7 +2,13 @@
 
 import sys
 
-from transformer.cli.lines import add_line_options, require_positive, standard_input, together, write_row
+from transformer.cli.lines import (
+    add_line_options,
+    require_positive_option,
+    standard_input,
+    together,
+    write_row,
+)
 from transformer.config.parser import command_parser
 
 DESCRIPTION = """Predict the most probable tokens for each <mask> in the lines of standard input. Writes them
@@ -14,9 +20,9 @@ def run(arguments: list[str], prog: str) -> None:
     add_line_options(parser)
     parser.add_argument("--count", type=int, default=5, help="number of candidates for each <mask>")
     options = parser.parse_args(arguments)
-    require_positive(options, "count")
+    require_positive_option(options, "count")
 
-    from transformer.decoding.sentences import MaskFiller
+    from transformer.decoding.predictors import MaskFiller
 
     filler = MaskFiller.from_pretrained(options.run, device=options.device)
     first = 1

@@ -33,7 +33,7 @@ def write_row(*columns: str) -> None:
     sys.stdout.buffer.write(("\t".join(columns) + "\n").encode())
 
 
-def require_positive(options: Namespace, name: str) -> None:
+def require_positive_option(options: Namespace, name: str) -> None:
     value = getattr(options, name)
     if value < 1:
         raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")

@@ -2,7 +2,13 @@
 
 import sys
 
-from transformer.cli.lines import add_line_options, require_positive, standard_input, together, write_row
+from transformer.cli.lines import (
+    add_line_options,
+    require_positive_option,
+    standard_input,
+    together,
+    write_row,
+)
 from transformer.config.parser import command_parser
 from transformer.data.text import one_line
 from transformer.data.vectors import read_vectors
@@ -24,10 +30,10 @@ def run(arguments: list[str], prog: str) -> None:
     parser.add_argument("--sentences", metavar="FILE", help="the sentences of a .npy index, one per line")
     parser.add_argument("--count", type=int, default=5, help="number of sentences for each line")
     options = parser.parse_args(arguments)
-    require_positive(options, "count")
+    require_positive_option(options, "count")
     sentences, index = read_vectors(options.index, options.sentences)
 
-    from transformer.decoding.sentences import Embedder, nearest
+    from transformer.decoding.predictors import Embedder, nearest
 
     embedder = Embedder.from_pretrained(options.run, device=options.device)
     number = 1

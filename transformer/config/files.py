@@ -118,7 +118,7 @@ def read_value(name: str, node: yaml.Node, kind: Any) -> Any:
     for option in options:
         with suppress(ValueError, KeyError):
             return read_scalar(node, option)
-    expected = " or ".join(describe(option) for option in options)
+    expected = " or ".join(type_name(option) for option in options)
     raise UsageError(f"{name}: expected {expected}, found {found(node)}")
 
 
@@ -138,7 +138,7 @@ def read_scalar(node: yaml.Node, kind: Any) -> Any:
     return kind(text)
 
 
-def describe(kind: Any) -> str:
+def type_name(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
     return "null" if kind is NoneType else str(kind.__name__)

@@ -35,7 +35,7 @@ class CommandHelp(DefaultHelpFormatter):
             return f"{text} (required)"
         if action.nargs == 0 or action.default in (None, SUPPRESS):
             return text
-        return f"{text} (default: {plain(action.default)})"
+        return f"{text} (default: {as_typed(action.default)})"
 
     def _get_default_metavar_for_optional(self, action: Action) -> str:
         return metavar(action)
@@ -48,7 +48,7 @@ class SettingsHelp(CommandHelp):
         super().__init__(prog, max_help_position=COLUMN)
 
     def _get_help_string(self, action: Action) -> str:
-        return one_line(action, self._width - COLUMN) if is_setting(action) else (action.help or "")
+        return setting_line(action, self._width - COLUMN) if is_setting(action) else (action.help or "")
 
 
 class HelpAction(Action):
@@ -58,11 +58,11 @@ class HelpAction(Action):
         super().__init__(**options | {"nargs": "?", "metavar": "NAME", "default": SUPPRESS})
 
     def __call__(self, parser: Any, _namespace: Any, values: Any, _option: Any = None) -> None:
-        sys.stdout.write(explain(parser, values) if values else parser.format_help())
+        sys.stdout.write(explanation(parser, values) if values else parser.format_help())
         parser.exit()
 
 
-def explain(parser: ArgumentParser, name: str) -> str:
+def explanation(parser: ArgumentParser, name: str) -> str:
     """All that the docstrings say about the setting or the section `name`."""
     settings = [action for action in parser._actions if is_setting(action)]
     found = [action for action in settings if f"{action.dest}.".startswith(f"{name.lstrip('-')}.")]
@@ -87,7 +87,7 @@ def paragraphs(action: Action) -> Iterator[str]:
     yield ""
 
 
-def one_line(action: Action, room: int) -> str:
+def setting_line(action: Action, room: int) -> str:
     """Summary and default of a setting; its choices, too, where they fit."""
     summary = (action.help or "").partition("\n")[0].rstrip(".").partition("; null: ")[0]
     default = default_of(action)
@@ -101,7 +101,7 @@ def one_line(action: Action, room: int) -> str:
 def default_of(action: Action) -> str:
     """The default; null in the words of the docstring, as in `Maximum gradient norm; null: no clipping.`"""
     if action.default is not None:
-        return plain(action.default)
+        return as_typed(action.default)
     return (action.help or "").partition("\n")[0].rstrip(".").partition("; null: ")[2]
 
 
@@ -126,7 +126,7 @@ def types_of(action: Action) -> tuple[Any, ...]:
     return tuple(kind for kind in kinds if kind is not NoneType)
 
 
-def plain(value: Any) -> str:
+def as_typed(value: Any) -> str:
     """A default as one would type it."""
     if isinstance(value, bool):
         return str(value).lower()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from transformer.checkpoint.pretrained import open_run
 from transformer.config import Settings
-from transformer.convert.common import require_package, whole_folder
+from transformer.convert.common import new_folder, require_package
 from transformer.convert.engine import CTranslate2Translator, load_engine, write_checkpoint_model
 from transformer.data.corpus import load_parallel
 from transformer.data.text import CorpusError
@@ -47,7 +47,7 @@ def to_ctranslate2(
     require_package("ctranslate2")
     opened = open_run(name, task="translation")
     output = Path(output)
-    with whole_folder(output) as unfinished:
+    with new_folder(output) as unfinished:
         write_checkpoint_model(opened, unfinished, quantization)
         opened.tokenizer.save(unfinished / "tokenizer.model")
         ours = Translator.from_pretrained(opened.checkpoint, device="cpu")
@@ -55,12 +55,12 @@ def to_ctranslate2(
         theirs = CTranslate2Translator(
             engine, ours.tokenizer, model_config=ours.config, decoding=ours.decoding
         )
-        text, lines = sample(opened.settings)
+        text, lines = lines_to_compare(opened.settings)
         say(f"compared with our own search on {text}: {agreement(ours, theirs, lines)}")
     return output
 
 
-def sample(settings: Settings) -> tuple[str, list[str]]:
+def lines_to_compare(settings: Settings) -> tuple[str, list[str]]:
     """The name and the first lines of the run's validation text, or of toyland if that cannot be read."""
     data = settings.data
     try:

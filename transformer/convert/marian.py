@@ -16,7 +16,7 @@ from transformer.checkpoint.run import Run
 from transformer.checkpoint.writing import write_checkpoint
 from transformer.config import Settings
 from transformer.config.files import save_settings
-from transformer.convert.common import ConversionError, whole_folder
+from transformer.convert.common import ConversionError, new_folder
 from transformer.convert.marian_folder import MarianFolder, find_folder
 from transformer.convert.marian_weights import convert_weights
 from transformer.data.tokenizers.marian import MarianTokenizer
@@ -35,7 +35,7 @@ def from_marian(name: str | Path, output: str | Path, *, say: Callable[[str], No
     """
     output = Path(output)
     folder = MarianFolder(find_folder(name))
-    with whole_folder(output) as unfinished:
+    with new_folder(output) as unfinished:
         tokenizer = folder.tokenizer()
         settings = Settings(
             output=str(output),
@@ -83,7 +83,9 @@ def compare(model: nn.Module, marian_ids: list[int], folder: MarianFolder) -> tu
     """
     ids = torch.tensor(marian_ids)
     generator = torch.Generator().manual_seed(1)
-    src_tokens, tgt_tokens = (sample(lengths, len(ids), generator) for lengths in ((7, 12, 3), (9, 4, 11)))
+    src_tokens, tgt_tokens = (
+        random_batch(lengths, len(ids), generator) for lengths in ((7, 12, 3), (9, 4, 11))
+    )
     tgt_tokens[:, 0] = BOS_ID
     with original(folder) as theirs:
         output = theirs(
@@ -98,7 +100,7 @@ def compare(model: nn.Module, marian_ids: list[int], folder: MarianFolder) -> tu
     return (ours - expected).abs().max().item(), expected.abs().max().item()
 
 
-def sample(
+def random_batch(
     lengths: tuple[int, ...], vocab_size: int, generator: torch.Generator
 ) -> Int[Tensor, "batch length"]:
     """Right-padded rows of random tokens that are not special."""

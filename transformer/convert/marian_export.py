@@ -14,10 +14,10 @@ from transformer.checkpoint.writing import write_tensors
 from transformer.config import ModelConfig, Settings
 from transformer.convert.common import (
     ConversionError,
+    new_folder,
     refuse,
     require_package,
     require_unique,
-    whole_folder,
 )
 from transformer.convert.marian import TOLERANCE, compare
 from transformer.convert.marian_folder import (
@@ -51,7 +51,7 @@ def to_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None
     model, tokenizer, settings = load_pretrained(name, task="translation", device="cpu")
     require_expressible(settings.model)
     output = Path(output)
-    with whole_folder(output) as folder:
+    with new_folder(output) as folder:
         write_tensors(marian_weights(model.state_dict(), settings.model), folder / WEIGHTS, {"format": "pt"})
         write_tokenizer(folder, tokenizer, settings)
         write_json(folder / CONFIG, model_settings(settings.model))
@@ -133,11 +133,11 @@ def model_settings(config: ModelConfig) -> dict[str, Any]:
         "scale_embedding": True,
         "share_encoder_decoder_embeddings": config.tie_embeddings,
         "tie_word_embeddings": config.tie_embeddings,
-        **special_ids(config),
+        **special_token_ids(config),
     }
 
 
-def special_ids(config: ModelConfig) -> dict[str, int | None]:
+def special_token_ids(config: ModelConfig) -> dict[str, int | None]:
     return {
         "pad_token_id": config.pad_id,
         "bos_token_id": config.bos_id,
@@ -150,7 +150,7 @@ def special_ids(config: ModelConfig) -> dict[str, int | None]:
 def generation_settings(settings: Settings) -> dict[str, Any]:
     """The closest settings to the run's search: `transformers` has the penalty |y| ** length_penalty."""
     return {
-        **special_ids(settings.model),
+        **special_token_ids(settings.model),
         "num_beams": settings.decoding.beam_size,
         "length_penalty": settings.decoding.alpha,
         "max_length": settings.model.max_positions,

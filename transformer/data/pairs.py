@@ -58,7 +58,7 @@ def read_plain(source: LocalFile, target: LocalFile) -> Iterator[dict[str, str]]
         raise CorpusError(f"{source.path} and {target.path} are empty")
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """One row of a table: its fields by column, and the file and line for errors."""
 
     where: str
@@ -67,7 +67,7 @@ class Row(NamedTuple):
 
 def read_table(file: LocalFile, source: str, target: str) -> Iterator[dict[str, str]]:
     """The pairs of a file with columns; `CorpusError` for a row without text on a side, or no rows."""
-    read: dict[str, Callable[[str], Iterator[Row]]] = {
+    read: dict[str, Callable[[str], Iterator[TableRow]]] = {
         ".csv": read_csv,
         ".tsv": partial(read_tsv, layouts=layouts(source, target)),
         ".json": read_json,
@@ -113,7 +113,7 @@ def choose_columns(names: Collection[str], text: str, source: str, target: str) 
     return columns
 
 
-def read_csv(path: str) -> Iterator[Row]:
+def read_csv(path: str) -> Iterator[TableRow]:
     """Comma-separated fields, quoted as usual and otherwise unchanged; the first line names the columns."""
     csv.field_size_limit(2**31 - 1)  # Python's own limit is 131,072 characters
     rows = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True)
@@ -131,7 +131,7 @@ def read_csv(path: str) -> Iterator[Row]:
         raise CorpusError(f"{path}, line {start}: not valid csv: {error}") from None
 
 
-def read_tsv(path: str, layouts: Collection[tuple[str, str]]) -> Iterator[Row]:
+def read_tsv(path: str, layouts: Collection[tuple[str, str]]) -> Iterator[TableRow]:
     """Tab-separated fields; quotation marks have no special meaning.
 
     The first line is a header if it names both columns of one of the `layouts`. Without a header, the first
@@ -151,19 +151,19 @@ def read_tsv(path: str, layouts: Collection[tuple[str, str]]) -> Iterator[Row]:
     for where, fields in chain([first], lines):
         if len(fields) < 2:
             raise CorpusError(f"{where} has no tab; without a header, lines are SOURCE<TAB>TARGET")
-        yield Row(where, {"source": fields[0], "target": fields[1]})
+        yield TableRow(where, {"source": fields[0], "target": fields[1]})
 
 
-def named_row(where: str, header: list[str], fields: list[str]) -> Row:
+def named_row(where: str, header: list[str], fields: list[str]) -> TableRow:
     if len(fields) > len(header):
         raise CorpusError(f"{where} has {len(fields)} fields, but the header names {len(header)} columns")
     row: dict[str, str | None] = {}
     for name, field in zip_longest(header, fields):
         row.setdefault(name, field)  # the first of several columns with the same name is used
-    return Row(where, row)
+    return TableRow(where, row)
 
 
-def read_json(path: str) -> Iterator[Row]:
+def read_json(path: str) -> Iterator[TableRow]:
     """JSON objects, one per line or in one list."""
     lines = enumerate(read_lines(path), start=1)
     written = ((number, line) for number, line in lines if line.strip(JSON_SPACE))
@@ -180,4 +180,4 @@ def read_json(path: str) -> Iterator[Row]:
     for where, value in values:
         if not isinstance(value, dict):
             raise CorpusError(f"{where} is not a JSON object")
-        yield Row(where, value)
+        yield TableRow(where, value)

@@ -22,11 +22,11 @@ from transformer.decoding.search import (
     length_penalty,
     next_log_probs,
     no_number,
+    pad_and_eos,
     ready_to_search,
     require_usable_alpha,
     row_limits,
     select_beams,
-    special_ids,
 )
 
 
@@ -141,7 +141,7 @@ def search_n_best(
 
     The results for a larger `n_best` begin with those for a smaller one.
     """
-    pad_id, eos_id = special_ids(model)
+    pad_id, eos_id = pad_and_eos(model)
     with ready_to_search(model, src_tokens) as src_tokens:
         limits = row_limits(max_length, src_tokens)
         longest = int(limits.max())

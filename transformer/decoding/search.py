@@ -95,7 +95,7 @@ def generate(
 
     `choose` gets (rows, V) log-probabilities, after the `processors`; `max_length` is as in `beam_search`.
     """
-    pad_id, eos_id = special_ids(model)
+    pad_id, eos_id = pad_and_eos(model)
     with ready_to_search(model, prompts) as prompts:
         limits = row_limits(max_length, prompts)
         longest = int(limits.max())
@@ -182,7 +182,7 @@ def no_number(row: int) -> ValueError:
     )
 
 
-def special_ids(model: StepModel) -> tuple[int, int]:
+def pad_and_eos(model: StepModel) -> tuple[int, int]:
     """The pad and EOS ids of the model, or the project's defaults."""
     return getattr(model, "pad_id", PAD_ID), getattr(model, "eos_id", EOS_ID)
 

@@ -7,7 +7,7 @@ from transformer.evaluation.metrics import Scores, exact_match
 from transformer.toyland import PHENOMENA, dictionary_translation
 
 
-class Row(NamedTuple):
+class PhenomenonScore(NamedTuple):
     """One line of the table by phenomenon; figures in per cent."""
 
     phenomenon: str
@@ -22,13 +22,13 @@ def phenomenon_rows(
     hypotheses: Sequence[str],
     references: Sequence[str],
     phenomena: Sequence[Sequence[str]],
-) -> Iterator[Row]:
+) -> Iterator[PhenomenonScore]:
     """Exact match of the sentences that show each phenomenon of toyland, then of all."""
     baseline = [dictionary_translation(source) for source in sources]
     for phenomenon in (*PHENOMENA, "all"):
         rows = [row for row, tags in enumerate(phenomena) if phenomenon in (*tags, "all")]
         chosen = [references[row] for row in rows]
-        yield Row(
+        yield PhenomenonScore(
             phenomenon,
             len(rows),
             exact_match([hypotheses[row] for row in rows], chosen),
@@ -36,7 +36,7 @@ def phenomenon_rows(
         )
 
 
-def phenomenon_table(rows: Sequence[Row]) -> str:
+def phenomenon_table(rows: Sequence[PhenomenonScore]) -> str:
     lines = [f"{'phenomenon':<14}{'sentences':>10}{'exact match':>13}{'word for word':>15}"]
     for row in rows:
         lines.append(

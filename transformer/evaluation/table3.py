@@ -22,7 +22,7 @@ MODEL_COLUMNS = {
 TRAINING_COLUMNS = {"ε_ls": "label_smoothing", "steps": "max_steps"}
 
 
-class Row(NamedTuple):
+class Table3Row(NamedTuple):
     """How a row differs from the base model, and the paper's results on English-German newstest2013.
 
     Results are without checkpoint averaging, perplexity per word piece. `millions` of parameters are None if
@@ -47,26 +47,26 @@ class Row(NamedTuple):
 
 BIG = {"d_model": 1024, "d_ff": 4096, "num_heads": 16, "dropout": 0.3}
 ROWS = (
-    Row("base", 4.92, 25.8, 65),
-    Row("A1", 5.29, 24.9, None, {"num_heads": 1, "d_k": 512, "d_v": 512}),
-    Row("A2", 5.00, 25.5, None, {"num_heads": 4, "d_k": 128, "d_v": 128}),
-    Row("A3", 4.91, 25.8, None, {"num_heads": 16, "d_k": 32, "d_v": 32}),
-    Row("A4", 5.01, 25.4, None, {"num_heads": 32, "d_k": 16, "d_v": 16}),
-    Row("B1", 5.16, 25.1, 58, {"d_k": 16}),
-    Row("B2", 5.01, 25.4, 60, {"d_k": 32}),
-    Row("C1", 6.11, 23.7, 36, {"num_layers": 2}),
-    Row("C2", 5.19, 25.3, 50, {"num_layers": 4}),
-    Row("C3", 4.88, 25.5, 80, {"num_layers": 8}),
-    Row("C4", 5.75, 24.5, 28, {"d_model": 256, "d_k": 32, "d_v": 32}),
-    Row("C5", 4.66, 26.0, 168, {"d_model": 1024, "d_k": 128, "d_v": 128}),
-    Row("C6", 5.12, 25.4, 53, {"d_ff": 1024}),
-    Row("C7", 4.75, 26.2, 90, {"d_ff": 4096}),
-    Row("D1", 5.77, 24.6, None, {"dropout": 0.0}),
-    Row("D2", 4.95, 25.5, None, {"dropout": 0.2}),
-    Row("D3", 4.67, 25.3, None, {}, {"label_smoothing": 0.0}),
-    Row("D4", 5.47, 25.7, None, {}, {"label_smoothing": 0.2}),
-    Row("E", 4.92, 25.7, None, {"positions": "learned"}),
-    Row("big", 4.33, 26.4, 213, BIG, {"max_steps": 300_000}),
+    Table3Row("base", 4.92, 25.8, 65),
+    Table3Row("A1", 5.29, 24.9, None, {"num_heads": 1, "d_k": 512, "d_v": 512}),
+    Table3Row("A2", 5.00, 25.5, None, {"num_heads": 4, "d_k": 128, "d_v": 128}),
+    Table3Row("A3", 4.91, 25.8, None, {"num_heads": 16, "d_k": 32, "d_v": 32}),
+    Table3Row("A4", 5.01, 25.4, None, {"num_heads": 32, "d_k": 16, "d_v": 16}),
+    Table3Row("B1", 5.16, 25.1, 58, {"d_k": 16}),
+    Table3Row("B2", 5.01, 25.4, 60, {"d_k": 32}),
+    Table3Row("C1", 6.11, 23.7, 36, {"num_layers": 2}),
+    Table3Row("C2", 5.19, 25.3, 50, {"num_layers": 4}),
+    Table3Row("C3", 4.88, 25.5, 80, {"num_layers": 8}),
+    Table3Row("C4", 5.75, 24.5, 28, {"d_model": 256, "d_k": 32, "d_v": 32}),
+    Table3Row("C5", 4.66, 26.0, 168, {"d_model": 1024, "d_k": 128, "d_v": 128}),
+    Table3Row("C6", 5.12, 25.4, 53, {"d_ff": 1024}),
+    Table3Row("C7", 4.75, 26.2, 90, {"d_ff": 4096}),
+    Table3Row("D1", 5.77, 24.6, None, {"dropout": 0.0}),
+    Table3Row("D2", 4.95, 25.5, None, {"dropout": 0.2}),
+    Table3Row("D3", 4.67, 25.3, None, {}, {"label_smoothing": 0.0}),
+    Table3Row("D4", 5.47, 25.7, None, {}, {"label_smoothing": 0.2}),
+    Table3Row("E", 4.92, 25.7, None, {"positions": "learned"}),
+    Table3Row("big", 4.33, 26.4, 213, BIG, {"max_steps": 300_000}),
 )
 
 
@@ -106,7 +106,7 @@ def table() -> str:
     return "\n".join((*texts, "E: learned positions in place of sinusoids"))
 
 
-def _changes(row: Row) -> Iterator[str]:
+def _changes(row: Table3Row) -> Iterator[str]:
     base_model, base_training = ModelConfig(), TrainingConfig()
     widths = {"d_k": base_model.key_width, "d_v": base_model.value_width}
     for name in MODEL_COLUMNS.values():

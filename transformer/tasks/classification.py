@@ -1,6 +1,6 @@
 """Classification: sentences with one label each, and the cross-entropy of their classes.
 
-A trained model is used through `Classifier` (`decoding/sentences.py`) or `transformer classify`.
+A trained model is used through `Classifier` (`decoding/predictors.py`) or `transformer classify`.
 """
 
 from collections.abc import Sequence

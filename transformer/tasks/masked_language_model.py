@@ -1,6 +1,6 @@
 """Masked language modelling: plain sentences, and the loss of the tokens that were hidden in them.
 
-A trained model is used through `MaskFiller` (`decoding/sentences.py`) or `transformer fill-mask`.
+A trained model is used through `MaskFiller` (`decoding/predictors.py`) or `transformer fill-mask`.
 """
 
 from dataclasses import dataclass, replace

@@ -1,6 +1,6 @@
 """Sentence embeddings: pairs of sentences with the same meaning, and a contrastive loss.
 
-A trained model is used through `Embedder` (`decoding/sentences.py`) or `transformer embed` and `nearest`.
+A trained model is used through `Embedder` (`decoding/predictors.py`) or `transformer embed` and `nearest`.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +14,7 @@ from transformer.data.batches import Batch, PairBatches, tokenize_pairs
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.evaluation.validation import mean_loss, outputs
 from transformer.tasks.task import TokenizedText
-from transformer.tasks.translation import ParallelText, read_table
+from transformer.tasks.translation import ParallelText, load_table
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Loss
 
@@ -97,7 +97,7 @@ class SentenceEmbeddingTask(ParallelText):
 
     @classmethod
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> EmbeddingValidation:
-        table = read_table(settings, name)
+        table = load_table(settings, name)
         tokenized, _ = tokenize_pairs(table, tokenizer, max_tokens=settings.data.max_tokens)
         batches = PairBatches(
             tokenized, tokens_per_batch=settings.training.tokens_per_batch, seed=settings.seed, shuffle=False

@@ -69,7 +69,7 @@ class ParallelText(Task):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.table = read_table(settings, settings.data.train)
+        self.table = load_table(settings, settings.data.train)
 
     def train_tokenizer(self) -> Tokenizer:
         """One vocabulary for both languages, from both sides of the training text."""
@@ -113,7 +113,7 @@ class TranslationTask(ParallelText):
     @classmethod
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> TranslationValidation:
         """The loss on a text, and scores for `training.valid_sample` evenly spaced sentences of it."""
-        table = read_table(settings, name)
+        table = load_table(settings, name)
         tokenized, _ = tokenize_pairs(table, tokenizer, max_tokens=settings.data.max_tokens)
         batches = TokenBatches(
             tokenized, tokens_per_batch=settings.training.tokens_per_batch, seed=settings.seed, shuffle=False
@@ -130,7 +130,7 @@ class TranslationTask(ParallelText):
                 tokenizer=tokenizer,
                 model_config=settings.model,
                 decoding=settings.decoding,
-                warn=ignore,
+                warn=ignore_warning,
             ),
             choose_tokenizer(settings.data),
         )
@@ -152,7 +152,7 @@ class TranslationTask(ParallelText):
         bleu_tokenizer = bleu_tokenizer or choose_tokenizer(settings.data)
         make_bleu(bleu_tokenizer)  # fails early if it is not installed
         translator = Translator.from_pretrained(path, device=device)
-        table = read_table(settings, data)
+        table = load_table(settings, data)
         sources, references = list(table["source"]), list(table["target"])
         outputs = translator.translate(sources, beam_size=beam_size, alpha=alpha)
         scores = corpus_scores(outputs, references, bleu_tokenizer)
@@ -176,9 +176,9 @@ def computes_bleu(settings: Settings) -> bool:
     return settings.data.valid is not None and settings.training.valid_sample > 0
 
 
-def read_table(settings: Settings, name: str) -> "datasets.Dataset":
+def load_table(settings: Settings, name: str) -> "datasets.Dataset":
     return load_parallel(name, settings.data.source, settings.data.target)
 
 
-def ignore(_: str) -> None:
+def ignore_warning(_: str) -> None:
     """Validation shows no warnings: the same lines would be reported as cut each time."""

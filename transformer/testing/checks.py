@@ -12,7 +12,14 @@ from torch import Tensor
 from transformer.decoding.beam import beam_search
 from transformer.decoding.search import greedy_search
 from transformer.testing.comparison import Comparison, Tolerance, largest_difference
-from transformer.testing.subject import Batch, Embeddings, Subject, left_as_found, offers, seed_everything
+from transformer.testing.subject import (
+    Embeddings,
+    ProbeBatch,
+    Subject,
+    left_as_found,
+    offers,
+    seed_everything,
+)
 
 LENGTHS, SOURCE_LENGTHS = (3, 5, 1), (6, 1, 4)
 PROMPT_LENGTHS, STEPS = (2, 5, 1), 4
@@ -20,7 +27,7 @@ PASSES = 30
 CHUNKINGS = ([1] * 9, [4, 1, 1, 3], [2, 7], [9])
 
 Check = Callable[[Subject], Iterator[Comparison | str]]
-Run = Callable[[Batch], Tensor]
+Run = Callable[[ProbeBatch], Tensor]
 
 
 class DoesNotApply(Exception):  # noqa: N818  (not an error)
@@ -52,7 +59,7 @@ def no_future_leak(subject: Subject) -> Iterator[Comparison | str]:
     yield from exchanged_futures(subject, batch, subject.run)
 
 
-def exchanged_futures(subject: Subject, batch: Batch, run: Run) -> Iterator[Comparison]:
+def exchanged_futures(subject: Subject, batch: ProbeBatch, run: Run) -> Iterator[Comparison]:
     """The outputs up to each position, with the tokens after it and with others."""
     outputs = run(batch)
     rows, length = batch.tokens.shape
@@ -63,7 +70,7 @@ def exchanged_futures(subject: Subject, batch: Batch, run: Run) -> Iterator[Comp
         yield Comparison(where, run(exchanged)[:, : t + 1], outputs[:, : t + 1])
 
 
-def gradients_of_outputs(subject: Subject, batch: Batch) -> list[tuple[int, Tensor]]:
+def gradients_of_outputs(subject: Subject, batch: ProbeBatch) -> list[tuple[int, Tensor]]:
     """Of each output position by each embedding of the tokens, (B, T, D)."""
     # cuDNN's recurrent layers cannot go back through a model in eval mode
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
@@ -116,14 +123,14 @@ def batch_invariance_in_training(subject: Subject) -> Iterator[Comparison | str]
         yield Comparison(f"row {row} among other rows", found, first(expected[row : row + 1], length))
 
 
-def run_in_training(subject: Subject, batch: Batch) -> Run:
+def run_in_training(subject: Subject, batch: ProbeBatch) -> Run:
     """The forward pass in training mode, each time from the same buffers and random numbers.
 
     So dropout is equal where shapes are. `DoesNotApply` if an output of `batch` is not the same again: then
     the model has random numbers, or a state, that it alone knows.
     """
 
-    def run(batch: Batch) -> Tensor:
+    def run(batch: ProbeBatch) -> Tensor:
         with left_as_found(subject.model), torch.enable_grad():
             seed_everything(0)
             subject.model.train()
@@ -198,7 +205,7 @@ def beam_of_one(subject: Subject) -> Iterator[Comparison | str]:
     yield Comparison("scores", beam.scores, greedy.scores)
 
 
-def decoding_batch(subject: Subject) -> tuple[Tensor, Batch, Tensor]:
+def decoding_batch(subject: Subject) -> tuple[Tensor, ProbeBatch, Tensor]:
     """Ragged inputs for `prefill`, the whole rows that continue them, and each row's length after `prefill`.
 
     An encoder-decoder's `prefill` reads the source and only BOS of the target.
@@ -243,7 +250,7 @@ def finite_gradients(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def gradients_of_parameters(
-    subject: Subject, batch: Batch, parameters: dict[str, torch.nn.Parameter]
+    subject: Subject, batch: ProbeBatch, parameters: dict[str, torch.nn.Parameter]
 ) -> dict[str, Tensor]:
     """The gradients that one pass gives these parameters, without those that it does not reach."""
     with torch.enable_grad():

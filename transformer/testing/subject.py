@@ -21,15 +21,17 @@ BOS_ID = 1
 """For a model without an attribute `bos_id`."""
 
 
-class Batch(NamedTuple):
+class ProbeBatch(NamedTuple):
     """Right-padded tokens; for an encoder-decoder, `tokens` is the target."""
 
     tokens: Int[Tensor, "batch length"]
     source: Int[Tensor, "batch source"] | None
 
-    def row(self, row: int) -> "Batch":
+    def row(self, row: int) -> "ProbeBatch":
         """One row alone, with the pads that it has in the batch."""
-        return Batch(self.tokens[row : row + 1], None if self.source is None else self.source[row : row + 1])
+        return ProbeBatch(
+            self.tokens[row : row + 1], None if self.source is None else self.source[row : row + 1]
+        )
 
 
 class Subject:
@@ -53,36 +55,36 @@ class Subject:
         if len(self.ordinary) < 2:
             raise ValueError(f"vocab_size is {self.vocab_size}; the checks need 2 tokens besides {special}")
 
-    def run(self, batch: Batch) -> Float[Tensor, "batch length width"] | Float[Tensor, "batch width"]:
+    def run(self, batch: ProbeBatch) -> Float[Tensor, "batch length width"] | Float[Tensor, "batch width"]:
         """The model's whole forward; an encoder with a pooled output has no dimension for the length."""
         if self.kind == "encoder_decoder":
             return self.model(batch.source, batch.tokens)
         return self.model(batch.tokens)
 
-    def batch(self, lengths: Sequence[int], source_lengths: Sequence[int]) -> Batch:
+    def batch(self, lengths: Sequence[int], source_lengths: Sequence[int]) -> ProbeBatch:
         """Random rows of these lengths; an encoder-decoder's targets start with BOS."""
         tokens = self.random_rows(lengths)
         if self.kind != "encoder_decoder":
-            return Batch(tokens, None)
+            return ProbeBatch(tokens, None)
         tokens[:, 0] = self.bos_id
-        return Batch(tokens, self.random_rows(source_lengths))
+        return ProbeBatch(tokens, self.random_rows(source_lengths))
 
     def random_rows(self, lengths: Sequence[int]) -> Int[Tensor, "batch length"]:
         rows = [self.ordinary[torch.randint(len(self.ordinary), (length,))] for length in lengths]
         return pad_sequence(rows, batch_first=True, padding_value=self.pad_id).to(self.device)
 
-    def with_pads(self, batch: Batch, count: int) -> Batch:
+    def with_pads(self, batch: ProbeBatch, count: int) -> ProbeBatch:
         """The batch with `count` more pads at the end of every row."""
         tokens = F.pad(batch.tokens, (0, count), value=self.pad_id)
         if batch.source is None:
-            return Batch(tokens, None)
-        return Batch(tokens, F.pad(batch.source, (0, count), value=self.pad_id))
+            return ProbeBatch(tokens, None)
+        return ProbeBatch(tokens, F.pad(batch.source, (0, count), value=self.pad_id))
 
     def find_vocab_size(self) -> int:
         """The width of the logits, or the rows of the token embedding where these are fewer."""
         token = torch.tensor([[self.eos_id, self.eos_id]], device=self.device)
         with torch.no_grad(), Embeddings(token) as embeddings:
-            output = self.run(Batch(token, token))
+            output = self.run(ProbeBatch(token, token))
         sizes = [] if self.kind == "encoder_only" else [output.shape[-1]]
         sizes += embeddings.sizes
         if not sizes:

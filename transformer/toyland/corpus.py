@@ -8,7 +8,7 @@ from zlib import crc32
 from transformer.toyland.draft import Draft
 from transformer.toyland.generalisation import deeper, new_pair
 from transformer.toyland.heldout import NewNames, NewNumbers, is_held_out
-from transformer.toyland.sentences import say
+from transformer.toyland.kinds import say
 from transformer.toyland.tree import Branch, english_text, german_text
 
 SPLITS = ("train", "valid", "test")

@@ -12,8 +12,8 @@ from transformer.toyland.clauses import MODAL, PERFECT
 from transformer.toyland.corpus import Example
 from transformer.toyland.draft import Draft
 from transformer.toyland.generalisation import deeper, new_pair
+from transformer.toyland.kinds import say
 from transformer.toyland.reading import Reading, unknown_words, words_of
-from transformer.toyland.sentences import say
 from transformer.toyland.tree import Branch, Node, english_text, german_text
 
 T = TypeVar("T")

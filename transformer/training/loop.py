@@ -19,7 +19,7 @@ from transformer.training.objectives import Loss, Objective, in_precision, objec
 from transformer.training.saving import Saver, warn
 from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
-from transformer.training.updates import Update, describe, updates
+from transformer.training.updates import Update, shapes_of, updates
 
 CPU_REFUSES = "can't allocate memory"
 """Torch's message when CPU memory runs out; there is no exception class for it."""
@@ -187,7 +187,7 @@ def naming_what_is_too_large(batches: Sequence[Any] = ()) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and CPU_REFUSES not in str(error):
             raise
-        where = f" in an update with {'; '.join(map(describe, batches))}" if batches else ""
+        where = f" in an update with {'; '.join(map(shapes_of, batches))}" if batches else ""
         raise ValueError(
             f"out of memory{where}; lower training.tokens_per_batch, and raise "
             "training.accumulate by the same factor to keep the size of the update"

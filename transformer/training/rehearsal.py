@@ -18,7 +18,7 @@ from transformer.training.loop import (
 from transformer.training.objectives import Objective, in_precision, objective_at
 from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
-from transformer.training.updates import describe
+from transformer.training.updates import shapes_of
 
 UPDATES = 10
 """Number of updates with ordinary batches that are timed."""
@@ -73,7 +73,7 @@ def rehearse(
     seconds = (time.perf_counter() - start) / UPDATES
     return Rehearsal(
         sum(parameter.numel() for parameter in model.parameters()),
-        "; ".join(map(describe, largest)),
+        "; ".join(map(shapes_of, largest)),
         peak_bytes(device),
         tokens / UPDATES / seconds,
         seconds,

@@ -46,7 +46,7 @@ def updates(
             yield update
 
 
-def describe(batch: Any) -> str:
+def shapes_of(batch: Any) -> str:
     """The names and shapes of a batch's tensors, for error messages."""
     return ", ".join(
         f"{name} {' x '.join(map(str, value.shape))}"
