@@ -4,8 +4,8 @@ PYTHONPATH=. python benchmarks/gpu.py --minutes 8
 PYTHONPATH=. python benchmarks/gpu.py --minutes 12 --train 3 --recipe configs/multi30k_en_de.yaml
 
 One process. Each figure is printed as soon as it is known; a part that fails, or that takes more than its
-share of the time, costs only itself. Training is measured on random batches with the lengths of WMT and
-without waiting for the GPU between updates, as in `transformer.training.rehearsal`. MFU is the FLOP/s of the
+share of the time, costs only itself. Training is measured on random batches with the lengths of WMT, without
+waiting for the GPU between updates, as in `transformer.training.rehearsal`. MFU is the FLOP/s of the
 model's matrix products, counted without padding (benchmarks/measuring.py), relative to --peak.
 
 Needs torch, and `transformers` for the comparison of decoding; the reader also needs `datasets`, and --train
@@ -140,7 +140,9 @@ def kernels(bench: Bench, size: str, most: int = 25) -> Iterator[str]:
             update(batch.src_tokens, batch.tgt_tokens)
         synchronize(bench.device)
     column = "self_device_time_total" if is_gpu else "self_cpu_time_total"
-    spent = sorted(((getattr(each, column), each) for each in found.key_averages()), key=lambda pair: -pair[0])
+    spent = sorted(
+        ((getattr(each, column), each) for each in found.key_averages()), key=lambda pair: -pair[0]
+    )
     total = sum(microseconds for microseconds, _ in spent)
     yield f"{total / len(batches) / 1000:.1f} ms of kernels an update, {len(spent)} kinds"
     for microseconds, each in spent[:most]:
@@ -151,7 +153,9 @@ def loss_alone(bench: Bench, size: str) -> Iterator[str]:
     """The last projection and the loss, forward and backward, with different losses."""
     config = bench.model(size)
     dtype = getattr(torch, bench.precision)
-    hidden = torch.randn(1, bench.tokens, config.d_model, device=bench.device, dtype=dtype, requires_grad=True)
+    hidden = torch.randn(
+        1, bench.tokens, config.d_model, device=bench.device, dtype=dtype, requires_grad=True
+    )
     output = nn.Linear(config.d_model, config.vocab_size, bias=False, device=bench.device, dtype=dtype)
     labels = torch.randint(4, config.vocab_size, (1, bench.tokens), device=bench.device)
 
@@ -251,7 +255,9 @@ def decoding(bench: Bench, size: str, precision: Precision, beam: int) -> Iterat
 
     for sentences in (1, 32, 256):
         sources = torch.randint(4, config.vocab_size - 1, (sentences, LENGTH), device=bench.device)
-        rates = [sentences * LENGTH / seconds_per_call(call, bench.device, seconds=1.0) for call in (ours, theirs)]
+        rates = [
+            sentences * LENGTH / seconds_per_call(call, bench.device, seconds=1.0) for call in (ours, theirs)
+        ]
         yield (
             f"{sentences:>4} sentences: ours {rates[0]:>9,.0f} tokens/s, "
             f"Hugging Face {rates[1]:>9,.0f}, {rates[0] / rates[1]:.2f} times as fast"
@@ -288,7 +294,10 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"gpu.py: error: {error}")
     bench = Bench(device, options.vocabulary, options.tokens, options.peak * 1e12)
-    print(f"{machine(device)}, {bench.precision}, {options.tokens:,} tokens a side, V {options.vocabulary:,}", flush=True)
+    print(
+        f"{machine(device)}, {bench.precision}, {options.tokens:,} tokens a side, V {options.vocabulary:,}",
+        flush=True,
+    )
     failed = run(parts(options), bench, 60 * options.minutes)
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
@@ -302,7 +311,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["base", "big"])
     parser.add_argument("--tokens", type=int, default=25_000, help="tokens per batch and side")
     parser.add_argument("--vocabulary", type=int, default=37_000)
-    parser.add_argument("--peak", type=float, default=989.0, help="TFLOP/s of MFU; H100, H200 in bfloat16: 989")
+    parser.add_argument(
+        "--peak", type=float, default=989.0, help="TFLOP/s of MFU; H100, H200 in bfloat16: 989"
+    )
     parser.add_argument("--train", type=float, metavar="MINUTES", help="train --recipe for so long")
     parser.add_argument("--recipe", default="configs/multi30k_en_de.yaml")
     return parser.parse_args()
@@ -318,7 +329,10 @@ def parts(options: argparse.Namespace) -> dict[str, tuple[float, Part]]:
     chosen: dict[str, tuple[float, Part]] = {"self-test": (1, agreement)}
     for size in options.sizes:
         for kind in ("eager", "compiled"):
-            chosen[f"training {size}, {kind}"] = (2, partial(training, size=size, is_compiled=kind == "compiled"))
+            chosen[f"training {size}, {kind}"] = (
+                2,
+                partial(training, size=size, is_compiled=kind == "compiled"),
+            )
     chosen |= {
         "cuDNN attention": (2, partial(cudnn_attention, size=first)),
         "kernels": (1, partial(kernels, size=first)),
@@ -331,7 +345,10 @@ def parts(options: argparse.Namespace) -> dict[str, tuple[float, Part]]:
             part = partial(decoding, size=first, precision=precision, beam=beam)  # type: ignore[arg-type]
             chosen[f"decoding {first}, beam {beam}, {precision}"] = (1, part)
     if options.train:
-        chosen[f"training {options.recipe}"] = (0, partial(recipe, path=options.recipe, minutes=options.train))
+        chosen[f"training {options.recipe}"] = (
+            0,
+            partial(recipe, path=options.recipe, minutes=options.train),
+        )
     return chosen
 
 

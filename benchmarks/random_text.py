@@ -39,7 +39,9 @@ class RandomPairs(EpochBatches[Batch]):
 
     def fetch(self, rows: NDArray[np.int64]) -> Batch:
         generator = np.random.default_rng(rows[0])
-        source, target = (self.random_rows(lengths[rows], generator) for lengths in (self.source, self.target))
+        source, target = (
+            self.random_rows(lengths[rows], generator) for lengths in (self.source, self.target)
+        )
         tokens = int(self.target[rows].sum())
         return Batch(source, F.pad(target, (1, 0), value=BOS_ID), rows + 1, tokens)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import get_args
 
 import pytest
@@ -27,7 +28,13 @@ def test_every_precision_has_its_dtype():
 
 @pytest.mark.parametrize(
     ("capability", "expected"),
-    [((6, 1), "float32"), ((7, 0), "float16"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")],
+    [
+        ((6, 1), "float32"),
+        ((7, 0), "float16"),
+        ((7, 5), "float16"),
+        ((8, 0), "bfloat16"),
+        ((9, 0), "bfloat16"),
+    ],
 )
 def test_auto_is_what_a_gpu_is_fast_at(monkeypatch, capability, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
@@ -41,7 +48,7 @@ def test_auto_asks_the_device_that_computes(monkeypatch):
     assert hardware.choose_precision("auto", torch.device("cpu")) == "bfloat16"
     assert hardware.choose_precision("auto", torch.device("mps")) == "float32"
     for has_it in (True, False):
-        monkeypatch.setattr(torch.xpu, "is_bf16_supported", lambda including_emulation, has_it=has_it: has_it)
+        monkeypatch.setattr(torch.xpu, "is_bf16_supported", lambda has_it=has_it, **_: has_it)
         assert (hardware.choose_precision("auto", torch.device("xpu")) == "bfloat16") == has_it
 
 
@@ -56,7 +63,9 @@ def test_tf32_is_allowed_inside_only():
 
 @pytest.mark.parametrize("name", ["mps", "xpu", "xpu:1"])
 def test_a_device_that_is_not_there_is_an_error_of_one_line(name):
-    with pytest.raises(ValueError, match=f"device is '{name}', but torch sees 0 {name[:3].upper()} GPUs here"):
+    with pytest.raises(
+        ValueError, match=f"device is '{name}', but torch sees 0 {name[:3].upper()} GPUs here"
+    ):
         hardware.choose_device(name)
 
 
@@ -103,9 +112,9 @@ def test_an_overflow_is_skipped_and_halves_the_scale_and_a_resumed_run_has_it_to
     assert 0 < len(skipped) < 12
     assert "was skipped" not in capsys.readouterr().err
     found = [2.0**20, *scales(straight)]
-    for step, (before, after) in enumerate(zip(found, found[1:], strict=False), start=1):
+    for step, (before, after) in enumerate(pairwise(found), start=1):
         assert after == before / 2 if step in skipped else after in (before, 2 * before)
-    assert any(after > before for before, after in zip(found, found[1:], strict=False))
+    assert any(after > before for before, after in pairwise(found))
     ours = replace(settings, output=str(tmp_path / "ours"))
     with monkeypatch.context() as patch:
         at_update(10, lambda: (_ for _ in ()).throw(OSError("power")), patch)
@@ -132,5 +141,7 @@ def test_a_scale_that_no_training_wrote_is_refused(state):
 
 
 def test_a_cpu_does_not_decode_in_float16():
-    with pytest.raises(ValueError, match="precision is 'float16', which is for GPUs; on a CPU choose float32"):
+    with pytest.raises(
+        ValueError, match="precision is 'float16', which is for GPUs; on a CPU choose float32"
+    ):
         freeze(torch.nn.Linear(2, 2), "float16")

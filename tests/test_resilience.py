@@ -350,7 +350,7 @@ def test_a_disk_that_stays_full_to_the_end_is_an_error(settings, tmp_path, monke
 
 @pytest.fixture
 def held_back(monkeypatch):
-    """Checkpoints of updates wait here before they are written: `held_back[3]` lets that of update 3 go on."""
+    """Checkpoints wait here before they are written: `held_back[3].set()` lets that of update 3 go on."""
     gates = {step: threading.Event() for step in range(1, 20)}
     original = writing.save_file
 
@@ -383,7 +383,7 @@ def test_training_continues_while_the_state_of_an_update_is_written(
         assert_equal(run.checkpoint(step), other.checkpoint(step))
 
 
-def test_the_next_checkpoint_waits_for_the_one_before(settings, tmp_path, monkeypatch, held_back):
+def test_the_next_checkpoint_waits_for_the_one_before(settings, tmp_path, held_back):
     for step in (1, 3, 4, 5, 6):
         held_back[step].set()
     threading.Timer(1.0, held_back[2].set).start()
@@ -391,9 +391,7 @@ def test_the_next_checkpoint_waits_for_the_one_before(settings, tmp_path, monkey
     assert [entry["step"] for entry in events(run.path, "save")] == [1, 2, 3, 4, 5, 6]
 
 
-def test_training_ends_only_when_the_checkpoint_before_is_written(
-    settings, tmp_path, monkeypatch, held_back
-):
+def test_training_ends_only_when_the_checkpoint_before_is_written(settings, tmp_path, monkeypatch, held_back):
     breaking(monkeypatch, {3, 4})
     rare = replace(settings.training, save_every=2, valid_every=100, max_skipped=1)
     threading.Timer(1.0, held_back[2].set).start()

@@ -69,7 +69,9 @@ def test_a_position_that_is_loaded_discards_the_order_made_ahead():
     with batches.planning_ahead():
         batches.take(4)
         batches.load_state_dict({"epoch": 7, "next_batch": 0})
-        assert [rows.tolist() for rows in batches.take(3)] == [rows.tolist() for rows in Blocks().epoch(7)[:3]]
+        assert [rows.tolist() for rows in batches.take(3)] == [
+            rows.tolist() for rows in Blocks().epoch(7)[:3]
+        ]
 
 
 @pytest.mark.parametrize("where", ["fetch", "epoch"])

@@ -30,8 +30,8 @@ class Settings:
     `transformer selftest --device NAME`."""
     precision: Precision = "auto"
     """Precision.
-    Of matrix products. auto: bfloat16 if the hardware has it; float16 on an older GPU with tensor cores (V100,
-    T4); otherwise float32. float16 trains with dynamic loss scaling."""
+    Of matrix products. auto: bfloat16 if the hardware has it; float16 on an older GPU with tensor cores (V100
+    and T4); otherwise float32. float16 trains with dynamic loss scaling."""
     tf32: bool = False
     """TF32 for float32 products on a GPU.
     Whether a GPU may round their factors to 10 bits instead of 23."""

@@ -112,8 +112,8 @@ class TokenBatches(EpochBatches[Batch]):
     """Endless batches of a tokenized table, epoch after epoch; the position can be saved.
 
     Pairs × longest source and pairs × longest target (including EOS) are at most `tokens_per_batch`. The
-    order depends only on seed and epoch. Memory holds 16 bytes per pair, and 8 more when the next epoch's order
-    is there; the tokens stay in the table.
+    order depends only on seed and epoch. Memory holds 16 bytes per pair, and 8 more while it also holds the
+    next epoch's order; the tokens stay in the table.
     """
 
     def __init__(
@@ -134,12 +134,12 @@ class TokenBatches(EpochBatches[Batch]):
 
     def require_room(self) -> None:
         """`ValueError` if a pair is too long for any batch."""
-        row = self.longer_side.argmax(keepdims=True)
+        row = int(self.longer_side.argmax())
         if self.longer_side[row] > self.tokens_per_batch:
-            line = self.pairs.take(row).line[0]
+            line = self.pairs.take(np.array([row])).line[0]
             raise ValueError(
                 f"training.tokens_per_batch is {self.tokens_per_batch}, but the pair on line {line} has "
-                f"{self.longer_side[row][0]} tokens; raise it or lower data.max_tokens"
+                f"{self.longer_side[row]} tokens; raise it or lower data.max_tokens"
             )
 
     def epoch(self, number: int) -> list[NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""A tokenized table as NumPy arrays over its memory, so that the rows of a batch are gathered in one operation.
+"""A tokenized table as NumPy arrays over its memory, so that one operation gathers the rows of a batch.
 
 A table on disk is mapped into memory in chunks of a thousand rows, and the rows of a batch are spread over
 many of them. Slicing out each row would take longer than a GPU needs for the batch. No token is copied here
@@ -42,9 +42,7 @@ class FlatPairs:
             data = data.combine_chunks()  # between separate allocations there is memory of others
         self.chunks = data.to_batches()
         self.first_rows = np.cumsum([0, *map(len, self.chunks[:-1])])
-        self.src, self.tgt = (
-            ListSpan([chunk[name] for chunk in self.chunks]) for name in ("src", "tgt")
-        )
+        self.src, self.tgt = (ListSpan([chunk[name] for chunk in self.chunks]) for name in ("src", "tgt"))
         self.line = Span([chunk["line"] for chunk in self.chunks])
 
     def lengths(self, column: str) -> NDArray[np.int32]:

@@ -18,7 +18,9 @@ def freeze(model: nn.Module, precision: Precision = "float32") -> None:
     where = next(model.parameters()).device
     dtype = DTYPES[choose_precision(precision, where)]
     if where.type == "cpu" and dtype == torch.float16:
-        raise ValueError("precision is 'float16', which is for GPUs; on a CPU choose float32, bfloat16 or auto")
+        raise ValueError(
+            "precision is 'float16', which is for GPUs; on a CPU choose float32, bfloat16 or auto"
+        )
     model.requires_grad_(False)
     if where.type == "cpu":
         pack_linear_layers(model, dtype)

@@ -23,7 +23,7 @@ from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import Update, describe, updates
 
 HALVINGS = 16
-"""From float16's first loss scale, 2^16, down to 1: as many updates may be skipped before anything is wrong."""
+"""From float16's first loss scale, 2^16, down to 1: so many skipped updates in a row are no failure."""
 
 CPU_REFUSES = "can't allocate memory"
 """Torch's message when CPU memory runs out; there is no exception class for it."""

@@ -67,7 +67,7 @@ class TrainingState:
         }
         copied = None
         if next(self.model.parameters()).is_cuda:
-            copied = torch.cuda.Event()
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record()
         values = {
             "step": self.step,
