@@ -4,6 +4,7 @@ from itertools import islice, pairwise
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -172,6 +173,42 @@ def test_a_pass_gives_back_the_table(lengths):
             seen[int(line)] = (src[src != PAD_ID].tolist(), tgt[1:][tgt[1:] != PAD_ID].tolist())
     assert seen == {row["line"]: (row["src"], row["tgt"]) for row in table}
     assert batches.state_dict() == {"epoch": 0, "next_batch": 0}
+
+
+STORED = {
+    "in memory": lambda table, _: table,
+    "in two places": lambda table, _: datasets.concatenate_datasets(
+        [table.select(range(90)), tokenized(random_lengths(7))]
+    ),
+    "on disk": lambda table, folder: on_disk(table, folder),
+    "a slice on disk": lambda table, folder: on_disk(table, folder).select(range(33, 77)),
+    "in another order": lambda table, folder: on_disk(table, folder).select([50, 3, 99, 7, 8, 51]),
+}
+
+
+def on_disk(table, folder):
+    """The table mapped from a file, in chunks of ten rows."""
+    return table.map(None, writer_batch_size=10, cache_file_name=str(folder / "table.arrow"))
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_a_batch_is_made_of_rows_wherever_the_table_is(tmp_path, stored):
+    table = STORED[stored](tokenized(random_lengths(100)), tmp_path)
+    batches = TokenBatches(table, tokens_per_batch=200, seed=1)
+    for rows in batches.epoch(0):
+        batch, expected = batches.fetch(rows), table[rows.tolist()]
+        assert [row[row != PAD_ID].tolist() for row in batch.src_tokens] == expected["src"]
+        assert [row[row != PAD_ID].tolist() for row in batch.tgt_tokens[:, 1:]] == expected["tgt"]
+        assert batch.lines.tolist() == expected["line"]
+
+
+def test_a_table_on_disk_is_not_copied_into_memory(tmp_path):
+    table = on_disk(tokenized(random_lengths(100)), tmp_path)
+    assert table.data.column("src").num_chunks == 10
+    before = pa.total_allocated_bytes()
+    batches = TokenBatches(table, tokens_per_batch=200, seed=1)
+    assert pa.total_allocated_bytes() == before
+    assert batches.pairs.src.elements.values.base is not None
 
 
 def test_processes_share_a_pass():

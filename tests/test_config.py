@@ -112,10 +112,10 @@ REFUSED = [
     ),
     (DecodingConfig, {"alpha": -1}, "decoding.alpha is -1; it must be 0 or more"),
     (DecodingConfig, {"alpha": 300}, "decoding.alpha is 300; it must be at most 10"),
-    (Settings, {"precision": "float16"}, "precision is 'float16'; choose one of auto, float32, bfloat16"),
+    (Settings, {"precision": "half"}, "precision is 'half'; choose one of auto, float32, bfloat16, float16"),
     (Settings, {"output": ""}, "output is empty; name the run's folder"),
     (Settings, {"seed": -1}, "seed is -1; it must be at least 0 and less than 2"),
-    (Settings, {"device": "gpu"}, "device is 'gpu'; choose auto, cpu, cuda or cuda:N"),
+    (Settings, {"device": "gpu"}, "device is 'gpu'; choose auto, cpu, cuda, cuda:N, mps, xpu or xpu:N"),
     (Settings, {"device": "cuda:"}, "device is 'cuda:'; choose auto"),
     (Settings, {"device": "0"}, "device is '0'; choose auto"),
     (
@@ -140,7 +140,7 @@ def test_what_cannot_be_is_refused_with_its_reason():
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12", "mps", "xpu", "xpu:1"])
 def test_devices_are_named_as_in_torch(device):
     assert Settings(device=device).device == device
 

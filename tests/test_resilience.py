@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,11 +34,15 @@ from transformer.training import memory
 from transformer.training.finite import DivergedError, require_finite
 from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStopped, stop_requests
 from transformer.training.log import Log
+from transformer.training.saving import Saver
 
 
 def assert_equal_end(ours: Run, theirs: Run) -> None:
     """The last checkpoints are equal in every parameter, moment and position."""
-    folders = [run.marked("last") for run in (ours, theirs)]
+    assert_equal(ours.marked("last"), theirs.marked("last"))
+
+
+def assert_equal(*folders: Path) -> None:
     for name in (MODEL, OPTIMIZER):
         tensors, expected = (read_tensors(folder / name) for folder in folders)
         assert tensors.keys() == expected.keys()
@@ -312,8 +317,21 @@ def test_a_disk_that_cannot_be_written_does_not_stop_the_training(
     assert_equal_end(run, straight)
 
 
+def knowing_each_outcome(monkeypatch) -> None:
+    """Let every update begin when the checkpoint before is written, or has failed."""
+    original = Saver.wants_one
+
+    def wants_one(saver, step):
+        if saver.unfinished is not None:
+            wait([saver.unfinished[1]])
+        return original(saver, step)
+
+    monkeypatch.setattr(Saver, "wants_one", wants_one)
+
+
 def test_the_next_occasion_is_taken_after_a_failure(settings, tmp_path, monkeypatch):
     failing(monkeypatch, {2}, errno.ENOSPC)
+    knowing_each_outcome(monkeypatch)
     later = replace(settings.training, save_every=2, valid_every=100)
     run = Run(train(replace(settings, output=str(tmp_path / "run"), training=later)))
     assert [entry["step"] for entry in events(run.path, "save")] == [3, 4, 6]
@@ -325,6 +343,63 @@ def test_a_disk_that_stays_full_to_the_end_is_an_error(settings, tmp_path, monke
     with pytest.raises(OSError, match="No space left on device"):
         train(replace(settings, output=str(tmp_path / "run")))
     assert len(events(tmp_path / "run", "save_failed")) == 5 + 3
+
+
+# Written while training continues
+
+
+@pytest.fixture
+def held_back(monkeypatch):
+    """Checkpoints wait here before they are written: `held_back[3].set()` lets that of update 3 go on."""
+    gates = {step: threading.Event() for step in range(1, 20)}
+    original = writing.save_file
+
+    def save(tensors, path, metadata):
+        assert gates[int(path.parent.name.rpartition("-")[2])].wait(60)
+        original(tensors, path, metadata)
+
+    monkeypatch.setattr(writing, "save_file", save)
+    yield gates
+    for gate in gates.values():
+        gate.set()
+
+
+def test_training_continues_while_the_state_of_an_update_is_written(
+    settings, tmp_path, monkeypatch, held_back
+):
+    run, marks = Run(tmp_path / "run"), []
+
+    def two_updates_later():
+        marks.append(run.marked("last"))
+        for gate in held_back.values():
+            gate.set()
+
+    at_update(4, two_updates_later, monkeypatch)
+    rare, each = (replace(settings.training, save_every=every, keep=9) for every in (2, 1))
+    train(replace(settings, output=str(run.path), training=rare))
+    assert marks == [None]
+    other = Run(train(replace(settings, output=str(tmp_path / "other"), training=each)))
+    for step in (2, 4, 6):
+        assert_equal(run.checkpoint(step), other.checkpoint(step))
+
+
+def test_the_next_checkpoint_waits_for_the_one_before(settings, tmp_path, held_back):
+    for step in (1, 3, 4, 5, 6):
+        held_back[step].set()
+    threading.Timer(1.0, held_back[2].set).start()
+    run = Run(train(replace(settings, output=str(tmp_path / "run"))))
+    assert [entry["step"] for entry in events(run.path, "save")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_training_ends_only_when_the_checkpoint_before_is_written(settings, tmp_path, monkeypatch, held_back):
+    breaking(monkeypatch, {3, 4})
+    rare = replace(settings.training, save_every=2, valid_every=100, max_skipped=1)
+    threading.Timer(1.0, held_back[2].set).start()
+    with pytest.raises(DivergedError):
+        train(replace(settings, output=str(tmp_path / "run"), training=rare))
+    run = Run(tmp_path / "run")
+    assert run.marked("last") == run.checkpoint(2)
+    assert [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()] == []
 
 
 # Signals

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from transformer.config import (
     DataConfig,
     DecodingConfig,
     ModelConfig,
+    Precision,
     Settings,
     TrainingConfig,
     setting_names,
@@ -34,7 +36,7 @@ SETTINGS = st.builds(
     output=TEXTS.filter(bool),
     seed=st.integers(0, 2**63 - 1),
     device=st.sampled_from(["auto", "cpu", "cuda:3"]),
-    precision=st.sampled_from(["auto", "float32", "bfloat16"]),
+    precision=st.sampled_from(get_args(Precision)),
     model=st.builds(
         ModelConfig,
         d_model=st.integers(1, 99).map(lambda n: 16 * n),

@@ -1,10 +1,12 @@
 """The device and the precision of the computation, from the settings `device` and `precision`."""
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
 import torch
+from torch.amp import GradScaler
 
 from transformer.config import Precision
 from transformer.config.checks import require_device
@@ -26,8 +28,13 @@ def choose_device(name: str) -> torch.device:
     elif name.startswith("cuda:") and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
         raise ValueError(f"device is {name!r}, but each process needs its own GPU; set it to cuda")
     device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device is {name!r}, but torch sees {torch.cuda.device_count()} CUDA GPUs here")
+    if device.type == "cpu":
+        return device
+    count = getattr(torch, device.type).device_count()
+    if (device.index or 0) >= count:
+        raise ValueError(f"device is {name!r}, but torch sees {count} {device.type.upper()} GPUs here")
+    if device.type != "cuda" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(f"device is {name!r}, but several processes can use only cpu or cuda")
     return device
 
 
@@ -40,16 +47,54 @@ def rank_and_size() -> tuple[int, int]:
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Precision:
-    """`auto` is bfloat16 if the hardware has instructions for it, because emulating it is slow."""
+    """The precision that the setting names; `auto` is one for which `device` has fast instructions.
+
+    Emulating bfloat16 is slow. GPUs with tensor cores have those of float16 from compute capability 7.0, and
+    of bfloat16 from 8.0.
+    """
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        is_fast = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
+        capability = torch.cuda.get_device_capability(device)
+        return "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
+    if device.type == "cpu":
         is_fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        is_fast = device.type == "xpu" and torch.xpu.is_bf16_supported(including_emulation=False)
     return "bfloat16" if is_fast else "float32"
+
+
+DTYPES: dict[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+"""Of the matrix products, for each precision that `choose_precision` returns."""
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Inside, matrix products are computed in `precision`; sums, norms and losses stay in float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32")
+
+
+def loss_scaler(device: torch.device, precision: Precision) -> GradScaler:
+    """Multiplies the loss so that its gradients fit into float16; with other precisions it does nothing."""
+    return GradScaler(device.type, enabled=precision == "float16")
+
+
+@contextmanager
+def tf32_products(allowed: bool) -> Iterator[None]:
+    """Inside, a CUDA GPU may compute float32 products in TF32, if `allowed`."""
+    before = torch.get_float32_matmul_precision()
+    if allowed:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done everything that was queued."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -20,7 +20,7 @@ from transformer.config.checks import require
 from transformer.config.files import save_settings
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer
-from transformer.hardware import choose_device, choose_precision
+from transformer.hardware import choose_device, choose_precision, loss_scaler, tf32_products
 from transformer.kernels.allocator import keep_freed_memory
 from transformer.locks import HeldFolder
 from transformer.model.build import build_model
@@ -72,6 +72,7 @@ def train(
     device = choose_device(settings.device)
     with (
         reproducible(settings.deterministic),
+        tf32_products(settings.tf32),
         process_group(device, settings.training.timeout) as group,
         ExitStack() as held,
     ):
@@ -125,7 +126,11 @@ def dry_run(
     """
     require(int(os.environ.get("WORLD_SIZE", "1")) == 1, "a dry run is for one process, without torchrun")
     device = choose_device(settings.device)
-    with reproducible(settings.deterministic), tempfile.TemporaryDirectory() as folder:
+    with (
+        reproducible(settings.deterministic),
+        tf32_products(settings.tf32),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         setup = set_up(settings, Run(Path(folder)), None, build, device, Group(), say)
         return rehearse(setup.state, setup.settings, objective=setup.objective, precision=setup.precision)
 
@@ -201,7 +206,8 @@ def set_up(
     if last is not None and is_ours:
         require_plausible(settings.model, last)
     model = make_model(settings, build, start).to(device)
-    state = TrainingState(model, make_optimizer(model, settings.training), text.batches)
+    optimizer, scaler = make_optimizer(model, settings.training), loss_scaler(device, precision)
+    state = TrainingState(model, optimizer, text.batches, scaler=scaler)
     if last is not None:
         state.load(last)
         if group.is_first:  # only now, when no check can fail any more, may files be deleted or overwritten

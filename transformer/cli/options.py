@@ -8,7 +8,9 @@ def add_run_option(parser: CommandParser) -> None:
 
 
 def add_device_option(parser: CommandParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:N; not yet run: mps, xpu, xpu:N"
+    )
 
 
 def add_on_error_option(parser: CommandParser) -> None:

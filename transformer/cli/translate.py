@@ -4,12 +4,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from jsonargparse import Namespace
 
 from transformer.cli.options import add_device_option, add_on_error_option
 from transformer.cli.requests import Request, in_chunks, prompted, read_requests
+from transformer.config import Precision
 from transformer.config.parser import CommandParser, command_parser
 from transformer.data.json_text import json_line
 from transformer.data.text import decode_lines, read_lines
@@ -125,9 +126,9 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     add_device_option(parser)
     parser.add_argument(
         "--precision",
-        choices=("float32", "bfloat16", "auto"),
+        choices=get_args(Precision),
         default="float32",
-        help="precision of the matrix products; auto: bfloat16 if the hardware is fast at it",
+        help="precision of the matrix products; auto: bfloat16 or float16 if the hardware is fast at it",
     )
     options = parser.parse_args(arguments)
     for name in ("beam_size", "n_best", "buffer", "min_length", "no_repeat"):

@@ -46,5 +46,5 @@ def require_seed(name: str, value: int) -> None:
 
 
 def require_device(name: str) -> None:
-    valid = re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]?))?", name)
-    require(valid is not None, f"device is {name!r}; choose auto, cpu, cuda or cuda:N")
+    valid = re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:(0|[1-9][0-9]?))?", name)
+    require(valid is not None, f"device is {name!r}; choose auto, cpu, cuda, cuda:N, mps, xpu or xpu:N")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from functools import reduce
 from operator import getitem
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from transformer.config.checks import require, require_choice, require_device, require_seed
 from transformer.config.data import DataConfig
@@ -13,7 +13,7 @@ from transformer.config.model import ModelConfig
 from transformer.config.training import TrainingConfig
 from transformer.tasks.registry import TASKS, TaskName, tasks_of_kind
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,16 @@ class Settings:
     seed: int = 1
     """Seed of parameters, dropout and batch order."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N.
-    auto: a CUDA GPU if there is one, otherwise the CPU."""
+    """auto, cpu, cuda or cuda:N; mps, xpu or xpu:N.
+    auto: a CUDA GPU if there is one, otherwise the CPU. Nobody has run mps and xpu yet: check yours with
+    `transformer selftest --device NAME`."""
     precision: Precision = "auto"
     """Precision.
-    Of matrix products. auto: bfloat16 if the hardware supports it, otherwise float32."""
+    Of matrix products. auto: bfloat16 if the hardware has it; float16 on an older GPU with tensor cores (V100
+    and T4); otherwise float32. float16 trains with dynamic loss scaling."""
+    tf32: bool = False
+    """TF32 for float32 products on a GPU.
+    Whether a GPU may round their factors to 10 bits instead of 23."""
     deterministic: bool = False
     """Bitwise equal results; slower on a GPU.
     Whether to use only algorithms that give the same result every time."""
@@ -44,7 +49,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         require(self.output != "", "output is empty; name the run's folder")
-        require_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+        require_choice("precision", self.precision, get_args(Precision))
         require_seed("seed", self.seed)
         require_device(self.device)
         tasks = tuple(tasks_of_kind(self.model.kind))

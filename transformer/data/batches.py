@@ -14,12 +14,12 @@ from torch import Tensor
 
 from transformer.data.corpus import quiet_datasets
 from transformer.data.epochs import EpochBatches, TensorBatch
+from transformer.data.flat import FlatPairs
 from transformer.data.padding import cut_by_tokens, padded
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, Tokenizer
 
 if TYPE_CHECKING:
     import datasets  # slow to import: the functions below do it when they are called
-    import pyarrow
 
 
 @dataclass(frozen=True)
@@ -112,29 +112,31 @@ class TokenBatches(EpochBatches[Batch]):
     """Endless batches of a tokenized table, epoch after epoch; the position can be saved.
 
     Pairs × longest source and pairs × longest target (including EOS) are at most `tokens_per_batch`. The
-    order depends only on seed and epoch. Memory holds 16 bytes per pair; the tokens stay in the table.
+    order depends only on seed and epoch. Memory holds 16 bytes per pair, and 8 more while it also holds the
+    next epoch's order; the tokens stay in the table.
     """
 
     def __init__(
         self, table: "datasets.Dataset", *, tokens_per_batch: int, seed: int, shuffle: bool = True
     ) -> None:
+        if not len(table):
+            raise ValueError("no pairs are left to make batches of; data.max_tokens may be too low")
         self.table = table.with_format("arrow")
+        self.pairs = FlatPairs(table)
         self.tokens_per_batch = tokens_per_batch
         self.seed = seed
         self.shuffle = shuffle
-        src_lengths, tgt_lengths = side_lengths(self.table)
+        src_lengths, tgt_lengths = self.pairs.lengths("src"), self.pairs.lengths("tgt")
         self.longer_side = np.maximum(src_lengths, tgt_lengths)
         self.difference = src_lengths - tgt_lengths
         self.require_room()
         super().__init__()
 
     def require_room(self) -> None:
-        """`ValueError` for a table without pairs, or with a pair that is too long for any batch."""
-        if not len(self.table):
-            raise ValueError("no pairs are left to make batches of; data.max_tokens may be too low")
+        """`ValueError` if a pair is too long for any batch."""
         row = int(self.longer_side.argmax())
         if self.longer_side[row] > self.tokens_per_batch:
-            line = self.table[[row]]["line"][0].as_py()
+            line = self.pairs.take(np.array([row])).line[0]
             raise ValueError(
                 f"training.tokens_per_batch is {self.tokens_per_batch}, but the pair on line {line} has "
                 f"{self.longer_side[row]} tokens; raise it or lower data.max_tokens"
@@ -143,7 +145,7 @@ class TokenBatches(EpochBatches[Batch]):
     def epoch(self, number: int) -> list[NDArray[np.int64]]:
         """The rows of each batch of an epoch; every row of the table is in exactly one batch."""
         generator = np.random.default_rng((self.seed, number))
-        rows = len(self.table)
+        rows = len(self.longer_side)
         ties = generator.permutation(rows) if self.shuffle else np.arange(rows)
         batches = cut_by_tokens(self.by_length(ties), self.longer_side, self.tokens_per_batch)
         if self.shuffle:
@@ -175,13 +177,12 @@ class TokenBatches(EpochBatches[Batch]):
                 yield rows.flatten().to_numpy()
 
     def fetch(self, rows: NDArray[np.int64]) -> Batch:
-        part = self.table[rows]
-        sources, targets = (part[side].combine_chunks() for side in ("src", "tgt"))
+        src, tgt, lines = self.pairs.take(rows)
         return Batch(
-            src_tokens=padded_list(sources),
-            tgt_tokens=F.pad(padded_list(targets), (1, 0), value=BOS_ID),
-            lines=part["line"].to_numpy(),
-            target_tokens=len(targets.flatten()),
+            src_tokens=padded(*src),
+            tgt_tokens=F.pad(padded(*tgt), (1, 0), value=BOS_ID),
+            lines=lines,
+            target_tokens=len(tgt.elements),
         )
 
 
@@ -190,20 +191,3 @@ class PairBatches(TokenBatches):
 
     def fetch(self, rows: NDArray[np.int64]) -> Batch:
         return replace(super().fetch(rows), target_tokens=len(rows))
-
-
-def side_lengths(table: "datasets.Dataset") -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The number of source and of target tokens of each row, including EOS."""
-    import pyarrow.compute as pc
-
-    lengths = np.zeros((2, len(table)), dtype=np.int32)
-    start = 0
-    for part in table.iter(batch_size=100_000):
-        for side, column in enumerate(("src", "tgt")):
-            lengths[side, start : start + len(part)] = pc.list_value_length(part[column])
-        start += len(part)
-    return lengths[0], lengths[1]
-
-
-def padded_list(rows: "pyarrow.ListArray") -> Int[Tensor, "batch length"]:
-    return padded(rows.flatten().to_numpy(), np.diff(rows.offsets.to_numpy()))

@@ -3,6 +3,8 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -14,6 +16,8 @@ from torch import Tensor
 
 BatchType = TypeVar("BatchType")
 Moved = TypeVar("Moved", bound="TensorBatch")
+Plan = list[NDArray[np.int64]]
+"""The rows of each batch of an epoch."""
 
 
 def on_device(tokens: Tensor, device: torch.device | str) -> Tensor:
@@ -46,10 +50,16 @@ class EpochBatches(ABC, Generic[BatchType]):
         self.epoch_number = 0
         self.next_batch = 0
         self.plan = self.epoch(0)
+        self.planner: ThreadPoolExecutor | None = None
+        self.following: Future[Plan] | None = None
+        """The plan of the next epoch, if it is being made already."""
 
     @abstractmethod
-    def epoch(self, number: int) -> list[NDArray[np.int64]]:
-        """The rows of each batch of an epoch; every row is in exactly one batch."""
+    def epoch(self, number: int) -> Plan:
+        """The rows of each batch of an epoch; every row is in exactly one batch.
+
+        A function of its argument alone, which a thread may call while batches are fetched.
+        """
 
     @abstractmethod
     def fetch(self, rows: NDArray[np.int64]) -> BatchType:
@@ -77,16 +87,35 @@ class EpochBatches(ABC, Generic[BatchType]):
     def __next__(self) -> BatchType:
         return self.fetch(self.take(1)[0])
 
-    def take(self, count: int) -> list[NDArray[np.int64]]:
+    def take(self, count: int) -> Plan:
         """The rows of the next `count` batches, which may span epochs."""
-        taken: list[NDArray[np.int64]] = []
+        taken: Plan = []
         while len(taken) < count:
             if self.next_batch >= len(self.plan):
-                self.load_state_dict({"epoch": self.epoch_number + 1, "next_batch": 0})
+                self.begin_epoch(self.epoch_number + 1)
             part = self.plan[self.next_batch :][: count - len(taken)]
             self.next_batch += len(part)
             taken += part
+            is_late = self.next_batch >= len(self.plan) // 2
+            if is_late and self.planner is not None and self.following is None:
+                self.following = self.planner.submit(self.epoch, self.epoch_number + 1)
         return taken
+
+    def begin_epoch(self, number: int) -> None:
+        plan = self.epoch(number) if self.following is None else self.following.result()
+        self.epoch_number, self.next_batch, self.plan, self.following = number, 0, plan, None
+
+    @contextmanager
+    def planning_ahead(self) -> Iterator[None]:
+        """Inside, a thread makes the plan of each epoch in the second half of the epoch before.
+
+        Sorting millions of rows takes seconds, for which training would have to wait.
+        """
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="epochs") as self.planner:
+            try:
+                yield
+            finally:
+                self.planner = self.following = None
 
     def largest(self) -> list[BatchType]:
         """The batches of the first epoch that may need the most memory: the largest by each of `sizes`."""
@@ -105,5 +134,6 @@ class EpochBatches(ABC, Generic[BatchType]):
         return {"epoch": self.epoch_number, "next_batch": self.next_batch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.epoch_number, self.next_batch = state["epoch"], state["next_batch"]
-        self.plan = self.epoch(self.epoch_number)
+        self.following = None
+        self.begin_epoch(state["epoch"])
+        self.next_batch = state["next_batch"]

@@ -6,15 +6,22 @@ import torch
 from torch import nn
 
 from transformer.config import Precision
-from transformer.hardware import choose_precision
+from transformer.hardware import DTYPES, choose_precision
 from transformer.kernels.linear import pack_linear_layers
 
 
 def freeze(model: nn.Module, precision: Precision = "float32") -> None:
-    """Prepare `model` for inference only, in place, with matrix products in `precision`."""
-    model.requires_grad_(False)
+    """Prepare `model` for inference only, in place, with matrix products in `precision`.
+
+    `ValueError` for float16 on a CPU, which has no fast products for it.
+    """
     where = next(model.parameters()).device
-    dtype = getattr(torch, choose_precision(precision, where))
+    dtype = DTYPES[choose_precision(precision, where)]
+    if where.type == "cpu" and dtype == torch.float16:
+        raise ValueError(
+            "precision is 'float16', which is for GPUs; on a CPU choose float32, bfloat16 or auto"
+        )
+    model.requires_grad_(False)
     if where.type == "cpu":
         pack_linear_layers(model, dtype)
     else:

@@ -44,7 +44,7 @@ def largest_difference(comparisons: Iterable[Comparison], tolerance: Tolerance) 
 
 def largest_in(comparison: Comparison, tolerance: Tolerance) -> Difference:
     where = comparison.where
-    actual, expected = (tensor.detach().double().cpu() for tensor in comparison[1:3])
+    actual, expected = (tensor.detach().cpu().double() for tensor in comparison[1:3])
     if actual.shape != expected.shape:
         shapes = f"shape {tuple(actual.shape)} in place of {tuple(expected.shape)}"
         return Difference(torch.inf, 0.0, f"{where}: {shapes}")

@@ -80,7 +80,7 @@ class Meter:
 
     def read(self) -> dict[str, float]:
         """The values since the last call; the loss is NaN if every update was skipped."""
-        tokens = float(torch.stack(self.tokens).double().sum())
+        tokens = float(torch.stack(self.tokens).cpu().double().sum())  # not every GPU has float64
         total = float(self.group.sum_tensor(torch.stack(self.losses).sum()))
         loss = total / tokens if tokens else math.nan
         seconds = time.perf_counter() - self.start

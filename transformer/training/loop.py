@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from transformer.config import Precision, Settings, TrainingConfig
 from transformer.hardware import autocast
@@ -21,8 +22,14 @@ from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import Update, shapes_of, updates
 
+HALVINGS = 16
+"""From float16's first loss scale, 2^16, down to 1: so many skipped updates in a row are no failure."""
+
 CPU_REFUSES = "can't allocate memory"
 """Torch's message when CPU memory runs out; there is no exception class for it."""
+
+
+UNSCALED = GradScaler(enabled=False)
 
 
 def make_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
@@ -58,7 +65,9 @@ def fit(
     device = next(model.parameters()).device
     forward = group.wrap(model, device)
     forward = torch.compile(forward, dynamic=True) if training.compile else forward
-    meter, guard = Meter(group), FiniteGuard(training.max_skipped, group)
+    scaler = state.scaler
+    most_skipped = training.max_skipped + (HALVINGS if scaler.is_enabled() else 0)
+    meter, guard = Meter(group), FiniteGuard(most_skipped, group)
     upcoming = updates(state.batches, training.accumulate, group, device)
     if state.step:
         log("resume", state.step)
@@ -74,6 +83,7 @@ def fit(
         stop_requests() as stop,
         group.naming_lost_processes(),
         closing(upcoming),
+        saver.writing(),
     ):
         while state.step < training.max_steps and not is_stale(state, training):
             began = time.perf_counter()
@@ -87,10 +97,14 @@ def fit(
             stops = stops if step < training.max_steps else 0  # it ends and saves anyway
             with naming_what_is_too_large(update.batches):
                 current = in_precision(objective_at(objective, step), device, precision)
-                loss = accumulate_gradients(current, forward, update.batches, tokens=tokens, group=group)
+                loss = accumulate_gradients(
+                    current, forward, update.batches, tokens=tokens, group=group, scaler=scaler
+                )
+                scaler.unscale_(optimizer)
                 norm = clip_gradients(model, training.max_norm)
                 finite = guard.is_finite(step, update, loss.total, norm)
                 take_step(optimizer, finite)
+                scaler.update()
             meter.add(loss.total, tokens, finite)
             state.step, state.position = step, update.position
             bar.update()
@@ -101,7 +115,7 @@ def fit(
             if is_logging or device.type == "cpu" or guard.is_full:  # because reading makes a GPU wait
                 for skipped in guard.read(find_cause):
                     log("skip", skipped)
-                    if group.is_first:
+                    if group.is_first and not scaler.is_enabled():  # which overflows now and then
                         warn(f"update {skipped} was skipped: its loss or gradient is not finite")
             if is_logging:
                 values = meter.read()
@@ -147,8 +161,11 @@ def accumulate_gradients(
     *,
     tokens: int | None = None,
     group: Group = ALONE,
+    scaler: GradScaler = UNSCALED,
 ) -> Loss:
     """Gradients of the mean loss per token of the whole update, however it is divided into batches.
+
+    They are multiplied by the scale of `scaler`, which can undo that.
 
     `tokens` counts those of all processes in `group`. DDP averages gradients over the processes; multiplying
     by their number turns the average back into a sum. Returns the sum of this process's losses.
@@ -158,7 +175,7 @@ def accumulate_gradients(
     for number, batch in enumerate(batches, start=1):
         with group.without_sync(model) if number < len(batches) else nullcontext():
             loss = objective(model, batch)
-            torch.autograd.backward(loss.total * (group.size / tokens))
+            torch.autograd.backward(scaler.scale(loss.total * (group.size / tokens)))
         totals.append(loss.total.detach())
     return Loss(torch.stack(totals).sum(), tokens)
 

@@ -33,8 +33,10 @@ def require_memory(config: ModelConfig, device: torch.device) -> None:
 
 def memory_bytes(device: torch.device) -> int | None:
     """The total memory of the device or the limit of the container; `None` if unknown."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()
+    if device.type != "cpu":
+        return getattr(torch, device.type).get_device_properties(device).total_memory
     limits = [path.read_text().strip() for path in map(Path, CONTAINER_LIMITS) if path.exists()]
     numbers = [int(limit) for limit in limits if limit.isdigit()]  # without a limit, version 2 says "max"
     if hasattr(os, "sysconf"):  # not on Windows

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from transformer.config import Precision, Settings
+from transformer.hardware import wait_for
 from transformer.training.loop import (
     accumulate_gradients,
     clip_gradients,
@@ -56,9 +57,11 @@ def rehearse(
         seed_update(0, state.step, 0)
         current = in_precision(objective_at(objective, state.step), device, precision)
         with naming_what_is_too_large(batches):
-            loss = accumulate_gradients(current, forward, batches)
+            loss = accumulate_gradients(current, forward, batches, scaler=state.scaler)
+            state.scaler.unscale_(optimizer)
             norm = clip_gradients(model, training.max_norm)
             take_step(optimizer, torch.isfinite(norm).float())
+            state.scaler.update()
         return loss.tokens
 
     compute([next(state.batches).to(device)])  # allocates Adam's moments, which belong to the peak
@@ -81,15 +84,12 @@ def rehearse(
     )
 
 
-def wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def peak_bytes(device: torch.device) -> int | None:
     """The peak memory so far: torch's on a GPU, the process's on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":
+        return None  # it counts no peak
+    if device.type != "cpu":
+        return torch.accelerator.max_memory_allocated(device)
     try:
         resource: Any = import_module("resource")
     except ImportError:  # Windows

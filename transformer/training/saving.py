@@ -1,7 +1,9 @@
 """When checkpoints are written, and what happens if that fails."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -10,7 +12,7 @@ from transformer.config import TrainingConfig
 from transformer.messages import tell
 from transformer.training.distributed import Group
 from transformer.training.rescue import Rescue
-from transformer.training.state import TrainingState
+from transformer.training.state import Snapshot, TrainingState
 
 LAST_TRIES = (1.0, 4.0, 15.0)
 """Seconds to wait between attempts to write the final checkpoint."""
@@ -18,7 +20,11 @@ LAST_TRIES = (1.0, 4.0, 15.0)
 
 @dataclass
 class Saver:
-    """Writes the run's checkpoints in the first process; a full disk does not stop the training."""
+    """Writes the run's checkpoints in the first process; a full disk does not stop the training.
+
+    A checkpoint is copied to host memory and written in a thread, while training continues. At most one is
+    being written: the next one waits for it, and so does the end of `writing`.
+    """
 
     run: Run
     tokenizer_hash: str
@@ -30,8 +36,20 @@ class Saver:
     failed: bool = False
     """Whether the last attempt failed, so that the next one comes earlier than scheduled."""
     owes_best: bool = False
-    """Whether a best checkpoint could not be written; the next one is then marked as the best."""
+    """Whether a best checkpoint is not written yet; the next one is then marked as the best."""
     saved_at: float = field(default_factory=time.monotonic)
+    writer: ThreadPoolExecutor = field(init=False)
+    unfinished: tuple[int, Future[None]] | None = None
+    """The update whose checkpoint is being written, or whose outcome has not been reported yet."""
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Inside, `save` can be called; at the end every checkpoint is written or its failure reported."""
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints") as self.writer:
+            try:
+                yield
+            finally:
+                self.finish("training ends")
 
     def is_due(self, step: int) -> bool:
         """Whether a checkpoint is due after this update; the same in every process."""
@@ -41,43 +59,70 @@ class Saver:
         """Whether the first process wants an extra checkpoint, by the clock or after a failed attempt."""
         if not self.group.is_first:
             return False
+        if self.unfinished is not None and self.unfinished[1].done():
+            self.finish()
         minutes = self.settings.save_minutes
         is_late = minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
         return is_late or (self.failed and step % self.settings.log_every == 0)
 
     def save(self, state: TrainingState, *, is_best: bool, is_end: bool) -> None:
-        """Write a checkpoint in the first process; the others wait for it and raise the same error.
+        """Begin to write a checkpoint in the first process; with `is_end`, also wait until it is written.
 
-        `OSError` only at the end of training, after several attempts; `FolderLostError` if the run's folder
-        has disappeared.
+        The other processes wait for the first one and raise the same error: `OSError` only at the end of
+        training, after several attempts; `FolderLostError` if the run's folder has disappeared.
         """
         self.group.from_first(lambda: self.write(state, is_best=is_best, is_end=is_end))
 
     def write(self, state: TrainingState, *, is_best: bool, is_end: bool) -> None:
+        self.finish()
         self.owes_best = self.owes_best or is_best
-        for wait in (*LAST_TRIES, None) if is_end else (None,):
-            save = partial(
-                state.save,
-                tokenizer_hash=self.tokenizer_hash,
-                keep=self.settings.keep,
-                is_best=self.owes_best,
-            )
-            try:
-                if self.rescue is not None and self.rescue.is_needed():
-                    raise self.rescue.save(save)
-                save(self.run)
-            except OSError as error:
-                self.failed = True
-                self.log("save_failed", state.step, error=str(error))
-                if is_end and wait is None:
-                    raise
-                then = f"trying again in {wait:.0f} s" if wait else "training continues and tries again later"
-                warn(f"update {state.step}: no checkpoint could be written ({error}); {then}")
-                time.sleep(wait or 0)
-            else:
-                self.failed, self.owes_best, self.saved_at = False, False, time.monotonic()
-                self.log("save", state.step)
+        snapshot = state.snapshot()
+        self.saved_at = time.monotonic()
+        self.start(snapshot)
+        if not is_end:
+            return
+        for wait in LAST_TRIES:
+            if self.finish(f"trying again in {wait:.0f} s") is None:
                 return
+            time.sleep(wait)
+            self.start(snapshot)
+        if (error := self.finish(None)) is not None:
+            raise error
+
+    def start(self, snapshot: Snapshot) -> None:
+        """Begin to write this checkpoint; `FolderLostError` if the run's folder has disappeared."""
+        save = partial(
+            snapshot.save,
+            tokenizer_hash=self.tokenizer_hash,
+            keep=self.settings.keep,
+            is_best=self.owes_best,
+        )
+        if self.rescue is not None and self.rescue.is_needed():
+            raise self.rescue.save(save)
+        self.failed = False
+        self.unfinished = snapshot.step, self.writer.submit(save, self.run)
+
+    def finish(self, then: str | None = "training continues and tries again later") -> OSError | None:
+        """Wait until the checkpoint is written, if there is one, and report the outcome; returns the error.
+
+        The warning about an error says what happens `then`; with `None` there is no warning.
+        """
+        if self.unfinished is None:
+            return None
+        step, written = self.unfinished
+        error = written.exception()
+        self.unfinished = None
+        if error is None:
+            self.owes_best = False
+            self.log("save", step)
+            return None
+        if not isinstance(error, OSError):
+            raise error
+        self.failed = True
+        self.log("save_failed", step, error=str(error))
+        if then is not None:
+            warn(f"update {step}: no checkpoint could be written ({error}); {then}")
+        return error
 
 
 def warn(message: str) -> None:

@@ -7,12 +7,14 @@ state of the random generator is not needed, because each update seeds it for dr
 import hashlib
 import math
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE, CheckpointError, with_current_names
 from transformer.checkpoint.reading import load_model, read_state, read_tensors, unique_tensors
@@ -42,6 +44,8 @@ class TrainingState:
     """Validations since then without an improvement."""
     seconds: float = 0.0
     """Time spent on training, without pauses and without updates lost to an interruption."""
+    scaler: GradScaler = field(default_factory=lambda: GradScaler(enabled=False))
+    """Scales the loss in float16; otherwise it does nothing."""
 
     def is_better(self, metric: str, value: float) -> bool:
         """Record a validation; returns whether it was better than all before."""
@@ -51,31 +55,29 @@ class TrainingState:
         self.best, self.stale = (value, 0) if improves else (self.best, self.stale + 1)
         return improves
 
-    def save(self, run: Run, *, tokenizer_hash: str, keep: int, is_best: bool) -> Path:
-        """Write a checkpoint, mark it, and delete all but the `keep` newest and the best.
+    def snapshot(self) -> "Snapshot":
+        """A copy of the state in host memory, so that training can continue while it is written.
 
-        `DivergedError` if a parameter is not finite; the run's folder is then unchanged.
+        `DivergedError` if a parameter is not finite.
         """
         require_finite(self.model, self.step)
-        folder = run.checkpoint(self.step)
-        write_checkpoint(
-            folder,
-            tensors={MODEL: unique_tensors(self.model), OPTIMIZER: self.optimizer_tensors()},
-            state={
-                "step": self.step,
-                "best": self.best,
-                "stale": self.stale,
-                "seconds": round(self.seconds, 1),
-                "batches": self.position or self.batches.state_dict(),
-                "text": self.batches.fingerprint,
-            },
-            tokenizer_hash=tokenizer_hash,
-        )
-        if is_best:
-            run.mark("best", folder)
-        run.mark("last", folder)  # after `best`: a crash in between must not leave `last` ahead of `best`
-        run.keep_newest(keep)
-        return folder
+        tensors = {
+            MODEL: host_copies(unique_tensors(self.model)),
+            OPTIMIZER: host_copies(self.optimizer_tensors()),
+        }
+        copied = None
+        if next(self.model.parameters()).is_cuda:
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record()
+        values = {
+            "step": self.step,
+            "best": self.best,
+            "stale": self.stale,
+            "seconds": round(self.seconds, 1),
+            "batches": self.position or self.batches.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        return Snapshot(tensors, values, self.batches, copied)
 
     def load(self, folder: Path) -> None:
         """Load the checkpoint in `folder`; `CheckpointError` if it belongs to another model or text."""
@@ -92,6 +94,8 @@ class TrainingState:
         self.best = state.get("best", state.get("best_loss"))  # its name in early checkpoints
         self.stale, self.seconds = state.get("stale", 0), state.get("seconds", 0.0)
         self.position = state["batches"]
+        if state.get("scaler") and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
         self.batches.load_state_dict(self.position)
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
@@ -127,6 +131,50 @@ class TrainingState:
         )
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of a training after one update, apart from what training changes next."""
+
+    tensors: dict[str, dict[str, Tensor]]
+    """Parameters and moments in host memory, by file."""
+    values: dict[str, Any]
+    batches: EpochBatches[Any]
+    """Only for its fingerprint: hashing a large text for the first time takes seconds."""
+    copied: torch.cuda.Event | None
+    """On a GPU: the moment from which on `tensors` hold the values."""
+
+    @property
+    def step(self) -> int:
+        return self.values["step"]
+
+    def save(self, run: Run, *, tokenizer_hash: str, keep: int, is_best: bool) -> None:
+        """Write a checkpoint, mark it, and delete all but the `keep` newest and the best."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        folder = run.checkpoint(self.step)
+        write_checkpoint(
+            folder,
+            tensors=self.tensors,
+            state={**self.values, "text": self.batches.fingerprint},
+            tokenizer_hash=tokenizer_hash,
+        )
+        if is_best:
+            run.mark("best", folder)
+        run.mark("last", folder)  # after `best`: a crash in between must not leave `last` ahead of `best`
+        run.keep_newest(keep)
+
+
+def host_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in host memory. From a CUDA GPU they are only queued: the CPU need not wait for the GPU.
+
+    torch then copies to pinned memory, which it keeps for the next time.
+    """
+    return {
+        name: tensor.detach().to("cpu", non_blocking=tensor.is_cuda, copy=True)
+        for name, tensor in tensors.items()
+    }
+
+
 def require_well_formed(state: dict[str, Any], folder: Path) -> None:
     """`CheckpointError` for values that no training can have written."""
     counts = [state.get("step"), state.get("stale", 0)]
@@ -138,8 +186,19 @@ def require_well_formed(state: dict[str, Any], folder: Path) -> None:
         not isinstance(position, dict)
         or not all(type(number) is int and 0 <= number < 2**63 for number in counts)
         or not all(number is None or is_figure(number) for number in figures)
+        or not is_scaler(state.get("scaler", {}))
     ):
         raise CheckpointError(f"{folder / STATE}: not the state of a training")
+
+
+def is_scaler(state: Any) -> bool:
+    """Whether it is the state of a `GradScaler`, which is empty unless the precision is float16."""
+    expected = GradScaler("cpu").state_dict() if state else {}
+    return (
+        isinstance(state, dict)
+        and state.keys() == expected.keys()
+        and all(is_figure(value) and value >= 0 for value in state.values())
+    )
 
 
 def is_figure(value: Any) -> bool:

@@ -1,5 +1,6 @@
-"""Each update's batches: this process's share, prefetched while the update before is computed."""
+"""Each update's batches: this process's share, prefetched while the updates before are computed."""
 
+from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -8,6 +9,9 @@ import torch
 
 from transformer.data.epochs import EpochBatches
 from transformer.training.distributed import Group
+
+AHEAD = 3
+"""Updates to prefetch: enough to bridge the moments when the thread gets no time of Python's."""
 
 
 class Update(NamedTuple):
@@ -30,7 +34,8 @@ def updates(
 
     An update takes the next `accumulate` × processes batches in the epoch's order and deals them round-robin
     to the processes. So the batches of an update do not depend on how they are shared out, nor on whether an
-    epoch ends within it. A thread prefetches the next update and moves it to the device.
+    epoch ends within it. A thread prefetches the next updates and moves them to the device; its errors are
+    raised here when their update is due. No thread outlives the generator.
     """
 
     def prepare() -> Update:
@@ -38,12 +43,16 @@ def updates(
         share = [batches.fetch(part).to(device) for part in rows[group.rank :: group.size]]
         return Update(share, batches.state_dict())
 
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as reader:
-        ahead = reader.submit(prepare)
-        while True:
-            update = ahead.result()
-            ahead = reader.submit(prepare)
-            yield update
+    reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+    with batches.planning_ahead():
+        try:
+            ahead = deque(reader.submit(prepare) for _ in range(AHEAD))
+            while True:
+                update = ahead.popleft().result()
+                ahead.append(reader.submit(prepare))
+                yield update
+        finally:
+            reader.shutdown(cancel_futures=True)
 
 
 def shapes_of(batch: Any) -> str:

@@ -17,7 +17,7 @@ class NumpyTransformer:
     """
 
     def __init__(self, model: nn.Module, num_heads: int, num_layers: int) -> None:
-        self.weights = {name: tensor.double().cpu().numpy() for name, tensor in model.state_dict().items()}
+        self.weights = {name: tensor.cpu().double().numpy() for name, tensor in model.state_dict().items()}
         self.num_heads = num_heads
         self.num_layers = num_layers
 

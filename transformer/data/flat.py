@@ -1,0 +1,93 @@
+"""A tokenized table as NumPy arrays over its memory, so that one operation gathers the rows of a batch.
+
+A table on disk is mapped into memory in chunks of a thousand rows, and the rows of a batch are spread over
+many of them. Slicing out each row would take longer than a GPU needs for the batch. No token is copied here
+until its batch is made.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import datasets  # slow to import: the functions below do it when they are called
+    import pyarrow as pa
+
+
+class Lists(NamedTuple):
+    """Lists of different lengths: their elements one after another, and the length of each."""
+
+    elements: NDArray[Any]
+    lengths: NDArray[np.int32]
+
+
+class Pairs(NamedTuple):
+    """Rows of a table made by `tokenize_pairs`."""
+
+    src: Lists
+    tgt: Lists
+    line: NDArray[np.int64]
+
+
+class FlatPairs:
+    """Reads any rows of a table with the columns `src`, `tgt` and `line`; it must not be empty."""
+
+    def __init__(self, table: "datasets.Dataset") -> None:
+        import datasets
+
+        data = table.with_format("arrow")[:]
+        if table._indices is not None or not isinstance(table.data, datasets.table.MemoryMappedTable):
+            data = data.combine_chunks()  # between separate allocations there is memory of others
+        self.chunks = data.to_batches()
+        self.first_rows = np.cumsum([0, *map(len, self.chunks[:-1])])
+        self.src, self.tgt = (ListSpan([chunk[name] for chunk in self.chunks]) for name in ("src", "tgt"))
+        self.line = Span([chunk["line"] for chunk in self.chunks])
+
+    def lengths(self, column: str) -> NDArray[np.int32]:
+        """The number of tokens in each row of `src` or `tgt`, including EOS."""
+        return np.concatenate([np.diff(chunk[column].offsets) for chunk in self.chunks])
+
+    def take(self, rows: NDArray[np.int64]) -> Pairs:
+        chunk = self.first_rows.searchsorted(rows, side="right") - 1
+        row = rows - self.first_rows[chunk]
+        line = self.line.values[self.line.starts[chunk] + row]
+        return Pairs(self.src.take(chunk, row), self.tgt.take(chunk, row), line)
+
+
+class Span:
+    """Arrays of numbers at different places of one file or buffer, as a single array over the whole of it.
+
+    What `values` has between the arrays is something else and must not be used.
+    """
+
+    def __init__(self, arrays: Sequence["pa.Array"]) -> None:
+        import pyarrow as pa
+
+        dtype = np.dtype(arrays[0].type.to_pandas_dtype())
+        buffers = [array.buffers()[1] for array in arrays]
+        first = min(buffer.address for buffer in buffers)
+        end = max(buffer.address + buffer.size for buffer in buffers)
+        whole = pa.foreign_buffer(first, (end - first) // dtype.itemsize * dtype.itemsize, base=arrays)
+        self.values: NDArray[Any] = np.frombuffer(whole, dtype)
+        bytes_before = np.array([buffer.address - first for buffer in buffers])  # Arrow aligns to 8 bytes
+        self.starts = bytes_before // dtype.itemsize + [array.offset for array in arrays]
+        """The index of the first element of each array."""
+
+
+class ListSpan:
+    """Arrays of lists of numbers: the elements of all lists, and where each list begins and ends."""
+
+    def __init__(self, arrays: Sequence["pa.ListArray"]) -> None:
+        self.offsets = Span([array.offsets for array in arrays])
+        self.elements = Span([array.values for array in arrays])
+
+    def take(self, array: NDArray[np.int64], row: NDArray[np.int64]) -> Lists:
+        """The lists in these rows of these arrays."""
+        place = self.offsets.starts[array] + row
+        starts, ends = self.offsets.values[place], self.offsets.values[place + 1]
+        lengths = ends - starts
+        before = lengths.cumsum() - lengths  # elements of the lists before each one
+        shift = self.elements.starts[array] + starts - before
+        return Lists(self.elements.values[shift.repeat(lengths) + np.arange(lengths.sum())], lengths)
