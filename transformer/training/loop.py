@@ -15,7 +15,13 @@ from transformer.training.distributed import ALONE, Group
 from transformer.training.finite import FiniteGuard, first_not_finite
 from transformer.training.interruption import TrainingStopped, stop_requests
 from transformer.training.log import Meter, progress_bar
-from transformer.training.objectives import Loss, Objective, in_precision, objective_at
+from transformer.training.objectives import (
+    CompiledObjective,
+    Loss,
+    Objective,
+    in_precision,
+    objective_at,
+)
 from transformer.training.saving import Saver, warn
 from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
@@ -57,7 +63,7 @@ def fit(
     model, optimizer = state.model, state.optimizer
     device = next(model.parameters()).device
     forward = group.wrap(model, device)
-    forward = torch.compile(forward, dynamic=True) if training.compile else forward
+    computed = CompiledObjective(objective) if training.compile else objective
     meter, guard = Meter(group), FiniteGuard(training.max_skipped, group)
     upcoming = updates(state.batches, training.accumulate, group, device)
     if state.step:
@@ -86,7 +92,7 @@ def fit(
             seed_update(settings.seed, step, group.rank)
             stops = stops if step < training.max_steps else 0  # it ends and saves anyway
             with naming_what_is_too_large(update.batches):
-                current = in_precision(objective_at(objective, step), device, precision)
+                current = in_precision(objective_at(computed, step), device, precision)
                 loss = accumulate_gradients(current, forward, update.batches, tokens=tokens, group=group)
                 norm = clip_gradients(model, training.max_norm)
                 finite = guard.is_finite(step, update, loss.total, norm)
