@@ -1,11 +1,16 @@
 """Equation 1, computed by the fastest method on each device; `attention` is the definition."""
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+ALIGNMENT = 8
+"""The memory-efficient kernel copies a bias in every call unless its rows start at multiples of this."""
 
 
 def fused_attention(
@@ -27,7 +32,8 @@ def fused_attention(
     if q.device.type == "cpu" and torch.is_grad_enabled() and not is_exporting():
         weights = keys_first_scores(q, k, mask=mask, is_causal=is_causal).softmax(dim=-2)  # (B, H, S, T)
         return F.dropout(weights, dropout).transpose(-2, -1).to(v.dtype) @ v
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal, dropout_p=dropout)
+    bias = mask if mask is None or is_recorded() else bias_of(mask, q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=is_causal, dropout_p=dropout)
 
 
 def keys_first_scores(
@@ -45,16 +51,49 @@ def keys_first_scores(
     scores = k @ (q / math.sqrt(q.shape[-1])).transpose(-2, -1)  # (B, H, S, T)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if is_causal:
-        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril(-1)
-        scores = scores + minus_infinity(hidden)
+        order = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu()
+        scores = scores + as_bias(order, torch.float32)
     if mask is not None:
-        scores = scores + minus_infinity(~mask.transpose(-2, -1))
+        scores = scores + bias_of(mask, torch.float32).transpose(-2, -1)
     return scores
 
 
-def minus_infinity(hidden: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """-inf where `hidden`, else 0. Adding it is cheaper than `masked_fill`, forward and backward."""
-    return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -math.inf)
+class MadeBias(NamedTuple):
+    """The bias made from a mask, and the mask's version counter at that time; None in inference mode."""
+
+    bias: Tensor
+    version: int | None
+
+
+MADE = WeakTensorKeyDictionary()
+"""The latest bias of each mask that still exists."""
+
+
+def bias_of(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
+    """`as_bias`, made once for all layers that are given the same mask, and again if the mask has changed."""
+    if is_recorded():  # a compiler makes it once by itself
+        return as_bias(mask, dtype)
+    version = None if mask.is_inference() else mask._version
+    made = MADE.get(mask)
+    if (
+        made is None
+        or made.version != version
+        or made.bias.dtype != dtype
+        or (made.bias.is_inference() and not torch.is_inference_mode_enabled())  # autograd could not save it
+    ):
+        MADE[mask] = made = MadeBias(aligned(as_bias(mask, dtype)), version)
+    return made.bias
+
+
+def as_bias(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
+    """0 where `mask` is True, else -inf. Adding it is cheaper than `masked_fill`, forward and backward."""
+    return torch.where(mask, 0.0, -math.inf).to(dtype)
+
+
+def aligned(bias: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The same numbers in rows whose starts are multiples of `ALIGNMENT` apart."""
+    keys = bias.shape[-1]
+    return F.pad(bias, (0, -keys % ALIGNMENT))[..., :keys]
 
 
 def is_exporting() -> bool:

@@ -6,6 +6,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from transformer.kernels.casts import cast_once
 from transformer.model.attention import MultiHeadAttention
 from transformer.model.layers import PostNorm
 from transformer.model.masks import Context
@@ -40,7 +41,7 @@ class TransformerBlock(nn.Module):
         self, x: Float[Tensor, "batch length d_model"], context: Context
     ) -> Float[Tensor, "batch length d_model"]:
         """Self-attention over the tokens of `x` and, if there is a cache, over the earlier ones in it."""
-        positions = context.positions
+        x, positions = cast_once(x), context.positions
         kv = self.self_attention.project_kv(x, positions)
         if context.cache is not None:
             kv = context.cache.append(kv, positions)

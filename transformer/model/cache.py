@@ -114,14 +114,17 @@ class DecodeState:
                 f"the state has room for {room} tokens and holds {self.length}: {new} more do not fit; "
                 "prefill with a larger max_length"
             )
+        is_fresh = self.length == 0
         self.length += new
         for cache in self.caches:
             cache.length, cache.is_ragged = self.length, self.is_ragged
         starts = self.positions if self.is_ragged else self.positions[:1]
         positions = starts[:, None] + torch.arange(new, device=tokens.device)
-        sees_all = new == 1 and not self.is_ragged  # the last token of each row may look at every slot
-        mask = None if sees_all else causal_mask(positions, self.length)
-        return Context(positions, mask)
+        if new == 1 and not self.is_ragged:  # the last token of each row may look at every slot
+            return Context(positions)
+        if is_fresh:  # as in training; for a long prompt, a mask would be large and slow
+            return Context(positions, is_causal=True)
+        return Context(positions, causal_mask(positions, self.length))
 
     def advance(self, counts: Int[Tensor, " batch"] | int) -> None:
         """Third step: count the real tokens that each row has read. Padding does not move a row forward."""

@@ -10,6 +10,7 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from transformer.kernels.casts import cast_once
 from transformer.model.attention import KeyValue
 from transformer.model.blocks import TransformerBlock
 from transformer.model.cache import DecodeState
@@ -54,6 +55,7 @@ class Decoder(nn.Module):
 
     def project_memory(self, memory: Float[Tensor, "batch source d_model"]) -> list[KeyValue]:
         """Keys and values of the encoder's output for every layer's cross-attention."""
+        memory = cast_once(memory)
         return [block.cross_attention.project_kv(memory) for block in self.blocks]
 
     def new_state(

@@ -16,7 +16,13 @@ from transformer.training.distributed import ALONE, Group
 from transformer.training.finite import FiniteGuard, first_not_finite
 from transformer.training.interruption import TrainingStopped, stop_requests
 from transformer.training.log import Meter, progress_bar
-from transformer.training.objectives import Loss, Objective, in_precision, objective_at
+from transformer.training.objectives import (
+    CompiledObjective,
+    Loss,
+    Objective,
+    in_precision,
+    objective_at,
+)
 from transformer.training.saving import Saver, warn
 from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
@@ -64,7 +70,7 @@ def fit(
     model, optimizer = state.model, state.optimizer
     device = next(model.parameters()).device
     forward = group.wrap(model, device)
-    forward = torch.compile(forward, dynamic=True) if training.compile else forward
+    computed = CompiledObjective(objective) if training.compile else objective
     scaler = state.scaler
     most_skipped = training.max_skipped + (HALVINGS if scaler.is_enabled() else 0)
     meter, guard = Meter(group), FiniteGuard(most_skipped, group)
@@ -96,7 +102,7 @@ def fit(
             seed_update(settings.seed, step, group.rank)
             stops = stops if step < training.max_steps else 0  # it ends and saves anyway
             with naming_what_is_too_large(update.batches):
-                current = in_precision(objective_at(objective, step), device, precision)
+                current = in_precision(objective_at(computed, step), device, precision)
                 loss = accumulate_gradients(
                     current, forward, update.batches, tokens=tokens, group=group, scaler=scaler
                 )

@@ -65,6 +65,27 @@ def objective_at(objective: Objective, step: int) -> Objective:
     return objective.at(step) if isinstance(objective, ScheduledObjective) else objective
 
 
+class CompiledObjective:
+    """`objective` through torch.compile, model and loss in one graph, for batches of any shape.
+
+    Only in one graph can the compiler fuse the loss with its gradient.
+    """
+
+    def __init__(self, objective: Objective, compute: Callable[..., Loss] | None = None) -> None:
+        self.objective = objective
+        self.compute = compute or torch.compile(call, dynamic=True)
+
+    def __call__(self, model: nn.Module, batch: Any) -> Loss:
+        return self.compute(self.objective, model, batch)
+
+    def at(self, step: int) -> "CompiledObjective":
+        return CompiledObjective(objective_at(self.objective, step), self.compute)
+
+
+def call(objective: Objective, model: nn.Module, batch: Any) -> Loss:
+    return objective(model, batch)
+
+
 def in_precision(objective: Objective, device: torch.device, precision: Precision) -> Objective:
     """`objective` with the matrix products of its forward pass in `precision`.
 
