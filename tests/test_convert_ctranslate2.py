@@ -17,7 +17,7 @@ from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.config import DecodingConfig
 from transformer.config.files import load_settings, save_settings
-from transformer.convert.common import ConversionError, new_folder
+from transformer.convert.common import ConversionError, conversion_folder
 from transformer.convert.ctranslate2 import lines_to_compare, to_ctranslate2
 from transformer.convert.ctranslate2_spec import write_model
 from transformer.convert.engine import CTranslate2Translator, Output, as_hypotheses, load_engine
@@ -166,13 +166,13 @@ def test_another_task_is_refused(tmp_path, tiny_run):
 
 def test_a_folder_is_whole_or_absent(tmp_path):
     output = tmp_path / "new" / "model"
-    with pytest.raises(ZeroDivisionError), new_folder(output) as folder:
+    with pytest.raises(ZeroDivisionError), conversion_folder(output) as folder:
         (folder / "file").write_text(f"half {1 / 0}")
     assert list((tmp_path / "new").iterdir()) == []
-    with new_folder(output) as folder:
+    with conversion_folder(output) as folder:
         (folder / "file").write_text("whole")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]
-    with pytest.raises(ConversionError, match="exists already"), new_folder(output):
+    with pytest.raises(ConversionError, match="exists already"), conversion_folder(output):
         pass
     assert (output / "file").read_text() == "whole"
 

@@ -230,7 +230,8 @@ def test_equal_languages_need_columns_with_two_names(tmp_path):
     assert re.match("data.source and data.target are both en, so that train.en", refused("train", "en", "en"))
     (tmp_path / "x.csv").write_text("en,de\na,b\n")
     assert re.match(
-        r"x\.csv has the columns en, de; with data\.source and data\.", refused("x.csv", "en", "en")
+        r"x\.csv has the columns en, de; --data\.source and --data\.target are both",
+        refused("x.csv", "en", "en"),
     )
     write_table(tmp_path / "y.csv", [{"source": source, "target": target} for source, target in PAIRS])
     assert pairs_of(load_parallel("y.csv", "en", "en")) == PAIRS
@@ -375,7 +376,7 @@ def test_invalid_utf8_is_named_by_line(tmp_path):
         (
             "x.csv",
             "en,fr\na,b\n",
-            r"x\.csv has the columns en, fr; it needs en and de, source and target, or",
+            r"x\.csv has the columns en, fr; --data\.source and --data\.target name en and de: name",
         ),
         (
             "x.json",

@@ -199,7 +199,10 @@ def test_an_error_in_a_file_names_the_file_and_the_setting(text, message, yaml_f
             "--model.d_mod=3",
             r"^command line: unknown option --model\.d_mod; did you mean --model\.d_model\?$",
         ),
-        ("--model={d_model: 3}", r"^command line: unknown option --model; did you mean --model\."),
+        (
+            "--model={d_model: 3}",
+            r"^command line: --model is a section; give one of its settings, such as --model\.kind$",
+        ),
         ("--training.max_steps=many", r"^command line: training\.max_steps: expected int, found 'many'$"),
         ("--model.norm=mid", r"^command line: model\.norm: expected one of post, pre, found 'mid'$"),
         ("--model.d_k=x", r"^command line: model\.d_k: expected int or null, found 'x'$"),
@@ -296,7 +299,7 @@ class TestCommandParser:
         [
             (["--beam-sise", "4"], r"unknown option --beam-sise; did you mean --beam-size\?$"),
             (["--run", "a", "--beam-size", "many"], "beam_size: expected int, found 'many'$"),
-            ([], "required: run$"),
+            ([], "^command line: --run is missing$"),
         ],
     )
     def test_errors_are_one_line(self, parser, arguments, message):

@@ -35,7 +35,7 @@ from transformer.training.memory import require_memory
 from transformer.training.objectives import Objective
 from transformer.training.rehearsal import Rehearsal, rehearse
 from transformer.training.rescue import Rescue
-from transformer.training.resuming import require_same, with_recorded
+from transformer.training.resuming import completed, require_same, with_recorded
 from transformer.training.saving import Saver
 from transformer.training.state import TrainingState
 
@@ -181,6 +181,8 @@ def set_up(
     resumed = None if last is None else open_checkpoint(run, last, unread=CHECKED if group.is_first else ())
     start = opened_start(asked) if resumed is None else None
     wanted, recorded = (asked, None) if resumed is None else with_recorded(asked, resumed.settings)
+    if recorded is not None:
+        require_same(recorded, completed(wanted, recorded), run)  # before reading a long text in vain
     say(f"reading {asked.data.train}")
     with group.first_alone():
         task = task_class(asked.trained_task)(wanted)

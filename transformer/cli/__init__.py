@@ -16,6 +16,7 @@ from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStoppe
 # Each command is a module with `run(arguments, prog) -> int | None`; `fill-mask` is `fill_mask.py`.
 COMMANDS = {
     "train": "train a model, or continue an interrupted training run",
+    "recipes": "list the recipes for train, or copy one to edit it",
     "translate": "translate standard input, line by line",
     "evaluate": "score a trained model on a test text",
     "score": "compute the log-probability of given translations",
