@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from transformer.config.checks import require, require_positive
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
-"""The default of `decoding.batch_tokens` by kind of device. A GPU needs many hypotheses to be busy: its default
+"""The default of `decoding.batch_tokens` by kind of device. A GPU is only busy with many hypotheses: there it
 holds 256 sentences of 28 tokens with a beam of 4."""
 
 

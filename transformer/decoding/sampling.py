@@ -33,7 +33,7 @@ class Sampler:
 
     def __call__(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
         probabilities = self.probabilities(logits)
-        # What `torch.multinomial` computes, without the checks for which it waits for a GPU. The time until an
+        # What `torch.multinomial` computes, without the checks for which it waits for a GPU: the wait for an
         # event of rate p is exponential, and the first event of all is i with probability p_i.
         waits = torch.empty_like(probabilities).exponential_(generator=self.generator)
         return (probabilities / waits).argmax(dim=-1)
