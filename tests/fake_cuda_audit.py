@@ -38,6 +38,7 @@ from transformer.training.state import TrainingState
 
 VOCABULARY = 37
 SIZES: dict[str, Any] = {"vocab_size": VOCABULARY, "d_model": 32, "num_heads": 4, "d_ff": 64, "num_layers": 2}
+torch.manual_seed(0)
 LONG = 12
 ROWS = random_rows(LONG, 7, 2, first=1, vocab_size=VOCABULARY)
 SOURCES = random_rows(7, 5, 5, vocab_size=VOCABULARY)

@@ -108,7 +108,12 @@ REFUSED = [
     (TrainingConfig, {"max_norm": 0}, "training.max_norm is 0; it must be null or greater than 0"),
     *(
         (DecodingConfig, {name: 0}, f"decoding.{name} is 0; it must be greater than 0")
-        for name in ("beam_size", "max_extra", "batch_tokens")
+        for name in ("beam_size", "max_extra")
+    ),
+    (
+        DecodingConfig,
+        {"batch_tokens": 0},
+        "decoding.batch_tokens is 0; it must be null or greater than 0",
     ),
     (DecodingConfig, {"alpha": -1}, "decoding.alpha is -1; it must be 0 or more"),
     (DecodingConfig, {"alpha": 300}, "decoding.alpha is 300; it must be at most 10"),

@@ -355,7 +355,7 @@ def test_a_prefix_or_target_that_is_too_long_is_cut_and_told(translator, monkeyp
 
 @pytest.mark.parametrize("beam_size", [1, 4])
 def test_batches_hold_a_bounded_number_of_hypotheses(translator, beam_size):
-    budget = translator.decoding.batch_tokens
+    budget = translator.decoding.batch_limit()
     sources = [[5, 2]] * 3000 + [[5] * 60]
     for rows in translator.batches(sources, beam_size):
         assert len(rows) * beam_size <= budget / 8

@@ -20,7 +20,13 @@ from transformer.config.checks import require
 from transformer.config.files import save_settings
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer
-from transformer.hardware import choose_device, choose_precision, loss_scaler, tf32_products
+from transformer.hardware import (
+    choose_device,
+    choose_precision,
+    loss_scaler,
+    tf32_products,
+    without_cudnn_attention,
+)
 from transformer.kernels.allocator import keep_freed_memory
 from transformer.locks import HeldFolder
 from transformer.model.build import build_model
@@ -73,6 +79,7 @@ def train(
     with (
         reproducible(settings.deterministic),
         tf32_products(settings.tf32),
+        without_cudnn_attention(),
         process_group(device, settings.training.timeout) as group,
         ExitStack() as held,
     ):
@@ -129,6 +136,7 @@ def dry_run(
     with (
         reproducible(settings.deterministic),
         tf32_products(settings.tf32),
+        without_cudnn_attention(),
         tempfile.TemporaryDirectory() as folder,
     ):
         setup = set_up(settings, Run(Path(folder)), None, build, device, Group(), say)

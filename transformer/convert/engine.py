@@ -79,6 +79,10 @@ class CTranslate2Translator(LineTranslator):
         assert self.load_engine is not None  # see __getstate__
         self.engine = self.load_engine()
 
+    @property
+    def device_type(self) -> str:
+        return str(self.engine.device)
+
     def translate_batch(
         self, sources: Sequence[list[int]], starts: Sequence[list[int]], options: SearchOptions
     ) -> list[list[Translation]]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformer.data.padding import longest_first, right_padded
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 from transformer.decoding.scoring import pair_lengths, with_bos
+from transformer.hardware import without_cudnn_attention
 from transformer.model.attention import record_attention
 
 Alignment = list[tuple[int, int]]
@@ -25,6 +26,7 @@ def pharaoh(alignment: Alignment) -> str:
 
 
 @torch.no_grad()
+@without_cudnn_attention()
 def align(
     model: nn.Module,
     tokenizer: Tokenizer,

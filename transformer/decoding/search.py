@@ -97,8 +97,7 @@ def generate(
     """
     pad_id, eos_id = pad_and_eos(model)
     with ready_to_search(model, prompts) as prompts:
-        limits = row_limits(max_length, prompts)
-        longest = int(limits.max())
+        limits, longest = row_limits(max_length, prompts)
         tokens = prompts.new_full((len(prompts), longest), pad_id)
         scores = torch.zeros(len(prompts), device=prompts.device)
         lengths = torch.zeros_like(limits)
@@ -187,8 +186,10 @@ def pad_and_eos(model: StepModel) -> tuple[int, int]:
     return getattr(model, "pad_id", PAD_ID), getattr(model, "eos_id", EOS_ID)
 
 
-def row_limits(max_length: int | Tensor, rows: Int[Tensor, "batch length"]) -> Int[Tensor, " batch"]:
-    """`max_length` for each row.
+def row_limits(
+    max_length: int | Tensor, rows: Int[Tensor, "batch length"]
+) -> tuple[Int[Tensor, " batch"], int]:
+    """`max_length` for each row, and the greatest of them.
 
     `ValueError` unless there are rows and `max_length` is a whole number, or one for each row, of at least 1.
     """
@@ -201,6 +202,7 @@ def row_limits(max_length: int | Tensor, rows: Int[Tensor, "batch length"]) -> I
             f"or one for each of the {len(rows)} rows of the batch"
         )
     limits = given.long().expand(len(rows))
-    if int(limits.min()) < 1:
-        raise ValueError(f"max_length is {int(limits.min())}; it must be at least 1")
-    return limits
+    lowest, longest = torch.stack(limits.aminmax()).tolist()
+    if lowest < 1:
+        raise ValueError(f"max_length is {lowest}; it must be at least 1")
+    return limits, longest

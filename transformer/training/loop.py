@@ -118,8 +118,9 @@ def fit(
             is_last = step == training.max_steps or bool(stops)
             is_saving = saver.is_due(step) or saves > 0 or is_last
             is_logging = step % training.log_every == 0 or is_saving
-            if is_logging or device.type == "cpu" or guard.is_full:  # because reading makes a GPU wait
-                for skipped in guard.read(find_cause):
+            reads_all = is_logging or device.type == "cpu"
+            if reads_all or guard.is_full:  # because reading makes a GPU wait
+                for skipped in guard.read(find_cause, but_newest=0 if reads_all else 1):
                     log("skip", skipped)
                     if group.is_first and not scaler.is_enabled():  # which overflows now and then
                         warn(f"update {skipped} was skipped: its loss or gradient is not finite")
