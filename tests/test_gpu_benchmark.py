@@ -7,9 +7,13 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
+from shutil import which
 
+import numpy as np
 import pytest
 import torch
+
+from transformer.config import ModelConfig
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--device", "cpu", "--sizes", "tiny", "--tokens", "100", "--vocabulary", "50"]
@@ -52,6 +56,28 @@ def test_every_part_is_measured():
     assert "FAILED" not in output
     assert code == 0
     assert len(re.findall(r", after \d+ s$", output, re.MULTILINE)) == 13
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(which("c++") is None, reason="the fake GPU is compiled")
+@pytest.mark.usefixtures("gpu")
+def test_the_roofline_counts_the_products_of_the_formula():
+    """With padding; the formula has attention's products, 1 % here, in addition."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "benchmarks/roofline.py", "--size", "base", "--batches", "1"]
+    output = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    found = sum(
+        float(tflop) for tflop in re.findall(r"^products of .*? +\d+ +([\d.]+)", output, re.MULTILINE)
+    )
+    batches = import_module("random_text").RandomPairs(
+        30 * 25_000 // 28, vocab_size=37_000, tokens_per_batch=25_000
+    )
+    rows = batches.plan[0]
+    widths = [np.full(len(rows), side[rows].max()) for side in (batches.source, batches.target)]
+    expected = import_module("measuring").update_flops(ModelConfig(vocab_size=37_000), *widths)
+    assert found == pytest.approx(expected / 1e12, rel=0.03)
 
 
 def test_a_part_that_fails_or_takes_too_long_costs_only_itself(gpu, capsys):
