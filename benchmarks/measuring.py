@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 import transformer
+from transformer.hardware import wait_for
 
 
 def machine(device: torch.device) -> str:
@@ -23,20 +24,15 @@ def machine(device: torch.device) -> str:
     return f"{name}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def seconds_per_call(call: Callable[[], object], device: torch.device, *, seconds: float) -> float:
     """The mean time per call, over calls for `seconds` in all, after one warm-up call."""
     call()
-    synchronize(device)
+    wait_for(device)
     calls = 0
     start = time.perf_counter()
     while time.perf_counter() - start < seconds:
         call()
-        synchronize(device)
+        wait_for(device)
         calls += 1
     return (time.perf_counter() - start) / calls
 

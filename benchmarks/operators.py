@@ -55,7 +55,7 @@ def main() -> None:
 def update(config: transformer.ModelConfig, options: argparse.Namespace) -> Callable[[], object]:
     """One more update at each call."""
     batches = iter(make_batches(options.text, VOCABULARY, 4_096, 2 + options.times))
-    apply = our_update(config, CPU, choose_precision("auto", CPU), is_compiled=False)
+    apply = our_update(config, CPU, choose_precision("auto", CPU))
     return lambda: apply(*(torch.from_numpy(side) for side in next(batches)))
 
 

@@ -9,6 +9,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,7 @@ from transformer.decoding.beam import beam_search
 from transformer.decoding.processors import ForcedPrefix, MinLength, NoRepeat
 from transformer.decoding.sampling import Sampler
 from transformer.decoding.search import Processor, generate, greedy_search
+from transformer.hardware import loss_scaler
 from transformer.model.build import build_model
 from transformer.model.heads import with_head
 from transformer.tasks.task import task_class
@@ -81,6 +83,8 @@ class Ready:
     def state_dict(self) -> dict[str, int]:
         return {}
 
+    planning_ahead = nullcontext
+
 
 def training(task: str, updates: int, precision: Any, model: dict[str, Any], **options: Any) -> Any:
     """The loop itself, with one log entry at the end."""
@@ -93,9 +97,16 @@ def training(task: str, updates: int, precision: Any, model: dict[str, Any], **o
 
     def program(device: torch.device) -> Callable[[], object]:
         model = with_head(build_model(settings.model), settings)
-        state = TrainingState(model, make_optimizer(model, settings.training), Ready(batch_of(task, device)))  # type: ignore[arg-type]
+        batches: Any = Ready(batch_of(task, device))
+        optimizer, scaler = make_optimizer(model, settings.training), loss_scaler(device, precision)
+        state = TrainingState(model, optimizer, batches, scaler=scaler)
         saver = SimpleNamespace(
-            group=ALONE, log=skip, save=skip, wants_one=lambda _: False, is_due=lambda _: False
+            group=ALONE,
+            log=skip,
+            save=skip,
+            writing=nullcontext,
+            wants_one=lambda _: False,
+            is_due=lambda _: False,
         )
         return lambda: fit(
             state,
@@ -187,7 +198,7 @@ def cases() -> dict[str, Callable[[], Record]]:
     """What the test looks at, by name."""
     found: dict[str, Callable[[], Record]] = {}
     for task, model in TASKS.items():
-        for precision, norm in (("bfloat16", None), ("float32", 1.0)):
+        for precision, norm in (("bfloat16", None), ("float16", None), ("float32", 1.0)):
             program = training(task, UPDATES, precision, model, max_norm=norm)
             found[f"{task} in {precision}"] = lambda program=program: run_on_both(program)
         found[f"one update: {task}"] = lambda task=task, model=model: difference(
