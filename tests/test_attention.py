@@ -1,21 +1,16 @@
-"""Equation 1, multi-head attention, and the recording of its weights."""
+"""Equation 1 and multi-head attention."""
 
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import assert_close, random_rows, right_padded, tiny_model
+from helpers import assert_close
 
 from transformer.kernels.attention import fused_attention
-from transformer.model.attention import (
-    KeyValue,
-    MultiHeadAttention,
-    attention,
-    attention_weights,
-    record_attention,
-)
+from transformer.model.attention import KeyValue, MultiHeadAttention, attention, attention_weights
 from transformer.model.masks import causal_mask, padding_mask
+from transformer.model.recording import record_attention
 
 B, H, T, S, D_K, D_V = 2, 3, 5, 7, 4, 6
 KEYS = torch.tensor([[5] * 7, [5] * 4 + [0] * 3])  # the second row ends in three pads
@@ -144,44 +139,7 @@ def test_attention_dropout_acts_in_training_only():
     assert torch.equal(module(x, kv), module(x, kv))
 
 
-# Recording
-
-NAMES = {
-    "encoder_decoder": [
-        *(f"encoder.blocks.{i}.self_attention" for i in range(2)),
-        *(f"decoder.blocks.{i}.{which}_attention" for i in range(2) for which in ("self", "cross")),
-    ],
-    "decoder_only": ["decoder.blocks.0.self_attention", "decoder.blocks.1.self_attention"],
-    "encoder_only": ["blocks.0.self_attention", "blocks.1.self_attention"],
-}
-
-
-def some_inputs(kind):
-    source, target = right_padded(random_rows(6, 4)), right_padded(random_rows(5, 3))
-    return (source, target) if kind == "encoder_decoder" else (source,)
-
-
-@pytest.mark.parametrize("kind", NAMES)
-def test_recording_names_every_layer_and_changes_nothing(kind):
-    model, inputs = tiny_model(kind=kind), some_inputs(kind)
-    before = model(*inputs)
-    with record_attention(model) as weights:
-        assert torch.equal(model(*inputs), before)
-    assert sorted(weights) == sorted(NAMES[kind])
-    for recorded in weights.values():
-        assert_close(recorded.sum(dim=-1), torch.ones(recorded.shape[:3]))
-        assert not recorded.requires_grad
-
-
-def test_recorded_weights_have_the_shape_of_queries_by_keys():
-    model = tiny_model()
-    with record_attention(model) as weights:
-        model(*some_inputs("encoder_decoder"))
-    assert weights["encoder.blocks.0.self_attention"].shape == (2, 2, 6, 6)
-    assert weights["decoder.blocks.1.self_attention"].shape == (2, 2, 5, 5)
-    assert weights["decoder.blocks.1.cross_attention"].shape == (2, 2, 5, 6)
-    assert (weights["decoder.blocks.1.cross_attention"][1, :, :, 4:] == 0).all()  # the second source's pads
-    assert (weights["decoder.blocks.1.self_attention"].triu(diagonal=1) == 0).all()
+# Recorded weights; test_recording.py has the rest
 
 
 @pytest.mark.parametrize("arguments", MASKS.values(), ids=MASKS)
@@ -192,31 +150,6 @@ def test_recorded_weights_are_those_of_the_fused_path(arguments):
     with record_attention(module) as weights:
         output = module(x, kv, **arguments)
     assert_close(module.w_o(module.merge_heads(weights[""] @ kv.values)), output)
-
-
-def test_recording_ends_with_its_block():
-    model, inputs = tiny_model(), some_inputs("encoder_decoder")
-    with record_attention(model) as weights:
-        pass
-    model(*inputs)
-    assert weights == {}
-    with pytest.raises(RuntimeError, match="from inside"), record_attention(model):
-        raise RuntimeError("from inside")
-    assert not any(module._forward_pre_hooks for module in model.modules())
-
-
-def test_recording_follows_a_cached_decode():
-    """A step's weights are the last row of a whole pass's."""
-    model = tiny_model()
-    source, target = right_padded(random_rows(6, 4)), torch.tensor(random_rows(4, 4, first=1))
-    with record_attention(model) as whole:
-        model(source, target)
-    _, state = model.prefill(source, max_length=4)
-    with record_attention(model) as last:
-        for t in range(1, 4):
-            model.step(target[:, t], state)
-    for name in last:
-        assert_close(last[name], whole[name][:, :, -1:])
 
 
 def test_key_value_is_two_tensors_split_into_heads():

@@ -21,6 +21,8 @@ COMMANDS = {
     "evaluate": "score a trained model on a test text",
     "score": "compute the log-probability of given translations",
     "generate": "continue a text with a language model",
+    "inspect": "write a page that shows a sentence's attention, search and numbers",
+    "explain": "print the paper's equations with the numbers of a sentence",
     "classify": "predict the class of each line of standard input",
     "fill-mask": "predict the tokens hidden by <mask> in each line",
     "embed": "compute a sentence vector for each line of standard input",

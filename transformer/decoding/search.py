@@ -141,12 +141,19 @@ def ready_to_search(
         raise ValueError(f"tokens have type {tokens.dtype}; token ids are whole numbers, such as torch.int64")
     if hasattr(model, "pad_id"):
         require_right_padded(tokens, model.pad_id)
+    with evaluation_mode(model):
+        yield tokens.long()
+
+
+@contextmanager
+def evaluation_mode(model: object) -> Iterator[None]:
+    """Put a model's modules in evaluation mode for the block; a no-op for a model that is no module."""
     modules = model.modules() if isinstance(model, nn.Module) else ()
     in_training = [module for module in modules if module.training]
     for module in in_training:
         module.training = False
     try:
-        yield tokens.long()
+        yield
     finally:
         for module in in_training:
             module.training = True

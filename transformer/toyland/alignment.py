@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from transformer.toyland.corpus import Example
+from transformer.toyland.inflection import IT, NOUN
 from transformer.toyland.tree import Branch, Leaf
 
 # The path from the root to a leaf, as child indices. The same leaf object may occur several times in a tree,
@@ -28,6 +29,40 @@ def alignments(example: Example) -> list[tuple[int, int]]:
         )
         pairs.update(product(sources, targets))
     return sorted(pairs)
+
+
+def antecedents(example: Example) -> list[tuple[int, int]]:
+    """The English noun that each German er, sie, es or ihn for `it` means, as pairs of word numbers.
+
+    `it` never means a person. It is left out if several nouns before it have its gender.
+    """
+    english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
+    nouns: list[tuple[_Place, Leaf]] = []
+    found = []
+    for place, leaf in _leaves(example.tree):
+        if leaf.label == "NN" and leaf.english in NOUN and "person" not in NOUN[leaf.english].kinds:
+            nouns.append((place, leaf))
+        if leaf.label == "PRP" and leaf.english == "it":
+            meant = [where for where, noun in nouns if leaf.german in IT[NOUN[noun.english].gender]]
+            if len(meant) == 1:
+                found.append((english[meant[0]][0], german[place][0]))
+    return found
+
+
+def particles(example: Example) -> list[tuple[int, int]]:
+    """The English verb that each separated German particle belongs to (`closes`, `zu`), as word numbers."""
+    english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
+    labels = dict(_leaves(example.tree)) | dict(_leaves(example.tree, is_german=True))
+    found = []
+    for places in _units(example.tree):
+        verbs = [place for place in places if labels[place].label == "VB" and place in english]
+        found += [
+            (english[verb][0], german[place][0])
+            for place in places
+            if labels[place].label == "PREFIX" and place in german
+            for verb in verbs[:1]
+        ]
+    return found
 
 
 def _words(tree: Branch, is_german: bool) -> dict[_Place, range]:

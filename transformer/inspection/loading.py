@@ -1,0 +1,49 @@
+"""Loading a run of any task for inspection."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from transformer.checkpoint.pretrained import find_pretrained
+from transformer.config import ModelConfig
+from transformer.config.files import load_settings
+from transformer.decoding.generator import TextGenerator
+from transformer.decoding.sentences import Classifier, Embedder, MaskFiller
+from transformer.decoding.translator import Translator
+from transformer.inspection.data import Gold
+from transformer.inspection.gold import has_oracle, toyland_gold
+from transformer.inspection.inspect import Inspectable
+from transformer.model.build import build_model
+
+LOADERS: dict[str, type[Any]] = {
+    "translation": Translator,
+    "language_model": TextGenerator,
+    "masked_language_model": MaskFiller,
+    "classification": Classifier,
+    "sentence_embedding": Embedder,
+}
+"""By the words of `task`."""
+
+
+class Opened(NamedTuple):
+    """A model to inspect, its task, and what an oracle knows about a line, if there is one for it."""
+
+    model: Inspectable
+    task: str
+    gold: Callable[[str], Gold | None]
+
+
+def open_model(
+    run: str | Path, *, device: str = "auto", build: Callable[[ModelConfig], nn.Module] = build_model
+) -> Opened:
+    """The best checkpoint of a run's folder, or one checkpoint of it, whatever the run was trained for."""
+    settings = load_settings(find_pretrained(run)[0].config)
+    task = settings.trained_task
+    model = LOADERS[task].from_pretrained(run, build=build, device=device)
+    return Opened(model, task, toyland_gold if has_oracle(settings) else no_gold)
+
+
+def no_gold(_: str) -> None:
+    """No oracle knows this run's sentences."""
