@@ -81,7 +81,10 @@ def _reason(draft: Draft, phrase: Phrase) -> Branch:
 
 
 def _personal_pronoun(phrase: Phrase) -> Leaf | None:
-    """`he` or `she` where the noun leaves no doubt; German disagrees with itself about girls."""
+    """`he` or `she` if the noun determines it.
+
+    It does not for neuter nouns: in German, `das Mädchen` can be followed by `es` or by `sie`.
+    """
     if phrase.noun is None or phrase.plural or "person" not in phrase.noun.kinds:
         return None
     return {MASCULINE: _HE, FEMININE: _SHE, NEUTER: None}[phrase.noun.gender]
