@@ -37,8 +37,8 @@ class ProbeBatch(NamedTuple):
 class Subject:
     """A model, its kind and vocabulary, and random batches for it.
 
-    Special tokens are the model's `pad_id`, `bos_id` and `eos_id`, or 0, 1 and 2 if it lacks these attributes.
-    Random batches contain only ordinary tokens, apart from BOS and padding.
+    Special tokens are the model's `pad_id`, `bos_id` and `eos_id`, or 0, 1 and 2 if it has none. Random
+    batches contain only ordinary tokens, apart from BOS and padding.
     """
 
     def __init__(self, model: nn.Module, kind: Kind | None = None, vocab_size: int | None = None) -> None:

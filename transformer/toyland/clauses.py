@@ -31,7 +31,7 @@ _GERMAN_ORDERS = (_GERMAN_SUBJECT_FIRST, _GERMAN_VERB_SECOND, _GERMAN_VERB_SECON
 
 
 class Modal(NamedTuple):
-    """A modal verb by person; only `want` needs `do`. `must not` is left out: `muss nicht` means `need not`."""
+    """A modal verb by person; only `want` needs `do`. No `must not`, because `muss nicht` is `need not`."""
 
     finite: tuple[Leaf, ...]
     supported: tuple[Leaf, ...] | None = None

@@ -30,7 +30,7 @@ from transformer.toyland.tree import Branch, Leaf, Node
 
 
 class Phrase(NamedTuple):
-    """A noun phrase with the properties that the rest of its clause needs; names and pronouns have no noun."""
+    """A noun phrase with the properties that its clause needs; names and pronouns have no noun."""
 
     node: Node
     person: int
