@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def print_start(run: str) -> None:
-    """The median of seven starts each, in turn."""
+    """Print the median start-up times of seven alternating runs of each program."""
     translate = [sys.executable, "-m", "transformer", "translate", "--run", run]
     commands = {"import torch": [sys.executable, "-c", "import torch"], "translate": translate}
     spent: dict[str, list[float]] = {name: [] for name in commands}
@@ -143,8 +143,9 @@ def measure_in_a_process(
 
 
 def check_device(device: str) -> None:
-    """`ValueError` where it is not."""
-    from transformer.hardware import choose_device  # it imports torch, memory that CTranslate2 has no part in
+    """`ValueError` if the device does not exist."""
+    # Not imported at the top, because it imports torch, whose memory would be counted as CTranslate2's.
+    from transformer.hardware import choose_device
 
     choose_device(device)
 
@@ -171,13 +172,13 @@ def measure(
     threads: int,
     device: str,
 ) -> dict[str, float]:
-    """Output tokens a second over whole batches, spread evenly over the file, and peak memory in MB."""
+    """Output tokens per second, over batches spread evenly over the file, and peak memory in MB."""
     keep_freed_memory()  # for every system, as our command does
     sources = json.loads((Path(folder) / "sources.json").read_text())
     batches = list(in_batches(sources, batch, beam))
     translate = SYSTEMS[system](Path(folder), beam, is_forced, threads, device)
     for index in (0, -1):
-        translate(batches[index])  # warm
+        translate(batches[index])  # warm-up
     order = sorted(range(len(batches)), key=lambda number: (number * 0.618034) % 1)
     tokens, start = 0, time.perf_counter()
     for number in order:
@@ -189,13 +190,13 @@ def measure(
 
 
 def peak_memory() -> float:
-    """Of this program since it started, in MB."""
+    """Peak memory of this process since it started, in MB."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def memory_of_gpu() -> float:
-    """What is taken of the GPU, in MB: nobody gives back what a search has used while the program runs."""
+    """GPU memory in use, in MB; also the peak, because no system frees memory while the program runs."""
     import torch
 
     free, whole = torch.cuda.mem_get_info()
