@@ -19,7 +19,7 @@ from transformer.model.masks import causal_mask, padding_mask
 
 B, H, T, S, D_K, D_V = 2, 3, 5, 7, 4, 6
 KEYS = torch.tensor([[5] * 7, [5] * 4 + [0] * 3])  # the second row ends in three pads
-OFFSETS = torch.tensor([[2, 3, 4, 5, 6], [0, 1, 2, 3, 4]])  # where each row's queries stand in a cache
+OFFSETS = torch.tensor([[2, 3, 4, 5, 6], [0, 1, 2, 3, 4]])  # each row's query positions in the cache
 ORDER = torch.ones(T, S, dtype=torch.bool).tril()
 MASKS = {
     "none": {},
@@ -70,11 +70,11 @@ def test_the_kernels_equal_written_out_attention(arguments, needs_gradients):
 
 @pytest.mark.parametrize("needs_gradients", [True, False])
 def test_the_kernels_drop_weights_and_scale_the_others(needs_gradients):
-    """Uniform weights over 1,000 keys whose values are 1: what is left sums to 1 on average."""
+    """With uniform weights over 1,000 keys whose values are 1, the remaining weights sum to 1 on average."""
     q, k, v = torch.zeros(1, 64, 1, 4), torch.zeros(1, 64, 1000, 4), torch.ones(1, 64, 1000, 4)
     with torch.set_grad_enabled(needs_gradients):
         kept = fused_attention(q, k, v, dropout=0.25)[0, :, 0, 0] * 750
-    assert_close(kept, kept.round(), atol=1e-3)  # each key that is kept counts 1 / (1000 x 0.75)
+    assert_close(kept, kept.round(), atol=1e-3)  # each remaining key has weight 1 / (1000 x 0.75)
     assert kept.unique().numel() > 8
     assert_close(kept.mean(), torch.tensor(750.0), atol=750 * 0.01)
 
@@ -111,7 +111,7 @@ def test_a_uniform_query_averages_the_values():
 
 
 def test_scores_are_scaled_by_the_width_of_a_key():
-    """With the wrong width under the root, weights of wide keys would be sharper or flatter."""
+    """With any other divisor than √d_k, wide keys would give a sharper or flatter distribution."""
     q, k, _ = random_qkv()
     scores = torch.einsum("bhtd,bhsd->bhts", q, k)
     expected = (scores / math.sqrt(D_K)).exp()
@@ -120,7 +120,7 @@ def test_scores_are_scaled_by_the_width_of_a_key():
 
 @pytest.mark.parametrize("arguments", MASKS.values(), ids=MASKS)
 def test_heads_attend_each_in_its_own_subspace(arguments):
-    """Concat(head_1 … head_h) W^O, with every head computed from its own slices of the matrices."""
+    """Concat(head_1 … head_h) W^O, with every head computed separately from its slices of the matrices."""
     module = MultiHeadAttention(8, H, d_k=D_K, d_v=D_V)
     x, memory = torch.randn(B, T, 8), torch.randn(B, S, 8)
     heads = []
@@ -206,7 +206,7 @@ def test_recording_ends_with_its_block():
 
 
 def test_recording_follows_a_cached_decode():
-    """A step's weights are the last row of a whole pass's."""
+    """The weights recorded in a decoding step equal the last row of those from a full forward pass."""
     model = tiny_model()
     source, target = right_padded(random_rows(6, 4)), torch.tensor(random_rows(4, 4, first=1))
     with record_attention(model) as whole:

@@ -1,4 +1,4 @@
-"""Moses' words: what is cut can be joined again, and BLEU is that of the words."""
+"""The Moses tokenizer: tokens can be joined again, and BLEU is computed on them."""
 
 import math
 import pickle
