@@ -67,7 +67,7 @@ BECAUSE = Leaf("IN", "because", "weil")
 
 
 def sentence(*parts: Branch | Leaf, mark: Leaf = STOP) -> Branch:
-    """Clauses and the marks between them as a whole text."""
+    """A sentence made of clauses and the punctuation between them."""
     return Branch("ROOT", (*parts, mark))
 
 

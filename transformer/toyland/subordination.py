@@ -1,4 +1,4 @@
-"""Clauses inside sentences: what somebody says, and why something happens."""
+"""Sentences with subordinate clauses: reported speech (`she says that …`) and reasons (`because …`)."""
 
 from transformer.toyland.clauses import (
     ASKED,
@@ -30,7 +30,7 @@ _SHE = Leaf("PRP", "she", "sie")
 
 
 def saying(draft: Draft) -> Branch:
-    """Somebody says, knows, believes or hopes that something is so."""
+    """A sentence with `says`, `knows`, `believes` or `hopes`, and a clause with `that`."""
     draft.mark("subordinate")
     verb = draft.pick(SAYING_VERBS)
     asked = verb.english in ("know", "believe") and draft.random() < 0.2
