@@ -1,4 +1,4 @@
-"""The fifteen minutes: what there is to know about this project on a GPU, the most valuable first.
+"""Measures this project on a GPU in about fifteen minutes, the most important parts first.
 
 PYTHONPATH=. python benchmarks/gpu.py --minutes 8
 PYTHONPATH=. python benchmarks/gpu.py --minutes 12 --train 3 --recipe configs/multi30k_en_de.yaml
@@ -9,7 +9,7 @@ waiting for the GPU between updates, as in `transformer.training.rehearsal`. MFU
 model's matrix products, counted without padding (benchmarks/measuring.py), relative to --peak.
 
 Needs torch, and `transformers` for the comparison of decoding; the reader also needs `datasets`, and --train
-all the packages that training needs and the recipe's corpus. With `--device cpu --sizes tiny` it is tried out.
+all packages that training needs, and the recipe's corpus. `--device cpu --sizes tiny` tries it without a GPU.
 """
 
 import argparse
@@ -60,14 +60,14 @@ class OutOfTimeError(Exception):
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured, and on which device."""
+    """The device and the sizes that all parts use."""
 
     device: torch.device
     vocabulary: int
     tokens: int
     """Per batch and side."""
     peak: float
-    """FLOP/s to which the model's are compared."""
+    """The FLOP/s with which the model's are compared."""
 
     @property
     def precision(self) -> Precision:
@@ -92,7 +92,7 @@ class Bench:
 
 
 def agreement(bench: Bench) -> Iterator[str]:
-    """Whether this GPU computes what independent implementations do."""
+    """Whether this GPU gives the same results as independent implementations."""
     from transformer.testing.parity.items import selftest
 
     items = list(selftest(bench.device, seed=0))
@@ -109,14 +109,14 @@ def training(bench: Bench, size: str, *, is_compiled: bool) -> Iterator[str]:
     flops = update_flops(settings.model, batches.source, batches.target) / batches.target.sum()
     memory = "?" if found.peak_bytes is None else f"{found.peak_bytes / 2**30:.1f}"
     yield (
-        f"{found.tokens_per_second:,.0f} target tokens/s, {1000 * found.seconds_per_update:.1f} ms an update, "
+        f"{found.tokens_per_second:,.0f} target tokens/s, {1000 * found.seconds_per_update:.1f} ms/update, "
         f"MFU {flops * found.tokens_per_second / bench.peak:.1%}, {memory} GiB; "
         f"100,000 updates in {100_000 * found.seconds_per_update / 60:.0f} minutes"
     )
 
 
 def cudnn_attention(bench: Bench, size: str) -> Iterator[str]:
-    """The same training with the attention of cuDNN, which makes a plan for each shape, and without."""
+    """Training with and without cuDNN's attention, which makes an execution plan for each shape."""
     before = torch.backends.cuda.cudnn_sdp_enabled()
     try:
         for is_enabled in (False, True):
@@ -128,7 +128,7 @@ def cudnn_attention(bench: Bench, size: str) -> Iterator[str]:
 
 
 def kernels(bench: Bench, size: str, most: int = 25) -> Iterator[str]:
-    """The kernels that an eager update spends its time on."""
+    """The kernels in which an eager update spends its time."""
     from torch.profiler import ProfilerActivity, profile
     from training import our_update
 
@@ -222,7 +222,7 @@ def saving(bench: Bench, size: str) -> Iterator[str]:
     state.optimizer.step()
     synchronize(bench.device)
     with tempfile.TemporaryDirectory() as folder:
-        for state.step in (1, 2):  # the second time, the host's memory is there already
+        for state.step in (1, 2):  # the second time, the host memory is already allocated
             start = time.perf_counter()
             snapshot = state.snapshot()
             waited = time.perf_counter() - start
@@ -232,7 +232,7 @@ def saving(bench: Bench, size: str) -> Iterator[str]:
 
 
 def decoding(bench: Bench, size: str, precision: Precision, beam: int) -> Iterator[str]:
-    """Output tokens a second, of a forced length, with the same weights in Hugging Face's Marian."""
+    """Output tokens per second for outputs of a fixed length, and the same for Hugging Face's Marian."""
     from transformer.testing.parity.hugging_face import from_marian, random_marian
 
     config = bench.model(size, attention_bias=True, output_bias=True, norm_epsilon=1e-5)
@@ -265,7 +265,7 @@ def decoding(bench: Bench, size: str, precision: Precision, beam: int) -> Iterat
 
 
 def recipe(_: Bench, path: str, minutes: float) -> Iterator[str]:
-    """Train a recipe for so long, and score it on its test text."""
+    """Train a recipe for this many minutes, and score it on its test text."""
     from transformer import load_settings, train
     from transformer.recipe import evaluate
     from transformer.training.interruption import TrainingStopped
@@ -314,7 +314,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--peak", type=float, default=989.0, help="TFLOP/s of MFU; H100, H200 in bfloat16: 989"
     )
-    parser.add_argument("--train", type=float, metavar="MINUTES", help="train --recipe for so long")
+    parser.add_argument("--train", type=float, metavar="MINUTES", help="train --recipe for so many minutes")
     parser.add_argument("--recipe", default="configs/multi30k_en_de.yaml")
     return parser.parse_args()
 
@@ -364,7 +364,7 @@ def run(parts: dict[str, tuple[float, Part]], bench: Bench, seconds: float) -> l
             with at_most(max(1.0, rest * share / left) if share else None):
                 for line in part(bench):
                     print(f"  {line}", flush=True)
-        except Exception as error:  # any: the other parts are worth having
+        except Exception as error:  # of any kind: the other parts should still run
             failed.append(name)
             print(f"  FAILED: {type(error).__name__}: {' '.join(str(error).split())[:500]}", flush=True)
         left -= share
@@ -389,7 +389,7 @@ def at_most(seconds: float | None) -> Iterator[None]:
 
 
 def clean_up() -> None:
-    """Free what a part has left, so that the next one's memory is its own."""
+    """Free the memory of the previous part, so that it is not counted for the next one."""
     torch.compiler.reset()
     gc.collect()
     if torch.cuda.is_available():

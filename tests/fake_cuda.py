@@ -1,8 +1,8 @@
-"""A CUDA device without a GPU: torch's fake tensors are on it, and each operation computes shapes only.
+"""A CUDA device without a GPU: its tensors are torch's fake tensors, and each operation computes only shapes.
 
-What a program reads back from such a device has no value. So `run_on_both` runs it on the CPU first and keeps
-what it reads there, by the function that reads; the second run, on the fake device, is given these values and
-therefore takes the same course.
+Tensors on this device have no values that a program could read. So `run_on_both` first runs the program on
+the CPU and records the values that each function reads. The second run, on the fake device, is given these
+values instead, and so takes the same branches.
 """
 
 import ctypes
@@ -52,18 +52,19 @@ READS = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index
 """Functions that return numbers, so that they wait for the device."""
 SIZES = {"nonzero", "unique_consecutive", "unique", "masked_select", "argwhere"}
 """Functions whose results have sizes that depend on values, so that they wait for the device as well."""
-VIEWS = set(
-    "view _unsafe_view t transpose permute expand select slice unsqueeze squeeze detach alias as_strided split "
-    "split_with_sizes unbind _reshape_alias diagonal unfold lift_fresh empty empty_like empty_strided new_empty "
-    "new_empty_strided sym_size scalar_tensor".split()
-)
+VIEWS = {
+    *("view", "_unsafe_view", "t", "transpose", "permute", "expand", "select", "slice", "unsqueeze", "squeeze"),
+    *("detach", "alias", "as_strided", "split", "split_with_sizes", "unbind", "_reshape_alias", "diagonal"),
+    *("unfold", "lift_fresh", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"),
+    *("sym_size", "scalar_tensor"),
+}
 """Operators that start no kernel."""
 WAITING = {"multinomial", "repeat_interleave", "_local_scalar_dense"}
 """Operators that read a value inside."""
 
 
 class Reads(TorchFunctionMode):
-    """Keeps what is read from real tensors; gives it back, in this order, to who reads from fake ones."""
+    """Records values read from real tensors, and returns them in the same order for reads from fake ones."""
 
     def __init__(self, record: Record) -> None:
         super().__init__()
@@ -91,7 +92,7 @@ def on_device(value: Tensor) -> Tensor:
 
 
 class Operators(TorchDispatchMode):
-    """Counts operators, and notes what waits inside them."""
+    """Counts operators, and records those that wait for the device."""
 
     def __init__(self, record: Record) -> None:
         super().__init__()
@@ -113,7 +114,7 @@ class Operators(TorchDispatchMode):
 
 
 def selects_by_mask(name: str, args: Any) -> bool:
-    """Whether it must count the mask's values; writing a single number is `masked_fill` instead."""
+    """Whether indexing must count the mask's values; writing a single number is `masked_fill` instead."""
     is_fill = name != "index" and args[2].numel() == 1
     return not is_fill and any(isinstance(part, Tensor) and part.dtype == torch.bool for part in args[1])
 
@@ -130,9 +131,9 @@ def place() -> str:
 
 
 def run_on_both(program: Callable[[torch.device], Callable[[], object]]) -> Record:
-    """Call `program` with a device; what it returns is run and recorded.
+    """Call `program` with each device, and run and record the function that it returns.
 
-    It must do the same on the CPU and on the fake device.
+    The function must do the same on the CPU and on the fake device.
     """
     record = Record()
     reads = Reads(record)

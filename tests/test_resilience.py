@@ -323,7 +323,7 @@ def test_a_disk_that_cannot_be_written_does_not_stop_the_training(
 
 
 def knowing_each_outcome(monkeypatch) -> None:
-    """Let every update begin when the checkpoint before is written, or has failed."""
+    """Make every update wait until the previous checkpoint has been written or has failed."""
     original = Saver.wants_one
 
     def wants_one(saver, step):
@@ -355,7 +355,7 @@ def test_a_disk_that_stays_full_to_the_end_is_an_error(settings, tmp_path, monke
 
 @pytest.fixture
 def held_back(monkeypatch):
-    """Checkpoints wait here before they are written: `held_back[3].set()` lets that of update 3 go on."""
+    """Blocks the writing of each checkpoint; `held_back[3].set()` releases the one of update 3."""
     gates = {step: threading.Event() for step in range(1, 20)}
     original = writing.save_file
 
