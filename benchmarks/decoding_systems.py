@@ -14,7 +14,7 @@ SIZES = {
 }
 VOCABULARY = 10_000
 Translate = Callable[[list[list[int]]], int]
-"""A batch of sources with EOS to the number of output tokens."""
+"""Translates a batch of sources, which end in EOS, and returns the number of output tokens."""
 
 
 # The three systems
@@ -98,7 +98,7 @@ def ctranslate2(
     pieces = load_tokenizer(folder / "ctranslate2" / "tokenizer.model").pieces
 
     def translate(batch: list[list[int]]) -> int:
-        rows = [[pieces[token] for token in row[:-1]] for row in batch]  # it adds EOS
+        rows = [[pieces[token] for token in row[:-1]] for row in batch]  # CTranslate2 adds EOS
         length = {"min_decoding_length": FORCED, "max_decoding_length": FORCED}
         found = translator.translate_batch(
             rows, beam_size=beam, **(length if is_forced else {"max_decoding_length": len(rows[0]) + 50})
@@ -121,11 +121,11 @@ SYSTEMS = {
 }
 
 
-# The same weights for all
+# The same weights for all systems
 
 
 def prepare(run: str | None, size: str, folder: Path) -> list[list[int]]:
-    """Write the model in every system's form into the folder; the sources as ids with EOS."""
+    """Write the model into the folder in every system's format; returns the sources as ids with EOS."""
     from transformer.checkpoint.hub import local_folder
     from transformer.checkpoint.pretrained import open_run
     from transformer.convert.ctranslate2 import to_ctranslate2

@@ -5,7 +5,7 @@ python benchmarks/roofline.py --size base big
 Runs an update in bfloat16 on a fake CUDA device (tests/fake_cuda.py) and takes down each operator: its
 floating-point operations, the bytes of its inputs and outputs, and that it is one kernel. The time of an
 operator is the largest of FLOP / --tflops, bytes / --terabytes and --microseconds, so a smaller time means
-that the GPU was better than assumed. The batches are random ones with the lengths of WMT. Needs a C++ compiler.
+that the GPU was better than assumed. The batches are random, with the lengths of WMT. Needs a C++ compiler.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Runs whole updates and searches on a fake CUDA device; prints what each did there as JSON.
+"""Runs whole updates and searches on a fake CUDA device, and prints as JSON what each of them did there.
 
-For `test_fake_cuda.py`, which starts it in a process of its own: the device stays, and the shapes that the
-tests check at run time are not checked, which is faster.
+`test_fake_cuda.py` starts it in a separate process, because the device cannot be removed again, and because
+it is faster without the run-time shape checks.
 """
 
 import itertools
@@ -66,7 +66,7 @@ def batch_of(task: str, device: torch.device) -> Any:
 
 @dataclass
 class Ready:
-    """Batches that are on the device already: `fit` moves them in another thread, where tensors are real."""
+    """Batches already on the device: `fit` would move them in another thread, where tensors are not fake."""
 
     batch: Any
     target_tokens: int = 0
@@ -121,7 +121,7 @@ def training(task: str, updates: int, precision: Any, model: dict[str, Any], **o
 
 
 def skip(*_: object, **__: object) -> None:
-    """A log that keeps nothing."""
+    """A log that discards all entries."""
 
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -139,7 +139,7 @@ UPDATES = 8
 
 
 def model_and_rows(kind: str, device: torch.device) -> Any:
-    """A model in bfloat16, as a GPU decodes with it, and what it reads."""
+    """A model in bfloat16, as in decoding on a GPU, and its input."""
     model = build_model(ModelConfig(kind=kind, **SIZES)).eval()  # type: ignore[arg-type]
     cast = {weight: nn.Parameter(weight.detach().bfloat16(), False) for weight in model.parameters()}
     for module in model.modules():  # `model.to` cannot do it with fake tensors
@@ -186,7 +186,7 @@ KINDS = ("encoder_decoder", "decoder_only")
 
 
 def keep_open() -> list[Processor]:
-    """So that all rows take part in each step."""
+    """Forbids EOS, so that all rows take part in each step."""
     return [MinLength(LONG, 2)]
 
 
@@ -195,7 +195,7 @@ def all_processors() -> list[Processor]:
 
 
 def cases() -> dict[str, Callable[[], Record]]:
-    """What the test looks at, by name."""
+    """The programs that the test examines, by name."""
     found: dict[str, Callable[[], Record]] = {}
     for task, model in TASKS.items():
         for precision, norm in (("bfloat16", None), ("float16", None), ("float32", 1.0)):
@@ -220,7 +220,7 @@ def cases() -> dict[str, Callable[[], Record]]:
 
 
 def difference(program: Callable[[int], Any], count: int) -> Record:
-    """What one more of `count` does."""
+    """The additional work when `count` is increased by one."""
     return run_on_both(program(count + 1)) - run_on_both(program(count))
 
 

@@ -11,7 +11,7 @@ from transformer.checkpoint.pretrained import load_pretrained
 from transformer.config import ModelConfig, Settings
 from transformer.data.tokenizers.characters import train_character_tokenizer
 from transformer.decoding.generator import TextGenerator
-from transformer.decoding.sentences import Reader
+from transformer.decoding.predictors import Reader
 from transformer.decoding.translator import Translator
 from transformer.hardware import without_cudnn_attention
 from transformer.model.build import build_model

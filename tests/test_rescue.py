@@ -1,4 +1,4 @@
-"""A run's folder is deleted, moved or replaced during its training: that is noticed, and the state saved."""
+"""If a run's folder is deleted, moved or replaced during training, this is noticed and the state is saved."""
 
 import shutil
 from dataclasses import replace
@@ -62,7 +62,7 @@ def test_the_state_is_saved_as_a_new_run_that_continues_exactly(
     assert said.startswith(f"transformer train: error: {folder} was deleted, moved or replaced during the tr")
     assert said.endswith(f"training continues with --config {saved / 'config.yaml'} --resume")
     assert Run(saved).steps() == [4 if step == 1 else 6]
-    if change.startswith(("deleted", "moved")):  # nothing is made anew there
+    if change.startswith(("deleted", "moved")):  # nothing new is written there
         assert not list(folder.glob("*"))
     assert main(["train", "--config", str(saved / "config.yaml"), "--resume"]) == 0
     assert_equal_end(Run(saved), straight)

@@ -1,4 +1,4 @@
-"""Settings: what is read is what was written, later wins, and an error says what would have been right."""
+"""Settings: a saved file reads back equal, later values override earlier ones, errors say what is valid."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A task is one page and one entry in the registry: this file adds one, and the package trains it."""
+"""A task is one page and one entry in the registry: this file adds a task, and the package trains it."""
 
 import json
 import sys
@@ -27,14 +27,14 @@ TEXT = "a dog sees a cat, and the cat sees a dog.\n" * 20
 
 
 def skipping_loss(model: nn.Module, batch: TextBatch) -> Loss:
-    """Predict the token after the next one: a plain function is an objective."""
+    """An objective can be a plain function; this one predicts the token after the next one."""
     logits, labels = model(batch.tokens[:, :-2]), batch.tokens[:, 2:]
     total = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=PAD_ID, reduction="sum")
     return Loss(total, batch.target_tokens)
 
 
 class SkippingTask(Task):
-    """Language modelling that leaves out a token."""
+    """A language model that predicts the token after the next one."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -66,7 +66,7 @@ class SkippingTask(Task):
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Those of the new task, which is in the registry during a test."""
+    """Settings of the new task, which is added to the registry for the duration of a test."""
     monkeypatch.setitem(TASKS, "skipping", TaskEntry("decoder_only", "SkippingTask", ("loss",)))
     monkeypatch.setitem(sys.modules, "transformer.tasks.skipping", sys.modules[__name__])
     (tmp_path / "text").write_text(TEXT)
@@ -93,7 +93,7 @@ def test_the_settings_know_a_new_task(settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class Ramp:
-    """The loss times a weight that grows with each update."""
+    """The loss multiplied by the number of the update."""
 
     weight: float = 0.0
 
@@ -110,7 +110,7 @@ def test_an_objective_is_told_the_number_of_the_update(
 ) -> None:
     def first_losses(objective: Objective, name: str) -> list[float]:
         monkeypatch.setattr(SkippingTask, "objective", staticmethod(lambda _: objective))
-        # a rate that changes nothing, so that the weight is the only difference
+        # a learning rate too small to change anything, so that the losses differ only by the weight
         training = replace(settings.training, rate_scale=1e-30)
         run = train(replace(settings, output=f"{settings.output}-{name}", training=training))
         return [entry["loss"] for entry in events(run, "train")]
@@ -162,6 +162,6 @@ def test_validation_and_evaluation_give_the_metrics_of_the_registry(
     scores = json.loads(capsys.readouterr().out)
     shared = set(TASKS[name].metrics) & scores.keys()
     assert shared
-    if name != "translation":  # there, validation translates a sample, and greedily
+    if name != "translation":  # whose validation translates only a sample, greedily
         assert shared == set(TASKS[name].metrics)
         assert [scores[key] for key in shared] == pytest.approx([found[key] for key in shared], rel=1e-5)

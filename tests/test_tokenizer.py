@@ -1,4 +1,4 @@
-"""The tokenizer keeps the text it promises to keep, and says why it cannot be trained or read."""
+"""The tokenizer preserves text where it should, and errors say why it cannot be trained or loaded."""
 
 import hashlib
 import pickle
@@ -148,7 +148,7 @@ def test_words_stay_whole_where_a_line_has_spaces():
 
 @pytest.mark.parametrize("text", ["uhrwerk glocke ", "東京大学"])
 def test_lines_beyond_sentencepieces_limit_are_trained_on(text):
-    """With spaces or without, a text in one line gives pieces of its words."""
+    """A text in a single line gives pieces of its words, whether it contains spaces or not."""
     line = text * (3 * MAX_LINE_BYTES // len(text.encode()))
     tokenizer = train_tokenizer([line], vocab_size=280, normalization="nmt_nfkc")
     assert len(tokenizer.encode([text])[0]) <= len(text) / 2

@@ -13,9 +13,9 @@ from transformer.data.text import one_line, text_list
 from transformer.decoding.alignment import align
 from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.generator import TextGenerator
+from transformer.decoding.predictors import Classifier, Embedder, MaskFiller, Reader
 from transformer.decoding.scoring import with_bos
 from transformer.decoding.search import evaluation_mode
-from transformer.decoding.sentences import Classifier, Embedder, MaskFiller, Reader
 from transformer.decoding.translator import Translator
 from transformer.inspection.data import READ, SOURCE, TARGET, Axis, Choice, Gold, Head, Inspection, Output
 from transformer.inspection.forced import ForcedPass, forced_pass

@@ -10,7 +10,7 @@ from transformer.checkpoint.pretrained import find_pretrained
 from transformer.config import ModelConfig
 from transformer.config.files import load_settings
 from transformer.decoding.generator import TextGenerator
-from transformer.decoding.sentences import Classifier, Embedder, MaskFiller
+from transformer.decoding.predictors import Classifier, Embedder, MaskFiller
 from transformer.decoding.translator import Translator
 from transformer.inspection.data import Gold
 from transformer.inspection.gold import has_oracle, toyland_gold

@@ -17,9 +17,9 @@ _MARKS = (",", ".")
 def alignments(example: Example) -> list[tuple[int, int]]:
     """Pairs of English and German words, counted from 0, in order.
 
-    Words are what blanks separate; a mark belongs to the word before it and is not aligned itself. Leaves of
-    several words and linked leaves (`macht … auf`) are aligned each with each. Unaligned is what one language
-    says alone, such as the `to` of a receiver.
+    Words are separated by spaces; a punctuation mark belongs to the word before it and is not aligned itself.
+    In leaves of several words and in linked leaves (`macht … auf`), every English word is aligned with every
+    German word. Words without a counterpart, such as the `to` of a receiver, remain unaligned.
     """
     english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
     pairs: set[tuple[int, int]] = set()
@@ -90,7 +90,7 @@ def _leaves(branch: Branch, is_german: bool = False, place: _Place = ()) -> Iter
 
 
 def _units(tree: Branch) -> Iterator[list[_Place]]:
-    """Leaves that translate each other: each for itself, or those of a clause that share a link."""
+    """Groups of leaves that translate each other: single leaves, and leaves of a clause that share a link."""
     linked: dict[tuple[_Place, str], list[_Place]] = defaultdict(list)
     clauses = _clauses(tree)
     for place, leaf in _leaves(tree):
