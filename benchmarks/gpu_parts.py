@@ -40,14 +40,14 @@ LENGTH = 28
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured, and on which device."""
+    """The device and the sizes that all parts use."""
 
     device: torch.device
     vocabulary: int
     tokens: int
     """Per batch and side."""
     peak: float
-    """FLOP/s to which the model's are compared."""
+    """The FLOP/s with which the model's are compared."""
 
     @property
     def precision(self) -> Precision:
@@ -69,7 +69,7 @@ class Bench:
 
 
 def agreement(bench: Bench) -> Iterator[str]:
-    """Whether this GPU computes what independent implementations do."""
+    """Whether this GPU gives the same results as independent implementations."""
     from transformer.testing.parity.items import selftest
 
     items = list(selftest(bench.device, seed=0))
@@ -93,7 +93,7 @@ def training(bench: Bench, size: str, *, is_compiled: bool) -> Iterator[str]:
 
 
 def cudnn_attention(bench: Bench, size: str) -> Iterator[str]:
-    """The same training with the attention of cuDNN, which makes a plan for each shape, and without."""
+    """Training with and without cuDNN's attention, which makes an execution plan for each shape."""
     before = torch.backends.cuda.cudnn_sdp_enabled()
     try:
         for is_enabled in (False, True):
@@ -105,7 +105,7 @@ def cudnn_attention(bench: Bench, size: str) -> Iterator[str]:
 
 
 def kernels(bench: Bench, size: str, most: int = 25) -> Iterator[str]:
-    """The kernels that an eager update spends its time on."""
+    """The kernels in which an eager update spends its time."""
     from torch.profiler import ProfilerActivity, profile
     from training import our_update
 
@@ -199,7 +199,7 @@ def saving(bench: Bench, size: str) -> Iterator[str]:
     state.optimizer.step()
     wait_for(bench.device)
     with tempfile.TemporaryDirectory() as folder:
-        for state.step in (1, 2):  # the second time, the host's memory is there already
+        for state.step in (1, 2):  # the second time, the host memory is already allocated
             start = time.perf_counter()
             snapshot = state.snapshot()
             waited = time.perf_counter() - start
@@ -209,7 +209,7 @@ def saving(bench: Bench, size: str) -> Iterator[str]:
 
 
 def decoding(bench: Bench, size: str, precision: Precision, beam: int) -> Iterator[str]:
-    """Output tokens a second, of a forced length, with the same weights in Hugging Face's Marian."""
+    """Output tokens per second for outputs of a fixed length, and the same for Hugging Face's Marian."""
     from transformer.testing.parity.hugging_face import from_marian, random_marian
 
     config = bench.model(size, attention_bias=True, output_bias=True, norm_epsilon=1e-5)
@@ -242,7 +242,7 @@ def decoding(bench: Bench, size: str, precision: Precision, beam: int) -> Iterat
 
 
 def recipe(_: Bench, path: str, minutes: float) -> Iterator[str]:
-    """Train a recipe for so long, and score it on its test text."""
+    """Train a recipe for this many minutes, and score it on its test text."""
     from transformer import load_settings, train
     from transformer.recipe import evaluate
     from transformer.training.interruption import TrainingStopped

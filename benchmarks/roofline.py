@@ -1,8 +1,8 @@
-"""The least time that an update can take on a GPU, part by part, computed without one.
+"""A lower bound for the time of an update on a GPU, part by part, computed without a GPU.
 
 python benchmarks/roofline.py --size base big
 
-Runs an update in bfloat16 on a fake CUDA device (tests/fake_cuda.py) and takes down each operator: its
+Runs an update in bfloat16 on a fake CUDA device (tests/fake_cuda.py) and records each operator: its
 floating-point operations, the bytes of its inputs and outputs, and that it is one kernel. The time of an
 operator is the largest of FLOP / --tflops, bytes / --terabytes and --microseconds, so a smaller time means
 that the GPU was better than assumed. The batches are random, with the lengths of WMT. Needs a C++ compiler.
@@ -25,7 +25,7 @@ SOURCE = TESTS / "fake_cuda_device.cpp"
 
 @dataclass
 class Cost:
-    """What a part of an update takes."""
+    """The cost of one part of an update."""
 
     kernels: int = 0
     flops: float = 0.0
@@ -41,7 +41,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a GPU does at best in practice; the defaults are for an H200 in bfloat16."""
+    """The highest rates that a GPU reaches in practice; the defaults are for an H200 in bfloat16."""
 
     flops: float
     bandwidth: float
@@ -58,10 +58,10 @@ def main() -> None:
     parser.add_argument("--size", nargs="+", default=["base", "big"])
     parser.add_argument("--tokens", type=int, default=25_000, help="tokens per batch and side")
     parser.add_argument("--vocabulary", type=int, default=37_000)
-    parser.add_argument("--batches", type=int, default=3, help="number of batches to take the mean of")
+    parser.add_argument("--batches", type=int, default=3, help="number of batches to average over")
     parser.add_argument("--tflops", type=float, default=600.0, help="TFLOP/s of matrix products")
     parser.add_argument("--terabytes", type=float, default=4.0, help="TB/s of memory")
-    parser.add_argument("--microseconds", type=float, default=4.0, help="least time of a kernel")
+    parser.add_argument("--microseconds", type=float, default=4.0, help="shortest time of a kernel")
     options = parser.parse_args()
     if "FAKE_CUDA_DEVICE" not in os.environ:
         with tempfile.TemporaryDirectory() as folder:  # torch has to find the device when it is imported

@@ -1,4 +1,4 @@
-"""CuDNN's attention, which plans anew for every shape, is off wherever the package runs a model on a GPU."""
+"""CuDNN's attention, which plans again for every new shape, is off when the package runs a model on a GPU."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from transformer.tasks.translation import TranslationTask
 
 @pytest.fixture(autouse=True)
 def preferred():
-    """As torch has it on a Hopper GPU; the package must leave it so for everything else in the process."""
+    """Torch's default on a Hopper GPU; the package must leave it unchanged for the rest of the process."""
     before = cudnn_sdp_enabled()
     enable_cudnn_sdp(True)
     yield
@@ -31,7 +31,7 @@ def preferred():
 
 @pytest.fixture
 def seen():
-    """What the switch was in each forward pass of a model made by `watched`."""
+    """The state of the switch in each forward pass of a model made by `watched`."""
     return []
 
 

@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py, tried out on the CPU with tiny sizes: what it prints, and what a failing part costs."""
+"""benchmarks/gpu.py on the CPU with tiny sizes: its output, and that a failing part does not stop others."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def gpu(monkeypatch):
 
 
 def call(*options: str, code: str | None = None) -> tuple[int, str]:
-    """The exit code and the output of the program, which is in `code` or in its own file."""
+    """Run `code`, or by default benchmarks/gpu.py; returns its exit code and output."""
     program = ["-c", code, "gpu.py"] if code else ["benchmarks/gpu.py"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -62,7 +62,7 @@ def test_every_part_is_measured():
 @pytest.mark.skipif(which("c++") is None, reason="the fake GPU is compiled")
 @pytest.mark.usefixtures("gpu")
 def test_the_roofline_counts_the_products_of_the_formula():
-    """With padding; the formula has attention's products, 1 % here, in addition."""
+    """The count includes padding; attention's products, about 1 % here, are only in the formula."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "benchmarks/roofline.py", "--size", "base", "--batches", "1"]
     output = subprocess.run(

@@ -1,4 +1,4 @@
-"""An inspected sentence: its search is the search, its weights the model's, and it says what is missing."""
+"""An inspected sentence: it shows the real search and the model's real weights, and says what is missing."""
 
 import importlib
 import itertools
@@ -47,7 +47,7 @@ def inspection(translator) -> Inspection:
     return inspect(translator, SUITCASE, gold=toyland_gold(SUITCASE), beam_size=4)
 
 
-# What is shown is what the model does
+# The recorded numbers are those of the model
 
 
 def test_the_output_is_the_translators(translator, inspection):
@@ -65,7 +65,7 @@ def test_the_output_is_the_translators(translator, inspection):
 
 
 def test_the_weights_are_those_of_the_cached_search(translator, inspection):
-    """The forced pass gives what the steps of a decode with a cache give."""
+    """The forced pass gives the same numbers as decoding step by step with a cache."""
     model = translator.model
     [source] = translator.encode([SUITCASE], 1)
     output = list(inspection.search.winner)
@@ -114,7 +114,7 @@ def test_the_last_layers_prediction_is_the_models(inspection):
 @pytest.mark.parametrize("beam_size", [1, 2, 5])
 @pytest.mark.parametrize("alpha", [0.0, 0.6])
 def test_the_record_is_the_search(translator, beam_size, alpha):
-    """Every kept prefix with its score, every finished output, and no more lanes than it takes."""
+    """It has every kept prefix with its score and every finished output, in no more lanes than necessary."""
     line = "The old man sleeps."
     found = inspect(translator, line, beam_size=beam_size, alpha=alpha).search
     steps = []
@@ -263,7 +263,7 @@ def test_means_over_sentences(translator):
             assert value == pytest.approx(sum(each.measures[name] for each in both) / 2)
 
 
-# What an oracle knows
+# Knowledge of the oracle
 
 
 def test_toylands_pronouns_and_particles_are_found():

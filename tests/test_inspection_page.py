@@ -1,4 +1,4 @@
-"""The page of an inspected sentence in a real browser: what it shows, what it loads, and who can use it."""
+"""The page of an inspected sentence in a real browser: its content, its requests and its accessibility."""
 
 import importlib.util
 import re
@@ -42,7 +42,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def translator(tiny_run) -> Translator:
-    """Two layers of three heads that know one sentence by heart."""
+    """A model of two layers with three heads that was trained on a single sentence."""
     tiny = Translator.from_pretrained(tiny_run, device="cpu")
     config = replace(tiny.config, num_layers=2, num_heads=3, d_model=24, d_ff=48, dropout=0.0)
     torch.manual_seed(5)
@@ -66,7 +66,7 @@ def inspection(translator) -> Inspection:
 
 @pytest.fixture
 def show(browser, tmp_path):
-    """Opens the page of an inspection; every request and every complaint of the browser is recorded."""
+    """Opens the page of an inspection, and records all requests, errors and warnings of the browser."""
     contexts = []
 
     def opened(inspection, *, fragment="", width=1280, **options):
@@ -94,7 +94,7 @@ def words(tab, axis):
 
 
 def weights_shown(tab, axis):
-    """The weight that each word of a line is tinted with."""
+    """The attention weight shown by the colour of each word in a line."""
     script = "words => words.map(word => Number(word.style.getPropertyValue('--weight')))"
     return words(tab, axis).evaluate_all(script)
 
@@ -104,7 +104,7 @@ def in_words(inspection, kind, layer, head):
     return by_words(inspection.module(kind, layer).weights[head - 1], rows, columns)
 
 
-# What it shows
+# Content
 
 
 def test_the_page_opens_with_a_word_and_the_head_that_shows_most(show, inspection):
@@ -151,7 +151,7 @@ def test_hovering_a_cell_marks_its_row_its_words_and_its_number(show, inspection
 
 
 def cell(tab, rows, columns, row, column):
-    """The middle of a cell: cells are squares, and the matrix ends 2 pixels before the canvas does."""
+    """The centre of a cell: cells are square, and the matrix ends 2 pixels before the edge of the canvas."""
     canvas = tab.locator("#matrix")
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
@@ -275,7 +275,7 @@ def test_a_wrong_address_is_no_error(show, inspection):
     assert tab.complaints == []
 
 
-# Safe
+# Security
 
 
 def test_the_page_asks_the_network_for_nothing(show, inspection, tmp_path):
@@ -304,7 +304,7 @@ def test_a_sentence_is_only_ever_text(show, translator, line):
 
 
 def test_no_character_of_a_text_reaches_the_page_raw(inspection):
-    """NUL cannot be in a sentence, but it can be in a vocabulary."""
+    """A sentence cannot contain NUL, but a vocabulary can."""
     axis = inspection.axes["source"]
     strange = replace(axis, words=["\x00</script>", *axis.words[1:]])
     text = page(replace(inspection, axes=inspection.axes | {"source": strange}))
@@ -334,7 +334,7 @@ def test_in_a_notebook_the_page_is_cut_off_from_it(inspection, browser, tmp_path
     tab.close()
 
 
-# For everybody
+# Accessibility
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

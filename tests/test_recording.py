@@ -1,4 +1,4 @@
-"""Observing a forward pass by hooks: what is recorded is what the model computes, and nothing changes."""
+"""Observing a forward pass with hooks: the records are the model's numbers, and its output is unchanged."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_recording_ends_with_its_block():
 
 
 def test_recording_follows_a_cached_decode():
-    """A step's weights are the last row of a whole pass's."""
+    """The weights recorded in a decoding step equal the last row of those from a full forward pass."""
     model = tiny_model()
     source, target = right_padded(random_rows(6, 4)), torch.tensor(random_rows(4, 4, first=1))
     with record_attention(model) as whole:

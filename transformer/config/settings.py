@@ -26,7 +26,7 @@ class Settings:
     """Seed of parameters, dropout and batch order."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N, mps, xpu, xpu:N.
-    auto: a CUDA GPU if there is one, otherwise the CPU. Nobody has run mps and xpu yet: check yours with
+    auto: a CUDA GPU if there is one, otherwise the CPU. mps and xpu are untested so far; check yours with
     `transformer selftest --device NAME`."""
     precision: Precision = "auto"
     """Precision.

@@ -13,7 +13,7 @@ CROSS, ENCODER, DECODER = "cross", "encoder", "decoder"
 SOURCE, TARGET, READ = "source", "target", "read"
 AXES = {CROSS: (TARGET, SOURCE), ENCODER: (SOURCE, SOURCE), DECODER: (TARGET, READ)}
 """The rows and the columns of each kind of attention. `TARGET` has the tokens that are predicted, one per
-row, `READ` those that the decoder reads to predict them, which are one step behind."""
+row, `READ` those that the decoder reads to predict them, which are shifted by one step."""
 
 ABOUT_ATTENTION = "Attention shows where a head looks, not why the word was chosen; “without it” does."
 
@@ -59,7 +59,7 @@ class Attention(NamedTuple):
 
 @dataclass(frozen=True)
 class Head:
-    """What one head was found to do; layer and head are counted from 1."""
+    """The role of one head; layer and head are counted from 1."""
 
     kind: str
     layer: int
@@ -92,7 +92,7 @@ class Prediction:
     place: int
     """The piece of the axis; 0 without an axis."""
     by_layer: list[list[Guess]]
-    """The most probable ones after each layer, by the final norm and the output matrix; last the model's."""
+    """The most probable ones, from the hidden states after each layer; the last are the model's own."""
     own: list[float]
     """The probability of `text` after each layer."""
 
@@ -128,7 +128,7 @@ class Output(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The word that the page opens with, and the head that shows most about it."""
+    """The word that the page shows first, and the most informative head for it."""
 
     kind: str
     word: int

@@ -24,11 +24,11 @@ LOADERS: dict[str, type[Any]] = {
     "classification": Classifier,
     "sentence_embedding": Embedder,
 }
-"""By the words of `task`."""
+"""By task, with the names used in the settings."""
 
 
 class Opened(NamedTuple):
-    """A model to inspect, its task, and what an oracle knows about a line, if there is one for it."""
+    """A model to inspect, its task, and a function that asks an oracle about a line, or `no_gold`."""
 
     model: Inspectable
     task: str
@@ -46,4 +46,4 @@ def open_model(
 
 
 def no_gold(_: str) -> None:
-    """No oracle knows this run's sentences."""
+    """For a run without an oracle for its sentences."""

@@ -49,11 +49,12 @@ ROW_NOTES = {
 PLACES = {"equation": "§3.2.1 equation 1", "residual": "§3.1 residual", "output": "§3.4 one matrix"}
 """The parts of the paper that the numbers of the page belong to, by their names in page.js."""
 MOST_TERMS = 100_000
-"""The terms of equation 1 that a page keeps; of longer sentences only the largest of each row, at least …"""
+"""The number of terms of equation 1 that a page keeps. For longer sentences it keeps only the largest of each
+row, but at least `FEWEST_TERMS`."""
 FEWEST_TERMS = 8
 NOTHING = 65535
 LONG_LINE = 160
-"""From so many characters on, wide ones counted twice, a line is shown in a smaller size."""
+"""Lines with more characters than this, counting wide ones twice, are shown in a smaller font."""
 
 
 def page(inspection: Inspection) -> str:
@@ -91,12 +92,12 @@ def read_file(name: str) -> str:
 
 
 def digest(text: str) -> str:
-    """What a content security policy calls a script or a style by."""
+    """The hash by which a content security policy identifies a script or a style."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def json_in_html(value: Any) -> str:
-    """JSON that no HTML parser takes for the end of the script element that holds it."""
+    """JSON that cannot contain the end tag of the script element around it."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
@@ -111,7 +112,7 @@ def line(name: str, axis: Axis) -> str:
 
 
 def direction(text: str) -> str:
-    """The direction of the first letter that has one, as browsers decide it for texts in one piece."""
+    """The direction of the first letter that has one, which is also the rule of browsers."""
     strong = [bidirectional(character) for character in text]
     return next((("ltr" if each == "L" else "rtl") for each in strong if each in ("L", "R", "AL")), "ltr")
 

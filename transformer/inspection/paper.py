@@ -154,7 +154,7 @@ PLACES = (
         "§5.4 residual dropout",
         "`transformer/model/layers.py: PostNorm`, `transformer/model/layers.py: TokenEmbedding`, "
         "`transformer/kernels/dropout.py: Dropout`",
-        "`tests/test_layers.py: test_wiring_drops_the_sublayers_output_and_never_the_residual`, "
+        "`tests/test_layers.py: test_residual_dropout_drops_the_sublayers_output_and_never_its_input`, "
         "`tests/test_dropout.py`",
     ),
     Place(
@@ -208,7 +208,7 @@ PLACES = (
 
 
 def place(beginning: str) -> Place:
-    """The only place whose part of the paper begins like this."""
+    """The entry of the table whose part of the paper starts with `beginning`; there must be exactly one."""
     [found] = [each for each in PLACES if each.paper.startswith(beginning)]
     return found
 

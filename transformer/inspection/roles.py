@@ -21,7 +21,7 @@ BROAD_FROM = 0.75
 def by_words(
     weights: Float[Tensor, "rows columns"], rows: Axis, columns: Axis
 ) -> Float[Tensor, "row_words column_words"]:
-    """The sum over the pieces of each word that is looked at, and the mean over those that look."""
+    """Weights between words: summed over the pieces of a key word, averaged over those of a query word."""
     summed = torch.zeros(len(weights), len(columns.words)).index_add_(
         1, torch.tensor(columns.word_of), weights
     )

@@ -8,7 +8,7 @@ from transformer.inspection.tokens import visible
 
 
 def tables(inspection: Inspection) -> str:
-    """All that apply to an inspected sentence."""
+    """All tables that apply to an inspected sentence."""
     found = []
     if inspection.search is not None:
         found.append(
@@ -29,7 +29,7 @@ def tables(inspection: Inspection) -> str:
 
 
 def alignment_table(inspection: Inspection) -> str:
-    """Which source words each word of the translation is aligned with, and with which it should be."""
+    """The source words that each word of the translation is aligned with, and those of the oracle."""
     source, target = (inspection.axes[name].text.split(" ") for name in (SOURCE, TARGET))
     right = inspection.gold.alignment if inspection.gold is not None and inspection.is_right else None
     rows = []
@@ -54,7 +54,7 @@ def heads_table(heads: Sequence[Head], measured_on: str) -> str:
 
 
 def measure_text(head: Head) -> str:
-    """Every measure of a head."""
+    """All measures of one head."""
     return ", ".join(f"{name} {value:.2f}" for name, value in head.measures.items())
 
 

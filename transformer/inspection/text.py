@@ -26,7 +26,7 @@ COLUMNS = ("attention", "layer", "head", "role", "without", "measures")
 
 
 def summary(inspection: Inspection) -> str:
-    """The sentence, the output, the word that the page opens with, and the most needed heads."""
+    """The sentence, the output, the word that the page shows first, and the most important heads."""
     lines = [axis.text for name, axis in inspection.axes.items() if name in (SOURCE, TARGET)]
     if inspection.task in ("masked", "classification"):
         lines.append(visible(inspection.outputs[0].text))
@@ -45,7 +45,7 @@ def summary(inspection: Inspection) -> str:
 
 
 def choice_text(inspection: Inspection, choice: Choice) -> str:
-    """What the chosen head looks at most for the chosen word."""
+    """The word that the chosen head attends to most for the chosen word."""
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     weights = inspection.module(choice.kind, choice.layer).weights[choice.head - 1]
     words = by_words(weights, rows, columns)[choice.word]
@@ -74,7 +74,7 @@ def head_rows(heads: list[Head]) -> Iterator[tuple[str, ...]]:
 def explain(inspection: Inspection, word: int | None = None) -> str:
     """The paper's equations in the order of the computation, each with its code, its shapes and the numbers.
 
-    `word` is the number of a predicted word, from 0; by default the one that the page opens with.
+    `word` is the number of a predicted word, from 0; by default the one that the page shows first.
     """
     choice = inspection.choice
     if choice is not None and word is not None:
@@ -96,7 +96,7 @@ def explain(inspection: Inspection, word: int | None = None) -> str:
 
 
 def strongest_head(inspection: Inspection, choice: Choice, word: int) -> Choice:
-    """The head of the choice's kind whose largest weight for a word is the largest, in the last layer."""
+    """The head of the last layer, of the choice's kind, that gives the largest weight for a word."""
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     if not 0 <= word < len(rows.words):
         raise ValueError(f"there is no word {word + 1}; the {rows.label} has {len(rows.words)}")
@@ -162,7 +162,7 @@ def attention(inspection: Inspection, choice: Choice | None) -> Iterator[Section
 
 
 def cell_lines(inspection: Inspection, choice: Choice) -> list[str]:
-    """Equation 1 for the largest weight of the chosen word and head, adding up to it."""
+    """The terms of equation 1 that give the largest weight of the chosen word and head."""
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     module = inspection.module(choice.kind, choice.layer)
     if module.scores is None:
