@@ -66,7 +66,7 @@ REFUSED = [
         (ModelConfig, {name: 0}, f"model.{name} is 0; it must be greater than 0")
         for name in ("vocab_size", "d_model", "num_heads", "d_ff", "num_layers", "max_positions")
     ),
-    (DataConfig, {"vocab_size": 10**12}, "data.vocab_size is 1000000000000; it must be less than 2"),
+    (DataConfig, {"vocab_size": 10**12}, "data.vocab_size is 1000000000000; it must be null or greater than 0 and less than 2"),
     *(
         (ModelConfig, {name: 1.0}, f"model.{name} is 1.0; it must be at least 0 and less than 1")
         for name in ("dropout", "attention_dropout", "activation_dropout")
@@ -88,7 +88,7 @@ REFUSED = [
     (ModelConfig, {"pad_id": -1}, r"are \(-1, 1, 2, 3\); they must differ and lie in 0"),
     (DataConfig, {"tokenizer": "words"}, "data.tokenizer is 'words'; choose one of sentencepiece"),
     (DataConfig, {"normalization": "nfd"}, "data.normalization is 'nfd'; choose one of nmt_nfkc"),
-    (DataConfig, {"vocab_size": 0}, "data.vocab_size is 0; it must be greater than 0"),
+    (DataConfig, {"vocab_size": 0}, "data.vocab_size is 0; it must be null or greater than 0"),
     (DataConfig, {"max_tokens": 0}, "data.max_tokens is 0; it must be greater than 0"),
     (DataConfig, {"context": 0}, "data.context is 0; it must be greater than 0"),
     *(

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer.config import ModelConfig
+from transformer.data.tokenizers import sentence_piece
 from transformer.data.tokenizers.characters import CharacterTokenizer
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.data.tokenizers.marian import MarianTokenizer
@@ -22,6 +23,7 @@ from transformer.data.tokenizers.sentence_piece import (
     MAX_LINE_BYTES,
     cut_lines,
     sample_lines,
+    suitable_size,
     train_tokenizer,
 )
 
@@ -202,3 +204,19 @@ def test_a_vocabulary_with_other_special_ids_is_refused(tmp_path):
         )
     with pytest.raises(ValueError, match=r"other\.model: pad, bos, eos and unk have the ids \(-1, 1, 2, 0\)"):
         load_tokenizer(path)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [["a b", "b a"], ["㌔㌧㍍ﷺ"], ["".join(map(chr, range(0x4E00, 0x5500)))], LINES * 50],
+    ids=["tiny", "characters that normalisation splits", "many characters", "ordinary"],
+)
+def test_without_a_size_the_vocabulary_suits_any_text(lines):
+    tokenizer = train_tokenizer(lines, vocab_size=None, normalization="nmt_nfkc")
+    assert set("".join(tokenizer.pieces)) >= set(tokenizer.decode(tokenizer.encode(lines))[0]) - {" "}
+
+
+def test_the_vocabulary_grows_with_the_square_root_of_the_text(monkeypatch):
+    monkeypatch.setattr(sentence_piece, "MOST_ENTRIES", 1000)
+    sizes = [suitable_size(["ab cd" * 20] * count) for count in (0, 1, 100, 400)]
+    assert sizes == [260, 265 + 40, 265 + 400, 1000]

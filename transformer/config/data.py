@@ -39,8 +39,11 @@ class DataConfig:
     sentencepiece: BPE with byte fallback, shared by both languages; characters: one token per character,
     for language models; moses: lowercase, split into words by Moses' rules, then SentencePiece, for
     translation."""
-    vocab_size: int = 37_000
-    """Entries that SentencePiece learns."""
+    vocab_size: int | None = 37_000
+    """Entries that SentencePiece learns; null: by the text.
+    With null, the single characters, bytes and special tokens, and 4 times the square root of the number of
+    characters of the training text, at most 37,000: about 1,300 for 500 pairs of short sentences, 8,000 for
+    30,000."""
     normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
     """SentencePiece's normalisation.
     identity leaves the text unchanged."""
@@ -66,5 +69,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_choices(self, "data")
-        require_positive(self, "data", "vocab_size", "max_tokens", "context")
-        require(self.vocab_size < 2**31, f"data.vocab_size is {self.vocab_size}; it must be less than 2**31")
+        require_positive(self, "data", "max_tokens", "context")
+        require(
+            self.vocab_size is None or 0 < self.vocab_size < 2**31,
+            f"data.vocab_size is {self.vocab_size}; it must be null or greater than 0 and less than 2**31",
+        )
