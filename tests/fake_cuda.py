@@ -62,11 +62,24 @@ WAITING = {"multinomial", "repeat_interleave", "_local_scalar_dense"}
 """Operators that read a value inside."""
 
 
+class Event(torch.Event):
+    """An event; waiting for it is recorded like the read of a value."""
+
+    record_of_waits = Record()
+
+    def synchronize(self) -> None:
+        self.record_of_waits.reads[place()] += 1
+
+
+torch.Event = Event
+
+
 class Reads(TorchFunctionMode):
     """Keeps what is read from real tensors; gives it back, in this order, to who reads from fake ones."""
 
     def __init__(self, record: Record) -> None:
         super().__init__()
+        Event.record_of_waits = record
         self.record = record
         self.values: dict[tuple[str, str], deque[Any]] = defaultdict(deque)
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from helpers import assert_close
 
+from transformer.kernels import attention as kernel
 from transformer.kernels.attention import fused_attention
 from transformer.model.attention import KeyValue, MultiHeadAttention, attention, attention_weights
 from transformer.model.masks import causal_mask, padding_mask
@@ -158,3 +159,64 @@ def test_key_value_is_two_tensors_split_into_heads():
     assert isinstance(kv, KeyValue)
     assert kv.keys.shape == (B, H, S, D_K)
     assert kv.values.shape == (B, H, S, D_V)
+
+
+# The bias made from a mask
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_mask_becomes_a_bias_once_for_all_layers(grad, monkeypatch):
+    widths = []
+    as_bias = kernel.as_bias
+
+    def counted(mask, dtype):
+        widths.append(mask.shape[-1])
+        return as_bias(mask, dtype)
+
+    monkeypatch.setattr(kernel, "as_bias", counted)
+    model = tiny_model(num_layers=3)
+    source, target = right_padded(random_rows(5, 3)), right_padded(random_rows(6, 4))
+    with torch.set_grad_enabled(grad):
+        model(source, target)
+    assert widths.count(source.shape[1]) == 2  # one for the encoder, one for the attention to it
+
+
+def test_a_bias_goes_with_its_mask():
+    before = len(kernel.MADE)
+    mask = padding_mask(KEYS, 0)
+    kernel.bias_of(mask, torch.float32)
+    assert len(kernel.MADE) == before + 1
+    del mask
+    assert len(kernel.MADE) == before
+
+
+def test_a_mask_that_changes_makes_a_new_bias():
+    q, k, v = random_qkv()
+    mask = padding_mask(KEYS, 0)
+    with torch.no_grad():
+        before = fused_attention(q, k, v, mask=mask)
+        mask[:] = True
+        assert_close(fused_attention(q, k, v, mask=mask), attention(q, k, v))
+    assert not torch.equal(before, attention(q, k, v))
+
+
+def test_a_mask_can_be_used_in_inference_mode_and_then_with_gradients():
+    q, k, v = random_qkv()
+    mask = padding_mask(KEYS, 0)
+    with torch.inference_mode():
+        fused_attention(q, k, v, mask=mask)
+        fused_attention(q, k, v, mask=padding_mask(KEYS, 0))  # which has no version to compare
+    q.requires_grad_()
+    assert_close(fused_attention(q, k, v, mask=mask), attention(q, k, v, mask=mask))
+    with torch.no_grad():
+        bias = kernel.bias_of(mask, torch.float32)
+    F.scaled_dot_product_attention(q, k, v, attn_mask=bias).sum().backward()  # saves the bias
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 16])
+def test_the_rows_of_a_bias_are_aligned_and_its_numbers_are_those_of_the_mask(length):
+    mask = torch.rand(2, 1, 3, length) < 0.5
+    bias = kernel.bias_of(mask, torch.bfloat16)
+    assert torch.equal(bias, torch.where(mask, 0.0, -torch.inf).bfloat16())
+    assert all(stride % kernel.ALIGNMENT == 0 for stride in bias.stride()[:-1])
+    assert bias.stride()[-1] == 1

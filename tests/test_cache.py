@@ -111,3 +111,15 @@ def test_the_beam_of_a_sentence_shares_its_memory(has_pads):
     assert_close(
         model.step(tokens[:4], again)[1], model.step(tokens[1:2], state.select(torch.tensor([2])))[0]
     )
+
+
+def test_a_fresh_prompt_needs_no_mask_and_later_tokens_do():
+    """Over 4,096 tokens such a mask would have 16 million elements."""
+    state = tiny_model(kind="decoder_only").new_state(2, 9)
+    context = state.make_room(right_padded(random_rows(4, 3)))
+    assert context.is_causal
+    assert context.mask is None
+    state.advance(torch.tensor([4, 3]))
+    context = state.make_room(right_padded(random_rows(2, 2)))
+    assert not context.is_causal
+    assert context.mask.shape == (2, 1, 2, 6)

@@ -30,7 +30,7 @@ from transformer.cli import main
 from transformer.config import Settings
 from transformer.model.build import build_model
 from transformer.recipe import dry_run, train
-from transformer.training import memory
+from transformer.training import memory, rehearsal
 from transformer.training.finite import DivergedError, require_finite
 from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStopped, stop_requests
 from transformer.training.log import Log
@@ -643,6 +643,21 @@ def test_a_dry_run_tells_what_it_will_cost_and_writes_nothing(settings, tmp_path
     assert found.peak_bytes > 2**20
     assert found.seconds_left == pytest.approx(6 * found.seconds_per_update)
     assert found.largest.startswith("src_tokens ")
+
+
+def test_a_dry_run_times_updates_whose_shapes_it_has_met_before(settings, tmp_path, monkeypatch):
+    computed = []
+
+    def compute(objective, model, batches, **options):
+        computed.append(batches)
+        return loop.accumulate_gradients(objective, model, batches, **options)
+
+    monkeypatch.setattr(rehearsal, "accumulate_gradients", compute)
+    dry_run(replace(settings, output=str(tmp_path / "run")))
+    count = rehearsal.UPDATES
+    first, second = computed[-2 * count : -count], computed[-count:]
+    assert [id(batches) for batches in first] == [id(batches) for batches in second]
+    assert len({id(batches) for batches in second}) == count
 
 
 def test_training_starts_from_another_runs_weights(settings, straight, tmp_path):

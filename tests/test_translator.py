@@ -131,6 +131,16 @@ def test_batches_keep_to_their_budget_and_hold_every_line_once(translator):
         assert 2 * len(rows) * max(len(sources[row]) for row in rows) <= 24
 
 
+def test_a_gpu_gets_larger_batches_unless_the_run_says_otherwise(translator, monkeypatch):
+    sources = [[5] * 27 + [2]] * 256
+    ours = Translator(translator.model, translator.tokenizer, model_config=translator.config)
+    assert len(list(ours.batches(sources, 4))) > 1
+    monkeypatch.setattr(Translator, "device_type", "cuda")
+    assert list(ours.batches(sources, 4)) == [list(range(256))]
+    ours.decoding = DecodingConfig(batch_tokens=4 * 28)
+    assert len(list(ours.batches(sources, 4))) == 256
+
+
 def test_a_line_that_is_too_long_is_cut_and_its_number_told(translator):
     warnings: list[str] = []
     told = Translator(translator.model, translator.tokenizer, model_config=TINY_MODEL, warn=warnings.append)
