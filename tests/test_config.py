@@ -66,7 +66,11 @@ REFUSED = [
         (ModelConfig, {name: 0}, f"model.{name} is 0; it must be greater than 0")
         for name in ("vocab_size", "d_model", "num_heads", "d_ff", "num_layers", "max_positions")
     ),
-    (DataConfig, {"vocab_size": 10**12}, "data.vocab_size is 1000000000000; it must be null or greater than 0 and less than 2"),
+    (
+        DataConfig,
+        {"vocab_size": 10**12},
+        "data.vocab_size is 1000000000000; it must be null or greater than 0 and less than 2",
+    ),
     *(
         (ModelConfig, {name: 1.0}, f"model.{name} is 1.0; it must be at least 0 and less than 1")
         for name in ("dropout", "attention_dropout", "activation_dropout")
