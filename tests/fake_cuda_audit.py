@@ -87,7 +87,6 @@ class Ready:
     planning_ahead = nullcontext
 
 
-
 def training(task: str, updates: int, precision: Any, layers: int, **options: Any) -> Any:
     """The loop itself, with one log entry at the end."""
     settings = Settings(

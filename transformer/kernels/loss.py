@@ -90,7 +90,7 @@ class OverwritingCrossEntropy(torch.autograd.Function):
                 # The gradient is the model's distribution minus the smoothed one.
                 gradient = probabilities.sub_(epsilon / vocabulary * one)
                 gradient.scatter_add_(1, gold[:, None], (epsilon - 1) * one)
-                part.copy_(gradient.mul_(real[:, None] / one))
+                torch.mul(gradient, real[:, None] / one, out=part)
         context.gradient = logits if context.needs_input_grad[0] else None
         return total
 
