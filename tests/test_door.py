@@ -103,6 +103,7 @@ def test_a_command_gets_its_arguments_and_name_and_gives_the_exit_code(command):
         (MemoryError(), f"out of memory; {SHOWS_WHERE}"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has …"), GIGABYTES),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), BYTES),
+        (RuntimeError("Storage size calculation overflowed with sizes=[9]"), f"out of memory; {SHOWS_WHERE}"),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), BYTES),
         (OverflowError("int too large"), f"a number is too large (int too large); {SHOWS_WHERE}"),
         (RecursionError("at 1000"), f"something is nested too deeply (at 1000); {SHOWS_WHERE}"),

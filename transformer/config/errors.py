@@ -33,6 +33,7 @@ OUT_OF_MEMORY = (
     "annot allocate memory",  # the system
     "bad_alloc",  # a C++ library
     "failed to map segment",  # the loader of such a library
+    "Storage size calculation overflowed",  # torch, asked for more than 64 bits can count
 )
 """What other libraries say if memory runs out; for many of them it is an ordinary `RuntimeError`."""
 
