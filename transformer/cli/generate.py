@@ -44,7 +44,9 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     parser = command_parser(prog, DESCRIPTION)
     add_run_option(parser)
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
-    parser.add_argument("--max-length", type=int, default=500, help="maximum number of new tokens, at most 1,000,000")
+    parser.add_argument(
+        "--max-length", type=int, default=500, help="maximum number of new tokens, at most 1,000,000"
+    )
     parser.add_argument("--greedy", action="store_true", help="always take the most probable token")
     parser.add_argument(
         "--temperature", type=float, default=1.0, help="below 1: more predictable; above 1: more varied"
