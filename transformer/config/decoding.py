@@ -16,7 +16,10 @@ class DecodingConfig:
     """How a trained model translates (§6.1)."""
 
     beam_size: int = 4
-    """Hypotheses of the beam, at most 1,000; 1 is greedy."""
+    """Hypotheses of the beam; 1 is greedy.
+
+    At most 1,000.
+    """
     alpha: float = 0.6
     """Exponent of the length penalty.
     At most 10: the penalty of a much higher one would overflow float32."""
