@@ -17,9 +17,7 @@ class DecodingConfig:
 
     beam_size: int = 4
     """Hypotheses of the beam; 1 is greedy.
-
-    At most 1,000.
-    """
+    At most 1,000."""
     alpha: float = 0.6
     """Exponent of the length penalty.
     At most 10: the penalty of a much higher one would overflow float32."""
