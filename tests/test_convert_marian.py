@@ -351,6 +351,17 @@ def test_integer_weights_are_refused(broken, tmp_path):
         from_marian(broken, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [(torch.ones(48).to(torch.float8_e4m3fn), "holds float8"), (torch.full((48,), torch.nan), "not finite")],
+)
+def test_weights_that_are_none_are_refused(broken, tmp_path, weight, message):
+    name = "model.decoder.layers.0.fc1.bias"
+    edit_weights(broken, lambda weights: weights.update({name: weight}))
+    with pytest.raises(ValueError, match=rf"{name} .*{message}"):
+        from_marian(broken, tmp_path / "run")
+
+
 def test_positions_in_the_file_must_be_the_formulas(broken, tmp_path):
     name = "model.encoder.embed_positions.weight"
     table = load_theirs(broken).model.encoder.embed_positions.weight.clone()

@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from transformer.config.checks import require, require_choices, require_positive, require_share
+from transformer.config.checks import (
+    require,
+    require_choices,
+    require_plain_numbers,
+    require_positive,
+    require_share,
+)
 
 Kind = Literal["encoder_decoder", "decoder_only", "encoder_only"]
 SPECIAL_IDS = ("model.pad_id", "model.bos_id", "model.eos_id", "model.unk_id")
@@ -80,6 +86,7 @@ class ModelConfig:
     """Token that replaces text that the vocabulary lacks."""
 
     def __post_init__(self) -> None:
+        require_plain_numbers(self, "model")
         require_choices(self, "model")
         require_positive(
             self,

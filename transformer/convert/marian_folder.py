@@ -7,8 +7,10 @@ from typing import Any
 
 from transformer.checkpoint.hub import local_folder
 from transformer.config import DataConfig, DecodingConfig, ModelConfig
+from transformer.config.errors import shortened
 from transformer.convert.common import ConversionError
-from transformer.data.tokenizers.marian import SOURCE, TARGET, MarianTokenizer
+from transformer.data.tokenizers.marian import LARGEST_FILE, SOURCE, TARGET, MarianTokenizer
+from transformer.files import read_bounded
 
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"
@@ -63,7 +65,7 @@ class MarianFolder:
         if is_optional and not path.exists():
             return {}
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(read_bounded(path, LARGEST_FILE))
         except (ValueError, RecursionError):
             raise ConversionError(f"{path}: not JSON, or damaged") from None
         if not isinstance(content, dict):
@@ -71,7 +73,7 @@ class MarianFolder:
         return content
 
     def refuse(self, setting: str, found: Any, valid: str) -> ConversionError:
-        return ConversionError(f"{self.path / CONFIG}: {setting} is {json.dumps(found)}; {valid}")
+        return ConversionError(f"{self.path / CONFIG}: {setting} is {shortened(json.dumps(found))}; {valid}")
 
     def number(self, name: str, *, least: int = 1, most: int = MAX_SIZE) -> int:
         value = self.config.get(name)
@@ -200,7 +202,7 @@ class MarianFolder:
         by_id = {number: piece for piece, number in ids.items()}
         bos = free_name("<s>", ids) if start in (pad, eos, unk) else by_id[start]
         pieces = [by_id[pad], bos, by_id[eos], by_id[unk], *(by_id[number] for number in others)]
-        source, target = ((self.path / name).read_bytes() for name in (SOURCE, TARGET))
+        source, target = (read_bounded(self.path / name, LARGEST_FILE) for name in (SOURCE, TARGET))
         try:
             return MarianTokenizer(source, target, pieces, marian_ids)
         except ValueError as error:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from transformer.checkpoint.reading import read_tensors, unique_tensors
+from transformer.checkpoint.reading import read_tensors, require_finite_floats, unique_tensors
 from transformer.config import ModelConfig
 from transformer.convert.common import ConversionError
 from transformer.convert.marian_folder import WEIGHTS, MarianFolder
@@ -76,6 +76,7 @@ class MarianWeights:
             )
         if not tensor.is_floating_point():
             raise ConversionError(f"{self.path}: {name} is {tensor.dtype}; only plain weights can be read")
+        require_finite_floats({name: tensor}, self.path)
         return tensor.float()
 
     def embeddings(self, vocab_size: int, d_model: int) -> dict[str, Float[Tensor, "vocabulary d_model"]]:

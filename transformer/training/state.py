@@ -6,7 +6,6 @@ state of the random generator is not needed, because each update seeds it for dr
 
 import hashlib
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +16,20 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE, CheckpointError, with_current_names
-from transformer.checkpoint.reading import load_model, read_state, read_tensors, unique_tensors
+from transformer.checkpoint.reading import (
+    is_figure,
+    load_model,
+    read_state,
+    read_tensors,
+    require_finite_floats,
+    unique_tensors,
+)
 from transformer.checkpoint.run import Run
 from transformer.checkpoint.writing import write_checkpoint
 from transformer.config import LOWER_IS_BETTER
 from transformer.data.epochs import EpochBatches
 from transformer.training.finite import require_finite
 
-LARGEST = sys.float_info.max
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """The state that Adam keeps for each parameter."""
 
@@ -110,6 +115,7 @@ class TrainingState:
         places = {name: (place, value) for place, (name, value) in enumerate(self.model.named_parameters())}
         moments = [f"{name}.{key}" for name in places for key in MOMENTS]
         tensors = with_current_names(read_tensors(path), moments)
+        require_finite_floats(tensors, path)
         by_parameter: dict[int, dict[str, Any]] = {}
         for full_name, value in tensors.items():
             name, _, key = full_name.rpartition(".")
@@ -121,6 +127,8 @@ class TrainingState:
                     f"{path}: {full_name} has shape {tuple(value.shape)}, but its parameter's is "
                     f"{tuple(parameter.shape)}"
                 )
+            if key != "exp_avg" and bool((value < 0).any()):
+                raise CheckpointError(f"{path}: {full_name} has negative values; the file is damaged")
             by_parameter.setdefault(place, {})[key] = value
         if not by_parameter:
             raise CheckpointError(f"{path}: holds nothing")
@@ -199,11 +207,6 @@ def is_scaler(state: Any) -> bool:
         and state.keys() == expected.keys()
         and all(is_figure(value) and value >= 0 for value in state.values())
     )
-
-
-def is_figure(value: Any) -> bool:
-    """Whether it is a number that fits into a float; JSON allows integers of any length."""
-    return isinstance(value, int | float) and -LARGEST < value < LARGEST
 
 
 def seed_update(seed: int, step: int, rank: int) -> None:

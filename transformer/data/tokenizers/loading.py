@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from transformer.data.tokenizers.characters import load_character_tokenizer
-from transformer.data.tokenizers.marian import load_marian_tokenizer
+from transformer.data.tokenizers.marian import LARGEST_FILE, load_marian_tokenizer
 from transformer.data.tokenizers.moses import load_moses_tokenizer, names_moses
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.data.tokenizers.sentence_piece import SentencePieceTokenizer
+from transformer.files import read_bounded
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -15,7 +16,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     try:
         if path.is_dir():
             return load_marian_tokenizer(path)
-        model = path.read_bytes()
+        model = read_bounded(path, LARGEST_FILE)
         if model.startswith(b"{"):
             return (load_moses_tokenizer if names_moses(model) else load_character_tokenizer)(model)
         return SentencePieceTokenizer(model)

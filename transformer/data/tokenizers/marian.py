@@ -10,8 +10,10 @@ import sentencepiece
 
 from transformer.data.text import text_list
 from transformer.data.tokenizers.protocol import UNK_ID
-from transformer.files import whole_folder, write
+from transformer.files import read_bounded, whole_folder, write
 
+LARGEST_FILE = 2**28
+"""Bytes of each of its files; a vocabulary of a million pieces has a tenth of that."""
 SOURCE, TARGET, VOCABULARY = "source.spm", "target.spm", "vocabulary.json"
 
 
@@ -94,7 +96,8 @@ def read_model(name: str, content: bytes) -> Any:
 
 def load_marian_tokenizer(folder: Path) -> MarianTokenizer:
     """Load what `save` wrote; `ValueError` if it is something else."""
-    source, target, content = ((folder / name).read_bytes() for name in (SOURCE, TARGET, VOCABULARY))
+    names = (SOURCE, TARGET, VOCABULARY)
+    source, target, content = (read_bounded(folder / name, LARGEST_FILE) for name in names)
     try:
         vocabulary = json.loads(content)
         pieces, marian_ids = vocabulary["pieces"], vocabulary["marian_ids"]
