@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -15,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from transformer.checkpoint.run import Run, find_run
 from transformer.cli import main
 from transformer.config.files import load_settings
+from transformer.convert.common import ConversionError
 from transformer.convert.marian import from_marian
-from transformer.convert.marian_folder import ConversionError
 from transformer.convert.marian_names import interleaved
+from transformer.convert.marian_programs import PROGRAMS, Program
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID
 from transformer.decoding.translator import Translator
@@ -150,12 +152,26 @@ def load_theirs(folder: Path):
     return model.eval()
 
 
+def compute_as_marian(model) -> None:
+    """Marian's positions, as its `sinusoidalPositionEmbeddings` has them, and its ε."""
+    for stack in (model.model.encoder, model.model.decoder):
+        length, width = stack.embed_positions.weight.shape
+        increment = math.log(10_000) / (width // 2 - 1)
+        angles = torch.arange(length)[:, None] * torch.exp(-increment * torch.arange(width // 2))
+        stack.embed_positions.weight.data = torch.cat((angles.sin(), angles.cos()), dim=1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-6
+
+
+@pytest.mark.parametrize("program", ["marian", "transformers", None])
 @pytest.mark.parametrize("name", TYPES)
-def test_logits_are_equal(name, texts, tmp_path):
+def test_logits_are_equal(name, program, texts, tmp_path):
     folder = make_folder(tmp_path / "marian", texts, **TYPES[name])
     said: list[str] = []
-    run = from_marian(folder, tmp_path / "run", say=said.append)
-    assert "largest difference" in said[-1]
+    run = from_marian(folder, tmp_path / "run", trained_with=program, say=said.append)
+    assert said[0] == f"positions and ε are those of {program or 'marian'}; --trained-with chooses"
+    assert "largest difference" in said[1]
     translator = Translator.from_pretrained(run, device="cpu")
     ids = torch.tensor(translator.tokenizer.marian_ids)
     src_tokens = torch.randint(4, len(ids), (5, 17))
@@ -163,9 +179,12 @@ def test_logits_are_equal(name, texts, tmp_path):
     tgt_tokens[:, 0] = BOS_ID
     for row, (source, target) in enumerate(((17, 3), (5, 13), (1, 1), (9, 8), (16, 12))):
         src_tokens[row, source:], tgt_tokens[row, target:] = PAD_ID, PAD_ID
+    model = load_theirs(folder)
+    if program != "transformers":
+        compute_as_marian(model)
     with torch.no_grad():
         ours = translator.model(src_tokens, tgt_tokens)
-        theirs = load_theirs(folder)(
+        theirs = model(
             input_ids=ids[src_tokens],
             attention_mask=(src_tokens != PAD_ID).long(),
             decoder_input_ids=ids[tgt_tokens],
@@ -236,7 +255,7 @@ def test_a_damaged_tokenizer_is_refused(name, content, line, run, tmp_path):
 def test_greedy_translations_are_marians(texts, tmp_path, monkeypatch, capsysbinary):
     # Untied output matrix: with a tied one, a random model keeps repeating its first token.
     folder = make_folder(tmp_path / "marian", texts, tie_word_embeddings=False)
-    run = from_marian(folder, tmp_path / "run")
+    run = from_marian(folder, tmp_path / "run", trained_with="transformers")
     theirs, tokenizer = load_theirs(folder), transformers.MarianTokenizer.from_pretrained(folder)
     lines = [pair.source for pair in PAIRS[:12]]
     expected, ended = [], 0
@@ -259,12 +278,8 @@ def test_greedy_translations_are_marians(texts, tmp_path, monkeypatch, capsysbin
 def test_the_settings_are_taken_over(run):
     settings = load_settings(run / "config.yaml")
     model, data = settings.model, settings.data
-    assert (model.norm_epsilon, model.activation, model.dropout, model.max_positions) == (
-        1e-5,
-        "silu",
-        0.1,
-        64,
-    )
+    assert (model.positions, model.norm_epsilon) == ("tensor2tensor", 1e-6)
+    assert (model.activation, model.dropout, model.max_positions) == ("silu", 0.1, 64)
     assert (data.source, data.target, data.max_tokens) == ("en", "de", 64)
     assert (settings.decoding.beam_size, settings.decoding.alpha) == (3, 0.6)
     assert model.vocab_size == load_settings(run / "config.yaml").data.vocab_size
@@ -287,20 +302,23 @@ REFUSED = [
     ({"decoder_attention_heads": 4}, "encoder_attention_heads 2, but decoder_attention_heads 4"),
     ({"encoder_ffn_dim": 64}, "encoder_ffn_dim 64, but decoder_ffn_dim 48"),
     ({"d_model": 31}, "model.d_model 31 is not a multiple of model.num_heads 2"),
-    ({"d_model": 64}, r"has shape \(32, 32\), but config.json says \(64, 64\)"),
+    ({"d_model": 64}, r"has shape \(32, 32\), but its settings say \(64, 64\)"),
     ({"d_model": "32"}, 'd_model is "32"; it must be a whole number'),
     ({"d_model": 10**12}, "d_model is 1000000000000; it must be a whole number from 1 to 1000000"),
     ({"encoder_layers": 10**6, "decoder_layers": 10**6}, "lacks model.encoder.layers.2.self_attn"),
     ({"encoder_layers": 1, "decoder_layers": 1}, "layers.1.*cannot be converted"),
     ({"dropout": 2}, "dropout is 2; it must be at least 0 and less than 1"),
     ({"scale_embedding": None}, "scale_embedding is null; it must be true or false"),
-    ({"model_type": "bart"}, 'model_type is "bart"; only marian'),
+    ({"model_type": "bart"}, 'model_type is "bart"; only "marian"'),
     ({"decoder_vocab_size": 7}, "decoder_vocab_size is 7; it must be vocab_size"),
     ({"vocab_size": 5}, "decoder_vocab_size is"),
-    ({"vocab_size": 5, "decoder_vocab_size": 5}, "pieces whose ids are not 0 … 4"),
+    ({"vocab_size": 5, "decoder_vocab_size": 5}, "decoder_start_token_id is 188; it must be .* from 0 to 4"),
     ({"eos_token_id": 2}, "eos_token_id is 2; vocab.json has '</s>' at 0"),
     ({"eos_token_id": [0]}, "eos_token_id is"),
-    ({"decoder_start_token_id": 10**5}, "decoder_start_token_id 100000 and the ids"),
+    (
+        {"decoder_start_token_id": 10**5},
+        "decoder_start_token_id is 100000; it must be a whole number from 0 to",
+    ),
     ({"max_position_embeddings": 10**6}, "max_position_embeddings is 1000000"),
     ({"quantization_config": {}}, "quantization_config"),
     ({"init_std": "much"}, "transformers cannot load it"),
@@ -315,11 +333,8 @@ def test_what_cannot_be_expressed_is_refused_by_name(changes, line, broken, tmp_
     assert not list(tmp_path.glob("runs/*"))  # nothing half-written, hidden files included
 
 
-def test_two_vocabularies_are_refused(broken, tmp_path):
-    edit(broken / "tokenizer_config.json", separate_vocabs=True)
-    with pytest.raises(ConversionError, match="separate_vocabs"):
-        from_marian(broken, tmp_path / "run")
-    edit(broken / "tokenizer_config.json", separate_vocabs=False, sp_model_kwargs={"enable_sampling": True})
+def test_settings_of_the_tokenizer_are_refused(broken, tmp_path):
+    edit(broken / "tokenizer_config.json", sp_model_kwargs={"enable_sampling": True})
     with pytest.raises(ConversionError, match="sp_model_kwargs"):
         from_marian(broken, tmp_path / "run")
 
@@ -395,9 +410,10 @@ def test_an_existing_folder_is_left_alone(marian, tmp_path):
 
 
 def test_logits_that_differ_are_refused(marian, tmp_path, monkeypatch):
-    monkeypatch.setattr("transformer.convert.marian_folder.NORM_EPSILON", 1e-1)
+    program = Program("sinusoidal", norm_epsilon=0.1)
+    monkeypatch.setitem(PROGRAMS, "transformers", program)
     with pytest.raises(ConversionError, match="logits differ from the original's by"):
-        from_marian(marian, tmp_path / "run")
+        from_marian(marian, tmp_path / "run", trained_with="transformers")
     assert not list(tmp_path.iterdir())
 
 
@@ -405,7 +421,7 @@ def test_without_transformers_nothing_is_compared(marian, tmp_path, monkeypatch)
     monkeypatch.setattr("transformer.convert.marian.find_spec", lambda _: None)
     said: list[str] = []
     from_marian(marian, tmp_path / "run", say=said.append)
-    assert said == ["transformers is not installed, so the logits were not compared with the original's"]
+    assert said[1:] == ["transformers is not installed, so the logits were not compared with the original's"]
 
 
 def test_a_hub_id_stands_for_its_folder(marian, tmp_path, monkeypatch):

@@ -205,7 +205,10 @@ def test_channels_go_back_by_the_inverse_permutation():
     ("changes", "line"),
     [
         ({"norm": "pre"}, "model.norm is pre; Marian has only post"),
-        ({"positions": "learned"}, "model.positions is learned; Marian has only sinusoidal"),
+        (
+            {"positions": "learned"},
+            "model.positions is learned; Marian has only sinusoidal and tensor2tensor",
+        ),
         ({"d_k": 4}, "model.d_k is 4; Marian has only 8"),
         ({"d_v": 4}, "model.d_v is 4; Marian has only 8"),
         ({"norm_epsilon": 0.5}, "model.norm_epsilon is 0.5, and Marian's always 1e-05"),

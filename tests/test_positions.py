@@ -22,7 +22,7 @@ def test_sinusoids_equal_the_closed_form(position, d_model):
 @pytest.mark.parametrize("d_model", [2, 4, 512])
 @pytest.mark.parametrize("position", [0, 1, 77, 1023, 10_000])
 def test_wavelengths_of_tensor2tensor_are_a_geometric_series_from_1_to_10_000(position, d_model):
-    """As its `get_timing_signal_1d` and Marian's `sinusoidalPositionEmbeddings` compute them, in units of 2π."""
+    """In units of 2π, as its `get_timing_signal_1d` and Marian's `sinusoidalPositionEmbeddings` have them."""
     encoding = Tensor2TensorEncoding(d_model)(torch.tensor([position]))[0]
     number = d_model // 2
     increment = math.log(10_000) / max(number - 1, 1)
