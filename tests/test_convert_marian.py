@@ -18,6 +18,7 @@ from transformer.cli import main
 from transformer.config.files import load_settings
 from transformer.convert.common import ConversionError
 from transformer.convert.marian import from_marian
+from transformer.convert.marian_export import to_marian
 from transformer.convert.marian_names import interleaved
 from transformer.convert.marian_programs import PROGRAMS, Program
 from transformer.data.tokenizers.loading import load_tokenizer
@@ -359,6 +360,100 @@ def test_unknown_weights_are_refused(broken, tmp_path):
         from_marian(broken, tmp_path / "run")
 
 
+def shard(folder: Path) -> None:
+    """Split the weights into files, as `save_pretrained` does for a large model."""
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    path.unlink()
+    names = sorted(weights)
+    file_of = {name: f"model-{1 + (names.index(name) > 20):05}-of-00002.safetensors" for name in names}
+    for file in set(file_of.values()):
+        part = {name: weights[name] for name in names if file_of[name] == file}
+        save_file(part, folder / file, {"format": "pt"})
+    index = {"metadata": {}, "weight_map": file_of}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(Run(run).checkpoint(0) / "model.safetensors")
+
+
+def test_sharded_weights_are_those_of_one_file(broken, run, tmp_path):
+    shard(broken)
+    found = weights_of(from_marian(broken, tmp_path / "run"))
+    assert found.keys() == weights_of(run).keys()
+    assert all(tensor.equal(weights_of(run)[name]) for name, tensor in found.items())
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"weight_map": ["a"]}', b"[" * 100_000])
+def test_a_damaged_index_is_one_line(content, broken, tmp_path):
+    shard(broken)
+    (broken / "model.safetensors.index.json").write_bytes(content)
+    with pytest.raises(ConversionError, match=r"index.json: not an index of safetensors files, or damaged"):
+        from_marian(broken, tmp_path / "run")
+
+
+def test_rows_beyond_the_vocabulary_are_left_out(broken, run, tmp_path):
+    def add_rows(weights):
+        for name in ("model.shared.weight", "final_logits_bias"):
+            dimension = int(name == "final_logits_bias")
+            rows = weights[name].narrow(dimension, 0, 5)
+            weights[name] = torch.cat((weights[name], rows), dim=dimension)
+
+    edit_weights(broken, add_rows)
+    rows = load_file(broken / "model.safetensors")["model.shared.weight"].shape[0]
+    edit(broken / "config.json", vocab_size=rows, decoder_vocab_size=rows)
+    said: list[str] = []
+    found = weights_of(from_marian(broken, tmp_path / "run", say=said.append))
+    assert said[0].endswith("vocab.json: 5 rows of the embedding have no piece, and are left out")
+    assert all(tensor.equal(weights_of(run)[name]) for name, tensor in found.items())
+
+
+@pytest.fixture
+def two_vocabularies(texts, tmp_path) -> Path:
+    """A folder whose target has other ids, lacks 20 pieces and has 40 that the source lacks.
+
+    As in Hugging Face's conversions, the decoder starts with the id of the source's pad, which is an ordinary
+    piece of the target.
+    """
+    source = json.loads((texts / "vocab.json").read_text())
+    shared = [piece for piece in reversed(source) if piece[0] != "<"][20:]
+    target = ["</s>", "<unk>", *shared, *(f"more{number}" for number in range(40)), "<pad>"]
+    files = shutil.copytree(texts, tmp_path / "texts")
+    content = json.dumps({piece: number for number, piece in enumerate(target)})
+    (files / "target_vocab.json").write_text(content)
+    edit(files / "tokenizer_config.json", separate_vocabs=True)
+    return make_folder(
+        tmp_path / "two", files, share_encoder_decoder_embeddings=False, decoder_vocab_size=len(target)
+    )
+
+
+def test_two_vocabularies_become_one(two_vocabularies, tmp_path):
+    run = from_marian(two_vocabularies, tmp_path / "run", trained_with="transformers")  # compares the logits
+    tokenizer = load_tokenizer(Run(run).tokenizer)
+    theirs = transformers.MarianTokenizer.from_pretrained(two_vocabularies)
+    lines = [pair.source for pair in PAIRS[:40]]
+    encoded = [[tokenizer.source_ids[number] for number in [*row, EOS_ID]] for row in tokenizer.encode(lines)]
+    assert encoded == theirs(lines)["input_ids"]
+    targets = [pair.target for pair in PAIRS[:40]]
+    rows = tokenizer.encode_target(targets)
+    encoded = [[tokenizer.marian_ids[number] for number in [*row, EOS_ID]] for row in rows]
+    assert encoded == theirs(text_target=targets)["input_ids"]
+    assert any(1 in row for row in encoded)  # pieces that the target's vocabulary lacks are unknown
+    target = json.loads((two_vocabularies / "target_vocab.json").read_text())
+    assert sorted(number for number in tokenizer.marian_ids[EOS_ID:] if number is not None) == [
+        number for piece, number in target.items() if piece != "<pad>"
+    ]  # among them the one that the decoder starts with
+    with pytest.raises(ConversionError, match="source and target have two vocabularies"):
+        to_marian(run, tmp_path / "back")
+
+
+def test_two_vocabularies_cannot_share_an_embedding(two_vocabularies, tmp_path):
+    edit(two_vocabularies / "config.json", share_encoder_decoder_embeddings=True)
+    with pytest.raises(ConversionError, match="share_encoder_decoder_embeddings is true; with target_vocab"):
+        from_marian(two_vocabularies, tmp_path / "run")
+
+
 def test_integer_weights_are_refused(broken, tmp_path):
     name = "model.decoder.layers.0.fc1.bias"
     edit_weights(broken, lambda weights: weights.update({name: torch.ones(48, dtype=torch.int8)}))
@@ -370,7 +465,8 @@ def test_positions_in_the_file_must_be_the_formulas(broken, tmp_path):
     name = "model.encoder.embed_positions.weight"
     table = load_theirs(broken).model.encoder.embed_positions.weight.clone()
     edit_weights(broken, lambda weights: weights.update({name: table.half()}))
-    from_marian(broken, tmp_path / "run")
+    config = load_settings(from_marian(broken, tmp_path / "run") / "config.yaml").model
+    assert config.positions == "tensor2tensor"  # old folders of models trained in Marian store theirs too
     edit_weights(broken, lambda weights: weights.update({name: table.flip(0)}))
     with pytest.raises(ConversionError, match=r"embed_positions.weight is not the sinusoidal encoding"):
         from_marian(broken, tmp_path / "another")

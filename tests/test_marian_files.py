@@ -2,7 +2,6 @@
 
 import io
 import json
-import zipfile
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from transformer.cli import main
 from transformer.config.files import load_settings
 from transformer.convert.common import ConversionError
 from transformer.convert.marian import from_marian
+from transformer.convert.marian_export import to_marian
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from transformer.decoding.translator import Translator
@@ -225,6 +225,22 @@ def test_the_command_converts_and_the_run_translates(tmp_path, capsys):
     assert len(translations) == 3
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of transformers itself
+def test_hugging_faces_folder_of_such_a_run_is_the_same_run(tmp_path):
+    """It stores Marian's positions, so that `transformers`, and the way back, have them too."""
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    make_files(tmp_path / "marian", "sentencepiece")
+    run = from_marian(tmp_path / "marian", tmp_path / "run")
+    said: list[str] = []
+    back = from_marian(to_marian(run, tmp_path / "folder"), tmp_path / "back", say=said.append)
+    assert said[0].startswith("positions and ε are those of marian")
+    ours, again = (Translator.from_pretrained(path, device="cpu") for path in (run, back))
+    assert again.config == ours.config
+    assert again.tokenizer.pieces == ours.tokenizer.pieces
+    for name, tensor in again.model.state_dict().items():
+        assert tensor.equal(ours.model.state_dict()[name])
+
+
 class Opened:
     """Creates a file if it is ever unpickled."""
 
@@ -316,7 +332,7 @@ BROKEN = [
     ("decoder.yml", b"", "decoder.yml: holds no settings"),
     ("decoder.yml", b"[" * 100_000, "decoder.yml: not YAML, or damaged"),
     ("decoder.yml", b"vocabs: !!python/name:os.system", "decoder.yml: not YAML, or damaged"),
-    ("decoder.yml", b"vocabs: vocab.yml", "vocabs is .*; it must name the vocabularies of source and target"),
+    ("decoder.yml", b"vocabs: vocab.yml", "it must name the vocabularies of source and target"),
     (
         "decoder.yml",
         b"vocabs: [vocab.fsv, vocab.fsv]",
@@ -338,32 +354,25 @@ BROKEN = [
 @pytest.mark.parametrize(("name", "content", "line"), BROKEN, ids=[line[:40] for *_, line in BROKEN])
 def test_a_damaged_folder_is_one_line(name, content, line, tmp_path, capsys):
     make_files(tmp_path / "marian")
+    (tmp_path / "marian/vocab.fsv").write_bytes(b"")  # a factored vocabulary
     path = tmp_path / "marian" / name
-    if name == "vocab.fsv":
-        path.write_bytes(b"")
-    if content is None:
-        path.unlink()
-    else:
+    path.unlink(missing_ok=True)
+    if content is not None:
         path.write_bytes(content)
-    if b"fsv" in (content or b""):
-        (tmp_path / "marian/vocab.fsv").write_bytes(b"")
     assert main(["convert", "--from", "marian", str(tmp_path / "marian"), str(tmp_path / "runs/run")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("transformer convert: error: ")
     assert error.count("\n") == 1
-    assert line.split(".*")[-1] in error
+    assert line in error
     assert not list(tmp_path.glob("runs/*"))
 
 
-def test_a_truncated_model_is_one_line(tmp_path, capsys):
+def test_a_damaged_array_is_one_line(tmp_path, capsys):
     make_files(tmp_path / "marian")
     path = tmp_path / "marian/model.npz"
-    with zipfile.ZipFile(path) as file:
-        names = file.namelist()
     content = bytearray(path.read_bytes())
     content[200:400] = bytes(200)  # within the first array
     path.write_bytes(content)
-    assert names
     assert main(["convert", "--from", "marian", str(tmp_path / "marian"), str(tmp_path / "run")]) == 2
     assert "model.npz: cannot be read: " in capsys.readouterr().err
 

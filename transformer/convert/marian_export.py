@@ -162,8 +162,10 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, settings: Settings) -> N
     if isinstance(tokenizer, SentencePieceTokenizer):
         model = tokenizer.processor.serialized_model_proto()
         models = {SOURCE: model, TARGET: model}
-    elif isinstance(tokenizer, MarianTokenizer):
+    elif isinstance(tokenizer, MarianTokenizer) and tokenizer.is_joint:
         models = tokenizer.models
+    elif isinstance(tokenizer, MarianTokenizer):
+        raise ConversionError("the run's source and target have two vocabularies; only one can be written")
     else:
         raise ConversionError(f"data.tokenizer is {settings.data.tokenizer}; Marian has only sentencepiece")
     for name, content in models.items():
