@@ -287,6 +287,20 @@ def test_the_settings_are_taken_over(run):
     assert find_run(run)[1] == Run(run).marked("last") == Run(run).checkpoint(0)
 
 
+def test_the_command_chooses_the_numbers(marian, tmp_path, capsys):
+    arguments = ["convert", "--from", "marian", str(marian), str(tmp_path / "run")]
+    assert main([*arguments, "--trained-with", "transformers"]) == 0
+    assert "positions and ε are those of transformers" in capsys.readouterr().err
+    model = load_settings(tmp_path / "run/config.yaml").model
+    assert (model.positions, model.norm_epsilon) == ("sinusoidal", 1e-5)
+
+
+def test_hugging_faces_files_come_first(broken, run, tmp_path):
+    """A folder may have the model that it was converted from as well."""
+    (broken / "model.npz").write_bytes(b"not read")
+    assert weights_of(from_marian(broken, tmp_path / "run")).keys() == weights_of(run).keys()
+
+
 def test_the_run_can_be_evaluated(run, capsys):
     arguments = ["--data", "toyland:test[:5]", "--beam-size", "1", "--json", "--device", "cpu"]
     assert main(["evaluate", "--run", str(run), *arguments]) == 0
@@ -467,6 +481,7 @@ def test_positions_in_the_file_must_be_the_formulas(broken, tmp_path):
     edit_weights(broken, lambda weights: weights.update({name: table.half()}))
     config = load_settings(from_marian(broken, tmp_path / "run") / "config.yaml").model
     assert config.positions == "tensor2tensor"  # old folders of models trained in Marian store theirs too
+    from_marian(broken, tmp_path / "chosen", trained_with="transformers")
     edit_weights(broken, lambda weights: weights.update({name: table.flip(0)}))
     with pytest.raises(ConversionError, match=r"embed_positions.weight is not the sinusoidal encoding"):
         from_marian(broken, tmp_path / "another")

@@ -274,6 +274,7 @@ def test_without_transformers_one_line_says_how_to_get_it(pair, tmp_path, monkey
         ("--to ctranslate2 --run x --output y z", "--to takes no DIR (z)"),
         ("--from marian a b --output y", "--from takes no --output (y)"),
         ("--to marian --run x --output y --quantization int8", "--quantization is for --to ctranslate2"),
+        ("--to marian --run x --output y --trained-with marian", "--trained-with is for --from marian"),
         ("--to onnx --run x --output y", "invalid choice: 'onnx'"),
         ("--to marian --run nowhere --output y", "nowhere: neither a run's folder with a checkpoint"),
     ],

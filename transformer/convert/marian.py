@@ -19,7 +19,7 @@ from transformer.config import DataConfig, ModelConfig, Settings
 from transformer.config.files import save_settings
 from transformer.convert.common import ConversionError, conversion_folder
 from transformer.convert.marian_files import MarianFiles, find_npz
-from transformer.convert.marian_folder import FILES, MarianFolder
+from transformer.convert.marian_folder import CONFIG, FILES, MarianFolder
 from transformer.convert.marian_programs import PROGRAMS, ProgramName
 from transformer.convert.marian_vocabulary import Vocabulary, convert_vocabularies
 from transformer.convert.marian_weights import convert_weights, position_table
@@ -52,7 +52,8 @@ def from_marian(
         tokenizer = convert_vocabularies(*original.vocabularies, *original.sentencepiece_models)
         report_rows_without_piece(original.vocabularies, say)
         config = original.model_config(tokenizer.vocab_size)
-        program = trained_with or original.trained_with(config)
+        default = original.trained_with(config)
+        program = trained_with or default
         config = PROGRAMS[program].applied_to(config)
         settings = Settings(
             output=str(output),
@@ -70,11 +71,11 @@ def from_marian(
 
 
 def open_original(name: str | Path) -> MarianFiles | MarianFolder:
-    """Marian's own `.npz`, if `name` is one or is a folder that has one, or else Hugging Face's folder."""
+    """Hugging Face's folder, or Marian's own `.npz`, which `name` is or has."""
     path = local_folder(name, patterns=FILES)
     if not path.exists():
         raise ConversionError(f"{name}: there is no such folder, and a Hub id has the form OWNER/NAME")
-    npz = find_npz(path)
+    npz = None if (path / CONFIG).is_file() else find_npz(path)
     return MarianFolder(path) if npz is None else MarianFiles(npz)
 
 

@@ -34,7 +34,7 @@ ONLY = {
 
 
 class MarianFolder:
-    """The folder's contents except the weights; `ConversionError` for what our model does not support."""
+    """What is in the folder; `ConversionError` for what our model does not support."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -163,8 +163,8 @@ class MarianFolder:
     def trained_with(self, config: ModelConfig) -> ProgramName:
         """Where these weights were trained, as far as the folder shows it.
 
-        Only Marian's decoder starts without a token, which is a copy of pad here. A folder may also store the
-        positional encoding; Hugging Face's says nothing, because old versions always stored it.
+        Marian's decoder starts with zeros, which are the row of pad here. A folder may also store Marian's
+        positional encoding. Hugging Face's tells nothing, because old versions always stored it.
         """
         stored = self.weights.take_positions(config)
         values = self.config.values

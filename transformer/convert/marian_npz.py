@@ -87,4 +87,4 @@ def read_npz(path: Path) -> tuple[str, dict[str, Tensor]]:
 def as_tensor(name: str, array: Any) -> Tensor:
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         raise ValueError(f"{name} is not an array of floating-point numbers; only plain weights can be read")
-    return torch.from_numpy(array.astype(np.float32))
+    return torch.from_numpy(np.asarray(array, dtype=np.float32))

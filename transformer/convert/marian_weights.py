@@ -106,7 +106,7 @@ def convert_weights(
         if ours in expected:
             weights[ours] = select_rows(matrix, ids, missing=0.0)[:, channels]
     bias = select_rows(theirs.output_bias(rows[1]), tokenizer.marian_ids, missing=NEVER)
-    if tokenizer.marian_ids.count(tokenizer.marian_ids[config.bos_id]) > 1:  # starts with a copy of pad
+    if tokenizer.marian_ids.count(tokenizer.marian_ids[config.bos_id]) > 1:  # BOS is a copy
         bias[[config.pad_id, config.bos_id]] = NEVER
     weights["output.bias"] = bias
     theirs.require_nothing_left()
