@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -58,9 +59,17 @@ def pieces(model: bytes) -> list[str]:
 
 
 SOURCES, TARGETS = [pair.source for pair in PAIRS], [pair.target for pair in PAIRS]
-MODELS = {"source.spm": spm(SOURCES), "target.spm": spm(TARGETS)}
-JOINT = spm([*SOURCES, *TARGETS], 250, bos_id=-1, eos_id=0, unk_id=1)
-"""As Marian itself trains one."""
+
+
+@cache
+def models() -> dict[str, bytes]:
+    return {"source.spm": spm(SOURCES), "target.spm": spm(TARGETS)}
+
+
+@cache
+def joint_model() -> bytes:
+    """As Marian itself trains one."""
+    return spm([*SOURCES, *TARGETS], 250, bos_id=-1, eos_id=0, unk_id=1)
 
 
 def random_weights(source_rows: int, target_rows: int, settings: dict) -> dict[str, np.ndarray]:
@@ -93,12 +102,12 @@ def write_npz(path: Path, weights: dict[str, np.ndarray], settings: dict) -> Non
 
 def vocabularies(kind: str) -> dict[str, list[str]]:
     """The contents of Marian's vocabularies by file name, the source's first."""
-    source, target = (pieces(MODELS[name]) for name in MODELS)
+    source, target = (pieces(models()[name]) for name in models())
     target.remove("▁ist")  # a vocabulary may lack a piece of the SentencePiece model
     if kind == "opus":
         return {"vocab.yml": ["</s>", "<unk>", *sorted({">>de<<", *source, *target})]}
     if kind == "sentencepiece":
-        processor = sentencepiece.SentencePieceProcessor(model_proto=JOINT)
+        processor = sentencepiece.SentencePieceProcessor(model_proto=joint_model())
         return {"vocab.spm": [processor.id_to_piece(number) for number in range(processor.vocab_size())]}
     suffix = {"two vocabularies": "yml", "output matrix of its own": "vocab"}[kind]
     return {
@@ -121,7 +130,7 @@ def make_files(folder: Path, kind: str = "opus", **changes: object) -> dict[str,
     files = vocabularies(kind)
     for name, listed in files.items():
         if name.endswith(".spm"):
-            (folder / name).write_bytes(JOINT)
+            (folder / name).write_bytes(joint_model())
         elif name.endswith(".vocab"):
             (folder / name).write_text("".join(f"{piece}\n" for piece in listed), encoding="utf-8")
         else:
@@ -130,7 +139,7 @@ def make_files(folder: Path, kind: str = "opus", **changes: object) -> dict[str,
             ]
             (folder / name).write_text("".join(lines), encoding="utf-8")
     if kind != "sentencepiece":
-        for name, content in MODELS.items():
+        for name, content in models().items():
             (folder / name).write_bytes(content)
     settings = {**SETTINGS, **TIES[kind], **changes}
     sizes = [len(listed) for listed in files.values()]
@@ -146,7 +155,7 @@ def make_files(folder: Path, kind: str = "opus", **changes: object) -> dict[str,
 def theirs(kind: str, side: int, line: str) -> list[int]:
     """Marian's ids of a line and EOS: SentencePiece's pieces, looked up in the vocabulary of that side."""
     listed = list(vocabularies(kind).values())[side]
-    model = JOINT if kind == "sentencepiece" else list(MODELS.values())[side]
+    model = joint_model() if kind == "sentencepiece" else list(models().values())[side]
     encoded = sentencepiece.SentencePieceProcessor(model_proto=model).encode(line, out_type=str)
     unk = listed.index("<unk>")
     return [*(listed.index(piece) if piece in listed else unk for piece in encoded), listed.index("</s>")]
@@ -187,7 +196,7 @@ def test_log_probabilities_are_marians(kind, tmp_path):
 def test_a_piece_of_the_other_language_is_unknown(tmp_path):
     make_files(tmp_path / "marian", "two vocabularies")
     tokenizer = load_tokenizer(Run(from_marian(tmp_path / "marian", tmp_path / "run")).tokenizer)
-    only_target = set(pieces(MODELS["target.spm"])) - set(pieces(MODELS["source.spm"]))
+    only_target = set(pieces(models()["target.spm"])) - set(pieces(models()["source.spm"]))
     assert not only_target & {tokenizer.pieces[number] for row in tokenizer.encode(TARGETS) for number in row}
     assert only_target & {
         tokenizer.pieces[number] for row in tokenizer.encode_target(TARGETS) for number in row
