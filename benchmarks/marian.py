@@ -32,6 +32,8 @@ from transformer.decoding.translator import Translator
 
 LINES = 200
 BEAMS = (4, 1)
+LIMIT = 3
+"""Marian's largest ratio of a translation's length to its source's."""
 MODEL = "model.npz"
 VOCABULARIES = ("--vocabs", "vocab.yml", "vocab.yml")
 OPTIONS = """
@@ -48,16 +50,10 @@ class Comparison(NamedTuple):
     largest: float
     """Difference of the log-probabilities of a reference."""
     mean: float
-    translations: dict[int, list[tuple[str, str]]]
-    """By beam size: ours and Marian's."""
-
-    def equal(self, beam_size: int) -> int:
-        return sum(ours == theirs for ours, theirs in self.translations[beam_size])
-
-    def cut(self, beam_size: int) -> int:
-        """How many are equal up to the limit of one program, which is another than that of the other."""
-        pairs = [pair for pair in self.translations[beam_size] if pair[0] != pair[1]]
-        return sum(ours.startswith(theirs) or theirs.startswith(ours) for ours, theirs in pairs)
+    equal: dict[int, int]
+    """How many translations are equal, by beam size."""
+    ended: dict[int, int]
+    """Of how many: those that Marian did not cut. Its limit is another than ours."""
 
 
 def marian(folder: Path, *arguments: str) -> str:
@@ -103,11 +99,8 @@ def train_marian(folder: Path, *, updates: int, d_model: int, layers: int) -> No
 
 def compare(folder: Path, program: ProgramName, sources: list[str], references: list[str]) -> Comparison:
     """Marian and our run of its files, with the numbers of `program`."""
-    scored = (
-        write_pieces(folder, "test", "source", sources),
-        write_pieces(folder, "test", "target", references),
-    )
-    assert all(map(all, scored))  # no empty line, of which Marian has its own opinion
+    pieces = write_pieces(folder, "test", "source", sources)
+    write_pieces(folder, "test", "target", references)
     model = ("-m", MODEL, *VOCABULARIES, "--quiet")
     expected = [
         float(line) for line in marian(folder, "score", *model, "-t", "test.source", "test.target").split()
@@ -117,26 +110,30 @@ def compare(folder: Path, program: ProgramName, sources: list[str], references: 
         translator = Translator.from_pretrained(run, device="cpu")
     scores = [score.total for score in translator.score(sources, references)]
     differences = [abs(ours - theirs) for ours, theirs in zip(scores, expected, strict=True)]
-    translations = {}
+    equal, ended = {}, {}
     for beam_size in BEAMS:
         search = ("--beam-size", str(beam_size), "--normalize", "0", "-i", "test.source")
-        theirs = [text_of(line) for line in marian(folder, "decode", *model, *search).splitlines()]
+        theirs = [line.split() for line in marian(folder, "decode", *model, *search).splitlines()]
         ours = translator.translate(sources, beam_size=beam_size, alpha=0.0)
-        translations[beam_size] = list(zip(ours, theirs, strict=True))
-    return Comparison(max(differences), sum(differences) / len(differences), translations)
+        compared = [
+            text == text_of(output)
+            for text, output, source in zip(ours, theirs, pieces, strict=True)
+            if len(output) < LIMIT * (len(source) + 1)  # Marian counts EOS
+        ]
+        equal[beam_size], ended[beam_size] = sum(compared), len(compared)
+    return Comparison(max(differences), sum(differences) / len(differences), equal, ended)
 
 
-def text_of(pieces: str) -> str:
-    return pieces.replace(" ", "").replace("▁", " ").strip()
+def text_of(pieces: list[str]) -> str:
+    return "".join(pieces).replace("▁", " ").strip()
 
 
 def report(name: str, found: Comparison) -> None:
     print(f"with the numbers of {name}:")
     print(f"  log-probabilities: largest difference {found.largest:.1e}, mean {found.mean:.1e}")
-    for beam_size, pairs in found.translations.items():
-        print(f"  beam {beam_size}: {found.equal(beam_size)} of {len(pairs)} translations are equal")
-        if cut := found.cut(beam_size):
-            print(f"    {cut} of the others are equal up to the limit of one program")
+    for beam_size, equal in found.equal.items():
+        ended = found.ended[beam_size]
+        print(f"  beam {beam_size}: {equal} of {ended} translations are equal, {LINES - ended} were cut")
 
 
 def texts(path: str, lines: int | None = None) -> dict[str, list[str]]:
