@@ -62,9 +62,10 @@ class ModelConfig:
     activation: Literal["relu", "gelu", "silu"] = "relu"
     """Activation function.
     Between the two linear maps of the feed-forward network (§3.3)."""
-    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    positions: Literal["sinusoidal", "tensor2tensor", "learned"] = "sinusoidal"
     """Positional encoding.
-    §3.5; learned is row E of Table 3."""
+    sinusoidal: §3.5; tensor2tensor: the same with the wavelengths of the authors' code, and of Marian;
+    learned: row E of Table 3."""
     attention_bias: bool = False
     """Biases in the attention projections.
     The paper shows none."""
@@ -105,7 +106,7 @@ class ModelConfig:
             value = getattr(self, name)
             require(value is None or value > 0, f"model.{name} is {value}; it must be null or greater than 0")
         require(
-            self.positions != "sinusoidal" or self.d_model % 2 == 0,
+            self.positions == "learned" or self.d_model % 2 == 0,
             f"model.d_model is {self.d_model}; sinusoidal positions need an even width",
         )
         ids = self.special_ids
