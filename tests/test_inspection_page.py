@@ -11,10 +11,11 @@ import torch
 
 from transformer.decoding.scoring import with_bos
 from transformer.decoding.translator import Translator
-from transformer.inspection.data import AXES, Attention, Axis, Choice, Gold, Head, Inspection
+from transformer.inspection.data import AXES, Attention, Axis, Choice, Gold, Head
 from transformer.inspection.gold import toyland_gold
-from transformer.inspection.inspect import inspect
-from transformer.inspection.page import frame, page, page_data
+from transformer.inspection.inspect import Inspection, inspect
+from transformer.inspection.page import frame, page
+from transformer.inspection.page_data import page_data
 from transformer.inspection.roles import by_words
 from transformer.model.build import build_model
 
