@@ -24,7 +24,7 @@ from transformer.inspection.page import frame
 from transformer.inspection.roles import first_choice, heads_of, mean_heads
 from transformer.inspection.search_record import SearchRecord
 from transformer.inspection.searching import search_line
-from transformer.inspection.tokens import SPECIAL_TEXTS, axis_of
+from transformer.inspection.tokens import SPECIAL_TEXTS, START, axis_of
 
 MAX_NEW_TOKENS = 40
 """Continuations of a prompt end here, unless the caller says otherwise."""
@@ -106,7 +106,9 @@ def inspect_translation(
     axes = {
         SOURCE: axis_of(tokenizer, source, "source"),
         TARGET: axis_of(tokenizer, output, "translation"),
-        READ: axis_of(tokenizer, read[0].tolist(), "read"),
+        READ: axis_of(
+            tokenizer, read[0].tolist(), "read", {**SPECIAL_TEXTS, translator.config.bos_id: START}
+        ),
     }
     # the words that the oracle knows are those of its own translation
     known = gold if gold is not None and search.finished[0].text == gold.reference else None

@@ -83,7 +83,7 @@ def explain(inspection: Findings, word: int | None = None) -> str:
     parts = [
         *embedding(inspection),
         *attention(inspection, choice),
-        *sublayers(inspection, prediction),
+        *sublayers(inspection, choice, prediction),
         *output(inspection, prediction),
         *search(inspection),
     ]
@@ -184,7 +184,9 @@ def cell_lines(inspection: Findings, choice: Choice) -> list[str]:
     ]
 
 
-def sublayers(inspection: Findings, prediction: Prediction | None) -> Iterator[Section]:
+def sublayers(
+    inspection: Findings, choice: Choice | None, prediction: Prediction | None
+) -> Iterator[Section]:
     if found := shapes(inspection, "FeedForward"):
         inner = {
             call.output[-1] for name, call in inspection.calls.items() if name.endswith("feed_forward.w_1")
@@ -193,8 +195,11 @@ def sublayers(inspection: Findings, prediction: Prediction | None) -> Iterator[S
             place("§3.3"),
             [*found, *(f"the inner layer has {size} numbers" for size in inner)],
         )
-    axis = SOURCE if prediction is None or prediction.axis is None else prediction.axis
-    piece = 0 if prediction is None else prediction.place
+    axis, piece = SOURCE, 0
+    if prediction is not None and prediction.axis is not None:
+        axis, piece = prediction.axis, prediction.place
+    elif choice is not None:
+        piece = inspection.axes[SOURCE].word_of.index(choice.word)
     rows = [
         f"{each.name:30} {each.before[piece]:7.2f} {each.update[piece]:13.2f} {each.after[piece]:9.2f}"
         for each in inspection.sublayers
