@@ -59,10 +59,10 @@ WAITS_OF_A_STATE = {
 
 COUNTED_WITH = "2.13.0"
 OPERATORS = {
-    "one update: translation": 473,
-    "one update: language_model": 225,
+    "one update: translation": 413,
+    "one update: language_model": 198,
     "one step: greedy, encoder_decoder": 75,
-    "one step: beam, encoder_decoder": 116,
+    "one step: beam, encoder_decoder": 112,
     "one step: sampling, encoder_decoder": 98,
     "one step: greedy, decoder_only": 78,
     "prefill: encoder_decoder": 118,
