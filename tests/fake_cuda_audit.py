@@ -30,11 +30,11 @@ from transformer.decoding.processors import ForcedPrefix, MinLength, NoRepeat
 from transformer.decoding.sampling import Sampler
 from transformer.decoding.search import Processor, generate, greedy_search
 from transformer.model.build import build_model
-from transformer.model.heads import with_head
 from transformer.tasks.task import task_class
 from transformer.training.distributed import ALONE
-from transformer.training.loop import fit, make_optimizer
+from transformer.training.loop import fit
 from transformer.training.state import TrainingState
+from transformer.training.update_rule import make_update_rule
 
 VOCABULARY = 37
 SIZES: dict[str, Any] = {"vocab_size": VOCABULARY, "d_model": 32, "num_heads": 4, "d_ff": 64, "num_layers": 2}
@@ -91,8 +91,9 @@ def training(task: str, updates: int, precision: Any, model: dict[str, Any], **o
     )
 
     def program(device: torch.device) -> Callable[[], object]:
-        model = with_head(build_model(settings.model), settings)
-        state = TrainingState(model, make_optimizer(model, settings.training), Ready(batch_of(task, device)))  # type: ignore[arg-type]
+        model = task_class(task).head(build_model(settings.model), settings)
+        rule = make_update_rule(model, settings)
+        state = TrainingState(model, rule, Ready(batch_of(task, device)))  # type: ignore[arg-type]
         saver = SimpleNamespace(
             group=ALONE, log=skip, save=skip, wants_one=lambda _: False, is_due=lambda _: False
         )

@@ -15,7 +15,6 @@ import torch
 
 from transformer import build_model, load_settings, train
 from transformer.checkpoint.format import MODEL, CheckpointError
-from transformer.checkpoint.pretrained import load_pretrained
 from transformer.checkpoint.reading import read_tensors
 from transformer.checkpoint.run import Run
 from transformer.cli import main
@@ -23,6 +22,7 @@ from transformer.config import DataConfig, ModelConfig, Settings, TrainingConfig
 from transformer.data.sentences import read_sentences
 from transformer.data.text import CorpusError
 from transformer.decoding.predictors import Classifier, Embedder, MaskFiller
+from transformer.trained import load_pretrained
 
 COLOURS = {"red": "warm", "orange": "warm", "blue": "cold", "green": "cold"}
 THINGS = ["house", "tree", "car", "hat", "cup", "door"]
@@ -141,10 +141,7 @@ def test_a_classifier_starts_from_a_masked_language_model(masked: Path, folder: 
     start = settings(tmp_path / "run", "classification", data, max_steps=1, rate_scale=1e-9)
     run = train(replace(start, training=replace(start.training, start_from=str(masked))))
     assert (run / "tokenizer.model").read_bytes() == (masked / "tokenizer.model").read_bytes()
-    [ours, theirs] = (
-        load_pretrained(path, task=task).model.encoder.state_dict()
-        for path, task in ((run, "classification"), (masked, "masked_language_model"))
-    )
+    [ours, theirs] = (load_pretrained(path).model.encoder.state_dict() for path in (run, masked))
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, atol=1e-6, rtol=0)
     wider = replace(start, output=str(tmp_path / "wider"), model=replace(start.model, d_ff=48))

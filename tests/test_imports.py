@@ -25,7 +25,7 @@ BELOW: dict[str, list[str]] = {
     "model.padding": [],
     "toyland": [],
     "data": ["config", "files", "toyland"],
-    "checkpoint": ["config", "files", "locks", "hardware", "model", "data"],
+    "checkpoint": ["config", "files", "locks", "hardware", "model", "data", "tasks.registry"],
     "training": [
         "config",
         "messages",
@@ -48,6 +48,9 @@ BELOW["evaluation"] = [*BELOW["training"], "toyland", "training", "decoding"]
 BELOW["tasks"] = [*BELOW["evaluation"], "evaluation"]
 BELOW["convert"] = [*BELOW["decoding"], "files", "decoding"]
 BELOW["testing"] = ["config", "kernels", "model", "decoding"]
+BELOW["custom"] = list(BELOW)
+BELOW["trained"] = list(BELOW)
+BELOW["preparation"] = [*BELOW, "custom"]
 BELOW["recipe"] = list(BELOW)
 BELOW["cli"] = list(BELOW)
 BELOW["__main__"] = ["cli"]

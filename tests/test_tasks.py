@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import nn
 
 from transformer.__main__ import main
 from transformer.checkpoint.run import Run
-from transformer.config import Settings, TaskName
+from transformer.config import Settings
 from transformer.data.running_text import BlockBatches, TextBatch, read_text, token_ids
 from transformer.data.tokenizers.protocol import PAD_ID, Tokenizer
 from transformer.data.tokenizers.training import make_tokenizer
@@ -120,10 +120,6 @@ def test_an_objective_is_told_the_number_of_the_update(
 
 
 # The registry
-
-
-def test_the_names_of_the_tasks_are_those_of_the_setting() -> None:
-    assert tuple(TASKS) == get_args(TaskName)
 
 
 @pytest.mark.parametrize("name", TASKS)

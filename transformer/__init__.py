@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from transformer.model.positions import LearnedEncoding as LearnedEncoding
     from transformer.model.positions import SinusoidalEncoding as SinusoidalEncoding
     from transformer.recipe import train as train
+    from transformer.trained import evaluate as evaluate
+    from transformer.trained import load_pretrained as load_pretrained
+    from transformer.training.log import Event as Event
     from transformer.training.schedule import inverse_sqrt_rate as inverse_sqrt_rate
 
 PUBLIC_NAMES = {
@@ -72,6 +75,8 @@ PUBLIC_NAMES = {
     "model.masks": ("causal_mask", "padding_mask"),
     "model.positions": ("LearnedEncoding", "SinusoidalEncoding"),
     "recipe": ("train",),
+    "trained": ("evaluate", "load_pretrained"),
+    "training.log": ("Event",),
     "config.files": ("load_settings",),
     "training.schedule": ("inverse_sqrt_rate",),
 }

@@ -45,22 +45,21 @@ def run(arguments: list[str], prog: str) -> None:
 
     from transformer.checkpoint.pretrained import find_pretrained
     from transformer.config.files import load_settings
-    from transformer.tasks.task import task_class
+    from transformer.custom import chosen_task
+    from transformer.trained import load_pretrained, text_to_score
 
     found, checkpoint = find_pretrained(options.run)
     settings = load_settings(found.config)
-    task = task_class(settings.trained_task)
+    task = chosen_task(settings, None)
     given: dict[str, Any] = {}
     for reason, defaults in OPTIONS_OF_A_TASK.items():
         chosen = {name: options[name] for name, default in defaults.items() if options[name] != default}
         if not chosen.keys() <= task.score_options:
             raise ValueError(f"the run's task is {settings.trained_task}; {reason}")
         given |= chosen
-    options.data = options.data or settings.data.test
-    if options.data is None:
-        raise ValueError("the run names no data.test; pass --data with the text to evaluate on")
-    tell(f"scoring {checkpoint} on {options.data}")
-    values, text = task.score(options.run, options.data, settings, device=options.device, **given)
+    data = text_to_score(settings, options.data)
+    tell(f"scoring {checkpoint} on {data}")
+    values, text = task.score(load_pretrained(options.run, device=options.device), data, **given)
     if options.json:
-        text = json.dumps({"checkpoint": str(checkpoint), "data": options.data, **values})
+        text = json.dumps({"checkpoint": str(checkpoint), "data": data, **values})
     print(text)

@@ -1,6 +1,6 @@
 """Inference with a trained encoder: classification, sentence vectors, and filling `<mask>`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,16 +10,15 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from transformer.checkpoint.pretrained import load_pretrained
-from transformer.config import ModelConfig, Settings
+from transformer.checkpoint.pretrained import Build, load_run
+from transformer.config import Settings
 from transformer.data.masking import MASK, MASK_ID, encode_with_masks
 from transformer.data.padding import longest_first, right_padded
 from transformer.data.sentences import encode_sentences
 from transformer.data.text import CorpusError, one_line, text_list
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 from transformer.model.build import build_model
-
-Build = Callable[[ModelConfig], nn.Module]
+from transformer.model.heads import masked_language_model, sentence_embedder, sequence_classifier
 
 
 class Reader:
@@ -60,7 +59,9 @@ class Classifier(Reader):
         cls, path: str | Path, *, build: Build = build_model, device: str = "auto"
     ) -> "Classifier":
         """Load a run's folder (its best checkpoint) or one checkpoint of it."""
-        return cls(*load_pretrained(path, task="classification", build=build, device=device))
+        return cls(
+            *load_run(path, task="classification", build=build, head=sequence_classifier, device=device)
+        )
 
     def classify(self, lines: Sequence[str]) -> list[Label | None]:
         """One label per line; None for a blank line."""
@@ -82,7 +83,9 @@ class Embedder(Reader):
         cls, path: str | Path, *, build: Build = build_model, device: str = "auto"
     ) -> "Embedder":
         """Load a run's folder (its best checkpoint) or one checkpoint of it."""
-        return cls(*load_pretrained(path, task="sentence_embedding", build=build, device=device))
+        return cls(
+            *load_run(path, task="sentence_embedding", build=build, head=sentence_embedder, device=device)
+        )
 
     def embed(self, lines: Sequence[str]) -> NDArray[np.float32]:
         """(lines, d_model), one row per line, including blank lines."""
@@ -109,7 +112,11 @@ class MaskFiller(Reader):
         cls, path: str | Path, *, build: Build = build_model, device: str = "auto"
     ) -> "MaskFiller":
         """Load a run's folder (its best checkpoint) or one checkpoint of it."""
-        return cls(*load_pretrained(path, task="masked_language_model", build=build, device=device))
+        return cls(
+            *load_run(
+                path, task="masked_language_model", build=build, head=masked_language_model, device=device
+            )
+        )
 
     def fill(self, lines: Sequence[str], *, count: int, first_line: int = 1) -> list[list[list[Candidate]]]:
         """The `count` most probable tokens for each `<mask>` of each line, best first.

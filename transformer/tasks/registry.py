@@ -4,11 +4,7 @@ This file imports nothing from the package, so that settings can be checked with
 """
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
-
-TaskName = Literal[
-    "translation", "language_model", "masked_language_model", "classification", "sentence_embedding"
-]
+from typing import NamedTuple
 
 
 class TaskEntry(NamedTuple):
@@ -30,6 +26,11 @@ TASKS: dict[str, TaskEntry] = {
     "classification": TaskEntry("encoder_only", "ClassificationTask", ("loss", "accuracy")),
     "sentence_embedding": TaskEntry("encoder_only", "SentenceEmbeddingTask", ("loss", "p@1", "p@1_reversed")),
 }
+
+
+def is_custom(task: str) -> bool:
+    """Whether this names a task of someone else, as `module:class`."""
+    return ":" in task
 
 
 def tasks_of_kind(kind: str) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """Which settings must agree: between a run and one that starts from it, and between processes."""
 
-from collections.abc import Callable
 from importlib import metadata
 from operator import attrgetter
 from typing import Any
@@ -49,9 +48,7 @@ def versions() -> dict[str, str]:
     return {"transformer": own, "torch": torch.__version__}
 
 
-def asked_for(
-    settings: Settings, *, resume: bool, build: Callable[..., Any], device: torch.device
-) -> dict[str, Any]:
+def asked_for(settings: Settings, *, resume: bool, device: torch.device) -> dict[str, Any]:
     """Everything a process was given that must agree between processes, by the names that the user knows.
 
     `device` and `precision` are resolved first, because `auto` may mean something else on another machine.
@@ -59,7 +56,7 @@ def asked_for(
     """
     given = {name: attrgetter(name)(settings) for name in setting_names()}
     given |= {"device": device.type, "precision": choose_precision(settings.precision, device)}
-    return given | {"--resume": resume, "build": getattr(build, "__qualname__", "")} | versions()
+    return given | {"--resume": resume} | versions()
 
 
 def what_was_read(tokenizer: Tokenizer, batches: EpochBatches[Any], evaluate: Any) -> dict[str, str | None]:

@@ -13,11 +13,8 @@ from transformer.training.loop import (
     accumulate_gradients,
     clip_gradients,
     naming_what_is_too_large,
-    set_learning_rate,
-    take_step,
 )
 from transformer.training.objectives import Objective, in_precision, objective_at
-from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import shapes_of
 
@@ -47,20 +44,20 @@ def rehearse(
     `ValueError` if a batch does not fit into memory.
     """
     training = settings.training
-    model, optimizer = state.model.train(), state.optimizer
+    model = state.model.train()
     device = next(model.parameters()).device
     forward = torch.compile(model, dynamic=True) if training.compile else model
 
     def compute(batches: list[Any]) -> int:
         state.step += 1
-        set_learning_rate(optimizer, learning_rate(state.step, settings.model.d_model, training))
+        state.update_rule.set_rate(state.step)
         seed_update(0, state.step, 0)
         current = in_precision(objective_at(objective, state.step), device, precision)
         with naming_what_is_too_large(batches):
             loss = accumulate_gradients(current, forward, batches, scaler=state.scaler)
-            state.scaler.unscale_(optimizer)
+            state.update_rule.unscale(state.scaler)
             norm = clip_gradients(model, training.max_norm)
-            take_step(optimizer, torch.isfinite(norm).float())
+            state.update_rule.step(torch.isfinite(norm).float())
             state.scaler.update()
         return loss.tokens
 
