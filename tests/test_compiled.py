@@ -41,7 +41,7 @@ objectives.torch.compile = compiled
 task, precision = sys.argv[1:]
 kind = TASKS[task].kind
 settings = Settings(task=task, model=tiny_config(kind=kind), data=DataConfig(classes="a,b"))
-model = task_class(settings.trained_task).head(tiny_model(kind=kind), settings).train()
+model = task_class(task).head(tiny_model(kind=kind), settings).train()
 plain = task_class(task).objective(settings)
 both = plain, objectives.CompiledObjective(plain)
 

@@ -101,7 +101,10 @@ def load_run(
     return load_opened(open_run(path, task=task, build=build), build=build, head=head, device=device)
 
 
-def load_opened(opened: OpenedRun, *, build: Build, head: Head, device: str) -> Pretrained:
+def load_opened(
+    opened: OpenedRun, *, build: Build = build_model, head: Head = no_head, device: str = "auto"
+) -> Pretrained:
+    """The model of an opened run, with its weights."""
     checkpoint, tokenizer, settings = opened
     if build is build_model:  # the sizes of another model are known only to its builder
         require_plausible(settings.model, checkpoint)

@@ -24,7 +24,8 @@ def read_settings(
 ) -> tuple[Settings, Namespace]:
     """The settings that a command line gives, and the parsed options that the command added.
 
-    Later `--config` files override earlier ones, and `--section.key value` overrides all files.
+    Later `--config` files override earlier ones, and `--section.key value` overrides all files. Among the
+    options are `build` and `task` if they are on the command line itself: a file is data and runs no code.
     """
     parser = settings_parser(prog, description)
     if add_options is not None:
@@ -37,6 +38,8 @@ def read_settings(
     values |= {name: given[name] for name in setting_names() if name in given}
     for name in ("config", *(item.name for item in fields(Settings))):
         del chosen[name]
+    for name in ("build", "task"):
+        chosen[name] = given.get(name)
     return build_settings(Settings, values), chosen
 
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 
 from transformer.checkpoint.format import CheckpointError
-from transformer.checkpoint.pretrained import OpenedRun, open_run, require_plausible
+from transformer.checkpoint.pretrained import OpenedRun, require_plausible
 from transformer.checkpoint.reading import load_model
-from transformer.convert.common import ConversionError, new_folder, require_package
+from transformer.convert.common import ConversionError, new_folder, open_convertible, require_package
 from transformer.convert.ctranslate2_spec import write_model
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.decoding.lines import LineTranslator, SearchOptions
@@ -59,7 +59,7 @@ class CTranslate2Translator(LineTranslator):
         The converted model is kept in the checkpoint, in `ctranslate2-QUANTIZATION/`, and written if missing.
         """
         require_package("ctranslate2")
-        opened = open_run(path, task="translation")
+        opened = open_convertible(path)
         folder = opened.checkpoint / f"ctranslate2-{quantization}"
         if not folder.is_dir():
             convert_checkpoint(opened, folder, quantization)
