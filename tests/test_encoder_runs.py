@@ -149,6 +149,20 @@ def test_a_classifier_starts_from_a_masked_language_model(masked: Path, folder: 
         train(replace(wider, training=replace(wider.training, start_from=str(masked))))
 
 
+def test_a_translation_model_starts_from_the_encoder_of_a_masked_language_model(
+    masked: Path, tmp_path: Path
+) -> None:
+    start = settings(tmp_path / "run", None, {"valid": None}, max_steps=1, rate_scale=1e-9)
+    model = replace(start.model, kind="encoder_decoder")
+    data = replace(start.data, train="toyland:train[:50]")
+    training = replace(start.training, start_from=str(masked))
+    run = train(replace(start, model=model, data=data, training=training))
+    [ours, theirs] = (load_pretrained(path).model for path in (run, masked))
+    for name, value in theirs.encoder.state_dict().items():
+        torch.testing.assert_close(ours.encoder.state_dict()[name], value, atol=1e-6, rtol=0)
+    assert ours.decoder.embedding.embedding.weight is ours.encoder.embedding.embedding.weight
+
+
 def test_masks_need_a_tokenizer_that_has_one(classifier: Path, folder: Path, tmp_path: Path) -> None:
     start = settings(tmp_path / "run", "masked_language_model", {"train": f"{folder}/plain", "valid": None})
     with pytest.raises(ValueError, match="its tokenizer has no <mask>; start from another run, or anew"):

@@ -139,7 +139,7 @@ def make_model(settings: Settings, build: Build, task: type[Task], start: Opened
     """The model with its task's head, initialised by the seed.
 
     With `start` it gets the weights of that run's checkpoint, or only those of the encoder if that run was
-    trained for another task or other classes.
+    trained for another task or other classes. The encoder may become that of a translation model.
     """
     torch.manual_seed(settings.seed)
     model = task.head(build(settings.model), settings)
@@ -150,7 +150,7 @@ def make_model(settings: Settings, build: Build, task: type[Task], start: Opened
         load_model(model, start.checkpoint)
     else:
         require(
-            before.model.kind == settings.model.kind == "encoder_only",
+            before.model.kind == "encoder_only" and settings.model.kind != "decoder_only",
             f"training.start_from {settings.training.start_from} was trained for {before.trained_task}, "
             f"which leaves nothing to start {settings.trained_task} from",
         )

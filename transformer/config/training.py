@@ -38,7 +38,7 @@ class TrainingConfig:
     start_from: str | None = None
     """Run to start from; null: random weights.
     Training takes its tokenizer and its weights: all weights if the task is the same, else only the
-    encoder's."""
+    encoder's, also for the encoder of a translation model."""
     tokens_per_batch: int = 25_000
     """Maximum tokens of a batch, per side.
     Target tokens, and source tokens, padding included."""

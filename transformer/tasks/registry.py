@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 
 class TaskEntry(NamedTuple):
-    """The kind of model that a task trains, the name of its class, and its validation metrics."""
+    """The kind of model that a task trains, the name of its class, and its validation metrics.
+
+    The class is in the file of the task's name in this folder or, if its name is `MODULE:CLASS`, elsewhere.
+    """
 
     kind: str
     name: str

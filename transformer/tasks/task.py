@@ -99,8 +99,9 @@ FIGURES = {
 
 
 def task_class(name: str) -> type[Task]:
-    """The task of the package with this name in the settings."""
-    found: type[Task] = getattr(import_module(f"transformer.tasks.{name}"), TASKS[name].name)
+    """The task with this name in the registry."""
+    module, _, class_name = TASKS[name].name.rpartition(":")
+    found: type[Task] = getattr(import_module(module or f"transformer.tasks.{name}"), class_name)
     return found
 
 

@@ -30,6 +30,8 @@ def require_free(run: Run, resume: bool) -> None:
 def require_startable(before: Settings, settings: Settings) -> None:
     """`CheckpointError` if training cannot start from a run with the settings `before`."""
     fixed = [name for name in setting_names() if name.startswith("model.") and name not in FREE_AT_START]
+    if before.model.kind == "encoder_only" and settings.model.kind == "encoder_decoder":
+        fixed.remove("model.kind")  # its encoder is taken over
     fixed += ["data.tokenizer", "data.vocab_size", "data.normalization"]
     fixed += ["data.source", "data.target"] if before.data.tokenizer == "moses" else []
     for name, old_value, new_value in differing(before, settings, fixed):
