@@ -148,7 +148,7 @@ def test_the_commands_own_options_come_back_beside_the_settings():
         ["--resume", "--seed", "3"], prog="transformer train", add_options=add_options
     )
     assert settings.seed == 3
-    assert vars(extra) == {"resume": True}
+    assert vars(extra) == {"resume": True, "build": None, "task": None}
     assert vars(read_settings([], prog="transformer train", add_options=add_options)[1]) == {"resume": False}
 
 

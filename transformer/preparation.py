@@ -22,6 +22,7 @@ from transformer.config.checks import require
 from transformer.config.files import save_settings
 from transformer.custom import Parts, chosen_task
 from transformer.data.tokenizers.loading import load_tokenizer
+from transformer.data.tokenizers.pair import PairTokenizer
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer
 from transformer.hardware import choose_precision, loss_scaler
 from transformer.model.build import build_model
@@ -92,7 +93,7 @@ def set_up(
             run.path.mkdir(parents=True, exist_ok=True)
             made.save(run.tokenizer)
         tokenizer = load_tokenizer(run.tokenizer)
-        settings = replace(task.settings, model=replace(asked.model, vocab_size=tokenizer.vocab_size))
+        settings = replace(task.settings, model=with_vocabulary(asked.model, tokenizer))
         if recorded is not None:
             require_same(recorded, settings, run)
         elif group.is_first:
@@ -123,6 +124,12 @@ def set_up(
         f"{precision} on {device}{processes}"
     )
     return setup
+
+
+def with_vocabulary(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
+    """The model's settings with the sizes of the tokenizer's vocabulary, or of its two."""
+    source = tokenizer.source.vocab_size if isinstance(tokenizer, PairTokenizer) else None
+    return replace(model, vocab_size=tokenizer.vocab_size, source_vocab_size=source)
 
 
 def opened_start(settings: Settings, parts: Parts) -> OpenedRun | None:

@@ -41,6 +41,9 @@ class DataConfig:
     translation."""
     vocab_size: int = 37_000
     """Entries that SentencePiece learns."""
+    target_vocab_size: int | None = None
+    """Size of a separate target vocabulary; null: shared.
+    data.vocab_size is then that of the source."""
     normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
     """SentencePiece's normalisation.
     identity leaves the text unchanged."""
@@ -68,3 +71,12 @@ class DataConfig:
         require_choices(self, "data")
         require_positive(self, "data", "vocab_size", "max_tokens", "context")
         require(self.vocab_size < 2**31, f"data.vocab_size is {self.vocab_size}; it must be less than 2**31")
+        size = self.target_vocab_size
+        require(
+            size is None or 0 < size < 2**31,
+            f"data.target_vocab_size is {size}; it must be null or greater than 0 and less than 2**31",
+        )
+        require(
+            size is None or self.tokenizer != "moses",
+            "data.tokenizer moses has one vocabulary for both languages; set data.target_vocab_size to null",
+        )

@@ -11,7 +11,7 @@ from transformer.config.data import DataConfig
 from transformer.config.decoding import DecodingConfig
 from transformer.config.model import ModelConfig
 from transformer.config.training import TrainingConfig
-from transformer.tasks.registry import TASKS, is_custom, tasks_of_kind
+from transformer.tasks.registry import TASKS, TaskName, is_custom, tasks_of_kind
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -38,7 +38,7 @@ class Settings:
     deterministic: bool = False
     """Bitwise equal results; slower on a GPU.
     Whether to use only algorithms that give the same result every time."""
-    task: str | None = None
+    task: TaskName | str | None = None
     """What the model learns; null: chosen by model.kind.
     An encoder_decoder model learns translation, a decoder_only model language_model, and an encoder_only
     model masked_language_model (its default), classification or sentence_embedding. A task of your own is
@@ -68,6 +68,10 @@ class Settings:
         require(
             self.training.patience is None or self.data.valid is not None,
             "training.patience counts validations, but data.valid is null",
+        )
+        require(
+            self.data.target_vocab_size is None or self.model.kind == "encoder_decoder",
+            f"data.target_vocab_size is for translation, but model.kind is {self.model.kind}",
         )
         require(
             self.data.max_tokens <= self.model.max_positions,

@@ -5,8 +5,12 @@ from typing import Literal
 
 from transformer.config.checks import require, require_choices, require_positive, require_share
 
+MetricName = Literal[
+    "loss", "perplexity", "bits_per_byte", "bleu", "exact_match", "accuracy", "p@1", "p@1_reversed"
+]
+"""The validation metrics of the package's tasks; a custom task may have others."""
 LOWER_IS_BETTER = frozenset(("loss", "perplexity", "bits_per_byte"))
-"""Validation metrics; of all others, higher values are better."""
+"""Of all other metrics, higher values are better."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,8 @@ class TrainingConfig:
     valid_sample: int = 200
     """Validation sentences to translate.
     For exact match and BLEU; 0: only compute the loss."""
-    best_metric: str = "loss"
-    """Metric that chooses the best checkpoint.
-    loss, or what else the task computes: perplexity, bits_per_byte, bleu, exact_match, accuracy, p@1 or
-    p@1_reversed."""
+    best_metric: MetricName | str = "loss"
+    """Metric that chooses the best checkpoint."""
     patience: int | None = None
     """Stop after this many poor validations; null: never.
     That is, validations in a row without a better best_metric."""

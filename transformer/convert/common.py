@@ -37,9 +37,15 @@ def new_folder(output: Path) -> Iterator[Path]:
 
 def open_convertible(name: str | Path) -> OpenedRun:
     """Open a translation run; `ConversionError` if its model is not one of this package."""
-    built_by = load_settings(find_pretrained(name)[0].config).build
-    if built_by is not None:
-        raise ConversionError(f"{name}: built by {built_by}; only models of this package can be converted")
+    settings = load_settings(find_pretrained(name)[0].config)
+    model = settings.model
+    if settings.build is not None:
+        raise ConversionError(
+            f"{name}: built by {settings.build}; only models of this package can be converted"
+        )
+    for setting in ("source_vocab_size", "num_decoder_layers"):
+        if getattr(model, setting) is not None:
+            raise refuse(setting, getattr(model, setting), "only null can be converted")
     return open_run(name, task="translation")
 
 

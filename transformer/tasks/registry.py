@@ -4,7 +4,11 @@ This file imports nothing from the package, so that settings can be checked with
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+TaskName = Literal[
+    "translation", "language_model", "masked_language_model", "classification", "sentence_embedding"
+]
 
 
 class TaskEntry(NamedTuple):

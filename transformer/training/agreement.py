@@ -14,7 +14,13 @@ from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.hardware import choose_precision
 
 FREE_AT_START = (
-    *("model.vocab_size", "model.output_bias", "model.tie_embeddings", "model.max_positions"),
+    *(
+        "model.vocab_size",
+        "model.source_vocab_size",
+        "model.output_bias",
+        "model.tie_embeddings",
+        "model.max_positions",
+    ),
     *("model.dropout", "model.attention_dropout", "model.activation_dropout", "model.residual_gain"),
 )
 """Model settings in which a run may differ from the one it starts from; shapes are checked later."""
@@ -32,7 +38,7 @@ def require_startable(before: Settings, settings: Settings) -> None:
     fixed = [name for name in setting_names() if name.startswith("model.") and name not in FREE_AT_START]
     if before.model.kind == "encoder_only" and settings.model.kind == "encoder_decoder":
         fixed.remove("model.kind")  # its encoder is taken over
-    fixed += ["data.tokenizer", "data.vocab_size", "data.normalization"]
+    fixed += ["data.tokenizer", "data.vocab_size", "data.target_vocab_size", "data.normalization"]
     fixed += ["data.source", "data.target"] if before.data.tokenizer == "moses" else []
     for name, old_value, new_value in differing(before, settings, fixed):
         raise CheckpointError(
