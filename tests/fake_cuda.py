@@ -53,7 +53,9 @@ READS = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index
 SIZES = {"nonzero", "unique_consecutive", "unique", "masked_select", "argwhere"}
 """Functions whose results have sizes that depend on values, so that they wait for the device as well."""
 VIEWS = set(
-    ["view", "_unsafe_view", "t", "transpose", "permute", "expand", "select", "slice", "unsqueeze", "squeeze", "detach", "alias", "as_strided", "split", "split_with_sizes", "unbind", "_reshape_alias", "diagonal", "unfold", "lift_fresh", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "sym_size", "scalar_tensor"]
+    "view _unsafe_view t transpose permute expand select slice unsqueeze squeeze detach alias as_strided split "
+    "split_with_sizes unbind _reshape_alias diagonal unfold lift_fresh empty empty_like empty_strided new_empty "
+    "new_empty_strided sym_size scalar_tensor".split()
 )
 """Operators that start no kernel."""
 WAITING = {"multinomial", "repeat_interleave", "_local_scalar_dense"}

@@ -47,12 +47,13 @@ def attention(
     *,
     mask: Bool[Tensor, "#batch #heads #queries #keys"] | None = None,
     is_causal: bool = False,
+    bias: Float[Tensor, "#batch #heads #queries #keys"] | None = None,
 ) -> Float[Tensor, "batch heads queries d_v"]:
     """Equation 1 written out: softmax(Q Kᵀ / √d_k) V.
 
     The modules call `fused_attention`, which computes the same faster; a test checks that the two agree.
     """
-    return attention_weights(q, k, mask=mask, is_causal=is_causal) @ v
+    return attention_weights(q, k, mask=mask, is_causal=is_causal, bias=bias) @ v
 
 
 class KeyValue(NamedTuple):
@@ -119,8 +120,9 @@ class MultiHeadAttention(nn.Module):
     ) -> Float[Tensor, "#batch #heads #queries keys"] | None:
         """What is added to the scores before the softmax: nothing in the paper.
 
-        A subclass may return a bias for the queries at `positions` and the keys at 0 … `length` - 1, with
-        -inf where a query must not attend. In cross-attention there are no `positions`.
+        A subclass may return a bias for the queries at `positions` and the keys at 0 … `length` - 1. In
+        cross-attention there are no `positions`. A bias of -1e4 hides a key; -inf would leave a query
+        without any key, and so with a NaN, if all others are padding.
         """
         return None
 
