@@ -52,7 +52,7 @@ KINDS = (SlidingWindow, Alibi, Relative)
 
 @pytest.mark.parametrize("needs_gradients", [True, False])
 @pytest.mark.parametrize("is_causal", [True, False])
-@pytest.mark.parametrize("shape", [(2, 3, 5, 5), (1, 1, 5, 5), (1, 3, 5, 5)])
+@pytest.mark.parametrize("shape", [(2, 3, 5, 5), (1, 1, 5, 5), (1, 3, 1, 5)])
 def test_the_kernels_add_the_bias_as_the_written_out_equation_does(
     shape: tuple[int, ...], is_causal: bool, needs_gradients: bool
 ) -> None:

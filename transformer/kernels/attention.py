@@ -37,23 +37,13 @@ def fused_attention(
         weights = scores.softmax(dim=-2)  # (B, H, S, T)
         return F.dropout(weights, dropout).transpose(-2, -1).to(v.dtype) @ v
     if bias is not None:  # the fused call takes no mask and no flag next to a bias
-        merged = merged_bias(bias.to(q.dtype), mask, is_causal=is_causal)
+        if is_causal:
+            order = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+            mask = order if mask is None else mask & order
+        merged = bias.to(q.dtype) if mask is None else bias.to(q.dtype).masked_fill(~mask, -math.inf)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=merged, dropout_p=dropout)
     added = mask if mask is None or is_recorded() else bias_of(mask, q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=is_causal, dropout_p=dropout)
-
-
-def merged_bias(
-    bias: Float[Tensor, "#batch #heads queries keys"],
-    mask: Bool[Tensor, "#batch #heads #queries #keys"] | None,
-    *,
-    is_causal: bool,
-) -> Float[Tensor, "#batch #heads queries keys"]:
-    """`bias` where a query may attend, -inf elsewhere."""
-    if is_causal:
-        order = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).tril()
-        bias = bias.masked_fill(~order, -math.inf)
-    return bias if mask is None else bias.masked_fill(~mask, -math.inf)
 
 
 def keys_first_scores(
