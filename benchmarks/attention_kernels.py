@@ -61,7 +61,7 @@ KERNELS = {"flash": SDPBackend.FLASH_ATTENTION, "plain": SDPBackend.MATH, "ours"
 
 @contextmanager
 def using(kernel: SDPBackend | None) -> Iterator[None]:
-    """Attention by torch's `kernel`; `None` leaves ours."""
+    """Inside the block, attention uses torch's `kernel`, or ours if it is `None`."""
 
     def torchs(
         q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dropout: float, **rest: Any
@@ -101,7 +101,7 @@ def make_update(
 
 
 def softmax_milliseconds(length: int, dim: int) -> float:
-    """Of 250,000 scores in squares of `length`, forward and backward, the median of 20."""
+    """Median of 20 forward and backward passes over about 250,000 scores, in `length` x `length` squares."""
     scores = torch.randn(250_000 // length**2, length, length, requires_grad=True)
     gradient = torch.randn_like(scores)
     times = []
@@ -120,7 +120,7 @@ def main() -> None:
     seconds = parser.parse_args().seconds
     precision = choose_precision("auto", torch.device("cpu"))
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {precision}")
-    print(f"{'size':<22}{'kernel':<8}{'ms an update':>14}{'tokens/s':>12}")
+    print(f"{'size':<22}{'kernel':<8}{'ms/update':>14}{'tokens/s':>12}")
     for name, (config, rows, length) in SIZES.items():
         update = make_update(config, rows, length)
         times: dict[str, list[float]] = {label: [] for label in KERNELS}

@@ -1,4 +1,4 @@
-"""Decoding speed: ours, Hugging Face and CTranslate2 with the same weights.
+"""Decoding speed on a CPU: ours, Hugging Face and CTranslate2 with the same weights.
 
     TRANSFORMER_DATA=FOLDER python benchmarks/decoding.py [--sizes small base] [--run RUN] [--beams 1 4]
 
@@ -8,7 +8,7 @@ output tokens per second, including EOS, and peak memory. Each number is the med
 measurements, each in a separate process, with the systems taking turns. A batch size is in sentences or, with
 a `t`, in source tokens including padding and beam; sources are sorted by length.
 
-`--device cuda --batches 1 32 256` does the same on a GPU and reports GPU memory.
+On a GPU: benchmarks/gpu.py.
 `--start RUN` prints how long `transformer translate` takes for one line, including start-up, compared with
 `import torch`; `--curve` prints the time per token for outputs of 15, 60, 240 and 960 tokens.
 Needs the extra `convert`.
@@ -42,7 +42,6 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--seconds", type=float, default=4.0, help="time limit of a measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each system, in turn")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each system")
     parser.add_argument("--start", metavar="RUN", help="measure only start-up of `transformer translate`")
     parser.add_argument("--curve", action="store_true", help="measure only time per token by length")
@@ -51,10 +50,6 @@ def main() -> None:
     if options.row:
         print(json.dumps(measure(**json.loads(options.row))))
         return
-    try:
-        check_device(options.device)
-    except ValueError as error:
-        parser.error(str(error))
     if options.start:
         print_start(options.start)
         return
@@ -66,7 +61,7 @@ def main() -> None:
             models = Path(folder) / size
             sources = prepare(options.run, size, models)
             (models / "sources.json").write_text(json.dumps(sources))
-            where = versions(options.threads, options.device)
+            where = versions(options.threads)
             print(f"\n{size}, lengths {'natural' if options.run else FORCED}: {where}")
             for beam in options.beams:
                 for batch in options.batches:
@@ -134,7 +129,6 @@ def measure_in_a_process(
 ) -> dict[str, float]:
     row = {"system": system, "folder": str(models), "beam": beam, "batch": batch}
     row |= {"is_forced": not options.run, "seconds": options.seconds, "threads": options.threads}
-    row |= {"device": options.device}
     command = [sys.executable, __file__, "--row", json.dumps(row)]
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
@@ -142,21 +136,14 @@ def measure_in_a_process(
     return found
 
 
-def check_device(device: str) -> None:
-    """`ValueError` where it is not."""
-    from transformer.hardware import choose_device  # it imports torch, memory that CTranslate2 has no part in
-
-    choose_device(device)
-
-
-def versions(threads: int, device: str) -> str:
+def versions(threads: int) -> str:
     import ctranslate2
     import torch
     import transformers
 
     processor = f"{platform.processor() or platform.machine()}, {threads} threads"
     return (
-        f"{processor if device == 'cpu' else torch.cuda.get_device_name()}, torch {torch.__version__}, "
+        f"{processor}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, ctranslate2 {ctranslate2.__version__}"
     )
 
@@ -169,13 +156,12 @@ def measure(
     is_forced: bool,
     seconds: float,
     threads: int,
-    device: str,
 ) -> dict[str, float]:
     """Output tokens a second over whole batches, spread evenly over the file, and peak memory in MB."""
     keep_freed_memory()  # for every system, as our command does
     sources = json.loads((Path(folder) / "sources.json").read_text())
     batches = list(in_batches(sources, batch, beam))
-    translate = SYSTEMS[system](Path(folder), beam, is_forced, threads, device)
+    translate = SYSTEMS[system](Path(folder), beam, is_forced, threads)
     for index in (0, -1):
         translate(batches[index])  # warm
     order = sorted(range(len(batches)), key=lambda number: (number * 0.618034) % 1)
@@ -185,21 +171,13 @@ def measure(
         if time.perf_counter() - start > seconds:
             break
     spent = time.perf_counter() - start
-    return {"rate": tokens / spent, "memory": peak_memory() if device == "cpu" else memory_of_gpu()}
+    return {"rate": tokens / spent, "memory": peak_memory()}
 
 
 def peak_memory() -> float:
     """Of this program since it started, in MB."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-
-def memory_of_gpu() -> float:
-    """What is taken of the GPU, in MB: nobody gives back what a search has used while the program runs."""
-    import torch
-
-    free, whole = torch.cuda.mem_get_info()
-    return (whole - free) / 2**20
 
 
 def in_batches(sources: list[list[int]], batch: str, beam: int) -> Iterator[list[list[int]]]:

@@ -14,14 +14,14 @@ SIZES = {
 }
 VOCABULARY = 10_000
 Translate = Callable[[list[list[int]]], int]
-"""A batch of sources with EOS to the number of output tokens."""
+"""Translates a batch of sources, which end in EOS, and returns the number of output tokens."""
 
 
 # The three systems
 
 
 def ours(
-    folder: Path, beam: int, is_forced: bool, threads: int, device: str, precision: Precision = "float32"
+    folder: Path, beam: int, is_forced: bool, threads: int, precision: Precision = "float32"
 ) -> Translate:
     import torch
     from torch.nn.utils.rnn import pad_sequence
@@ -33,12 +33,12 @@ def ours(
     from transformer.decoding.search import greedy_search
 
     torch.set_num_threads(threads)
-    model: Any = load_run(folder / "run", task="translation", device=device).model
+    model: Any = load_run(folder / "run", task="translation", device="cpu").model
     freeze(model, precision)
     processors = [MinLength(FORCED, eos_id=2)] if is_forced else []
 
     def translate(batch: list[list[int]]) -> int:
-        rows = pad_sequence([torch.tensor(row) for row in batch], batch_first=True).to(device)
+        rows = pad_sequence([torch.tensor(row) for row in batch], batch_first=True)
         limits = torch.full((len(rows),), FORCED) if is_forced else (rows != 0).sum(dim=1) + 50
         with without_gradients(model):
             if beam == 1:
@@ -52,11 +52,11 @@ def ours(
     return translate
 
 
-def ours_bfloat16(folder: Path, beam: int, is_forced: bool, threads: int, device: str) -> Translate:
-    return ours(folder, beam, is_forced, threads, device, "bfloat16")
+def ours_bfloat16(folder: Path, beam: int, is_forced: bool, threads: int) -> Translate:
+    return ours(folder, beam, is_forced, threads, "bfloat16")
 
 
-def hugging_face(folder: Path, beam: int, is_forced: bool, threads: int, device: str) -> Translate:
+def hugging_face(folder: Path, beam: int, is_forced: bool, threads: int) -> Translate:
     import torch
     from torch.nn.utils.rnn import pad_sequence
     from transformers import MarianMTModel
@@ -65,12 +65,12 @@ def hugging_face(folder: Path, beam: int, is_forced: bool, threads: int, device:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     torch.set_num_threads(threads)
-    model: Any = MarianMTModel.from_pretrained(folder / "marian").to(device).eval()
+    model: Any = MarianMTModel.from_pretrained(folder / "marian").eval()
     pad = model.config.pad_token_id
 
     def translate(batch: list[list[int]]) -> int:
         rows = [torch.tensor(row) for row in batch]
-        source = pad_sequence(rows, batch_first=True, padding_value=pad).to(device)
+        source = pad_sequence(rows, batch_first=True, padding_value=pad)
         length = {"min_new_tokens": FORCED, "max_new_tokens": FORCED}
         with torch.inference_mode():
             found = model.generate(
@@ -86,19 +86,19 @@ def hugging_face(folder: Path, beam: int, is_forced: bool, threads: int, device:
 
 
 def ctranslate2(
-    folder: Path, beam: int, is_forced: bool, threads: int, device: str, precision: str = "float32"
+    folder: Path, beam: int, is_forced: bool, threads: int, precision: str = "float32"
 ) -> Translate:
     import ctranslate2
 
     from transformer.data.tokenizers.loading import load_tokenizer
 
     translator = ctranslate2.Translator(
-        str(folder / "ctranslate2"), device=device, compute_type=precision, intra_threads=threads
+        str(folder / "ctranslate2"), device="cpu", compute_type=precision, intra_threads=threads
     )
     pieces = load_tokenizer(folder / "ctranslate2" / "tokenizer.model").pieces
 
     def translate(batch: list[list[int]]) -> int:
-        rows = [[pieces[token] for token in row[:-1]] for row in batch]  # it adds EOS
+        rows = [[pieces[token] for token in row[:-1]] for row in batch]  # CTranslate2 adds EOS
         length = {"min_decoding_length": FORCED, "max_decoding_length": FORCED}
         found = translator.translate_batch(
             rows, beam_size=beam, **(length if is_forced else {"max_decoding_length": len(rows[0]) + 50})
@@ -108,8 +108,8 @@ def ctranslate2(
     return translate
 
 
-def ctranslate2_int8(folder: Path, beam: int, is_forced: bool, threads: int, device: str) -> Translate:
-    return ctranslate2(folder, beam, is_forced, threads, device, "int8")
+def ctranslate2_int8(folder: Path, beam: int, is_forced: bool, threads: int) -> Translate:
+    return ctranslate2(folder, beam, is_forced, threads, "int8")
 
 
 SYSTEMS = {
@@ -121,11 +121,11 @@ SYSTEMS = {
 }
 
 
-# The same weights for all
+# The same weights for all systems
 
 
 def prepare(run: str | None, size: str, folder: Path) -> list[list[int]]:
-    """Write the model in every system's form into the folder; the sources as ids with EOS."""
+    """Write the model into the folder in every system's format; returns the sources as ids with EOS."""
     from transformer.checkpoint.hub import local_folder
     from transformer.checkpoint.pretrained import open_run
     from transformer.convert.ctranslate2 import to_ctranslate2

@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=1000, help="number of lines to translate")
     parser.add_argument("--quantization", default="float32", help="float32, bfloat16 or int8")
     parser.add_argument("--alpha", type=float, help="exponent of the length penalty (default: the run's)")
-    parser.add_argument("--patience", type=int, default=engine.PATIENCE, help="what CTranslate2 is asked for")
+    parser.add_argument("--patience", type=int, default=engine.PATIENCE, help="CTranslate2's option")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args()
     engine.PATIENCE = options.patience
@@ -87,7 +87,7 @@ def main() -> None:
         f"{len(sources)} lines"
     )
     for translator in translators.values():
-        translator.translate(sources[:20])  # both have started before a clock runs
+        translator.translate(sources[:20])  # warm-up
     for search, beam_size in SEARCHES:
         runs = [
             {

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 import transformer
+from transformer.hardware import wait_for
 
 
 def machine(device: torch.device) -> str:
@@ -23,26 +24,21 @@ def machine(device: torch.device) -> str:
     return f"{name}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def seconds_per_call(call: Callable[[], object], device: torch.device, *, seconds: float) -> float:
     """The mean time per call, over calls for `seconds` in all, after one warm-up call."""
     call()
-    synchronize(device)
+    wait_for(device)
     calls = 0
     start = time.perf_counter()
     while time.perf_counter() - start < seconds:
         call()
-        synchronize(device)
+        wait_for(device)
         calls += 1
     return (time.perf_counter() - start) / calls
 
 
 def matrix_rate(dtype: torch.dtype, device: torch.device, *, seconds: float = 1.0) -> float:
-    """Floating-point operations a second of one large matrix product: what no model can exceed."""
+    """Floating-point operations per second of one large matrix product: an upper bound for any model."""
     size = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     return 2 * size**3 / seconds_per_call(lambda: a @ b, device, seconds=seconds)
@@ -51,10 +47,10 @@ def matrix_rate(dtype: torch.dtype, device: torch.device, *, seconds: float = 1.
 def update_flops(
     config: transformer.ModelConfig, src_lengths: NDArray[np.int64], tgt_lengths: NDArray[np.int64]
 ) -> float:
-    """Floating-point operations of the matrix products of an encoder-decoder's update, padding left out.
+    """Floating-point operations of the matrix products of an encoder-decoder's update, without padding.
 
     A product of (n, a) and (a, b) is 2nab, and the backward pass takes two for each of the forward pass.
-    Attention's products are counted in full, what the causal mask hides included.
+    Attention's products are counted in full, including the part that the causal mask hides.
     """
     d, layers = config.d_model, config.num_layers
     source, target = src_lengths.sum(), tgt_lengths.sum()

@@ -34,7 +34,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=("update", "translation"))
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--times", type=int, default=3, help="updates or translations after two to warm up")
+    parser.add_argument("--times", type=int, default=3, help="updates or translations, after two for warm-up")
     parser.add_argument("--operators", type=int, default=15, help="number of operators to print")
     data = os.environ.get("TRANSFORMER_DATA", "data")
     parser.add_argument("--text", default=f"{data}/multi30k/train", help="training text, without .en and .de")
@@ -53,14 +53,14 @@ def main() -> None:
 
 
 def update(config: transformer.ModelConfig, options: argparse.Namespace) -> Callable[[], object]:
-    """One more update at each call."""
+    """A function that does one more update at each call."""
     batches = iter(make_batches(options.text, VOCABULARY, 4_096, 2 + options.times))
-    apply = our_update(config, CPU, choose_precision("auto", CPU), is_compiled=False)
+    apply = our_update(config, CPU, choose_precision("auto", CPU))
     return lambda: apply(*(torch.from_numpy(side) for side in next(batches)))
 
 
 def translation(config: transformer.ModelConfig, options: argparse.Namespace) -> Callable[[], object]:
-    """The same translation at each call."""
+    """A function that computes the same translation at each call."""
     model = transformer.build_model(config).eval()
     freeze(model)
     sources = torch.randint(4, VOCABULARY, (options.batch, FORCED))
@@ -81,7 +81,7 @@ def translation(config: transformer.ModelConfig, options: argparse.Namespace) ->
 
 
 def profiled(run: Callable[[], object], times: int) -> dict[str, tuple[float, int]]:
-    """Microseconds and calls of each operator, over so many runs after two that warm up."""
+    """Microseconds and calls of each operator over `times` runs, after two warm-up runs."""
     for _ in range(2):
         run()
     with profile(activities=[ProfilerActivity.CPU]) as found:

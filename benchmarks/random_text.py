@@ -1,4 +1,4 @@
-"""Batches of random tokens with the lengths of WMT's sentences: no corpus and no tokenizer is needed."""
+"""Batches of random tokens with sentence lengths as in WMT, without a corpus or tokenizer."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ LONGEST = 250
 
 
 def wmt_lengths(pairs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Source and target lengths including EOS: log-normal, about 28 tokens on average, similar in a pair."""
+    """Source and target lengths with EOS: log-normal, mean about 28 tokens, correlated within each pair."""
     generator = np.random.default_rng(1)
     source = generator.lognormal(3.15, 0.6, pairs)
     target = source * generator.normal(1, 0.15, pairs)
@@ -24,7 +24,7 @@ def wmt_lengths(pairs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 class RandomPairs(EpochBatches[Batch]):
-    """Batches of at most `tokens_per_batch` tokens a side, as `TokenBatches` makes them of a corpus."""
+    """Batches of at most `tokens_per_batch` tokens per side, like those of `TokenBatches`."""
 
     def __init__(self, pairs: int, *, vocab_size: int, tokens_per_batch: int) -> None:
         self.source, self.target = wmt_lengths(pairs)

@@ -62,7 +62,7 @@ class Entry(NamedTuple):
 
 MODELS = {
     "transformer": Entry(transformer.build_model),
-    # so many merges make one piece of 98 % of the words in the training text, and more make no more
+    # 98 % of the words in the training text are then one piece each; a larger vocabulary changes nothing
     "words": Entry(BagOfWords, {"rate_scale": 12.0}, {"vocab_size": 40_000}),
     "pieces": Entry(BagOfWords),
     "pieces_tuned": Entry(BagOfWords, {"label_smoothing": 0.0, "temperature": 0.1}),
@@ -114,7 +114,7 @@ def report(name: str, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> Non
         values = [100 * side.mean(axis=(1, 2)) for side in (mine, other)]
         columns = "".join(f"{with_interval(value):>18}" for value in (*values, values[0] - values[1]))
         only = [int(np.sum(mine & ~other)), int(np.sum(other & ~mine))]
-        # a caption is asked by every seed in both directions: its answers change sides together
+        # permute whole captions, because the answers of all seeds and directions for a caption are related
         lead = (mine.astype(int) - other).sum(axis=(0, 1))
         chance = stats.permutation_test((lead,), np.mean, permutation_type="samples", rng=1).pvalue
         print(f"{count:>6,} distractors{columns}{only[0]:>8} : {only[1]} (permutation: p = {chance:.2g})")

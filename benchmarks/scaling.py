@@ -96,7 +96,7 @@ def measure_update(sizes: dict[str, int], seconds: float) -> Point:
         d_ff=4 * width,
         num_layers=sizes["layers"],
     )
-    update = make_update(Variant("ours", is_tuned=True), config, CPU)
+    update = make_update(Variant("ours", is_tuned=True), config)
     src_tokens = torch.randint(4, config.vocab_size, (rows, length))
     tgt_tokens = torch.randint(4, config.vocab_size, (rows, length + 1))
     spent = seconds_per_call(lambda: update(src_tokens, tgt_tokens), CPU, seconds=seconds)

@@ -1,14 +1,13 @@
-"""Training speed of this project and of the alternatives, in one comparison on the same batches.
+"""Training speed on a CPU of this project and of the alternatives, in one comparison on the same batches.
 
 python benchmarks/training.py --size small
-python benchmarks/training.py --device cuda --size base big
 
 Compares ours, Marian of Hugging Face's `transformers` and `torch.nn.Transformer` (benchmarks/peers.py), each
-in two settings. `stock` is a simple script: float32, and on a CPU glibc's default allocator. `tuned` is what
-our training does: bfloat16 if the hardware has it, on a CPU an allocator that keeps freed pages
-(transformer/kernels/allocator.py), and on a GPU, or with --compile, torch.compile. The variants run in turn
-for a few updates, each in a separate process, and the median round is reported. The batches are those that we
-make of Multi30k (--text), or sentences of 28 random tokens if that text is missing.
+in two settings. `stock` is a simple script: float32 and glibc's default allocator. `tuned` is what our
+training does: bfloat16 if the hardware has it, and an allocator that keeps freed pages
+(transformer/kernels/allocator.py). The variants run in turn for a few updates, each in a separate process,
+and the median round is reported. The batches are those that we make of Multi30k (--text), or sentences of 28
+random tokens if that text is missing. On a GPU: benchmarks/gpu.py.
 """
 
 import argparse
@@ -27,15 +26,16 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from measuring import machine, matrix_rate, synchronize, update_flops
+from measuring import machine, matrix_rate, update_flops
 from numpy.typing import NDArray
 from torch import Tensor
 
 import transformer
+from transformer.config import Precision
 from transformer.data.batches import Batch, TokenBatches, tokenize_pairs
 from transformer.data.corpus import load_parallel
 from transformer.data.tokenizers.sentence_piece import train_tokenizer
-from transformer.hardware import choose_device, choose_precision
+from transformer.hardware import choose_precision
 from transformer.kernels.allocator import keep_freed_memory
 from transformer.kernels.loss import overwriting_cross_entropy
 from transformer.tasks.translation import TranslationLoss
@@ -50,6 +50,7 @@ SIZES = {
     "base": {"d_model": 512, "num_heads": 8, "d_ff": 2048, "num_layers": 6},
     "big": {"d_model": 1024, "num_heads": 16, "d_ff": 4096, "num_layers": 6},
 }
+CPU = torch.device("cpu")
 LENGTH = 28
 """Tokens of a random sentence: about the mean of WMT14."""
 
@@ -60,7 +61,6 @@ class Variant:
 
     model: str
     is_tuned: bool
-    is_compiled: bool = False
 
     def __str__(self) -> str:
         return f"{self.model}, {'tuned' if self.is_tuned else 'stock'}"
@@ -80,42 +80,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--size", nargs="+", choices=SIZES, default=["small"])
-    parser.add_argument("--compile", action="store_true", help="compile the tuned variants, as on a GPU")
-    parser.add_argument("--tokens", type=int, help="tokens per batch and side (4,096; GPU: 25,000)")
-    parser.add_argument("--vocabulary", type=int, help="vocabulary size (10,000; GPU: 37,000)")
+    parser.add_argument("--tokens", type=int, default=4_096, help="tokens per batch and side")
+    parser.add_argument("--vocabulary", type=int, default=10_000, help="vocabulary size")
     parser.add_argument("--updates", type=int, default=4, help="measured updates per round")
     parser.add_argument("--warm-up", type=int, default=2, help="warm-up updates per round")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each variant, in turn")
     data = os.environ.get("TRANSFORMER_DATA", "data")
     parser.add_argument("--text", default=f"{data}/multi30k/train", help="path without .en and .de")
     options = parser.parse_args()
-    try:
-        device = choose_device(options.device)
-    except ValueError as error:
-        parser.error(str(error))
-    is_gpu = device.type == "cuda"
-    tokens = options.tokens or (25_000 if is_gpu else 4_096)
-    vocabulary = options.vocabulary or (37_000 if is_gpu else 10_000)
-    batches = make_batches(options.text, vocabulary, tokens, options.warm_up + options.updates)
+    vocabulary = options.vocabulary
+    batches = make_batches(options.text, vocabulary, options.tokens, options.warm_up + options.updates)
 
-    is_compiled = is_gpu or options.compile
     variants = [
-        Variant(model, is_tuned, is_tuned and is_compiled)
+        Variant(model, is_tuned)
         for model in ("ours", "Marian", "torch.nn.Transformer")
         for is_tuned in (True, False)
     ]
-    precision = choose_precision("auto", device)
-    rates = {name: matrix_rate(getattr(torch, name), device) for name in ("float32", "bfloat16")}
-    print(f"{machine(device)}; tuned: {precision}")
+    precision = choose_precision("auto", CPU)
+    rates = {name: matrix_rate(getattr(torch, name), CPU) for name in ("float32", "bfloat16")}
+    print(f"{machine(CPU)}; tuned: {precision}")
     print("one matrix product: " + ", ".join(f"{n} {r / 1e12:.3f} TFLOP/s" for n, r in rates.items()))
     for size in options.size:
         config = transformer.ModelConfig(vocab_size=vocabulary, **SIZES[size])
         rounds: dict[Variant, list[Round]] = {variant: [] for variant in variants}
         for _ in range(options.rounds):
             for variant in variants:
-                rounds[variant].append(in_a_process(variant, config, batches, options.warm_up, device.type))
+                found = in_a_process(variant, config, batches, options.warm_up)
+                print(f"{size}, {variant}: {sum(found.seconds):.1f} s", file=sys.stderr, flush=True)
+                rounds[variant].append(found)
         report(size, config, batches[options.warm_up :], rounds, rates, precision)
 
 
@@ -137,7 +130,7 @@ def make_batches(text: str, vocab_size: int, tokens: int, count: int) -> list[Pa
 
 
 def in_a_process(
-    variant: Variant, config: transformer.ModelConfig, batches: list[Pair], warm_up: int, device: str
+    variant: Variant, config: transformer.ModelConfig, batches: list[Pair], warm_up: int
 ) -> Round:
     """Run one round in a fresh process, with the default allocator settings."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
@@ -145,59 +138,48 @@ def in_a_process(
         patch.dict(os.environ, environment, clear=True),
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
     ):
-        return pool.submit(measure, variant, config, batches, warm_up, device).result()
+        return pool.submit(measure, variant, config, batches, warm_up).result()
 
 
-def measure(
-    variant: Variant, config: transformer.ModelConfig, batches: list[Pair], warm_up: int, device_name: str
-) -> Round:
+def measure(variant: Variant, config: transformer.ModelConfig, batches: list[Pair], warm_up: int) -> Round:
     """Train on all batches and time all but the first `warm_up`."""
     torch.manual_seed(0)
-    device = torch.device(device_name)
-    update = make_update(variant, config, device)
+    update = make_update(variant, config)
     seconds = []
     for pair in batches:
-        src_tokens, tgt_tokens = (torch.from_numpy(side).to(device) for side in pair)
-        synchronize(device)
+        src_tokens, tgt_tokens = map(torch.from_numpy, pair)
         start = time.perf_counter()
         update(src_tokens, tgt_tokens)
-        synchronize(device)
         seconds.append(time.perf_counter() - start)
-    if device.type == "cuda":
-        return Round(seconds[warm_up:], torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024
     return Round(seconds[warm_up:], unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
-def make_update(
-    variant: Variant, config: transformer.ModelConfig, device: torch.device
-) -> Callable[[Tensor, Tensor], None]:
+def make_update(variant: Variant, config: transformer.ModelConfig) -> Callable[[Tensor, Tensor], None]:
     import peers
 
-    precision = choose_precision("auto", device) if variant.is_tuned else "float32"
+    precision = choose_precision("auto", CPU) if variant.is_tuned else "float32"
     if variant.is_tuned:
         keep_freed_memory()
     if variant.model == "ours":
-        return our_update(config, device, precision, is_compiled=variant.is_compiled)
+        return our_update(config, CPU, precision)
     make = {"Marian": peers.marian, "torch.nn.Transformer": peers.TorchTransformer}[variant.model]
-    model = make(config).to(device).train()
-    return peers.plain_update(model, device, precision, is_compiled=variant.is_compiled, pad_id=config.pad_id)
+    return peers.plain_update(make(config).train(), precision, pad_id=config.pad_id)
 
 
 def our_update(
-    config: transformer.ModelConfig, device: torch.device, precision: str, *, is_compiled: bool
+    config: transformer.ModelConfig, device: torch.device, precision: Precision
 ) -> Callable[[Tensor, Tensor], None]:
     """An update as in `transformer.training.loop.fit`, without logging."""
     model = transformer.build_model(config).to(device).train()
     rule = UpdateRule(model, make_optimizers(model, transformer.TrainingConfig()), schedule=lambda _: 0.0)
     rule.set_rate(1)
-    objective = in_precision(TranslationLoss(0.1, cross_entropy=overwriting_cross_entropy), device, precision)  # type: ignore[arg-type]
-    forward = torch.compile(model, dynamic=True) if is_compiled else model
+    objective = in_precision(TranslationLoss(0.1, cross_entropy=overwriting_cross_entropy), device, precision)
 
     def update(src_tokens: Tensor, tgt_tokens: Tensor) -> None:
         target_tokens = int((tgt_tokens[:, 1:] != config.pad_id).sum())
         batch = Batch(src_tokens, tgt_tokens, np.arange(len(src_tokens)), target_tokens)
-        loss = accumulate_gradients(objective, forward, [batch])
+        loss = accumulate_gradients(objective, model, [batch])
         norm = clip_gradients(model, None)
         rule.step((loss.total.isfinite() & norm.isfinite()).float())
 

@@ -65,7 +65,7 @@ def main() -> None:
     with transformer.record_attention(translator.model) as recorded, torch.no_grad():
         translator.model(torch.tensor([source]), torch.tensor([target]))
     weights = recorded["decoder.blocks.1.cross_attention"][0].mean(dim=0)  # (T, S)
-    print("\nwhere the last layer looks most when it writes a piece, mean over the heads")
+    print("\neach output piece and the source piece it attends to most; last layer, mean over heads")
     for piece, row in zip(translation.tokens, weights, strict=False):
         place = int(row.argmax())
         written, seen = pieces.decode([[piece], [source[place]]])

@@ -65,7 +65,7 @@ for step in range(1, training.max_steps + 1):
     rate = learning_rate(step, config.d_model, training)  # equation 3
     optimizer.param_groups[0]["lr"] = rate
     update = [next(batches) for _ in range(training.accumulate)]  # one batch by default
-    loss = accumulate_gradients(objective, model, update)  # of the sum over all tokens / their number
+    loss = accumulate_gradients(objective, model, update)  # the update's mean loss per token
     norm = clip_gradients(model, training.max_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -44,7 +44,7 @@ class RecurrentEncoderDecoder(nn.Module):
         self.encoder = nn.LSTM(d_model, d_model // 2, layers, bidirectional=True, **options)
         self.bridge = nn.Linear(d_model, 2 * layers * d_model)
         self.decoder = nn.LSTM(d_model, d_model, layers, **options)
-        self.attention = attention  # any of the package's: `record_attention` shows it
+        self.attention = attention  # the package's, so `record_attention` works
         self.combine = nn.Linear(2 * d_model, d_model)
         self.output = output
         self.pad_id, self.bos_id, self.eos_id = config.pad_id, config.bos_id, config.eos_id
@@ -88,7 +88,8 @@ def build(config: ModelConfig) -> nn.Module:
 
 
 def main() -> None:
-    lstm = {"d_model": 152, "rate_scale": 1.0}  # as many parameters; for both the best of three rates
+    # as many parameters as the Transformer; each model has the best of three learning rates
+    lstm = {"d_model": 152, "rate_scale": 1.0}
     compare({"Transformer": (build_model, {}), "LSTM with attention": (build, lstm)})
 
 

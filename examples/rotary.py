@@ -45,7 +45,7 @@ class RotaryBuilder(transformer.ModelBuilder):
         return super().attention(RotaryAttention)
 
     def decoder_block(self) -> transformer.DecoderBlock:
-        cross_attention = super().attention()  # not turned: two languages have no common positions
+        cross_attention = super().attention()  # not rotated: source and target positions do not correspond
         return transformer.DecoderBlock(self.attention(), cross_attention, self.feed_forward(), self.residual)
 
     def positions(self) -> nn.Module:

@@ -1,7 +1,7 @@
-"""What every test stands on: shapes checked at run time, one seed, and the switch for real data.
+"""Setup for all tests: run-time checks of types and shapes, a fixed seed, no network, real data if available.
 
-From the hook on, every signature of the package is checked, shapes included, whenever it is called. Only the
-settings are left out: they check themselves, and their tests see what a user sees.
+The import hook below makes every call of a function in the package check its signature, including shapes. The
+settings are excluded, because they validate themselves, and their tests should see the same errors as a user.
 """
 
 import os
@@ -13,7 +13,7 @@ import jaxtyping
 
 PACKAGE = Path(__file__).parents[1] / "transformer"
 PARTS = sorted({path.stem for path in PACKAGE.glob("[a-z]*")} - {"config", "py"})
-CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  # an int is a float, too
+CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  # accepts an int as a float
 jaxtyping.install_import_hook([f"transformer.{part}" for part in PARTS], CHECKER)
 
 import hypothesis  # noqa: E402
@@ -23,7 +23,7 @@ import torch  # noqa: E402
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=40)
 hypothesis.settings.load_profile("repeatable")
 
-torch.set_num_threads(1)  # the models are tiny: a second thread would mostly wait for the first
+torch.set_num_threads(1)  # the models are too small for a second thread to help
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def seed() -> int:
 
 @pytest.fixture(autouse=True)
 def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """While all data and models are local, nothing looks up a host, even where a failure is ignored."""
+    """No test may look up a host name, not even in code that ignores the failure: all data is local."""
     asked: list[object] = []
 
     def look_up(host: object, *_: object, **__: object) -> None:
@@ -49,7 +49,7 @@ def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of real corpora, for tests that read them; `TRANSFORMER_DATA` names it."""
+    """The folder of real corpora, named by `TRANSFORMER_DATA`; without it, tests that need it are skipped."""
     name = os.environ.get("TRANSFORMER_DATA")
     if not name:
         pytest.skip("TRANSFORMER_DATA is not set: there is no real data to test with")
@@ -60,7 +60,7 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that several tests read; one that changes it takes a copy."""
+    """The folder of a trained run, shared by many tests; a test that modifies it must copy it first."""
     from fixtures_run import tiny_settings
 
     from transformer.recipe import train

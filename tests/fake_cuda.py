@@ -53,13 +53,25 @@ READS = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index
 SIZES = {"nonzero", "unique_consecutive", "unique", "masked_select", "argwhere"}
 """Functions whose results have sizes that depend on values, so that they wait for the device as well."""
 VIEWS = set(
-    "view _unsafe_view t transpose permute expand select slice unsqueeze squeeze detach alias as_strided split "
-    "split_with_sizes unbind _reshape_alias diagonal unfold lift_fresh empty empty_like empty_strided new_empty "
-    "new_empty_strided sym_size scalar_tensor".split()
+    """view _unsafe_view t transpose permute expand select slice unsqueeze squeeze detach alias as_strided
+    split split_with_sizes unbind _reshape_alias diagonal unfold lift_fresh empty empty_like empty_strided
+    new_empty new_empty_strided sym_size scalar_tensor""".split()  # noqa: SIM905
 )
 """Operators that start no kernel."""
 WAITING = {"multinomial", "repeat_interleave", "_local_scalar_dense"}
 """Operators that read a value inside."""
+
+
+class Event(torch.Event):
+    """An event; waiting for it is recorded like the read of a value."""
+
+    record_of_waits = Record()
+
+    def synchronize(self) -> None:
+        self.record_of_waits.reads[place()] += 1
+
+
+torch.Event = Event
 
 
 class Reads(TorchFunctionMode):
@@ -67,6 +79,7 @@ class Reads(TorchFunctionMode):
 
     def __init__(self, record: Record) -> None:
         super().__init__()
+        Event.record_of_waits = record
         self.record = record
         self.values: dict[tuple[str, str], deque[Any]] = defaultdict(deque)
 

@@ -1,5 +1,5 @@
-"""A training process under torchrun in which, at the first start, something happens to process 1 at update 4:
-it dies, or it gets the signal that the environment variable FAULT names."""
+"""A training process for torchrun. In the first attempt, process 1 fails at update 4: it dies, or it receives
+the signal named by the environment variable FAULT."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Runs of a tiny model, trained for a moment: enough for every law about files, lines and commands."""
+"""Settings for briefly trained tiny runs, which are enough to test files, text and commands."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ TINY_MODEL = ModelConfig(d_model=16, num_heads=2, d_ff=32, num_layers=1, max_pos
 
 
 def tiny_settings(output: Path, *, data: dict[str, Any] | None = None, **training: Any) -> Settings:
-    """A run in the folder `output` whose dropout is on and whose every update and translation is quick."""
+    """Settings of a run in the folder `output`, with dropout, and with fast updates and translations."""
     text = {"train": "toyland:train[:60]", "valid": "toyland:valid[:8]", "test": "toyland:test[:12]"}
     loop = {
         "max_steps": 6,
@@ -33,6 +33,6 @@ def tiny_settings(output: Path, *, data: dict[str, Any] | None = None, **trainin
 
 
 def events(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """The lines of a run's log that tell of this kind of event."""
+    """The entries in a run's log for this kind of event."""
     entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [entry for entry in entries if entry["event"] == kind]

@@ -1,4 +1,4 @@
-"""Tiny models and batches, whose laws are those of the large ones."""
+"""Tiny models and batches, which must follow the same laws as large ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from transformer.model.build import build_model
 
 PAD, BOS, EOS = 0, 1, 2
 CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
-"""How far two float32 computations of the same number may lie apart."""
+"""How much two float32 computations of the same number may differ."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -20,7 +20,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "free widths": {"d_k": 5, "d_v": 3},
     "biases": {"attention_bias": True, "output_bias": True, "tie_embeddings": False, "activation": "gelu"},
 }
-"""Settings that a law must not depend on."""
+"""Model settings with which every law must hold."""
 
 
 def tiny_config(**changes: Any) -> ModelConfig:
@@ -29,7 +29,7 @@ def tiny_config(**changes: Any) -> ModelConfig:
 
 
 def tiny_model(**changes: Any) -> Any:
-    """A tiny model in which no parameter has a special value, as a trained one."""
+    """A tiny model in which no parameter is exactly 0 or 1, as in a trained model."""
     model = build_model(tiny_config(**changes)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -38,7 +38,7 @@ def tiny_model(**changes: Any) -> Any:
 
 
 def random_rows(*lengths: int, first: int | None = None, vocab_size: int = 13) -> list[list[int]]:
-    """Rows of random tokens, without pads; `first` replaces each row's first token."""
+    """Rows of random tokens without padding; `first` replaces the first token of each row."""
     rows = [torch.randint(3, vocab_size, (length,)).tolist() for length in lengths]
     return rows if first is None else [[first, *row[1:]] for row in rows]
 
@@ -57,7 +57,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def be_second_of_two(monkeypatch) -> None:
-    """As torchrun starts it on a machine with two GPUs, which only seem to be there."""
+    """Pretend to be the second of two processes that torchrun started on a machine with two GPUs."""
     for name, value in {"RANK": 1, "LOCAL_RANK": 1, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)

@@ -1,4 +1,4 @@
-"""Processes that were given different things refuse to work together; what the first cannot do, none does."""
+"""Processes with different settings, text or code refuse to work together; an error in one stops them all."""
 
 import multiprocessing
 import os
@@ -55,7 +55,7 @@ def test_what_differs_is_named_in_every_process(given, message):
 
 
 def test_a_process_that_waits_for_others_to_connect_can_be_interrupted(monkeypatch):
-    """The wait is C++ code, in which Python handles no signal: the main thread must not be in it."""
+    """The wait is in C++ code, where Python cannot handle signals, so it must run outside the main thread."""
     waiting = []
 
     def refuse(*_, **__):
@@ -128,7 +128,7 @@ def test_another_resume_or_model_is_refused(tmp_path):
 
 @pytest.mark.parametrize("side", ["train", "valid"])
 def test_another_text_under_the_same_name_is_refused(side, tmp_path, monkeypatch):
-    """As files on the disks of several machines may be."""
+    """For example because the machines have different files on their own disks."""
     settings = tiny_settings(tmp_path / "run")
     original = corpus.load_parallel
 
@@ -175,7 +175,7 @@ def test_all_processes_refuse_a_folder_that_holds_a_run(tmp_path):
 
 
 def translate_together(capfd, *commands: list[str]) -> tuple[list[int], list[str]]:
-    """The exit codes of processes of one group, and the errors that they print."""
+    """Run one command in each process of a group; returns their exit codes and the errors they print."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}

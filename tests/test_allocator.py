@@ -1,4 +1,4 @@
-"""Memory that is freed stays with the process, and only where nobody has said otherwise."""
+"""The process keeps freed memory, unless the user has configured the allocator."""
 
 import ctypes
 import os
@@ -32,7 +32,7 @@ print(faults() - before)
 
 
 def new_pages(environment):
-    """Page faults of a program that allocates 45 MB five times more, and frees them each time."""
+    """Page faults of a program that allocates and frees 45 MB five times, after a first time not counted."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     command = [sys.executable, "-c", FAULTS]
     done = subprocess.run(command, env=inherited | environment, capture_output=True, text=True, check=True)
@@ -44,7 +44,7 @@ def new_pages(environment):
 )
 def test_memory_that_was_freed_is_not_asked_for_again():
     assert new_pages({}) < 500
-    assert new_pages({"MALLOC_TRIM_THRESHOLD_": "131072"}) > 20_000  # whoever sets it has decided
+    assert new_pages({"MALLOC_TRIM_THRESHOLD_": "131072"}) > 20_000  # the user's setting is respected
 
 
 def test_every_command_and_every_training_keeps_freed_memory(monkeypatch, tmp_path):

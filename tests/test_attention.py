@@ -1,21 +1,17 @@
-"""Equation 1, multi-head attention, and the recording of its weights."""
+"""Equation 1 and multi-head attention."""
 
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import assert_close, random_rows, right_padded, tiny_model
+from helpers import assert_close
 
+from transformer.kernels import attention as kernel
 from transformer.kernels.attention import fused_attention
-from transformer.model.attention import (
-    KeyValue,
-    MultiHeadAttention,
-    attention,
-    attention_weights,
-    record_attention,
-)
+from transformer.model.attention import KeyValue, MultiHeadAttention, attention, attention_weights
 from transformer.model.masks import causal_mask, padding_mask
+from transformer.model.recording import record_attention
 
 B, H, T, S, D_K, D_V = 2, 3, 5, 7, 4, 6
 KEYS = torch.tensor([[5] * 7, [5] * 4 + [0] * 3])  # the second row ends in three pads
@@ -144,44 +140,7 @@ def test_attention_dropout_acts_in_training_only():
     assert torch.equal(module(x, kv), module(x, kv))
 
 
-# Recording
-
-NAMES = {
-    "encoder_decoder": [
-        *(f"encoder.blocks.{i}.self_attention" for i in range(2)),
-        *(f"decoder.blocks.{i}.{which}_attention" for i in range(2) for which in ("self", "cross")),
-    ],
-    "decoder_only": ["decoder.blocks.0.self_attention", "decoder.blocks.1.self_attention"],
-    "encoder_only": ["blocks.0.self_attention", "blocks.1.self_attention"],
-}
-
-
-def some_inputs(kind):
-    source, target = right_padded(random_rows(6, 4)), right_padded(random_rows(5, 3))
-    return (source, target) if kind == "encoder_decoder" else (source,)
-
-
-@pytest.mark.parametrize("kind", NAMES)
-def test_recording_names_every_layer_and_changes_nothing(kind):
-    model, inputs = tiny_model(kind=kind), some_inputs(kind)
-    before = model(*inputs)
-    with record_attention(model) as weights:
-        assert torch.equal(model(*inputs), before)
-    assert sorted(weights) == sorted(NAMES[kind])
-    for recorded in weights.values():
-        assert_close(recorded.sum(dim=-1), torch.ones(recorded.shape[:3]))
-        assert not recorded.requires_grad
-
-
-def test_recorded_weights_have_the_shape_of_queries_by_keys():
-    model = tiny_model()
-    with record_attention(model) as weights:
-        model(*some_inputs("encoder_decoder"))
-    assert weights["encoder.blocks.0.self_attention"].shape == (2, 2, 6, 6)
-    assert weights["decoder.blocks.1.self_attention"].shape == (2, 2, 5, 5)
-    assert weights["decoder.blocks.1.cross_attention"].shape == (2, 2, 5, 6)
-    assert (weights["decoder.blocks.1.cross_attention"][1, :, :, 4:] == 0).all()  # the second source's pads
-    assert (weights["decoder.blocks.1.self_attention"].triu(diagonal=1) == 0).all()
+# Recorded weights; test_recording.py has the rest
 
 
 @pytest.mark.parametrize("arguments", MASKS.values(), ids=MASKS)
@@ -194,34 +153,70 @@ def test_recorded_weights_are_those_of_the_fused_path(arguments):
     assert_close(module.w_o(module.merge_heads(weights[""] @ kv.values)), output)
 
 
-def test_recording_ends_with_its_block():
-    model, inputs = tiny_model(), some_inputs("encoder_decoder")
-    with record_attention(model) as weights:
-        pass
-    model(*inputs)
-    assert weights == {}
-    with pytest.raises(RuntimeError, match="from inside"), record_attention(model):
-        raise RuntimeError("from inside")
-    assert not any(module._forward_pre_hooks for module in model.modules())
-
-
-def test_recording_follows_a_cached_decode():
-    """A step's weights are the last row of a whole pass's."""
-    model = tiny_model()
-    source, target = right_padded(random_rows(6, 4)), torch.tensor(random_rows(4, 4, first=1))
-    with record_attention(model) as whole:
-        model(source, target)
-    _, state = model.prefill(source, max_length=4)
-    with record_attention(model) as last:
-        for t in range(1, 4):
-            model.step(target[:, t], state)
-    for name in last:
-        assert_close(last[name], whole[name][:, :, -1:])
-
-
 def test_key_value_is_two_tensors_split_into_heads():
     module = MultiHeadAttention(8, H, d_k=D_K, d_v=D_V)
     kv = module.project_kv(torch.randn(B, S, 8))
     assert isinstance(kv, KeyValue)
     assert kv.keys.shape == (B, H, S, D_K)
     assert kv.values.shape == (B, H, S, D_V)
+
+
+# The bias made from a mask
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_mask_becomes_a_bias_once_for_all_layers(grad, monkeypatch):
+    widths = []
+    as_bias = kernel.as_bias
+
+    def counted(mask, dtype):
+        widths.append(mask.shape[-1])
+        return as_bias(mask, dtype)
+
+    monkeypatch.setattr(kernel, "as_bias", counted)
+    model = tiny_model(num_layers=3)
+    source, target = right_padded(random_rows(5, 3)), right_padded(random_rows(6, 4))
+    with torch.set_grad_enabled(grad):
+        model(source, target)
+    assert widths.count(source.shape[1]) == 2  # one for the encoder, one for the attention to it
+
+
+def test_a_bias_goes_with_its_mask():
+    before = len(kernel.MADE)
+    mask = padding_mask(KEYS, 0)
+    kernel.bias_of(mask, torch.float32)
+    assert len(kernel.MADE) == before + 1
+    del mask
+    assert len(kernel.MADE) == before
+
+
+def test_a_mask_that_changes_makes_a_new_bias():
+    q, k, v = random_qkv()
+    mask = padding_mask(KEYS, 0)
+    with torch.no_grad():
+        before = fused_attention(q, k, v, mask=mask)
+        mask[:] = True
+        assert_close(fused_attention(q, k, v, mask=mask), attention(q, k, v))
+    assert not torch.equal(before, attention(q, k, v))
+
+
+def test_a_mask_can_be_used_in_inference_mode_and_then_with_gradients():
+    q, k, v = random_qkv()
+    mask = padding_mask(KEYS, 0)
+    with torch.inference_mode():
+        fused_attention(q, k, v, mask=mask)
+        fused_attention(q, k, v, mask=padding_mask(KEYS, 0))  # which has no version to compare
+    q.requires_grad_()
+    assert_close(fused_attention(q, k, v, mask=mask), attention(q, k, v, mask=mask))
+    with torch.no_grad():
+        bias = kernel.bias_of(mask, torch.float32)
+    F.scaled_dot_product_attention(q, k, v, attn_mask=bias).sum().backward()  # saves the bias
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 16])
+def test_the_rows_of_a_bias_are_aligned_and_its_numbers_are_those_of_the_mask(length):
+    mask = torch.rand(2, 1, 3, length) < 0.5
+    bias = kernel.bias_of(mask, torch.bfloat16)
+    assert torch.equal(bias, torch.where(mask, 0.0, -torch.inf).bfloat16())
+    assert all(stride % kernel.ALIGNMENT == 0 for stride in bias.stride()[:-1])
+    assert bias.stride()[-1] == 1

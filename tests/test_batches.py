@@ -1,4 +1,4 @@
-"""Batches hold every pair once, within their budget, in an order that can be resumed."""
+"""An epoch contains each pair once, in batches within the token budget, in an order that can be resumed."""
 
 from itertools import islice, pairwise
 
@@ -37,7 +37,7 @@ def parallel(pairs):
 
 
 def tokenized(lengths):
-    """A table as `tokenize_pairs` makes it, of sides with these lengths; tokens tell row, side and place."""
+    """A table as `tokenize_pairs` returns it, with sides of these lengths; the token ids identify the row."""
     rows = enumerate(lengths)
     sides = [
         ([4 + row, *range(100, 98 + src), EOS_ID][-src:], [4 + row] * (tgt - 1) + [EOS_ID])
@@ -129,7 +129,7 @@ def test_an_epoch_has_every_row_once_within_the_budget(lengths, budget, number, 
 
 @given(LENGTHS)
 def test_a_batch_is_as_large_as_the_budget_allows(lengths):
-    """No two neighbours in the order of length would fit into one batch."""
+    """Each batch is full: not even the shortest row of the next one would fit into it."""
     plan = TokenBatches(tokenized(lengths), tokens_per_batch=60, seed=1, shuffle=False).epoch(0)
     for rows, following in pairwise(plan):
         assert (len(rows) + 1) * min(max(lengths[row]) for row in following) > 60
@@ -146,7 +146,7 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert len({str(order(seed, number)) for seed in (1, 2) for number in (0, 1)}) == 4
     assert order(1, 0, shuffle=False) == order(2, 5, shuffle=False)
     as_sets = [{frozenset(rows) for rows in order(1, number)} for number in (0, 1)]
-    assert as_sets[0] != as_sets[1]  # pairs of one length meet others in the next epoch
+    assert as_sets[0] != as_sets[1]  # pairs of equal length are grouped differently in the next epoch
 
 
 def test_a_batch_is_padded_on_the_right():
@@ -233,7 +233,7 @@ def test_a_restored_position_continues_identically_from_every_batch():
         states.append(going.state_dict())
         expected.append(next(going).lines.tolist())
     for position, state in enumerate(states):
-        for resumed in (new(), going):  # a fresh one, and one that stands elsewhere
+        for resumed in (new(), going):  # a new iterator, and one at another position
             resumed.load_state_dict(state)
             following = expected[position : position + 4]
             assert [batch.lines.tolist() for batch in islice(resumed, len(following))] == following
@@ -284,7 +284,7 @@ TOKENS = torch.ones(2, 3, dtype=torch.int64)
     ids=["pairs", "masked", "text", "labelled"],
 )
 def test_nobody_waits_until_a_gpu_has_copied_a_batch(monkeypatch, batch, tensors):
-    """Two things make a copy to a GPU asynchronous: pinned memory, and to ask for it."""
+    """A copy to a GPU is asynchronous only from pinned memory and with `non_blocking=True`."""
     pinned, asked = [], []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
     monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_, **options: asked.append(options) or tensor)
@@ -292,4 +292,4 @@ def test_nobody_waits_until_a_gpu_has_copied_a_batch(monkeypatch, batch, tensors
     assert len(pinned) == tensors
     assert asked == [{"non_blocking": True}] * tensors
     batch.to("cpu")
-    assert asked[tensors:] == [{}] * tensors  # what comes back is complete
+    assert asked[tensors:] == [{}] * tensors  # a copy back to the CPU must wait

@@ -1,4 +1,4 @@
-"""BLEU is cut as sacreBLEU cuts the target language, and a run keeps to what it has used."""
+"""BLEU uses sacreBLEU's tokenizer for the target language, and a run keeps the tokenizer it started with."""
 
 import json
 import re
@@ -96,7 +96,7 @@ def test_scores_are_sacrebleus_with_its_signature(tokenizer: str) -> None:
 
 
 def chinese_settings(folder: Path, output: str = "run", **data: Any) -> Any:
-    """A run that translates into Chinese, as far as BLEU can tell."""
+    """Settings with Chinese as the target language, which only matters for the choice of BLEU's tokenizer."""
     for split, times in (("train", 40), ("valid", 1)):
         for language, lines in (("en", ["the tea", "the book", "the day", "he went"]), ("zh", CHINESE)):
             (folder / f"{split}.{language}").write_text("".join(f"{line}\n" for line in lines) * times)
@@ -146,7 +146,7 @@ def test_validation_and_evaluation_use_what_the_run_records(chinese_run: Path, c
 
 
 def test_a_resumed_run_takes_the_recorded_tokenizer(chinese_run: Path, tmp_path: Path) -> None:
-    """Such as `char` of a machine where another one was missing."""
+    """For example `char`, if the run began on a machine without the language's own tokenizer."""
     edit_config(chinese_run, "bleu_tokenizer: zh", "bleu_tokenizer: char")
     settings = longer(chinese_settings(tmp_path))
     assert settings.data.bleu_tokenizer is None

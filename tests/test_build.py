@@ -137,9 +137,9 @@ def test_settings_reach_the_parts():
     assert block.self_attention.attention_dropout == 0.2
     assert block.feed_forward.dropout.p == 0.1
     assert model.encoder.embedding.dropout.p == model.decoder.embedding.dropout.p == 0.3
-    wirings = [module for module in model.modules() if isinstance(module, PostNorm)]
-    assert len(wirings) == 2 * 2 + 2 * 3
-    assert all(type(wiring) is PreNorm and wiring.dropout.p == 0.3 for wiring in wirings)
+    residuals = [module for module in model.modules() if isinstance(module, PostNorm)]
+    assert len(residuals) == 2 * 2 + 2 * 3
+    assert all(type(residual) is PreNorm and residual.dropout.p == 0.3 for residual in residuals)
 
 
 def test_without_a_final_norm_the_stack_gives_the_residual_sum():
@@ -197,7 +197,7 @@ def test_embeddings_and_output_start_normal_with_unit_scale(kind, tie_embeddings
 
 
 def assert_uniform(weight, bound):
-    """Within ± bound, and as far spread as a uniform distribution: bound / √3."""
+    """All values are within ± bound, with the standard deviation of a uniform distribution, bound / √3."""
     assert weight.abs().max() <= bound
     assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
 

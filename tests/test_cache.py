@@ -1,7 +1,7 @@
-"""The key-value cache in the cases that the contract does not have: pads, limits, autocast, shared memories.
+"""The key-value cache in cases that the contract does not cover: padding, limits, autocast, shared memories.
 
-`test_contract.py` tests on all variants that any chunking, and `prefill` and `step`, equal one pass, and that
-`select` selects rows.
+`test_contract.py` tests, for all variants, that decoding in chunks, or with `prefill` and `step`, equals one
+forward pass, and that `select` selects rows.
 """
 
 import pytest
@@ -19,7 +19,7 @@ def decode_in_chunks(model, source, target, chunks):
 
 
 def test_ragged_chunks_are_read_over_their_pads():
-    """Rows of 2 + 3 and 3 + 1 tokens, padded in both chunks."""
+    """Two rows of 2 + 3 and 3 + 1 tokens; each chunk pads a different row."""
     model, source = tiny_model(), right_padded(SOURCES[:2])
     chunks = [random_rows(2, 3), random_rows(3, 1)]
     memory, mask = model.encode(source)
@@ -33,7 +33,7 @@ def test_ragged_chunks_are_read_over_their_pads():
 
 
 def test_a_step_reads_its_token_whatever_it_is():
-    """A search may choose the pad token; it counts as any other."""
+    """A search may choose the pad token, which is then treated like any other token."""
     model = tiny_model(kind="decoder_only")
     tokens = torch.tensor([[5, 0, 6, 0, 7]])
     logits, state = model.prefill(tokens[:, :1], max_length=5)
@@ -46,7 +46,7 @@ def test_a_full_state_says_so(kind):
     model = tiny_model(kind=kind)
     logits, state = model.prefill(torch.tensor([[5]]), max_length=2)
     token = logits.argmax(dim=-1)
-    room = 2 if kind == "encoder_decoder" else 3  # BOS is the first of max_length, a prompt comes before it
+    room = 2 if kind == "encoder_decoder" else 3  # max_length includes BOS, but not a prompt
     for _ in range(room - 1):
         model.step(token, state)
     message = f"the state has room for {room} tokens and holds {room}: 1 more do not fit"
@@ -92,7 +92,7 @@ def test_the_memory_is_projected_once():
 
 @pytest.mark.parametrize("has_pads", [True, False])
 def test_the_beam_of_a_sentence_shares_its_memory(has_pads):
-    """Three rows of each of two sentences attend to two memories; other choices of rows have their own."""
+    """Six hypotheses of two sentences share two memories; an irregular selection gets one memory per row."""
     model, source = tiny_model(), right_padded(SOURCES)
     source = source if has_pads else source[:, : min(map(len, SOURCES))]
     _, state = model.prefill(source, max_length=4)
@@ -111,3 +111,15 @@ def test_the_beam_of_a_sentence_shares_its_memory(has_pads):
     assert_close(
         model.step(tokens[:4], again)[1], model.step(tokens[1:2], state.select(torch.tensor([2])))[0]
     )
+
+
+def test_a_fresh_prompt_needs_no_mask_and_later_tokens_do():
+    """Over 4,096 tokens such a mask would have 16 million elements."""
+    state = tiny_model(kind="decoder_only").new_state(2, 9)
+    context = state.make_room(right_padded(random_rows(4, 3)))
+    assert context.is_causal
+    assert context.mask is None
+    state.advance(torch.tensor([4, 3]))
+    context = state.make_room(right_padded(random_rows(2, 2)))
+    assert not context.is_causal
+    assert context.mask.shape == (2, 1, 2, 6)

@@ -1,4 +1,4 @@
-"""From `forward` to equation 1 there are few frames, and docs/paper_to_code.md lists them one by one."""
+"""The call path from `forward` to equation 1 is short, and docs/paper_to_code.md lists all of its frames."""
 
 import re
 import sys
@@ -16,7 +16,7 @@ LONGEST = 8
 
 @pytest.fixture
 def paths(monkeypatch) -> set[tuple[tuple[str, str], ...]]:
-    """The frames of the package, as (file, function) from the outside in, below each softmax of attention."""
+    """For each softmax in attention, the package's stack frames, outermost first, as (file, function)."""
     found = set()
 
     def watch(function):
@@ -47,7 +47,7 @@ def documented_path() -> tuple[tuple[str, str], ...]:
 @pytest.mark.parametrize("needs_gradients", [True, False])
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_the_path_to_the_softmax_is_short(paths, norm, needs_gradients):
-    """Both kernels; the three uses of attention: in the encoder, in the decoder, and between them."""
+    """For both kernels, and for attention in the encoder, in the decoder and between the two."""
     model = tiny_model(norm=norm).train(needs_gradients)
     with torch.set_grad_enabled(needs_gradients):
         model(right_padded(random_rows(5, 3)), right_padded(random_rows(4, 4)))

@@ -1,4 +1,4 @@
-"""A checkpoint is complete or absent, and what is wrong with one is told in one line."""
+"""A checkpoint is complete or absent, and a damaged one is reported in one line."""
 
 import ast
 import json
@@ -58,7 +58,7 @@ def model_folder(tmp_path) -> Path:
 
 
 def rewrite(folder: Path, change) -> None:
-    """Change the stored weights, and let the manifest agree."""
+    """Change the stored weights, and update the manifest to match."""
     weights = read_tensors(folder / MODEL)
     change(weights)
     write_checkpoint(folder, tensors={MODEL: weights}, state={}, tokenizer_hash="")
@@ -91,7 +91,7 @@ def test_a_tied_weight_is_stored_once_and_stays_tied(model_folder):
 
 
 def test_wherever_writing_fails_each_checkpoint_is_complete_or_absent(run, monkeypatch):
-    """Fail at the first step of writing, then at the second, and so on until nothing fails."""
+    """Let writing fail at its first operation, then at the second, and so on until it succeeds."""
     write(run, 1, value=1.0)
     calls, fail_at = 0, 0
 
@@ -227,7 +227,8 @@ def test_a_flipped_bit_in_the_manifest_is_noticed(run):
     for place in range(len(content)):
         (folder / MANIFEST).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with suppress(CheckpointError):
-            assert read_manifest(folder)["tokenizer"] != "abc"  # compared where a tokenizer is at hand
+            # a changed hash of the tokenizer is noticed when the tokenizer is loaded
+            assert read_manifest(folder)["tokenizer"] != "abc"
 
 
 @pytest.mark.parametrize("name", [MODEL, STATE, MANIFEST])
@@ -325,7 +326,7 @@ def test_a_config_of_absurd_sizes_is_refused_before_a_model_is_built(copied_run,
 
 
 def test_nothing_that_is_read_can_run_code():
-    """No module of the package knows a way to unpickle."""
+    """No module of the package uses a function that unpickles."""
     modules = {"pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -355,8 +356,8 @@ def test_an_average_is_the_mean_of_the_newest_weights(run):
         torch.testing.assert_close(averaged[name].double(), expected, rtol=1e-7, atol=1e-8)
     assert read_state(folder) == {"averaged": [2, 3, 4]}
     assert read_manifest(folder)["tokenizer"] == "abc"
-    assert run.steps() == [1, 2, 3, 4]  # the average is none of the run's own
-    assert average_checkpoints(run, 3) == folder  # again, over the old one
+    assert run.steps() == [1, 2, 3, 4]  # the average does not count as a checkpoint of the run
+    assert average_checkpoints(run, 3) == folder  # averaging again replaces the old result
 
 
 def test_an_average_can_be_of_checkpoints_so_many_minutes_apart(run):

@@ -1,6 +1,6 @@
-"""Compiled code is one graph, made once: without a break, and for batches and steps of any size.
+"""Compiled code is a single graph without breaks, compiled once for batches and steps of all sizes.
 
-In processes of their own, where no shapes are checked at run time: compiling breaks that check.
+The tests run in separate processes without the run-time shape checks, because compiling breaks them.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The settings: the paper's defaults, and what is refused and why."""
+"""The settings: the defaults are the paper's, and invalid values are rejected with a reason."""
 
 import dataclasses
 import re
@@ -54,7 +54,7 @@ def test_head_widths_follow_the_model_unless_they_are_set():
     assert fields_of(ModelConfig(d_model=64, num_heads=4), "key_width", "value_width") == (16, 16)
     assert fields_of(ModelConfig(d_k=16), "key_width", "value_width") == (16, 64)
     assert fields_of(ModelConfig(d_v=32), "key_width", "value_width") == (64, 32)
-    ModelConfig(num_heads=7, d_k=3, d_v=4)  # no need to divide d_model then
+    ModelConfig(num_heads=7, d_k=3, d_v=4)  # then num_heads need not divide d_model
 
 
 REFUSED = [
@@ -66,7 +66,11 @@ REFUSED = [
         (ModelConfig, {name: 0}, f"model.{name} is 0; it must be greater than 0")
         for name in ("vocab_size", "d_model", "num_heads", "d_ff", "num_layers", "max_positions")
     ),
-    (DataConfig, {"vocab_size": 10**12}, "data.vocab_size is 1000000000000; it must be less than 2"),
+    (
+        DataConfig,
+        {"vocab_size": 10**12},
+        "data.vocab_size is 1000000000000; it must be null or greater than 0 and less than 2",
+    ),
     *(
         (ModelConfig, {name: 1.0}, f"model.{name} is 1.0; it must be at least 0 and less than 1")
         for name in ("dropout", "attention_dropout", "activation_dropout")
@@ -88,7 +92,7 @@ REFUSED = [
     (ModelConfig, {"pad_id": -1}, r"are \(-1, 1, 2, 3\); they must differ and lie in 0"),
     (DataConfig, {"tokenizer": "words"}, "data.tokenizer is 'words'; choose one of sentencepiece"),
     (DataConfig, {"normalization": "nfd"}, "data.normalization is 'nfd'; choose one of nmt_nfkc"),
-    (DataConfig, {"vocab_size": 0}, "data.vocab_size is 0; it must be greater than 0"),
+    (DataConfig, {"vocab_size": 0}, "data.vocab_size is 0; it must be null or greater than 0"),
     (DataConfig, {"max_tokens": 0}, "data.max_tokens is 0; it must be greater than 0"),
     (DataConfig, {"context": 0}, "data.context is 0; it must be greater than 0"),
     *(
@@ -108,7 +112,12 @@ REFUSED = [
     (TrainingConfig, {"max_norm": 0}, "training.max_norm is 0; it must be null or greater than 0"),
     *(
         (DecodingConfig, {name: 0}, f"decoding.{name} is 0; it must be greater than 0")
-        for name in ("beam_size", "max_extra", "batch_tokens")
+        for name in ("beam_size", "max_extra")
+    ),
+    (
+        DecodingConfig,
+        {"batch_tokens": 0},
+        "decoding.batch_tokens is 0; it must be null or greater than 0",
     ),
     (DecodingConfig, {"alpha": -1}, "decoding.alpha is -1; it must be 0 or more"),
     (DecodingConfig, {"alpha": 300}, "decoding.alpha is 300; it must be at most 10"),
@@ -168,7 +177,7 @@ def test_setting_names_are_the_leaves_of_the_tree():
 
 
 def words_of(kind):
-    """The choices that the `Literal` in an annotation names, if there is one."""
+    """The choices listed by the `Literal` in an annotation, if there is one."""
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     return [word for option in options if get_origin(option) is Literal for word in get_args(option)]
 
@@ -177,7 +186,7 @@ def words_of(kind):
     ("section", "prefix"), [(ModelConfig, "model"), (DataConfig, "data"), (TrainingConfig, "training")]
 )
 def test_a_literal_is_the_one_list_of_the_words_of_a_setting(section, prefix):
-    """Its words are what the check allows and what the error lists: a new word is valid at once."""
+    """Validation and its error message take the choices from the `Literal`, so a new one is valid at once."""
     kinds = {name: kind for name, kind in get_type_hints(section).items() if str not in get_args(kind)}
     choices = {name: words for name, kind in kinds.items() if (words := words_of(kind))}
     assert choices
@@ -199,7 +208,7 @@ def test_a_literal_is_the_one_list_of_the_words_of_a_setting(section, prefix):
     ],
 )
 def test_every_word_of_a_choice_has_its_part(section, name, table):
-    """A new part is a word in the `Literal` and a line in the table next to its class."""
+    """Adding a part takes a word in the `Literal` and a line in the table next to its class."""
     assert list(table) == words_of(get_type_hints(section)[name])
 
 
@@ -210,6 +219,6 @@ def test_every_metric_belongs_to_a_task():
 
 @pytest.mark.parametrize("rule", words_of(get_type_hints(DataConfig)["normalization"]))
 def test_every_normalisation_is_one_of_sentence_piece(rule):
-    """Its tables would otherwise be missed only after the whole text has been read."""
+    """Otherwise SentencePiece would reject an unknown name only after reading the whole text."""
     tokenizer = train_tokenizer(["Straße Ａ x"], vocab_size=273, normalization=rule)
     assert rule.encode() in tokenizer.processor.serialized_model_proto()

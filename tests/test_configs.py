@@ -1,4 +1,4 @@
-"""Every recipe loads, opens with its command, and the paper's have the paper's sizes."""
+"""Every recipe loads and opens with its command; the paper's recipes have the paper's model sizes."""
 
 import re
 from pathlib import Path

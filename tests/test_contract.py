@@ -1,4 +1,4 @@
-"""The contract that a researcher runs: our models keep it, and each check finds a bug planted for it."""
+"""The contract for researchers' models: our models satisfy it, and each check detects a planted bug."""
 
 import functools
 import random
@@ -34,7 +34,7 @@ def test_our_models_keep_the_contract(kind, variant):
     apply = [result.name for result in report.results if result.status is Status.OK]
     left_out = {"encoder_decoder": 0, "decoder_only": 1, "encoder_only": 7}[kind]
     assert len(apply) == len(CHECKS) - left_out
-    # One bias for every key shifts a row's scores alike, which its softmax does not see.
+    # A key bias adds the same number to all scores of a query, and softmax is invariant to that.
     zero = re.findall(r"[\w.]+", report.results[-1].detail.partition("exactly 0: ")[2])
     assert all(name.endswith("w_k.bias") for name in zero), zero
 
@@ -62,14 +62,14 @@ class BlindToPads(MultiHeadAttention):
 
 
 class CentredOverTheBatch(FeedForward):
-    """As a batch normalisation in training mode."""
+    """Like batch normalisation in training mode."""
 
     def forward(self, x):
         return super().forward(x - x.mean(dim=0))
 
 
 class CentredInTraining(FeedForward):
-    """As an instance normalisation with running statistics: over the positions, but not in evaluation."""
+    """Like instance normalisation with running statistics: in training it mixes the positions of a row."""
 
     def forward(self, x):
         return super().forward(x - x.mean(dim=1, keepdim=True) if self.training else x)
@@ -101,7 +101,7 @@ class OneDetached(FeedForward):
 
 
 class ChunksStandStill(DecoderOnly):
-    """The cache of a whole chunk forgets how far its rows have come."""
+    """Decoding a whole chunk does not advance the cache's positions."""
 
     def forward(self, tokens, *, state=None):
         return self.output(self.decoder(tokens, state=state))
@@ -126,7 +126,10 @@ class MasksInOldOrder(DecodeState):
 
 
 class ForgetfulState(DecodeState):
-    """What beam search does at each step and greedy search only when a row ends."""
+    """Loses the cached values in `select`.
+
+    Beam search calls it at each step, greedy search only when a row ends, so their results differ.
+    """
 
     def select(self, rows):
         chosen = super().select(rows)
@@ -160,7 +163,7 @@ def with_class(kind, model_class):
 
 
 def with_state(kind, state_class):
-    """Every state that the model hands out is of `state_class`."""
+    """A model whose states are all instances of `state_class`."""
     model = tiny_model(kind=kind)
     new_state = model.new_state
 
@@ -206,7 +209,7 @@ def test_each_check_finds_its_bug(name):
     "name", ["padding invariance", "encode and decode = forward", "finite gradients for every parameter"]
 )
 def test_a_bug_is_told_from_others(name):
-    """These break their own law and, seen from here, no other."""
+    """Each of these bugs breaks its own law, and no other except for the two cache laws."""
     failed = check_contract(PLANTED[name]()).failed
     assert name in failed
     assert set(failed) <= {name, "any chunking of the cache = forward", "prefill and step = forward"}
@@ -239,11 +242,11 @@ def test_a_model_that_raises_fails_with_what_it_says():
     assert "raised KeyError: 'rows'" in str(report)
 
 
-# What a model is
+# Inferring a model's kind
 
 
 class Recurrent(nn.Module):
-    """A language model without a cache, a step protocol or our names."""
+    """A language model without a cache, without the step protocol, and with other module names than ours."""
 
     def __init__(self):
         super().__init__()
@@ -300,7 +303,7 @@ def test_a_vocabulary_that_cannot_be_found_is_asked_for():
 
 def test_the_model_is_left_as_it_was_found():
     class Counting(BatchNormalised):
-        """Its statistics are new tensors at each call, and one buffer is a view that cannot be written to."""
+        """Replaces its statistics by new tensors in each call, and has a buffer that cannot be written to."""
 
         def __init__(self, *arguments):
             super().__init__(*arguments)
@@ -328,7 +331,7 @@ def test_the_model_is_left_as_it_was_found():
 
 
 def test_random_numbers_of_every_kind_are_left_as_they_were_found():
-    """Seen from inside the contract, where the run-time checks of types draw none of Python's own."""
+    """Tested inside the contract, because the run-time type checks also draw from Python's generator."""
 
     def draw():
         return float(torch.rand(())), float(np.random.random()), random.random()
@@ -338,7 +341,7 @@ def test_random_numbers_of_every_kind_are_left_as_they_were_found():
         with left_as_found(model):
             seed_everything(3)
             again.append(draw())
-        draw()  # the second round begins elsewhere
+        draw()  # so that the second round starts from another state
     assert again[0] == again[1]
     with left_as_found(model):
         expected = draw()
@@ -353,7 +356,7 @@ TRAINING = ["no future leak in training", "batch invariance in training"]
 
 
 class Skipping(FeedForward):
-    """Drawn by Python and NumPy, as in some implementations of LayerDrop."""
+    """Skips the layer at random, drawing from Python and NumPy, as some implementations of LayerDrop do."""
 
     def forward(self, x):
         draws = random.random() < 0.5, np.random.random() < 0.5
@@ -361,7 +364,7 @@ class Skipping(FeedForward):
 
 
 class WithState(FeedForward):
-    """What it computes in training depends on the calls before, which no buffer knows."""
+    """Its output in training depends on the number of earlier calls, which is not stored in a buffer."""
 
     calls = 0
 
@@ -371,7 +374,7 @@ class WithState(FeedForward):
 
 
 class Spectral(FeedForward):
-    """Each call in training mode changes the buffers of the spectral norm, and by them the output."""
+    """Each call in training mode updates the buffers of the spectral norm, which changes the output."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)

@@ -1,4 +1,4 @@
-"""CTranslate2 computes what our models compute, and its search, behind our interface, finds the same."""
+"""CTranslate2 computes the same as our models, and its search finds the same through our interface."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.config import DecodingConfig
 from transformer.config.files import load_settings, save_settings
-from transformer.convert.common import ConversionError, new_folder
+from transformer.convert.common import ConversionError, conversion_folder
 from transformer.convert.ctranslate2 import lines_to_compare, to_ctranslate2
 from transformer.convert.ctranslate2_spec import write_model
 from transformer.convert.engine import CTranslate2Translator, Output, as_hypotheses, load_engine
@@ -31,7 +31,7 @@ ctranslate2 = pytest.importorskip(
 )
 
 BOS, EOS = 1, 2
-LETTERS = CharacterTokenizer("abcdefghi")  # 13 tokens with the special ones
+LETTERS = CharacterTokenizer("abcdefghi")  # 13 tokens, including the special ones
 EXPRESSIBLE = {
     **{name: changes for name, changes in VARIANTS.items() if name != "free widths"},
     "wide heads": {"d_k": 12, "d_v": 12},
@@ -66,7 +66,7 @@ def test_log_probabilities_are_equal(changes, tmp_path):
 
 @pytest.fixture(scope="module")
 def talkative(tmp_path_factory):
-    """Our translator and CTranslate2's, of a random model that ends some of its translations."""
+    """Our translator and CTranslate2's for the same random model, which ends some translations with EOS."""
     torch.manual_seed(5)
     changes = {"tie_embeddings": False, "output_bias": True, "max_positions": 40}
     model, config = tiny_model(**changes), tiny_config(**changes)
@@ -98,7 +98,7 @@ def test_its_search_finds_what_ours_finds(beam_size, n_best, alpha, talkative):
     )
     at_limit = ended = 0
     for line, expected, found in zip(lines, ours, theirs, strict=True):
-        # CTranslate2 returns as many hypotheses as the beam is wide; if two are one text, its list is shorter
+        # CTranslate2 returns only `beam_size` hypotheses; after duplicates are removed, there may be fewer
         expected = expected[: sum(not is_missing(output) for output in found)]
         found = found[: len(expected)]
         assert [output.tokens for output in found] == [output.tokens for output in expected], line
@@ -132,7 +132,7 @@ def test_outputs_that_do_not_exist_leave_their_places_empty():
     assert found.lengths.tolist() == [[3, 0], [1, 1]]
 
 
-# What it cannot express
+# Models that CTranslate2 cannot represent
 
 
 def test_heads_of_two_widths_are_refused_by_name(tmp_path):
@@ -166,13 +166,13 @@ def test_another_task_is_refused(tmp_path, tiny_run):
 
 def test_a_folder_is_whole_or_absent(tmp_path):
     output = tmp_path / "new" / "model"
-    with pytest.raises(ZeroDivisionError), new_folder(output) as folder:
+    with pytest.raises(ZeroDivisionError), conversion_folder(output) as folder:
         (folder / "file").write_text(f"half {1 / 0}")
     assert list((tmp_path / "new").iterdir()) == []
-    with new_folder(output) as folder:
+    with conversion_folder(output) as folder:
         (folder / "file").write_text("whole")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]
-    with pytest.raises(ConversionError, match="exists already"), new_folder(output):
+    with pytest.raises(ConversionError, match="exists already"), conversion_folder(output):
         pass
     assert (output / "file").read_text() == "whole"
 
@@ -221,7 +221,7 @@ def translate(run: Path, monkeypatch, capsysbinary, *options: str) -> list[tuple
 
 
 def same(found: list[tuple[float, str]], expected: list[tuple[float, str]]) -> bool:
-    """Equal texts, and scores that differ by no more than rounding does."""
+    """Whether the texts are equal and the scores differ only by rounding."""
     return [text for _, text in found] == [text for _, text in expected] and [
         score for score, _ in found
     ] == pytest.approx([score for score, _ in expected], abs=2.5e-4)
@@ -236,9 +236,9 @@ def test_the_engine_prints_what_our_own_search_prints(tmp_path, monkeypatch, cap
     model = run / "checkpoints/step-00000002/ctranslate2-float32/model.bin"
     written = model.stat().st_mtime_ns
     assert same(translate(run, monkeypatch, capsysbinary, "--engine", "ctranslate2"), ours)
-    assert model.stat().st_mtime_ns == written  # served as it is
+    assert model.stat().st_mtime_ns == written  # not converted again
 
-    (Run(run).path / "best").write_text("step-00000004\n")  # a newer best checkpoint is converted anew
+    (Run(run).path / "best").write_text("step-00000004\n")  # a new best checkpoint is converted
     newer = translate(run, monkeypatch, capsysbinary)
     assert not same(newer, ours)
     assert same(translate(run, monkeypatch, capsysbinary, "--engine", "ctranslate2"), newer)

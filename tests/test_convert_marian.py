@@ -24,12 +24,12 @@ from transformer.decoding.translator import Translator
 from transformer.toyland import generate
 
 transformers = pytest.importorskip(
-    "transformers", reason="transformers is not installed: there is no Marian to compare with"
+    "transformers", reason="transformers is not installed, so there is no Marian to compare with"
 )
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of transformers itself
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # raised by transformers itself
 ]
 
 PAIRS = list(islice(generate("train", 300), 300))
@@ -76,7 +76,8 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.spm").write_bytes(model)
         processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         pieces |= dict.fromkeys(processor.id_to_piece(list(range(processor.vocab_size()))))
-    rare = {"<unk>", "<s>", "</s>", "▁a"}  # without one real piece: Marian's vocabulary may be the smaller
+    # One real piece is left out, because Marian's vocabulary may lack pieces of the SentencePiece models.
+    rare = {"<unk>", "<s>", "</s>", "▁a"}
     ordered = ["</s>", "<unk>", ">>de<<", *(piece for piece in pieces if piece not in rare), "<pad>"]
     vocabulary = {piece: number for number, piece in enumerate(ordered)}
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
@@ -86,7 +87,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_folder(folder: Path, texts: Path, **changes: object) -> Path:
-    """A Marian folder whose every weight is random, final_logits_bias and LayerNorm among them."""
+    """A Marian folder in which all weights are random, including final_logits_bias and LayerNorm."""
     shutil.copytree(texts, folder)
     pad = len(json.loads((texts / "vocab.json").read_text())) - 1
     values = {
@@ -136,7 +137,7 @@ def run(marian: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def broken(marian: Path, tmp_path: Path) -> Path:
-    """A copy to break."""
+    """A copy of the Marian folder, to be damaged by the test."""
     return Path(shutil.copytree(marian, tmp_path / "broken"))
 
 
@@ -233,7 +234,7 @@ def test_a_damaged_tokenizer_is_refused(name, content, line, run, tmp_path):
 
 
 def test_greedy_translations_are_marians(texts, tmp_path, monkeypatch, capsysbinary):
-    # An output matrix of its own: with a tied one a random model repeats its first token for ever.
+    # Untied output matrix: with a tied one, a random model keeps repeating its first token.
     folder = make_folder(tmp_path / "marian", texts, tie_word_embeddings=False)
     run = from_marian(folder, tmp_path / "run")
     theirs, tokenizer = load_theirs(folder), transformers.MarianTokenizer.from_pretrained(folder)

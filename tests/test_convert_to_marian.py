@@ -1,4 +1,4 @@
-"""Our runs as Marian folders: the same logits, the same pieces, and the same run when they come back."""
+"""Our runs as Marian folders: the same logits, the same pieces, and the same run when converted back."""
 
 import json
 import sys
@@ -30,12 +30,12 @@ from transformer.model.build import build_model
 from transformer.toyland import generate
 
 transformers = pytest.importorskip(
-    "transformers", reason="transformers is not installed: there is no Marian to compare with"
+    "transformers", reason="transformers is not installed, so there is no Marian to compare with"
 )
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of transformers itself
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # raised by transformers itself
 ]
 
 PAIRS = [pair for pair, _ in zip(generate("train", 60), range(60), strict=False)]
@@ -56,7 +56,7 @@ TYPES = {
 
 
 def make_run(folder: Path, tokenizer=None, kind: str = "sentencepiece", **changes: object) -> Path:
-    """A run whose every weight is random."""
+    """A run with random weights."""
     if tokenizer is None:
         lines = [line for pair in PAIRS for line in (pair.source, pair.target)]
         tokenizer = train_tokenizer(lines, vocab_size=360, normalization="identity")
@@ -76,7 +76,7 @@ def make_run(folder: Path, tokenizer=None, kind: str = "sentencepiece", **change
 
 
 def load_theirs(folder: Path):
-    """Hugging Face's model, every weight of which the folder must hold."""
+    """Hugging Face's model; the folder must contain all of its weights."""
     transformers.utils.logging.disable_progress_bar()
     load = transformers.MarianMTModel.from_pretrained
     model, info = load(folder, dtype=torch.float32, output_loading_info=True)
@@ -91,7 +91,7 @@ def batch(vocab_size: int):
 
 @torch.no_grad()
 def logits(model, src_tokens, tgt_tokens):
-    """Ours or theirs, of the positions that hold a token."""
+    """Logits of our model or theirs, at positions that are not padding."""
     if isinstance(model, transformers.MarianMTModel):
         mask = (src_tokens != PAD_ID).long()
         output = model(input_ids=src_tokens, attention_mask=mask, decoder_input_ids=tgt_tokens).logits
@@ -113,7 +113,7 @@ def test_logits_are_equal_there_and_back(name, tmp_path):
 
     back = Translator.from_pretrained(from_marian(folder, tmp_path / "back"), device="cpu")
     assert_close(logits(back.model, *tokens), expected, rtol=0, atol=1e-4)
-    changed = {"attention_bias": True, "output_bias": True}  # Marian's always are there
+    changed = {"attention_bias": True, "output_bias": True}  # Marian always has these biases
     assert back.config == replace(ours.config, **changed)
     lines = [pair.source for pair in PAIRS[:9]]
     assert back.tokenizer.encode(lines) == ours.tokenizer.encode(lines)
@@ -121,7 +121,7 @@ def test_logits_are_equal_there_and_back(name, tmp_path):
 
 
 def test_a_marian_folder_comes_back_with_its_logits(tmp_path):
-    """export(import(folder)): two SentencePiece models, and BOS a copy of pad, as OPUS-MT models have it."""
+    """export(import(folder)), with two SentencePiece models and with pad as BOS, as in OPUS-MT models."""
     sides = [[pair.source for pair in PAIRS], [pair.target for pair in PAIRS]]
     folder = to_marian(make_run(tmp_path / "run", attention_bias=True), tmp_path / "opus")
     target = train_tokenizer(sides[1], vocab_size=330, normalization="identity")
@@ -149,7 +149,7 @@ def test_a_marian_folder_comes_back_with_its_logits(tmp_path):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory) -> tuple[Path, Path]:
-    """A run, and the folder that it became."""
+    """A run and the Marian folder that it was converted to."""
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("pair")
     run = make_run(folder / "run", output_bias=True)
@@ -215,7 +215,7 @@ def test_what_marian_lacks_is_refused_by_name(changes, line, tmp_path, capsys):
     run = make_run(tmp_path / "run", **changes)
     output = tmp_path / "new" / "marian"
     assert main(["convert", "--run", str(run), "--to", "marian", "--output", str(output)]) == 2
-    error = capsys.readouterr().err.splitlines()[-1]  # after what was compared, where it came to that
+    error = capsys.readouterr().err.splitlines()[-1]  # the last line; a comparison may come before it
     assert error.startswith("transformer convert: error: ")
     assert error.endswith(line)
     assert not list(tmp_path.glob("new/*"))

@@ -1,4 +1,4 @@
-"""Whatever names a text, the pairs are the same; what is wrong with it is said in one line."""
+"""Parallel text gives the same pairs in every format, and an unusable text is reported in one line."""
 
 import csv
 import gzip
@@ -26,7 +26,7 @@ WRITERS = {"": lambda data: data, ".gz": gzip.compress, ".xz": lzma.compress}
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """A cache for each test, and no network, which is an error to look for."""
+    """An empty cache for each test, and no network: looking for one is an error."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
@@ -41,7 +41,7 @@ def write_plain(path, pairs, archives=("", "")):
 
 
 def write_table(path, rows):
-    """Rows of columns, in the format that the name ends in."""
+    """Write rows of columns in the format given by the ending of the name."""
     if ".csv" in path.name:
         with path.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, rows[0])
@@ -118,7 +118,7 @@ def test_a_slice_of_any_text(tmp_path, part, expected):
     lines.write_text("".join(f"{source}\n" for source, _ in PAIRS))
     found = read_sentences(f"{lines}{part}", None)
     assert [sentence.text for sentence in found] == [source for source, _ in expected]
-    lines.write_text("abc")  # and its line break
+    lines.write_text("abc")  # `read_text` adds the final line break
     assert read_text(f"{lines}{part}") == "".join(
         char for char, pair in zip("abc\n", PAIRS, strict=True) if pair in expected
     )
@@ -230,7 +230,8 @@ def test_equal_languages_need_columns_with_two_names(tmp_path):
     assert re.match("data.source and data.target are both en, so that train.en", refused("train", "en", "en"))
     (tmp_path / "x.csv").write_text("en,de\na,b\n")
     assert re.match(
-        r"x\.csv has the columns en, de; with data\.source and data\.", refused("x.csv", "en", "en")
+        r"x\.csv has the columns en, de; --data\.source and --data\.target are both",
+        refused("x.csv", "en", "en"),
     )
     write_table(tmp_path / "y.csv", [{"source": source, "target": target} for source, target in PAIRS])
     assert pairs_of(load_parallel("y.csv", "en", "en")) == PAIRS
@@ -238,7 +239,7 @@ def test_equal_languages_need_columns_with_two_names(tmp_path):
 
 @pytest.mark.parametrize("ending", ["", ".csv", ".tsv", ".json", ".jsonl", ".parquet"])
 def test_local_texts_look_up_no_host(tmp_path, monkeypatch, ending):
-    """`datasets` would ask a server to count the load, unless it is told that there is no network."""
+    """`datasets` contacts a server for usage statistics unless it is in offline mode."""
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     rows = [{"en": source, "de": target} for source, target in PAIRS]
     name = write_table(tmp_path / f"x{ending}", rows) if ending else write_plain(tmp_path / "x", PAIRS)
@@ -267,7 +268,7 @@ def test_an_unchanged_file_comes_from_the_cache_and_an_edited_one_is_read_anew(t
     first = load_parallel(plain, "en", "de").cache_files
     assert load_parallel(plain, "en", "de").cache_files == first
     load_parallel(table, "en", "de")
-    edited = [("x", "y"), *PAIRS[1:]]  # of the same size
+    edited = [("x", "y"), *PAIRS[1:]]  # the same size in bytes
     write_plain(tmp_path / "plain", edited)
     write_table(tmp_path / "table.jsonl", [{"en": "x", "de": "y"}])
     for path in tmp_path.glob("*.*"):
@@ -375,7 +376,7 @@ def test_invalid_utf8_is_named_by_line(tmp_path):
         (
             "x.csv",
             "en,fr\na,b\n",
-            r"x\.csv has the columns en, fr; it needs en and de, source and target, or",
+            r"x\.csv has the columns en, fr; --data\.source and --data\.target name en and de: name",
         ),
         (
             "x.json",
@@ -430,7 +431,7 @@ def test_an_unreachable_hub_is_one_line(name):
 
 
 def test_a_hub_name_has_an_id_a_subset_and_a_split(monkeypatch):
-    """A local path of the same name wins; otherwise all three parts reach `datasets`."""
+    """`datasets` is called with all three parts; a local path of the same name takes precedence."""
     asked = []
 
     def load_dataset(name, subset, *, split):

@@ -1,4 +1,4 @@
-"""The picture of a run's curves shows what its log says."""
+"""The plot of a run's curves shows the figures in its log."""
 
 import json
 import xml.etree.ElementTree as ElementTree

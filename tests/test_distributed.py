@@ -1,4 +1,4 @@
-"""Several processes train as one does: same losses, same parameters, every example once an epoch."""
+"""Several processes train like a single one: same losses, same parameters, every example once per epoch."""
 
 import os
 import signal
@@ -28,13 +28,13 @@ from transformer.training.updates import updates
 CPU = torch.device("cpu")
 TESTS = Path(__file__).parent
 BOTH = {"rtol": 1e-4, "atol": 2e-5}
-"""How far float32 sums may lie apart that are added up in another order, after six updates of Adam."""
+"""Tolerance after six updates of Adam for float32 sums that are added up in a different order."""
 
 
 def torchrun(
     processes: int, settings: Settings, *options: str, program: tuple[str, ...] = ("-m", "transformer")
 ) -> subprocess.CompletedProcess[str]:
-    """Train under torchrun with these settings, which are written beside the run's folder."""
+    """Train under torchrun with these settings, which are written to a file next to the run's folder."""
     config = Path(settings.output).with_suffix(f".{processes}.yaml")
     save_settings(settings, config)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
@@ -44,7 +44,7 @@ def torchrun(
 
 
 def losses(run: Run) -> dict[int, float]:
-    """The loss of each update that was taken."""
+    """The loss of each update in the log."""
     return {entry["step"]: entry["loss"] for entry in events(run.path, "train") if entry["loss"] is not None}
 
 
@@ -61,7 +61,7 @@ def assert_same_training(ours: Run, theirs: Run) -> None:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory) -> Settings:
-    """Six updates of four batches without dropout, across the ends of epochs of five batches."""
+    """Six updates of four batches without dropout; epochs have five batches, so updates span epochs."""
     made = tiny_settings(
         tmp_path_factory.mktemp("alone") / "run",
         data={"valid": None},
@@ -95,7 +95,7 @@ def test_processes_train_as_one_does(settings, alone, tmp_path, processes):
     assert done.returncode == 0, done.stderr
     assert_same_training(Run(tmp_path / "run"), alone)
     assert done.stderr.count("trained model") == processes
-    assert done.stderr.count("vocabulary") == 1  # one process speaks
+    assert done.stderr.count("vocabulary") == 1  # only one process prints messages
 
 
 @pytest.mark.slow
@@ -155,7 +155,7 @@ def test_half_of_torchruns_environment_is_refused(monkeypatch):
         process_group(CPU, 5.0).__enter__()
 
 
-# Which batches a process gets needs no processes to be seen.
+# The division of batches among processes can be tested without starting any.
 
 
 def batches_of(settings: Settings, run: Run):
@@ -163,7 +163,7 @@ def batches_of(settings: Settings, run: Run):
 
 
 def shares_of(batches, accumulate: int, processes: int, *, updates: int):
-    """Per update the shares of all processes."""
+    """For each update, the shares of all processes."""
     start = batches.state_dict()
     shares = []
     for rank in range(processes):

@@ -1,4 +1,4 @@
-"""What README and docs say can be done and found."""
+"""Commands, programs and links in the README and docs work."""
 
 import ast
 import os
@@ -24,7 +24,7 @@ def blocks(language: str, text: str = README) -> list[str]:
 
 
 def anchors(document: Path) -> set[str]:
-    """The names of a document's headings in links: small letters, hyphens for blanks, no other signs."""
+    """The anchors of a document's headings: lower case, hyphens instead of spaces, no punctuation."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
@@ -40,21 +40,21 @@ def test_links_lead_to_files_and_their_headings(document: Path) -> None:
 
 
 def section(title: str, text: str = README) -> str:
-    """What follows a heading, up to the next one of the same level or a higher one."""
+    """The text under a heading, up to the next heading of the same or a higher level."""
     level = title.split()[0]
     end = rf"^#{{1,{len(level)}}} |\Z"
     return re.split(end, text.split(f"\n{title}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def table_rows(text: str) -> list[list[str]]:
-    """The cells of the tables in a text, without the two lines at the head of each."""
+    """The cells of all tables in a text, without the header rows."""
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     heads = [number - 1 for number, row in enumerate(rows) if row[0] == "---"]
     return [row for number, row in enumerate(rows) if number not in heads and row[0] != "---"]
 
 
 def symbols_of(path: Path) -> set[str]:
-    """The names that a file defines itself: `name` at its top level, `Class.name` in a class."""
+    """The names defined in a file: `name` at the top level, `Class.name` in a class."""
     found = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         found |= names_of(node)

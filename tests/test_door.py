@@ -1,4 +1,4 @@
-"""The door: commands are found, and what the user can mend is one line and exit code 2."""
+"""The entry point: it finds commands, and reports a user's mistakes in one line with exit code 2."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def command(monkeypatch):
-    """Stand `run` in for the command `train`."""
+    """Replace the command `train` by `run`."""
 
     def install(run):
         module = ModuleType("transformer.cli.train")
@@ -150,15 +150,17 @@ def test_errors_in_settings_reach_the_user_as_one_line(command, capsys, tmp_path
     ids=["door", "commands"],
 )
 def test_what_is_slow_to_import_is_left_for_later(modules, slow):
-    """The door knows no parser, and a command's options need no torch."""
+    """The entry point imports no parser, and a command's options can be parsed without torch."""
     code = f"import sys, {modules}; assert not {slow} & set(sys.modules)"
     assert python("-c", code).stderr == ""
 
 
 def test_every_command_has_a_script_that_is_the_same_program():
-    assert {path.stem for path in (ROOT / "scripts").glob("*.py")} == set(COMMANDS)
+    # scripts/inspect.py would hide Python's own module `inspect` from every script
+    names = {name: "inspect_sentence" if name == "inspect" else name for name in COMMANDS}
+    assert {path.stem for path in (ROOT / "scripts").glob("*.py")} == set(names.values())
     for name in COMMANDS:
-        assert f'main(["{name}", *sys.argv[1:]])' in (ROOT / "scripts" / f"{name}.py").read_text()
+        assert f'main(["{name}", *sys.argv[1:]])' in (ROOT / "scripts" / f"{names[name]}.py").read_text()
 
 
 def test_module_and_shell_see_the_same_door():

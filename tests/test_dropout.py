@@ -1,4 +1,4 @@
-"""Dropout keeps what it should, independently, and scales it so that means stay."""
+"""Dropout keeps the right share of elements, independently, and scales them so that the mean is unchanged."""
 
 import pytest
 import torch

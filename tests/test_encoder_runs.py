@@ -1,4 +1,4 @@
-"""Encoder-only models from settings to answers: training, resuming, the commands and their files."""
+"""Encoder-only models from settings to predictions: training, resuming, the commands and their files."""
 
 import io
 import json
@@ -44,7 +44,7 @@ def settings(output: Path, task: Any, data: dict[str, Any], **training: Any) -> 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sentences in which the colour decides the class, and the same ones in another order of words."""
+    """Sentences whose class is determined by their colour, and the same sentences in another word order."""
     folder = tmp_path_factory.mktemp("sentences")
     rows = [(colour, thing) for thing in THINGS for colour in COLOURS]
     (folder / "labelled").write_text(
@@ -291,7 +291,7 @@ def test_embed_and_nearest_find_each_sentence_again(
 def test_windows_text_is_the_same_text(
     classifier: Path, masked: Path, embedder: Path, folder: Path, tmp_path: Path, call: Any
 ) -> None:
-    """Marks and line endings are no part of lines, labels, indexes and the sentences of an index."""
+    """Byte order marks and line endings are not part of lines, labels, or an index and its sentences."""
 
     def windows(path: Path) -> Path:
         found = tmp_path / f"windows-{path.name}"

@@ -1,4 +1,4 @@
-"""Masking, labels, pooling and the losses of encoder-only models, against laws and formulas."""
+"""Masking, labels, pooling and losses of encoder-only models, compared with their laws and formulas."""
 
 from collections import Counter
 from dataclasses import replace
@@ -279,7 +279,7 @@ def test_contrastive_loss_is_infonce_in_both_directions() -> None:
 
 
 def test_what_a_loss_keeps_in_float32_has_its_gradient_in_float32() -> None:
-    """A model without matrix products: bfloat16 then has nothing to change, in either pass."""
+    """The model has no matrix products, so bfloat16 must change neither the loss nor the gradient."""
     batch = Batch(torch.tensor([[3], [4], [5]]), torch.tensor([[1, 6], [1, 7], [1, 8]]), np.arange(3), 3)
     gradients = []
     for precision in ("float32", "bfloat16"):

@@ -1,4 +1,4 @@
-"""Scores equal sacreBLEU's own, and the tables add up."""
+"""Scores equal sacreBLEU's, and the tables add up."""
 
 import pytest
 import sacrebleu

@@ -1,4 +1,4 @@
-"""The examples keep the contract, compute what they say, and run; so do the programs of docs/extending.md."""
+"""The examples satisfy the contract, match their formulas and run; the programs in docs/extending.md run."""
 
 import ast
 import importlib
@@ -30,7 +30,7 @@ PROGRAMS = re.findall(
 
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Loads an example by name, from its own folder as `python examples/NAME.py` does."""
+    """Loads an example by name, with its folder on the path, as `python examples/NAME.py` does."""
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     return importlib.import_module
 
@@ -240,6 +240,6 @@ def test_the_own_loop_has_80_lines_without_train_and_learns(tmp_path: Path) -> N
 
 
 def test_the_programs_of_the_document_run(tmp_path: Path) -> None:
-    """One after the other in one process, as a reader types them."""
+    """They run one after the other in one process, as if a reader typed them."""
     assert len(PROGRAMS) >= 8
     run("-c", "\n".join(PROGRAMS), folder=tmp_path)

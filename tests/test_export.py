@@ -1,4 +1,4 @@
-"""Exported and traced models serve any batch size and any length, not only those of the example."""
+"""Exported and traced models work for any batch size and length, not only for those of the example input."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import VARIANTS
 
-# In a process of its own, where no shapes are checked: tracing breaks the check.
+# Runs in a separate process without the run-time shape checks, because tracing breaks them.
 EXPORTED = """
 import sys
 import warnings
@@ -23,11 +23,11 @@ from transformer.decoding.inference import freeze
 from transformer.model.heads import MaskedLanguageModel, SentenceEmbedder, SequenceClassifier
 
 packed.SMALLEST = packed.SMALL = 1
-warnings.simplefilter("error", torch.jit.TracerWarning)  # of a size that would be fixed
+warnings.simplefilter("error", torch.jit.TracerWarning)  # warns when a size becomes a constant
 
 
 class Decoder(nn.Module):
-    '''What an exported search would call: the memory is computed once.'''
+    '''The decoder alone, as an exported search would call it with the memory computed once.'''
 
     def __init__(self, model):
         super().__init__()
@@ -63,7 +63,7 @@ for kind in ("encoder_decoder", "decoder_only", "encoder_only"):
     if "paper" in variants:  # the quick test
         training = tiny_model(kind=kind, dropout=0.5, attention_dropout=0.5, activation_dropout=0.5).train()
         traced = torch.jit.trace(training, inputs[0], check_trace=False)
-        assert not torch.equal(traced(*inputs[1]), traced(*inputs[1]))  # dropout, drawn anew
+        assert not torch.equal(traced(*inputs[1]), traced(*inputs[1]))  # dropout is drawn again in each call
         continue
     freeze(model)
     check(model, inputs[0], inputs[1:])
@@ -91,5 +91,5 @@ def test_an_exported_or_traced_model_serves_any_batch_and_length():
 
 @pytest.mark.slow
 def test_so_does_every_variant_and_every_use_of_an_encoder():
-    """Except for learned positions, whose number is fixed: a traced graph could not say so."""
+    """Learned positions are excluded: their number is fixed, and a traced graph cannot check the limit."""
     run(*(name for name in VARIANTS if name not in ("paper", "learned")))

@@ -1,4 +1,4 @@
-"""A file or folder is whole or as it was before, whatever stops its writer and whoever else writes it."""
+"""A file or folder is either complete or unchanged, even if a writer is killed or several write at once."""
 
 import errno
 import multiprocessing
@@ -77,7 +77,7 @@ def test_every_name_can_be_written(tmp_path, name):
     assert names(tmp_path) == [name]
 
 
-# Several at once
+# Several writers at once
 
 
 def test_each_of_two_writers_has_its_own_unfinished_file(tmp_path):
@@ -94,7 +94,7 @@ def test_each_of_two_writers_has_its_own_unfinished_file(tmp_path):
 
 
 def at_once(work, count: int = 4) -> list[int]:
-    """The exit codes of `count` processes that call `work` with their number."""
+    """Call `work` in `count` processes at once, with the number of the process; returns their exit codes."""
     processes = [FORK.Process(target=work, args=(number,)) for number in range(count)]
     for process in processes:
         process.start()
@@ -104,7 +104,7 @@ def at_once(work, count: int = 4) -> list[int]:
 
 
 def test_many_writers_of_one_file_all_succeed_and_it_is_always_whole(tmp_path):
-    """Each writer looks for leftovers, too, among the folders that the others have just made."""
+    """Each writer also looks for leftovers, and must not delete the folders that the others are using."""
     path = tmp_path / "file"
     path.write_text("0" * 1000)
 
@@ -175,7 +175,7 @@ def test_a_file_gives_way_to_a_folder_that_replaces_it(tmp_path):
 
 
 def killed_while_writing(path: Path, *, child_lives: bool = False) -> int | None:
-    """Kill a process that is writing `path`; returns the number of the process it has forked, if any."""
+    """Kill a process while it is writing `path`; returns the id of the process that it forked, if any."""
     receive, send = FORK.Pipe(duplex=False)
 
     def work() -> None:
@@ -197,14 +197,14 @@ def killed_while_writing(path: Path, *, child_lives: bool = False) -> int | None
 
 @pytest.mark.parametrize("child_lives", [False, True])
 def test_the_next_writer_of_the_same_name_deletes_what_a_killed_one_has_left(tmp_path, child_lives):
-    """Also if the killed process has forked one that lives on, as libraries that read data do."""
+    """Even if the killed process has forked a child that is still alive, as data loading libraries do."""
     path = tmp_path / "file"
     child = killed_while_writing(path, child_lives=child_lives)
     try:
         (left,) = tmp_path.glob(".unfinished-file-*")
         killed_while_writing(tmp_path / "file-2")
         write_whole(tmp_path / "fil", "whole")
-        assert left.is_dir()  # other names' are none of its business
+        assert left.is_dir()  # only leftovers of the same name are deleted
         write_whole(path, "whole")
     finally:
         if child is not None:
@@ -231,7 +231,7 @@ def test_what_a_living_process_writes_is_no_leftover(tmp_path):
     ids=["empty", "lock", "lock and new", "no lock"],
 )
 def test_a_leftover_may_be_incomplete_itself(tmp_path, content, stays):
-    """Its process may have been killed before it took the lock, or while it deleted it."""
+    """Its process may have been killed before it took the lock, or while deleting the folder."""
     left = tmp_path / f"{UNFINISHED}file-7"
     left.mkdir()
     for name in content:
@@ -241,7 +241,7 @@ def test_a_leftover_may_be_incomplete_itself(tmp_path, content, stays):
 
 
 def test_a_writer_whose_new_folder_is_taken_for_a_leftover_makes_another(tmp_path, monkeypatch):
-    """Before it has locked it, nobody can tell."""
+    """Until the new folder is locked, another process cannot tell it from a leftover."""
     take_lock, taken = files.take_lock, []
 
     def disturbed(path: Path, **options):
@@ -263,7 +263,7 @@ def failing_write(monkeypatch, error: int) -> None:
     def fail(path: Path, content: bytes) -> None:
         with path.open("wb") as file:
             file.write(content[: len(content) // 2])
-        raise OSError(error, os.strerror(error))  # as a write does: it names no file
+        raise OSError(error, os.strerror(error))  # without a file name, like the error of a real write
 
     monkeypatch.setattr(Path, "write_bytes", fail)
 
@@ -303,7 +303,7 @@ def test_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypat
     monkeypatch.setattr("filelock._unix.lock_fd_nonblocking", refuse)
     with unfinished_folder(tmp_path / "file"):
         write_whole(tmp_path / "file", "whole")
-        assert len(list(tmp_path.glob(".unfinished-*"))) == 1  # who lives cannot be told
+        assert len(list(tmp_path.glob(".unfinished-*"))) == 1  # without locks, leftovers cannot be recognised
     assert names(tmp_path) == ["file"]
 
 

@@ -1,6 +1,6 @@
-"""Whatever is trained and whatever happens, two processes do what one does.
+"""Two processes give the same result as one, for every task and when something goes wrong.
 
-They are forked, so that each law takes seconds; `test_distributed.py` lets torchrun start them.
+The processes are forked, so that each test takes only seconds; `test_distributed.py` uses torchrun.
 """
 
 import math
@@ -43,7 +43,7 @@ TASKS = {
 
 
 def together(work: Callable[[int], object]) -> None:
-    """Call `work` with its rank in each of the processes of a group, all forked from this one."""
+    """Fork the processes of a group, and call `work` with the rank in each of them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
@@ -58,12 +58,12 @@ def together(work: Callable[[int], object]) -> None:
         process.start()
     for process in members:
         process.join(timeout=120)
-        process.kill()  # one that still waits for another
+        process.kill()  # if it still waits for another process
     assert [process.exitcode for process in members] == [0] * PROCESSES
 
 
 def settings_of(task: str, folder: Path, **training: Any) -> Settings:
-    """Six updates of two batches, without dropout; every sentence, label and pair is one of a few words."""
+    """Settings for six updates of two batches without dropout, on texts with a small vocabulary."""
     words = ["red house", "blue tree", "green old car", "red cup", "small blue door", "hat"]
     lines = [f"the {word} is {place}" for word in words for place in ("here", "over there", "at home")]
     for name, written in {
@@ -83,7 +83,7 @@ def settings_of(task: str, folder: Path, **training: Any) -> Settings:
 
 
 def shared(settings: Settings) -> Settings:
-    """The same updates, an equal share of their batches for each process."""
+    """The same updates, with their batches divided equally among the processes."""
     training = replace(settings.training, accumulate=settings.training.accumulate // PROCESSES)
     return replace(settings, output=f"{settings.output}-not", training=training)
 
@@ -91,7 +91,7 @@ def shared(settings: Settings) -> Settings:
 def test_a_text_may_take_longer_to_read_than_training_waits():
     def prepare(rank):
         with process_group(torch.device("cpu"), timeout=4.0) as group:
-            with group.first_alone():  # one after the other
+            with group.first_alone():  # the first process alone, then the others
                 time.sleep(5 if rank == 0 else 0.1)
             time.sleep(5 if rank == 1 else 0.1)
             group.wait()
@@ -154,7 +154,7 @@ def test_what_is_collected_is_in_order():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_processes_validate_a_text_between_them(task, tmp_path, monkeypatch):
-    """With the same weights their shares put together give what one process finds."""
+    """With the same weights, their shares together give the same scores as a single process."""
     settings = settings_of(task, tmp_path, patience=100, valid_every=100)
     train(settings)
     tokenizer = load_tokenizer(Run(Path(settings.output)).tokenizer)
@@ -184,7 +184,7 @@ def test_the_processes_validate_a_text_between_them(task, tmp_path, monkeypatch)
         with process_group(torch.device("cpu"), timeout=30.0) as group:
             assert evaluate(model, group) == pytest.approx(expected, rel=1e-12)
             share = [rows.tolist() for rows in plan[rank::PROCESSES]]
-            assert fetched in (share, share * 2)  # some read the text twice
+            assert fetched in (share, share * 2)  # some tasks read the text twice
             assert translated == getattr(evaluate, "sources", [])[rank::PROCESSES]
 
     together(work)
@@ -204,7 +204,7 @@ def test_gradients_are_clipped_to_the_norm_of_the_whole_update(tmp_path):
 
 
 def breaking(steps: set[int], patch: pytest.MonkeyPatch) -> None:
-    """Make the loss of these updates NaN, but not their gradient: only the group can tell the others."""
+    """Make the loss, but not the gradient, of these updates NaN, so the other processes cannot notice it."""
     original, current = loop.accumulate_gradients, 0
 
     def accumulate(*arguments, **options):
@@ -225,7 +225,7 @@ def test_what_is_not_finite_in_one_process_is_skipped_in_all(tmp_path, monkeypat
         train(shared(settings))
 
     together(work)
-    assert capfd.readouterr().err.count("update 2 was skipped") == 1  # one process speaks
+    assert capfd.readouterr().err.count("update 2 was skipped") == 1  # only one process prints messages
     with monkeypatch.context() as patch:
         breaking({2, 4}, patch)
         alone = Run(train(settings))

@@ -1,4 +1,4 @@
-"""Every format that a released version has written stays readable; one of the future is refused by name."""
+"""Every released checkpoint format stays readable, and the error for a newer format gives its version."""
 
 import shutil
 from dataclasses import replace
@@ -23,7 +23,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def test_a_run_of_format_1_computes_what_it_did():
-    """Written by the first version, with dropout's random states beside the moments."""
+    """Written by the first version, whose checkpoints also contain the random state for dropout."""
     model, tokenizer, _ = load_run(DATA / "run_v1", task="translation", device="cpu")
     with torch.no_grad():
         logits = model(torch.tensor([[5, 6, 7, 2]]), torch.tensor([[1, 8, 9]]))[0, -1, :4]
@@ -42,7 +42,7 @@ def test_a_run_of_format_1_goes_on(tmp_path):
 
 
 def train_to(run: Path, step: int) -> Run:
-    """Continue a run until this update, with a checkpoint there."""
+    """Continue a run up to this update and save a checkpoint there."""
     settings = load_settings(run / "config.yaml")
     longer = replace(settings.training, max_steps=step, valid_every=100, save_every=1, keep=9)
     train(replace(settings, output=str(run), training=longer), resume=True)
@@ -62,7 +62,7 @@ def test_a_continued_run_of_format_1_writes_format_2_under_the_present_names(tmp
 
 
 def test_moments_of_format_1_are_continued(tmp_path):
-    """One update moves an average of gradients by a tenth of the way, so most of it is the old one."""
+    """One update changes a moving average only slightly, so it must still be close to the stored one."""
     run = train_to(Path(shutil.copytree(DATA / "run_v1", tmp_path / "run")), 61)
     after = read_tensors(run.checkpoint(61) / OPTIMIZER)
     before = with_current_names(read_tensors(run.checkpoint(60) / OPTIMIZER), after)
@@ -126,7 +126,7 @@ def test_names_of_format_1_are_read_for_every_kind(tmp_path, kind, tie_embedding
 
 
 def test_a_model_of_ones_own_keeps_the_names_it_has():
-    """Also if it calls its parts as format 1 did, or both ways."""
+    """Even if it uses the module names of format 1, or both old and new names."""
     names = {"blocks.0.weight": 1.0, "decoder.blocks.0.weight": 2.0, "embedding.weight": 3.0}
     stored = {name: torch.tensor(value) for name, value in names.items()}
     assert with_current_names(stored, names) == stored

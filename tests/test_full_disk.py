@@ -1,6 +1,6 @@
-"""Where there is no room, every command says in one line what it could not write, and leaves none of it.
+"""On a full disk, every command names the file it could not write, in one line, and leaves no partial file.
 
-A limit on the size of files simulates the full disk: writes fail within a file, and the error names none.
+A limit on the size of files simulates the full disk: writes fail within a file, and the error names no file.
 """
 
 import multiprocessing
@@ -19,12 +19,12 @@ from transformer.convert.marian_export import to_marian
 from transformer.recipe import train
 
 ROOM = 4000
-"""Bytes: enough for settings and errors, for no model, tokenizer, vector or picture."""
+"""File size limit in bytes: enough for settings and messages, too small for a model, tokenizer or figure."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Runs that the commands read: `run`, `embedder`, and `marian`, which is `run` for that program."""
+    """Inputs of the commands: the runs `run` and `embedder`, and `marian`, which is `run` converted."""
     folder = tmp_path_factory.mktemp("full")
     settings = tiny_settings(folder / "run", max_steps=4)
     train(replace(settings, model=replace(settings.model, norm_epsilon=1e-5)))
@@ -44,7 +44,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def without_room(command: list[str], source: Path) -> int:
-    """Its exit code."""
+    """Run a command under the limit, with `source` as standard input; returns its exit code."""
 
     def work() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, resource.RLIM_INFINITY))

@@ -1,4 +1,4 @@
-"""The cross-entropy is torch's in every use; the training loop's overwriting one equals it, once."""
+"""Our cross-entropy equals torch's in every use; the variant that overwrites the logits works only once."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def gradients(loss, *tensors, **options):
     return torch.autograd.grad(loss, tensors, **options)
 
 
-# The plain one
+# The plain loss
 
 
 @CUT
@@ -119,7 +119,7 @@ def test_an_objective_is_plain_unless_told_otherwise():
     assert_close(gradients(loss, *weights), first)
 
 
-# The one that overwrites
+# The loss that overwrites the logits
 
 
 @CUT

@@ -1,4 +1,4 @@
-"""A run is named by its folder or by its id on the Hub, wherever runs are named."""
+"""Wherever a run is expected, its folder or its id on the Hub can be given."""
 
 import io
 from pathlib import Path
@@ -15,7 +15,7 @@ ID = "someone/toyland-en-de"
 
 @pytest.fixture
 def asked(tiny_run, monkeypatch, tmp_path) -> list[str]:
-    """The Hub has one repository, `tiny_run`; the ids that were asked for."""
+    """Replace the Hub by one with a single repository, `tiny_run`; the value is the list of requested ids."""
     monkeypatch.chdir(tmp_path)
     ids: list[str] = []
 

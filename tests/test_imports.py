@@ -1,4 +1,4 @@
-"""Imports point down, and no file needs scrolling for long."""
+"""Imports point down, and files stay short."""
 
 import ast
 from collections.abc import Container
@@ -11,8 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "transformer"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# What each part may import, from the ground up; a part may always import itself. Search knows models by
-# protocol only, so it stands on nothing.
+# The parts that each part may import besides itself, lowest first. Search knows models only through a
+# protocol, so it imports no other part.
 BELOW: dict[str, list[str]] = {
     "messages": [],
     "locks": [],
@@ -58,7 +58,7 @@ BELOW["__init__"] = [part for part in BELOW if part not in ("cli", "__main__")]
 
 
 def part_of(module: str) -> str:
-    """The longest name in `BELOW` that `module`, without its leading «transformer.», lies in."""
+    """The longest name in `BELOW` that contains `module`, a name without the prefix `transformer.`."""
     parts = [part for part in BELOW if f"{module}.".startswith(f"{part}.")]
     assert parts, f"transformer.{module} has no place among the parts; add it to BELOW"
     return max(parts, key=len)
@@ -75,7 +75,7 @@ def parsed(path: Path) -> ast.Module:
 
 
 def imported_files(tree: ast.AST, modules: Container[str]) -> set[str]:
-    """Those of `modules` that a file imports; `from transformer.toyland import clock` imports a submodule."""
+    """The `modules` that a file imports; in `from transformer.toyland import clock`, `clock` is a module."""
     found = set(imported_modules(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("transformer."):
@@ -88,7 +88,7 @@ def imported_files(tree: ast.AST, modules: Container[str]) -> set[str]:
 
 
 def imported_modules(tree: ast.AST) -> list[str]:
-    """Modules of this package that are imported anywhere in the file, functions included."""
+    """The modules of this package that are imported anywhere in the file, including inside functions."""
     names: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -115,7 +115,7 @@ def test_imports_point_down():
 
 
 def test_no_package_contains_an_import_cycle():
-    """Nor do two: the files, with their imports inside functions, have an order in which each can be read."""
+    """Nor is there a cycle between packages: imports between files, even inside functions, have no cycle."""
     modules = {module_of(path): path for path in FILES if module_of(path) != "__init__"}
     imports = {module: imported_files(parsed(path), modules) - {module} for module, path in modules.items()}
     assert sum(map(len, imports.values())) > 400, "most imports are not found"
@@ -128,4 +128,4 @@ def test_no_package_contains_an_import_cycle():
 def test_files_stay_short():
     lengths = {module_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
     long = {module: lines for module, lines in lengths.items() if lines > 300}
-    assert not long, f"more than 300 lines, look for the second responsibility: {long}"
+    assert not long, f"more than 300 lines; does the file have a second responsibility? {long}"

@@ -1,4 +1,4 @@
-"""A frozen model answers without what gradients need; one that is trained can be trained on afterwards."""
+"""A frozen model computes without autograd; a model being trained can still be trained after translating."""
 
 import torch
 from helpers import assert_close, tiny_model
@@ -11,7 +11,7 @@ from transformer.kernels import linear as packed
 
 
 class Remembering(nn.Linear):
-    """Keeps what it has computed once, as a module with a table does that it fills when first asked."""
+    """Caches a tensor in its first forward pass, like a module that fills a table lazily."""
 
     kept = None
 
@@ -22,7 +22,7 @@ class Remembering(nn.Linear):
 
 
 def recording_inference(model):
-    """What each call of the model's last layer gives: whether in inference mode."""
+    """Records for each call of the model's last layer whether it ran in inference mode."""
     found = []
     model.output.register_forward_hook(lambda _, __, y: found.append(y.is_inference()))
     return found

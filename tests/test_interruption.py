@@ -1,4 +1,4 @@
-"""Signals: the loop finishes its update; all else ends at once and in one line, whatever was cut in half."""
+"""Signals: the training loop finishes its update; all other code ends at once, with a one-line message."""
 
 import importlib
 import os
@@ -31,7 +31,7 @@ OTHERS = [number for number in SIGNALS if number != signal.SIGINT]
 
 @pytest.fixture
 def command(monkeypatch):
-    """Put `run` in the place of a command."""
+    """Replace a command by `run`."""
 
     def install(run, name="train"):
         module = ModuleType(f"transformer.cli.{name}")
@@ -42,14 +42,14 @@ def command(monkeypatch):
 
 
 def outcome(number, prog="transformer train"):
-    """Exit code and standard error of a command that a signal has ended outside the loop."""
+    """Exit code and standard error of a command that a signal ended outside the training loop."""
     if number == signal.SIGINT:
         return 130, f"{prog}: interrupted\n"
     return EXIT_CODE, f"\n{prog}: stopped by {number.name}; everything is saved, continue with --resume\n"
 
 
 def turned_into(error):
-    """A library, or a module imported by halves, that raises another error instead."""
+    """Turns the interrupt into another error, as a library or a half-imported module may do."""
 
     def run(number):
         try:
@@ -74,7 +74,7 @@ class Destructor:
 
 
 def lost_in_a_destructor(number):
-    """Python prints an exception that is raised there, and continues."""
+    """Raises the signal in a destructor, where Python only prints the exception and continues."""
     Destructor(number)
     wait()
 
@@ -140,7 +140,7 @@ def test_a_second_ctrl_c_does_not_wait_for_an_import(command, tmp_path, monkeypa
 
 
 def test_a_clean_up_that_fails_after_a_signal_changes_nothing(command, capsys):
-    """It needs a module, say, of which the signal has left one half."""
+    """For example, because the clean-up uses a module whose import was interrupted by the signal."""
 
     def run(*_):
         try:
@@ -183,7 +183,7 @@ def test_a_second_signal_does_not_disturb_the_cleaning_up(number):
     with interrupting(SIGNALS) as request:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
-        signal.raise_signal(number)  # while the exception is on its way
+        signal.raise_signal(number)  # while the first exception propagates
     assert request.name == number.name
 
 
@@ -196,7 +196,7 @@ def test_a_second_ctrl_c_does():
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_that_a_library_swallows_stops_the_loop_with_everything_saved(number, tmp_path, monkeypatch):
-    """Between the preparation and the loop only a caller's handler can raise it: here that of a command."""
+    """Between preparation and loop, only a handler of the caller can raise; here it is the command's."""
     settings = tiny_settings(tmp_path / "run", save_every=100)
     monkeypatch.setattr("transformer.recipe.Log", lambda *_, **__: swallowed(number) or silent)
     with interrupting(SIGNALS), pytest.raises(TrainingStopped, match=f"by {number.name} after update 1"):

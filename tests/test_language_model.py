@@ -1,4 +1,4 @@
-"""Running text in blocks, the character vocabulary, and a small language model from text to text."""
+"""Running text in blocks, the character vocabulary, and a small language model, trained and used."""
 
 import dataclasses
 import math

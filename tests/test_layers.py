@@ -1,4 +1,4 @@
-"""Embedding, feed-forward network and the wiring around sub-layers."""
+"""Embedding, feed-forward network and the residual connection around sub-layers."""
 
 import math
 
@@ -26,13 +26,13 @@ def randomised(module):
 
 
 def test_post_norm_is_the_papers_formula():
-    wiring = randomised(PostNorm(8))
-    assert_close(wiring(X, torch.sin), layer_norm(X + torch.sin(X), wiring.norm))
+    residual = randomised(PostNorm(8))
+    assert_close(residual(X, torch.sin), layer_norm(X + torch.sin(X), residual.norm))
 
 
 def test_pre_norm_normalises_what_enters_the_sublayer():
-    wiring = randomised(PreNorm(8))
-    assert_close(wiring(X, torch.sin), X + torch.sin(layer_norm(X, wiring.norm)))
+    residual = randomised(PreNorm(8))
+    assert_close(residual(X, torch.sin), X + torch.sin(layer_norm(X, residual.norm)))
 
 
 def test_only_pre_norm_needs_a_final_norm():
@@ -41,7 +41,7 @@ def test_only_pre_norm_needs_a_final_norm():
     assert_close(final(X), layer_norm(X, final))
 
 
-def test_wiring_drops_the_sublayers_output_and_never_the_residual():
+def test_residual_dropout_drops_the_sublayers_output_and_never_its_input():
     ones = torch.ones(50, 50, 8)
     change = PreNorm(8, dropout=0.25)(ones, torch.ones_like) - ones
     kept = change != 0

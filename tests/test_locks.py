@@ -1,4 +1,4 @@
-"""One process holds a folder, until it dies."""
+"""A folder is locked by one process until that process ends."""
 
 import errno
 import multiprocessing
@@ -23,7 +23,7 @@ def hold(folder: Path) -> HeldFolder:
 
 
 class Holder:
-    """Another process that holds a folder, and may have forked one."""
+    """Another process that holds a folder's lock and may have forked a child."""
 
     def __init__(self, folder: Path, *, forks: bool = False) -> None:
         receive, send = FORK.Pipe(duplex=False)
@@ -56,7 +56,7 @@ def test_a_second_process_is_told_who_holds_the_folder(tmp_path):
         who = rf"process {other.process.pid} on {socket.gethostname()} since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d"
         with pytest.raises(FolderInUseError, match=f"run is being written by {who}.*; wait until"):
             hold(folder)
-        with pytest.raises(FolderInUseError):  # trying changes nothing
+        with pytest.raises(FolderInUseError):  # the failed attempt has no effect
             hold(folder)
     finally:
         other.kill()
@@ -76,7 +76,7 @@ def test_a_folder_is_free_when_its_process_is_killed_though_a_forked_one_lives_o
     other = Holder(tmp_path, forks=True)
     try:
         other.kill()
-        os.kill(other.child, 0)  # it lives
+        os.kill(other.child, 0)  # the child is still alive
         hold(tmp_path)
     finally:
         other.kill_child()
@@ -84,7 +84,7 @@ def test_a_folder_is_free_when_its_process_is_killed_though_a_forked_one_lives_o
 
 def test_a_forked_process_does_not_release_what_its_parent_holds(tmp_path):
     with locked_folder(tmp_path, print):
-        child = FORK.Process(target=lambda: None)  # ends in the usual way
+        child = FORK.Process(target=lambda: None)  # exits normally
         child.start()
         child.join()
         with pytest.raises(FolderInUseError):
@@ -145,7 +145,7 @@ def test_a_folder_that_is_not_where_it_was_is_noticed(tmp_path, change):
             folder.mkdir()
         if change == "file":
             folder.touch()
-        if change == "link":  # it is the same folder, reached another way
+        if change == "link":  # the same folder under another path
             folder.symlink_to(tmp_path / "moved")
         assert held.is_in_place() == (change in ("none", "link"))
     assert folder.exists() == (change not in ("none", "moved", "deleted"))

@@ -1,4 +1,4 @@
-"""Messages to the user: a standard error that cannot be written stops nothing, and loses only the message."""
+"""If standard error cannot be written, only the message to the user is lost; the program continues."""
 
 import io
 import os
@@ -26,7 +26,7 @@ class FullDisk(io.StringIO):
 
 
 class Unread(io.StringIO):
-    """A pipe: what was written arrives, or fails, when it is flushed."""
+    """A pipe without a reader: writing succeeds, and flushing fails."""
 
     def flush(self) -> None:
         raise BrokenPipeError(32, "Broken pipe")
@@ -65,13 +65,13 @@ def test_a_message_that_cannot_be_written_is_lost(tmp_path):
             bar.update()
             bar.refresh()
         bar.set_postfix_str("loss 1.0")
-    (tmp_path / "log.jsonl").mkdir()  # no line can be written there, of which the user is told
+    (tmp_path / "log.jsonl").mkdir()  # so writing the log fails, which is reported to the user
     Log(Run(tmp_path))("train", 1)
 
 
 @pytest.mark.usefixtures("broken")
 def test_training_and_translating_from_python_do_not_stop(tiny_run, tmp_path):
-    assert len(Translator.from_pretrained(tiny_run).translate(["the " * 100])) == 1  # warns: it is cut
+    assert len(Translator.from_pretrained(tiny_run).translate(["the " * 100])) == 1  # warns about the cut
     folder = train(tiny_settings(tmp_path / "run", max_steps=2), say=tell)
     assert (folder / "last").read_text() == "step-00000002\n"
 
@@ -89,7 +89,7 @@ def test_all_else_is_the_streams_own():
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("to", ["/dev/full", "&-"])
 def test_the_exit_code_is_not_changed(to, unbuffered):
-    """Python flushes standard error once more when it exits."""
+    """Python flushes standard error again at exit."""
     program = "from transformer.messages import warn; warn('lost'); print('done')"
     done = subprocess.run(
         ["sh", "-c", f'exec "$0" -c "$1" 2>{to}', sys.executable, program],
@@ -101,7 +101,7 @@ def test_the_exit_code_is_not_changed(to, unbuffered):
 
 
 def test_nothing_else_writes_to_standard_error():
-    """Every message takes the way that cannot fail, and so does the progress bar."""
+    """All messages and the progress bar use transformer.messages, where writing cannot fail."""
     allowed = {"messages.py", "cli/streams.py"}
     for path in sorted((ROOT / "transformer").rglob("*.py")):
         name = path.relative_to(ROOT / "transformer").as_posix()

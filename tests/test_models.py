@@ -1,7 +1,7 @@
-"""The three variants: what each position depends on, shapes, types and dropout.
+"""The three variants: which tokens each output depends on, shapes, types and dropout.
 
-The laws that every model must keep (batching, padding, gradients) are those of `transformer.testing`, which
-`test_contract.py` tests on the same models.
+The laws that every model must satisfy (batching, padding, gradients) are in `transformer.testing`;
+`test_contract.py` tests them on the same models.
 """
 
 import os
@@ -25,7 +25,7 @@ variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 
 
 def embeddings_of(embedding: nn.Module) -> list[Tensor]:
-    """What this embedding will give out, with its gradient."""
+    """A list to which each output of this embedding will be appended, with its gradient retained."""
     seen: list[Tensor] = []
 
     def keep(*call):
@@ -37,7 +37,7 @@ def embeddings_of(embedding: nn.Module) -> list[Tensor]:
 
 
 def random_sum(x: Tensor) -> Tensor:
-    """A number that depends on every entry; a plain sum of a LayerNorm's output depends on none."""
+    """A number that depends on every entry; the plain sum of a LayerNorm's output is constant."""
     return (x * torch.randn_like(x)).sum()
 
 
@@ -99,7 +99,7 @@ def test_the_order_of_rows_does_not_matter(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_pad_id_is_as_good(kind):
-    """Exchanging two tokens' numbers, and their embeddings, exchanges their logits and nothing else."""
+    """With another `pad_id`, real positions get the same logits."""
     model = tiny_model(kind=kind, tie_embeddings=False)
     other = tiny_model(kind=kind, tie_embeddings=False, pad_id=9, unk_id=0)
     other.load_state_dict(model.state_dict())
@@ -168,7 +168,7 @@ assert len(graphs) == 1, graphs
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_forward_is_one_graph_for_every_size(kind):
-    """Without a break and without recompiling; in a process of its own, where no shapes are checked."""
+    """No graph breaks and no recompilation. Runs in a separate process without the run-time shape checks."""
     tests = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
     command = [sys.executable, "-c", TRACED, kind]

@@ -1,4 +1,4 @@
-"""Moses' words: what is cut can be joined again, and BLEU is that of the words."""
+"""The Moses tokenizer: tokens can be joined again, and BLEU is computed on them."""
 
 import math
 import pickle
@@ -85,7 +85,7 @@ def test_a_run_trains_and_is_scored(tmp_path, capsys):
     )
     run = train(settings)
     assert main(["evaluate", "--run", str(run), "--device", "cpu"]) == 0
-    assert "BLEU of Moses' words in small letters" in capsys.readouterr().out
+    assert "BLEU of lower-cased Moses tokens" in capsys.readouterr().out
 
 
 def test_only_translation_takes_it(tmp_path):

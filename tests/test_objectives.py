@@ -1,4 +1,4 @@
-"""The loss against its formula, and gradients that do not depend on how an update is cut."""
+"""The loss equals its formula, and gradients do not depend on how an update is split into batches."""
 
 import numpy as np
 import pytest

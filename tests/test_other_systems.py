@@ -1,4 +1,4 @@
-"""Nothing relies on what only POSIX systems have. No other system was at hand: here its absence is played."""
+"""Nothing requires POSIX. No other system was available, so these tests hide the functions it would lack."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 WITHOUT_POSIX = """
 import ctypes, importlib, os, pkgutil, shutil, signal, sys
 
-# Other packages have their own ways on other systems: they are imported as they are here.
+# Other packages support other systems in their own way, so they are imported before anything is hidden.
 import datasets, jsonargparse, numpy, sacrebleu, safetensors.torch, sentencepiece, torch, tqdm, yaml
 
 for module, names in {

@@ -1,4 +1,4 @@
-"""Packed linear layers: the same numbers and the same parameters as the layers that they replace."""
+"""Packed linear layers: the same outputs and parameters as the layers that they replace."""
 
 import copy
 import warnings
@@ -23,7 +23,7 @@ from transformer.recipe import train
 
 @pytest.fixture(autouse=True)
 def all_are_large(monkeypatch):
-    """Every layer is large enough to be packed, and every call to be computed from the packed copy."""
+    """Treat every layer as large enough to be packed, and every call as large enough to use the copy."""
     monkeypatch.setattr(packed, "SMALLEST", 1)
     monkeypatch.setattr(packed, "SMALL", 1)
 
@@ -40,7 +40,7 @@ def is_packed(layer):
 
 @pytest.fixture
 def layers():
-    """A layer and a packed one of the same parameters."""
+    """A layer and a packed layer that share their parameters."""
     linear = nn.Linear(33, 20)
     packed_linear = packed_copy(linear)
     packed_linear.weight, packed_linear.bias = linear.weight, linear.bias
@@ -76,7 +76,7 @@ def replaced(layer):
 
 
 def data_replaced(layer):
-    """Again and again: a storage that was freed would soon have a successor at its address."""
+    """Repeats until a new storage has the address of a freed one, so that comparing addresses would fail."""
     address = layer.weight.data_ptr()
     for _ in range(50):
         layer.weight.data = layer.weight + 1
@@ -94,7 +94,7 @@ def loaded(layer):
 
 def to_double_and_back(layer):
     layer.double()
-    assert not is_packed(layer)  # the copy of the old weight takes no memory
+    assert not is_packed(layer)  # the copy of the old weight is freed
     layer.weight.mul_(3)
     layer.float()
 
@@ -154,7 +154,7 @@ def test_subclasses_and_small_layers_stay(monkeypatch):
     assert [type(layer) for layer in model] == [Own, nn.Linear, PackedLinear]
 
 
-# What is attached to a layer
+# Hooks, parametrizations and other things attached to a layer
 
 
 class Doubled(nn.Module):
@@ -227,7 +227,7 @@ def test_what_is_attached_to_a_layer_has_its_effect(attach, when):
     if when == "after a call":
         layer(x)
     for each in (linear, layer):
-        torch.manual_seed(1)  # spectral norms start with a random vector
+        torch.manual_seed(1)  # spectral norm starts from a random vector
         attach(each.eval())
     pack_linear_layers(layer)
     for factor in (1, 2):
@@ -300,7 +300,7 @@ def test_other_weights_than_a_float32_parameter_are_not_packed(layers):
         assert not torch.allclose(made_there(x), before)
 
 
-# What is loaded
+# Loaded models
 
 
 def test_a_hook_of_a_builder_has_its_effect_in_a_loaded_model(tiny_run):
@@ -322,7 +322,7 @@ def test_a_hook_of_a_builder_has_its_effect_in_a_loaded_model(tiny_run):
 
 
 def test_layers_with_parametrizations_load_and_translate_as_they_were_trained(tmp_path):
-    """Old and new weight norms, whose weights are not parameters."""
+    """With the old and the new weight norm, `weight` is computed and not a parameter."""
 
     def build(config):
         model = build_model(config)

@@ -1,4 +1,4 @@
-"""Padding keeps every row, and batches cut by tokens keep every row once and within their budget."""
+"""Padding keeps every row, and batches within a token budget contain every row once."""
 
 import numpy as np
 from hypothesis import given
@@ -18,7 +18,7 @@ def test_rows_come_back_without_their_pads(rows, pad_id):
 
 
 def greedy(order, lengths, budget, max_rows):
-    """The same row by row: the next row joins the batch if the padded batch still fits."""
+    """`cut_by_tokens`, row by row: the next row joins the batch if the padded batch still fits the budget."""
     batches = []
     for row in order:
         grown = [*batches[-1], row] if batches else []

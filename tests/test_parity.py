@@ -1,4 +1,6 @@
-"""The model against others': `torch.nn`'s layers, and the paper's equations in NumPy."""
+"""The model compared with `torch.nn`'s layers and with the paper's equations in NumPy."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -10,8 +12,8 @@ from transformer.testing.parity.numpy_reference import NumpyTransformer
 
 CPU = torch.device("cpu")
 layers = pytest.mark.parametrize(
-    ("wiring", "activation"),
-    [(wiring, activation) for wiring in torch_layers.RESIDUALS for activation in torch_layers.ACTIVATIONS],
+    ("residual", "activation"),
+    list(itertools.product(torch_layers.RESIDUALS, torch_layers.ACTIVATIONS)),
 )
 
 
@@ -22,14 +24,14 @@ def test_attention_equals_torch(parity):
 
 
 @layers
-def test_an_encoder_layer_equals_torch(wiring, activation):
-    comparison = torch_layers.encoder_layer(wiring, activation, CPU)
+def test_an_encoder_layer_equals_torch(residual, activation):
+    comparison = torch_layers.encoder_layer(residual, activation, CPU)
     assert_close(comparison.actual, comparison.expected)
 
 
 @layers
-def test_a_decoder_layer_equals_torch(wiring, activation):
-    comparison = torch_layers.decoder_layer(wiring, activation, CPU)
+def test_a_decoder_layer_equals_torch(residual, activation):
+    comparison = torch_layers.decoder_layer(residual, activation, CPU)
     assert_close(comparison.actual, comparison.expected)
 
 

@@ -1,4 +1,4 @@
-"""Constituency parsing as a target text (§6.3): its text, its score."""
+"""Constituency parsing as translation (§6.3): the bracketed text and its score."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_phrases_are_the_brackets_that_hold_brackets() -> None:
     [
         (GOLD, 100.0),
         ("(ROOT (S (VP (DT the ) (NN man ) ) (VB sleeps ) ) (. . ) )", 100 * 2 * 2 / 6),  # one label wrong
-        ("(ROOT (S (NP (XX the ) (NN man ) ) (VB sleeps ) ) (. . ) )", 100.0),  # a word's own does not count
+        ("(ROOT (S (NP (XX the ) (NN man ) ) (VB sleeps ) ) (. . ) )", 100.0),  # word labels are ignored
         ("(ROOT (DT the ) (NN man ) (VB sleeps ) (. . ) )", 100 * 2 * 1 / 4),
         ("(ROOT (S (NP (DT the ) (NN man ) ) (VB sleeps )", 0.0),
         ("", 0.0),

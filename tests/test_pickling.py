@@ -1,4 +1,4 @@
-"""What `from_pretrained` returns goes to other processes: pickled, copied or spawned, it answers the same."""
+"""Objects from `from_pretrained` give the same answers when pickled, copied or sent to another process."""
 
 import copy
 import importlib.util
@@ -68,7 +68,7 @@ if importlib.util.find_spec("ctranslate2"):
 
 
 def answer(loaded):
-    """What it says of `LINES`, in plain values; a spawned process calls this, too."""
+    """Its output for `LINES` as plain values; also called in a spawned process."""
     if isinstance(loaded, Translator | CTranslate2Translator):
         return [list(map(tuple, row)) for row in loaded.translate_n_best(LINES, n_best=2)]
     if isinstance(loaded, TextGenerator):
@@ -84,14 +84,14 @@ def answer(loaded):
 
 
 def pack_everything():
-    """Layers are packed however small they are, in this process."""
+    """In this process, pack even the smallest layers."""
     torch.set_num_threads(1)
     packed.SMALLEST = packed.SMALL = 1
 
 
 @pytest.fixture(scope="module")
 def spawned():
-    """Calls `answer` in a process that was spawned."""
+    """A function that calls `answer` in a spawned process."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=pack_everything) as pool:
         yield lambda loaded: pool.submit(answer, loaded).result()
@@ -108,7 +108,7 @@ def test_what_is_loaded_answers_the_same_in_another_process(monkeypatch, runs, s
     assert answer(pickle.loads(pickle.dumps(loaded))) == expected
     assert answer(copy.deepcopy(loaded)) == expected
     assert spawned(loaded) == expected
-    assert answer(loaded) == expected  # its weights are in shared memory now
+    assert answer(loaded) == expected  # after its weights were moved to shared memory
 
 
 def test_a_pickled_translator_is_frozen_and_warns_as_before(runs, capsys):

@@ -29,7 +29,7 @@ def test_positions_of_any_shape_get_one_more_axis(shape):
 
 @pytest.mark.parametrize("offset", [1, 5, 100])
 def test_a_shift_is_a_rotation(offset):
-    """PE(pos + k) = R_k PE(pos), one R_k for every position: why the paper chose sinusoids."""
+    """PE(pos + k) = R_k PE(pos), with the same R_k for all positions: the paper's reason for sinusoids."""
     d_model = 8
     encoding = SinusoidalEncoding(d_model)
     rotation = torch.zeros(d_model, d_model)
@@ -76,7 +76,7 @@ def test_learned_positions_limit_a_translation():
 
 
 def test_a_model_made_without_memory_can_be_filled():
-    """Built on the meta device, then given memory and weights: no encoding stays behind."""
+    """A model built on the meta device and then given memory and weights computes its encoding correctly."""
     config = tiny_config(kind="decoder_only")
     with torch.device("meta"):
         model = build_model(config)

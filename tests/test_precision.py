@@ -1,4 +1,4 @@
-"""Which precision a device computes in, float16 with its loss scale, and devices nobody has run yet."""
+"""The precision chosen for each device, float16 with its loss scale, and devices that are untested so far."""
 
 from dataclasses import replace
 from functools import partial

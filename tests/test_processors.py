@@ -1,4 +1,4 @@
-"""What a search can be asked to do: each option beside brute force over every output that it allows."""
+"""Search options: each is compared with brute force over all outputs that it allows."""
 
 import itertools
 from functools import partial
@@ -108,14 +108,14 @@ def test_a_processor_is_told_the_row_of_each_hypothesis():
 
 
 class Other(HistoryModel):
-    """Another table."""
+    """A model with other probabilities."""
 
     def row(self, history):
         return super().row((*history, 1))
 
 
 class Mixture(HistoryModel):
-    """What the mean of two tables is, written out."""
+    """The mean of the probabilities of `HistoryModel` and `Other`, written out."""
 
     def row(self, history):
         probabilities = [kind().row(history).softmax(dim=-1) for kind in (HistoryModel, Other)]
@@ -123,7 +123,7 @@ class Mixture(HistoryModel):
 
 
 class Module(torch.nn.Module):
-    """A table as a module."""
+    """A `HistoryModel` as an `nn.Module`."""
 
     pad_id, bos_id, eos_id = 0, 1, 2
 
@@ -159,7 +159,7 @@ def test_members_with_other_special_tokens_are_refused():
         Ensemble([sentence_model(), sentence_model(eos_id=5, unk_id=2)])
 
 
-# Sampling under processors
+# Sampling with processors
 
 
 def test_draws_keep_to_what_processors_leave():

@@ -1,4 +1,4 @@
-"""`import transformer` gives the names that users rely on, each with its promised signature."""
+"""`import transformer` provides the public names, each with its documented signature."""
 
 import ast
 import inspect
@@ -19,7 +19,7 @@ def imports_for_type_checkers() -> dict[str, str]:
     for node in block.body:
         assert isinstance(node, ast.ImportFrom)
         for alias in node.names:
-            assert alias.asname == alias.name  # what makes it public for a type checker
+            assert alias.asname == alias.name  # which tells type checkers that the name is public
             names[alias.name] = str(node.module).removeprefix("transformer.")
     return names
 
@@ -70,7 +70,7 @@ SIGNATURES = {
     "Translator.translate_n_best": "self lines *n_best",
     "load_settings": "path",
 }
-"""Parameters in order; a star marks one that is given by name."""
+"""Parameters in order; a star marks a keyword-only parameter."""
 STARS = {inspect.Parameter.KEYWORD_ONLY: "*"}
 
 
@@ -85,7 +85,7 @@ def test_the_promised_parameters_are_there():
             f"{name}: {item.name}" for item in parameters[count:] if item.default is inspect.Parameter.empty
         ]
     assert found == SIGNATURES
-    assert not required, "more parameters may be given, but no more than the promised ones are needed"
+    assert not required, "additional parameters must be optional"
 
 
 def test_the_defaults_of_the_face_are_those_of_the_design():

@@ -1,4 +1,4 @@
-"""Real corpora through the whole path, where `TRANSFORMER_DATA` names a folder that has them."""
+"""Real corpora from files to results, if `TRANSFORMER_DATA` names a folder that contains them."""
 
 import dataclasses
 from pathlib import Path
@@ -14,7 +14,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 def on_real_data(name: str, data_dir: Path, output: Path) -> Settings:
-    """A recipe with its `data/` where the corpora are, and three updates instead of thousands."""
+    """A recipe that reads the corpora in `data_dir` and makes three updates instead of thousands."""
     settings = load_settings(CONFIGS / f"{name}.yaml")
 
     def moved(text: str | None) -> str | None:

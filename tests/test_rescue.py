@@ -1,4 +1,4 @@
-"""A run's folder is deleted, moved or replaced during its training: that is noticed, and the state saved."""
+"""If a run's folder is deleted, moved or replaced during training, this is noticed and the state is saved."""
 
 import shutil
 from dataclasses import replace
@@ -8,8 +8,9 @@ import pytest
 import torch
 from fixtures_run import events, tiny_settings
 from test_forked_group import settings_of, shared, together
-from test_resilience import assert_equal_end, at_update
+from test_resilience import assert_equal_end, at_update, knowing_each_outcome
 
+from transformer.checkpoint import writing
 from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.config import Settings
@@ -52,6 +53,7 @@ def test_the_state_is_saved_as_a_new_run_that_continues_exactly(
     config = str(tmp_path / "run.yaml")
     save_settings(replace(settings, output=str(folder)), config)
     with monkeypatch.context() as patch:
+        knowing_each_outcome(patch)  # so that nothing writes into the folder while it is deleted
         at_update(step, lambda: CHANGES[change](folder), patch)
         assert main(["train", "--config", config]) == 2
     error = capsys.readouterr().err
@@ -60,11 +62,33 @@ def test_the_state_is_saved_as_a_new_run_that_continues_exactly(
     assert said.startswith(f"transformer train: error: {folder} was deleted, moved or replaced during the tr")
     assert said.endswith(f"training continues with --config {saved / 'config.yaml'} --resume")
     assert Run(saved).steps() == [4 if step == 1 else 6]
-    if change.startswith(("deleted", "moved")):  # nothing is made anew there
+    if change.startswith(("deleted", "moved")):  # nothing new is written there
         assert not list(folder.glob("*"))
     assert main(["train", "--config", str(saved / "config.yaml"), "--resume"]) == 0
     assert_equal_end(Run(saved), straight)
     assert load_settings(saved / "config.yaml").output == str(saved)
+
+
+def test_a_folder_that_is_lost_while_a_checkpoint_is_written_is_noticed_by_the_next(
+    settings, straight, tmp_path, monkeypatch, capsys
+):
+    folder, original = tmp_path / "run", writing.save_file
+
+    def lose_and_save(tensors, path, metadata):
+        if folder in path.parents:
+            shutil.rmtree(folder)
+        original(tensors, path, metadata)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "save_file", lose_and_save)
+        with pytest.raises(FolderLostError, match=r"run-rescued/config\.yaml --resume"):
+            train(replace(settings, output=str(folder)))
+    assert "update 4: no checkpoint could be written ([Errno 2]" in capsys.readouterr().err
+    assert not folder.exists()
+    saved = Run(tmp_path / "run-rescued")
+    assert saved.steps() in ([5], [6])
+    train(replace(settings, output=str(saved.path)), resume=True)
+    assert_equal_end(saved, straight)
 
 
 def test_no_earlier_rescue_is_overwritten(settings, tmp_path, monkeypatch):

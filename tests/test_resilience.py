@@ -1,4 +1,4 @@
-"""Nothing that happens to a training loses more than the updates since the last checkpoint, or breaks one."""
+"""Whatever stops training, only updates since the last checkpoint are lost, and no checkpoint is damaged."""
 
 import errno
 import json
@@ -30,7 +30,7 @@ from transformer.cli import main
 from transformer.config import Settings
 from transformer.model.build import build_model
 from transformer.recipe import dry_run, train
-from transformer.training import memory
+from transformer.training import memory, rehearsal
 from transformer.training.finite import DivergedError, require_finite
 from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStopped, stop_requests
 from transformer.training.log import Log
@@ -39,7 +39,7 @@ from transformer.training.update_rule import UpdateRule
 
 
 def assert_equal_end(ours: Run, theirs: Run) -> None:
-    """The last checkpoints are equal in every parameter, moment and position."""
+    """The last checkpoints have equal parameters, optimizer moments and data positions."""
     assert_equal(ours.marked("last"), theirs.marked("last"))
 
 
@@ -59,7 +59,7 @@ def assert_all_whole(run: Run) -> None:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory) -> Settings:
-    """Six updates with dropout, a checkpoint after each, of which two stay."""
+    """Six updates with dropout and a checkpoint after each update; the newest two are kept."""
     return tiny_settings(tmp_path_factory.mktemp("straight") / "run", save_every=1, valid_every=2, keep=2)
 
 
@@ -72,17 +72,19 @@ def straight(settings) -> Run:
 
 
 def in_a_child(work, *, kill_after: float | None = None) -> int:
-    """Call `work` in a forked process, where torch is imported already; returns its exit code, or minus the
-    signal that has ended it."""
+    """Call `work` in a forked process, which need not import torch again.
+
+    Returns its exit code, or the negative number of the signal that ended it.
+    """
 
     def quietly():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-        tqdm.set_lock(threading.RLock())  # not the one of all processes: who is killed would keep it
+        tqdm.set_lock(threading.RLock())  # a killed process would never release a shared lock
         work()
 
     child = multiprocessing.get_context("fork").Process(target=quietly)
     child.start()
-    child.join(kill_after)  # not longer than it lives
+    child.join(kill_after)  # returns earlier if the process ends
     if kill_after is not None:
         child.kill()
         child.join()
@@ -90,7 +92,7 @@ def in_a_child(work, *, kill_after: float | None = None) -> int:
 
 
 class KilledAt:
-    """Kills the process before the file operation of this number."""
+    """Kills the process just before its `number`-th file operation."""
 
     OPERATIONS = (
         (writing, "save_file"),
@@ -117,7 +119,7 @@ class KilledAt:
 
 
 def killed_at_operation(number: int, settings: Settings, straight: Run, folder: Path) -> bool:
-    """Train, be killed before that file operation, resume; whether there was such an operation."""
+    """Train, get killed before that file operation, resume; returns whether there was such an operation."""
     ours = replace(settings, output=str(folder / "run"))
 
     def work():
@@ -137,14 +139,17 @@ def killed_at_operation(number: int, settings: Settings, straight: Run, folder: 
 
 
 def test_killed_within_the_write_of_a_checkpoint_nothing_is_lost(settings, straight, tmp_path):
-    for number in range(36, 76, 7):  # of the second and third checkpoint
+    for number in range(36, 76, 7):  # while the second and third checkpoint are written
         assert killed_at_operation(number, settings, straight, tmp_path / str(number))
 
 
 @pytest.mark.slow
 def test_killed_150_times_a_run_ends_like_one_without_a_break(tmp_path):
-    """Along one chain of resumes: before the first file operation, before the second one and so on, through
-    two whole writes of a checkpoint; and in between at random moments."""
+    """One run, resumed after each kill.
+
+    Kills alternate between the first, second, third … file operation, which covers two complete writes of a
+    checkpoint, and random moments.
+    """
     every_other = {"save_every": 2, "valid_every": 2, "valid_sample": 0, "keep": 2}
     settings = tiny_settings(tmp_path / "straight", max_steps=300, **every_other)
     straight = Run(train(settings))
@@ -254,7 +259,7 @@ def test_when_no_checkpoint_is_whole_nothing_is_overwritten(settings, straight, 
 
 
 def reseal(folder: Path, name: str) -> None:
-    """Give the manifest the hash of a file that was replaced, as one who means harm would."""
+    """Update the manifest's hash for a replaced file, as an attacker would."""
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"][name] = reading.file_hash(folder / name)
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -293,7 +298,7 @@ def test_a_text_that_has_changed_under_the_same_name_is_noticed(tmp_path):
 
 
 def failing(monkeypatch, steps: set[int], error: int) -> None:
-    """Let the writing of these updates' weights fail as on a disk that is full or read-only."""
+    """Make saving the weights fail at these updates, as on a full or read-only disk."""
     original = writing.save_file
 
     def save(tensors, path, metadata):
@@ -319,7 +324,7 @@ def test_a_disk_that_cannot_be_written_does_not_stop_the_training(
 
 
 def knowing_each_outcome(monkeypatch) -> None:
-    """Let every update begin when the checkpoint before is written, or has failed."""
+    """Make every update wait until the previous checkpoint has been written or has failed."""
     original = Saver.wants_one
 
     def wants_one(saver, step):
@@ -351,7 +356,7 @@ def test_a_disk_that_stays_full_to_the_end_is_an_error(settings, tmp_path, monke
 
 @pytest.fixture
 def held_back(monkeypatch):
-    """Checkpoints wait here before they are written: `held_back[3].set()` lets that of update 3 go on."""
+    """Blocks the writing of each checkpoint; `held_back[3].set()` releases the one of update 3."""
     gates = {step: threading.Event() for step in range(1, 20)}
     original = writing.save_file
 
@@ -400,7 +405,8 @@ def test_training_ends_only_when_the_checkpoint_before_is_written(settings, tmp_
         train(replace(settings, output=str(tmp_path / "run"), training=rare))
     run = Run(tmp_path / "run")
     assert run.marked("last") == run.checkpoint(2)
-    assert [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()] == []
+    ours = ("batches", "checkpoints", "epochs")
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith(ours)] == []
 
 
 # Signals
@@ -472,7 +478,7 @@ def test_the_command_says_by_its_exit_code_that_resuming_is_meant(tmp_path, monk
 def test_a_signal_before_the_first_update_ends_what_is_being_prepared(
     tmp_path, monkeypatch, capsys, number, code, said
 ):
-    # Not `os.kill`: any thread of the process may get its signal, and this one learns of it too late.
+    # Not `os.kill`: another thread may receive the signal, and the main thread would handle it too late.
     monkeypatch.setattr("transformer.recipe.set_up", lambda *_: signal.raise_signal(number))
     monkeypatch.setattr("transformer.recipe.fit", None)
     before = signal.getsignal(number)
@@ -489,11 +495,11 @@ def test_a_second_interrupt_does_not_wait():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-# Numbers that are none
+# NaN and infinity
 
 
 def breaking(monkeypatch, steps: set[int]) -> list[list[int]]:
-    """Make the loss of these updates NaN; returns the corpus lines of each update, filled while training."""
+    """Make the loss of these updates NaN; returns a list that training fills with each update's lines."""
     original, lines = loop.accumulate_gradients, []
 
     def accumulate(objective, model, batches, *rest, **options):
@@ -594,7 +600,7 @@ def test_a_container_has_the_memory_that_it_is_given(settings, tmp_path, monkeyp
         memory.require_memory(settings.model, torch.device("cpu"))
 
 
-# What ends a training, and which checkpoint is the best
+# Early stopping, the best checkpoint, and saving by time
 
 
 def with_metrics(monkeypatch, values: list[float]) -> None:
@@ -614,7 +620,7 @@ def test_patience_stops_early_and_the_best_is_by_the_named_metric(settings, tmp_
     assert run.marked("last") == run.checkpoint(5)
     assert run.marked("best") == run.checkpoint(2)
     assert [entry["step"] for entry in events(run.path, "early_stop")] == [5]
-    train(replace(settings, output=str(run.path), training=chosen), resume=True)  # it stays stopped
+    train(replace(settings, output=str(run.path), training=chosen), resume=True)  # does not continue
     assert run.marked("last") == run.checkpoint(5)
 
 
@@ -624,7 +630,7 @@ def test_the_clock_asks_for_checkpoints_too(settings, tmp_path, monkeypatch):
     monkeypatch.setattr("transformer.training.saving.time.monotonic", lambda: next(now))
     by_clock = replace(settings.training, save_every=100, save_minutes=2.5, valid_every=100, keep=9)
     run = Run(train(replace(settings, output=str(tmp_path / "run"), training=by_clock)))
-    assert [entry["step"] for entry in events(run.path, "save")] == [3, 6]  # a minute each time it looks
+    assert [entry["step"] for entry in events(run.path, "save")] == [3, 6]  # a minute per reading
 
 
 # Trying out, fine-tuning, equal runs, TensorBoard
@@ -638,6 +644,21 @@ def test_a_dry_run_tells_what_it_will_cost_and_writes_nothing(settings, tmp_path
     assert found.peak_bytes > 2**20
     assert found.seconds_left == pytest.approx(6 * found.seconds_per_update)
     assert found.largest.startswith("src_tokens ")
+
+
+def test_a_dry_run_times_updates_whose_shapes_it_has_met_before(settings, tmp_path, monkeypatch):
+    computed = []
+
+    def compute(objective, model, batches, **options):
+        computed.append(batches)
+        return loop.accumulate_gradients(objective, model, batches, **options)
+
+    monkeypatch.setattr(rehearsal, "accumulate_gradients", compute)
+    dry_run(replace(settings, output=str(tmp_path / "run")))
+    count = rehearsal.UPDATES
+    first, second = computed[-2 * count : -count], computed[-count:]
+    assert [id(batches) for batches in first] == [id(batches) for batches in second]
+    assert len({id(batches) for batches in second}) == count
 
 
 def test_training_starts_from_another_runs_weights(settings, straight, tmp_path):

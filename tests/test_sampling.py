@@ -1,4 +1,4 @@
-"""Sampling: what tokens are drawn from, and that they are drawn so."""
+"""Sampling: the distribution that tokens are drawn from, and the frequencies of the drawn tokens."""
 
 import math
 
@@ -13,7 +13,7 @@ from transformer.decoding.search import generate, greedy_search
 
 
 def probabilities_by_hand(logits, temperature, top_k, top_p):
-    """The definitions, in Python's floats: the k best, then the fewest of them that hold p."""
+    """The definitions in plain Python: the k best tokens, then the fewest whose total probability is p."""
     weights = [math.exp(logit / temperature) for logit in logits]
     best_first = sorted(range(len(weights)), key=lambda token: -weights[token])[:top_k]
     total = sum(weights[token] for token in best_first)
@@ -21,7 +21,7 @@ def probabilities_by_hand(logits, temperature, top_k, top_p):
     for token in best_first:
         kept.append(token)
         held += weights[token] / total
-        assume(top_p is None or abs(held - top_p) > 1e-4)  # a tie that rounding would decide
+        assume(top_p is None or abs(held - top_p) > 1e-4)  # rounding would decide
         if top_p is not None and held >= top_p:
             break
     rest = sum(weights[token] for token in kept)
@@ -65,7 +65,7 @@ def test_logits_are_left_as_they_were():
     "sampler", [Sampler(), Sampler(0.5), Sampler(top_k=2), Sampler(top_p=0.85), Sampler(2.0, 3, 0.9)], ids=str
 )
 def test_tokens_come_as_often_as_they_should(sampler):
-    """Each count within five standard deviations of a binomial one."""
+    """Each count is within five standard deviations of the binomial distribution."""
     draws = 20_000
     tokens = sampler(LOGITS[:1].expand(draws, -1))
     for token, p in enumerate(sampler.probabilities(LOGITS)[0].tolist()):

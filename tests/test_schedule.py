@@ -1,4 +1,4 @@
-"""The rate against its closed form."""
+"""The learning rate compared with its formula."""
 
 import pytest
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import transformer
 from transformer.kernels.attention import fused_attention
-from transformer.model.attention import MultiHeadAttention, record_attention
+from transformer.model.attention import MultiHeadAttention
+from transformer.model.recording import record_attention
 from transformer.testing import assert_transformer_contract
 
 

@@ -1,4 +1,4 @@
-"""Greedy and beam search: the rules of docs/decoding.md on trees drawn by hand, and brute force."""
+"""Greedy and beam search: the rules in docs/decoding.md on hand-made probability trees, and brute force."""
 
 import collections
 import itertools
@@ -19,14 +19,14 @@ LIMITS = [1, 2, 3]
 
 
 class Histories(list):
-    """The state of a model that knows nothing but what it has read."""
+    """A decoding state that consists of the tokens read so far."""
 
     def select(self, rows):
         return Histories(self[row] for row in rows.tolist())
 
 
 class HistoryModel:
-    """A model whose next token depends on the whole history, source included; counts what it is asked."""
+    """A model whose next token depends on the source and all earlier tokens; counts the rows of each step."""
 
     vocab_size = 4
 
@@ -39,7 +39,7 @@ class HistoryModel:
         return self.logits(state), state
 
     def step(self, tokens, state):
-        assert tokens.shape == (len(state),)  # one new token a row, whatever the length
+        assert tokens.shape == (len(state),)  # one new token per row
         self.rows_per_step.append(len(tokens))
         state[:] = [(*history, token) for history, token in zip(state, tokens.tolist(), strict=True)]
         return self.logits(state)
@@ -53,7 +53,7 @@ class HistoryModel:
 
 
 class Tree(HistoryModel):
-    """Probabilities drawn by hand: {tokens so far: {next token: probability}}; elsewhere all end."""
+    """Hand-written probabilities, {tokens so far: {next token: probability}}; all other histories end."""
 
     vocab_size = 6
 
@@ -66,7 +66,7 @@ class Tree(HistoryModel):
         return torch.tensor([chances.get(token, 0.0) for token in range(self.vocab_size)]).log()
 
 
-ONE = torch.tensor([[9]])  # one source, of which a tree knows nothing
+ONE = torch.tensor([[9]])  # one source; a tree ignores it
 
 
 def outputs(found: Hypotheses):
@@ -82,7 +82,7 @@ def outputs(found: Hypotheses):
 
 
 def only(found: Hypotheses):
-    """Tokens and probability of the single output of a single row, searched without length penalty."""
+    """Tokens and probability of the only output of the only row, from a search without length penalty."""
     [[(tokens, score)]] = outputs(found)
     return tokens, pytest.approx(math.exp(score))
 
@@ -107,7 +107,7 @@ def every_output(model, source, alpha, limit):
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0, 2.5])
 def test_a_full_beam_equals_brute_force(alpha):
-    """Forty outputs of at most three of four tokens: a beam of forty loses none, and finds their order."""
+    """There are forty outputs of at most three tokens, so a beam of forty must find them all, in order."""
     model, sources = HistoryModel(), torch.tensor([[3, 5], [7, 0], [6, 6]])
     found = beam_search(model, sources, beam_size=40, alpha=alpha, max_length=torch.tensor(LIMITS), n_best=40)
     assert found.tokens.shape == (3, 40, 3)
@@ -125,7 +125,7 @@ def test_missing_outputs_are_empty_and_impossible():
     assert (found.tokens[0, 4:] == PAD).all()
 
 
-# The rules, on trees drawn by hand
+# The rules, on hand-written trees
 
 
 def test_a_wider_beam_finds_what_greedy_search_misses():
@@ -136,7 +136,7 @@ def test_a_wider_beam_finds_what_greedy_search_misses():
 
 
 def test_an_end_counts_only_among_the_best_candidates():
-    """EOS is the third of the first step: a beam of two forgets it, although nothing better comes."""
+    """EOS ranks third in the first step, so a beam of two drops it, although nothing better follows."""
     tree = Tree(
         {
             (): {A: 0.5, B: 0.3, EOS: 0.2},
@@ -149,15 +149,16 @@ def test_an_end_counts_only_among_the_best_candidates():
 
 
 def test_a_sentence_stays_open_while_a_live_hypothesis_can_still_win():
-    """Two poor hypotheses have ended and fill a beam of two; the one that is ahead needs only its end."""
+    """Two finished hypotheses fill a beam of two, but a live one with a better score needs only its EOS."""
     tree = Tree({(): {A: 0.98, EOS: 0.02}, (A,): {B: 0.98, EOS: 0.02}, (A, B): {C: 1.0}})
     assert only(beam_search(tree, ONE, beam_size=2, alpha=0, max_length=6)) == ((A, B, C, EOS), 0.98**2)
 
 
 def test_a_sentence_closes_when_no_live_hypothesis_can_win():
-    """After one step 0.6 has ended, and without a penalty 0.4 can only fall: the search makes no second step.
+    """After one step, a hypothesis with probability 0.6 has ended, and the live one has 0.4.
 
-    With a penalty that grows with the length it goes to the end, since a longer one may win.
+    Without a length penalty, 0.4 can only decrease, so there is no second step. With a penalty, a longer
+    hypothesis may still win, so the search continues to the limit.
     """
     tree = Tree({(): {EOS: 0.6, A: 0.4}, (A,): {A: 1.0}, (A, A): {A: 1.0}})
     assert only(beam_search(tree, ONE, beam_size=2, alpha=0, max_length=9)) == ((EOS,), 0.6)
@@ -187,7 +188,7 @@ def test_a_beam_wider_than_the_tree_keeps_what_there_is():
     tree = Tree({(): {A: 0.7, EOS: 0.3}})
     [row] = outputs(beam_search(tree, ONE, beam_size=5, alpha=0, max_length=9, n_best=5))
     assert row == [((A, EOS), pytest.approx(math.log(0.7))), ((EOS,), pytest.approx(math.log(0.3)))]
-    assert tree.rows_per_step == [5, 5][: len(tree.rows_per_step)]  # it stops when nothing can go on
+    assert tree.rows_per_step == [5, 5][: len(tree.rows_per_step)]  # stops when none is alive
 
 
 def test_length_penalty_is_the_papers():
@@ -200,15 +201,15 @@ def test_length_penalty_is_the_papers():
 @pytest.mark.parametrize("alpha", [-0.5, 0.0, 0.6, 2.5])
 @pytest.mark.parametrize("n_best", [1, 2, 4])
 def test_closing_early_changes_no_output(alpha, n_best):
-    """A list that no search can fill keeps sentences open to their limits, and has the same outputs first."""
+    """An n-best list too long to fill keeps sentences open to the limit; its first outputs are the same."""
     early, late = HistoryModel(), HistoryModel()
     sources = torch.tensor(random_rows(*[3] * 40, vocab_size=9))
     options = {"beam_size": 4, "alpha": alpha, "max_length": 9}
     found = beam_search(early, sources, n_best=n_best, **options)
     whole = search_n_best(late, sources, n_best=100, **options)
     assert outputs(found) == [row[:n_best] for row in outputs(whole)]
-    assert min(len(row) for row in outputs(whole)) > 4  # more have ended than a beam holds
-    if alpha < 1:  # with a strong penalty nearly everything can still win
+    assert min(len(row) for row in outputs(whole)) > 4  # more finished hypotheses than `beam_size`
+    if alpha < 1:  # with a strong penalty, nearly every live hypothesis can still win
         assert sum(early.rows_per_step) < sum(late.rows_per_step)
 
 
@@ -229,7 +230,7 @@ kinds = pytest.mark.parametrize("kind", ["encoder_decoder", "decoder_only"])
 
 @torch.no_grad()
 def log_probs_by_forward(model, source, tokens):
-    """(T + 1, V): what may stand at each place of `tokens` and after them, without a cache."""
+    """(T + 1, V): log probabilities at each position of `tokens` and after the last, without a cache."""
     if hasattr(model, "encoder"):
         logits = model(torch.tensor([source]), torch.tensor([[BOS, *tokens]]))[0]
     else:
@@ -288,7 +289,7 @@ def test_a_beam_of_one_ends_with_its_best_candidate_although_the_second_could_wi
 
 
 def test_where_no_token_is_left_there_is_no_output():
-    """Rows whose every token is forbidden at some step have none, for greedy search as for a beam of one."""
+    """If all tokens of a row are forbidden in some step, greedy search and a beam of one return no output."""
     sources = torch.tensor(random_rows(*[3] * 20, vocab_size=9))
 
     def forbid(log_probs, tokens, rows):
@@ -310,7 +311,7 @@ def test_where_no_token_is_left_there_is_no_output():
 
 @pytest.mark.parametrize("vocab_size", [4, 60, 1000])
 def test_a_beam_of_one_breaks_ties_as_greedy_search_does(vocab_size):
-    """bfloat16 logits are often equal; these take three values."""
+    """Logits in bfloat16 are often equal; these take only three values."""
     model = HistoryModel()
     model.vocab_size = vocab_size
     generator = torch.Generator().manual_seed(1)
@@ -409,7 +410,7 @@ def test_a_models_own_special_tokens_are_used():
     assert 5 in found.tokens[1, 0].tolist()
 
 
-# What an observer sees
+# Observing a search
 
 
 def observed(model, sources, **options):
@@ -421,7 +422,7 @@ def observed(model, sources, **options):
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.5])
 @pytest.mark.parametrize("n_best", [1, 3])
 def test_an_observer_sees_the_whole_search(alpha, n_best):
-    """Each step begins with what the step before has kept, and what is finished at the end is the result."""
+    """A step starts with the hypotheses that the previous one kept; the last finished ones are the result."""
     sources, limits = torch.tensor(random_rows(*[3] * 30, vocab_size=9)), torch.arange(30) % 8 + 1
     options = {"beam_size": 3, "alpha": alpha, "max_length": limits, "n_best": n_best}
     steps, found = observed(HistoryModel(), sources, **options)
@@ -474,14 +475,14 @@ def test_no_output_scores_below_a_greedy_path_that_stayed_in_the_beam(alpha, bea
             [(path, _)] = greedy[row]
             has_left = len(path) >= step.length and list(path[: step.length]) not in kept[0] + kept[1]
             stayed -= {row} if has_left else set()
-    assert 20 < len(stayed) < 100  # both kinds are there
+    assert 20 < len(stayed) < 100  # some paths stay in the beam, and some leave it
     for row in stayed:
         [(path, score)], [(_, best)] = greedy[row], found[row]
         assert best >= score / length_penalty(len(path), alpha) - 1e-5
 
 
 class Reads(TorchFunctionMode):
-    """Counts the calls that make the CPU wait for a GPU: those that need to know a value."""
+    """Counts the calls that need a tensor's value, and so would make the CPU wait for a GPU."""
 
     NAMES = frozenset(
         (
@@ -506,7 +507,7 @@ class Reads(TorchFunctionMode):
 
 @pytest.mark.parametrize("kind", ["encoder_decoder", "decoder_only"])
 def test_a_step_of_a_beam_reads_from_the_device_once(kind):
-    """Reads at the start and at the end are a constant; each step adds one, also where sentences close."""
+    """The number of reads is a constant plus one per step, even when sentences close."""
     model, sources = sentence_model(kind=kind), right_padded(SOURCES)
     counts = {}
     for limits in ([2] * 5, [12] * 5, [12, 3, 4, 5, 6]):
@@ -521,7 +522,7 @@ def test_a_step_of_a_beam_reads_from_the_device_once(kind):
     assert len(set(counts.values())) == 1, counts
 
 
-# What comes in
+# The model and its input
 
 
 SEARCHES = {
@@ -540,7 +541,7 @@ def test_a_model_left_in_training_mode_is_searched_in_evaluation_mode(kind, sear
     model, sources = sentence_model(kind=kind, dropout=0.5), right_padded(SOURCES)
     expected = search(model, sources)
     model.train()
-    block = model.decoder.blocks[0].eval()  # a part that is frozen stays so
+    block = model.decoder.blocks[0].eval()  # a part in evaluation mode must stay in it
     for _ in range(2):
         for found, right in zip(search(model, sources), expected, strict=True):
             assert torch.equal(found, right)
@@ -599,7 +600,7 @@ def test_no_step_follows_the_last_token():
 
 @kinds
 def test_a_step_computes_one_position(kind):
-    """The price of a token does not grow with what came before it."""
+    """The cost of a token does not grow with the number of tokens before it."""
     model, widths = sentence_model(kind=kind), []
     model.decoder.embedding.register_forward_hook(lambda *call: widths.append(call[-1].shape[1]))
     sources = right_padded(SOURCES)
@@ -618,7 +619,7 @@ def test_searching_builds_no_graph():
         assert not found.scores.requires_grad
 
 
-# Choosing, and what is refused
+# Choosing tokens, and invalid arguments
 
 
 def test_choosing_a_token_is_a_callable():
@@ -671,7 +672,7 @@ def test_a_limit_is_a_whole_number_or_one_for_each_row(max_length):
 @searches
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_logits_without_probabilities_are_refused(search, value):
-    """Row 2 goes wrong in the third step, when row 0 has ended and left the batch."""
+    """Row 2 fails in the third step, when row 0 has ended and left the batch."""
 
     class Broken(HistoryModel):
         def row(self, history):

@@ -1,4 +1,4 @@
-"""`transformer selftest`: this package against implementations that share no code with it."""
+"""`transformer selftest`: this package compared with implementations that share no code with it."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""One file, several processes: every line once and in order, whatever the number of processes."""
+"""Several processes translate one file: every line once and in order, for any number of processes."""
 
 import gzip
 import lzma
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def translate_file(run: Path, source: Path, output: Path, processes: int, *options: str) -> str:
-    """What it wrote on standard error."""
+    """Translate a file with several processes; returns their standard error."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "--"]
     done = subprocess.run(
         [
@@ -69,7 +69,7 @@ def check(run: Path, folder: Path, count: int, processes: list[int], *options: s
         outputs[number] = output.read_bytes()
     assert len(outputs[1].splitlines()) == count
     assert all(output == outputs[1] for output in outputs.values())
-    assert len(list(folder.iterdir())) == 2 + len(processes)  # no parts are left
+    assert len(list(folder.iterdir())) == 2 + len(processes)  # no temporary parts are left
 
 
 def test_two_processes_write_what_one_writes(tiny_run, tmp_path):
@@ -108,7 +108,7 @@ def test_a_damaged_archive_is_named_in_one_line(name, content, tiny_run, tmp_pat
 
 
 def test_only_a_plain_file_is_replaced(tiny_run, tmp_path, capsys):
-    """A link stays one; a device, which `replace` would take the place of, and a folder are refused."""
+    """A symbolic link is kept; a device, which would be replaced by a file, and a folder are rejected."""
     (tmp_path / "source").write_text("the clock\n")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")

@@ -1,4 +1,4 @@
-"""Standard streams of the commands: closed, full, without a reader, or of a small character set."""
+"""The commands' standard streams when they are closed, full, without a reader, or in a limited encoding."""
 
 import io
 import os
@@ -33,7 +33,7 @@ sys.exit(translated or trained)
 
 
 def run(*arguments, to="", unbuffered="", **options):
-    """A Python program whose standard streams are redirected as a shell does it."""
+    """Run a Python program with its standard streams redirected by a shell."""
     return subprocess.run(
         ["sh", "-c", f'exec "$0" "$@" {to}', sys.executable, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
@@ -44,7 +44,7 @@ def run(*arguments, to="", unbuffered="", **options):
 
 @pytest.mark.parametrize("to", ["2>&-", "2>/dev/full", "2>to a reader that is gone", "0<&- 1>&- 2>&-"])
 def test_without_standard_error_commands_work(to, tiny_run, tmp_path):
-    """The warning of a line that is too long is lost, and so is the progress bar; nothing else is."""
+    """Only the warning about a line that is too long and the progress bar are lost."""
     reading, writing = os.pipe()
     os.close(reading)
     done = run(
@@ -58,7 +58,7 @@ def test_without_standard_error_commands_work(to, tiny_run, tmp_path):
     assert done.stdout.count(b"\n") == (0 if "1>&-" in to else 2)
     assert b"warning" not in done.stdout
     assert (tmp_path / "run" / "last").read_text() == "step-00000002\n"
-    null = f"{Path(os.devnull).stat().st_rdev} True"  # not a file that was opened later; inheritable
+    null = f"{Path(os.devnull).stat().st_rdev} True"  # /dev/null, not a file opened later; inheritable
     descriptors = (tmp_path / "run" / "descriptors").read_text().splitlines()
     closed = [number for number in range(3) if f"{number}>&-" in to or f"{number}<&-" in to]
     assert all(descriptors[number] == null for number in closed)
@@ -80,7 +80,7 @@ def test_where_nothing_can_be_said_the_exit_code_does():
 
 @pytest.fixture
 def written(monkeypatch):
-    """What a command writes to a standard output of an encoding."""
+    """A function that returns the bytes a command writes to a standard output with a given encoding."""
 
     def bytes_of(encoding, errors, *arguments):
         stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors)
@@ -99,7 +99,7 @@ EVERY_TEXT = [["--help"], ["table3"], *([name, "--help"] for name in COMMANDS)]
 
 @pytest.mark.parametrize("arguments", EVERY_TEXT, ids=" ".join)
 def test_an_encoding_replaces_what_it_lacks(arguments, written):
-    """ASCII lacks most, cp1252 other signs; the two error handlers are those that Python sets by itself."""
+    """ASCII and cp1252 lack different characters; both error handlers are defaults of Python."""
     text = written("utf-8", "strict", *arguments).decode()
     for encoding, errors in (("ascii", "strict"), ("cp1252", "surrogateescape")):
         assert written(encoding, errors, *arguments) == text.encode(encoding, "backslashreplace"), encoding

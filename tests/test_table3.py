@@ -13,12 +13,12 @@ from transformer.evaluation.table3 import ROWS, Table3Row, count_parameters, tab
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PRINTED = 11
-"""Rows of which the paper prints the size."""
+"""Number of rows for which the paper prints the model size."""
 EXACT = {"base": 63_045_632, "big": 214_171_648}
 
 
 def parameters_by_hand(config: ModelConfig) -> int:
-    """The sum of the matrices that the paper writes, without looking at a model."""
+    """The sum of the sizes of the paper's matrices, computed without a model."""
     d, h, d_ff = config.d_model, config.num_heads, config.d_ff
     d_k, d_v = config.d_k or d // h, config.d_v or d // h
     attention = 2 * d * h * d_k + 2 * d * h * d_v
@@ -32,7 +32,7 @@ def parameters_by_hand(config: ModelConfig) -> int:
 
 @pytest.fixture(scope="module")
 def counted() -> dict[str, int]:
-    """The parameters of each row's model."""
+    """The parameter count of each row's model."""
     return {row.name: count_parameters(row.config()) for row in ROWS}
 
 
@@ -42,7 +42,7 @@ def test_every_model_has_the_size_derived_by_hand(counted: dict[str, int]) -> No
 
 
 def test_our_sizes_are_near_the_printed_ones(counted: dict[str, int]) -> None:
-    """The paper counted a larger vocabulary and biases; see docs."""
+    """The paper's counts include a larger vocabulary and biases; see docs/table3.md."""
     printed = {row.name: row.millions for row in ROWS if row.millions}
     assert len(printed) == PRINTED
     ours = {name: counted[name] / 1e6 for name in printed}

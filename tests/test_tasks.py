@@ -1,4 +1,4 @@
-"""A task is one page and one entry in the registry: this file adds one, and the package trains it."""
+"""A task is one page and one entry in the registry: this file adds a task, and the package trains it."""
 
 import json
 from collections.abc import Iterator
@@ -35,14 +35,14 @@ TEXT = "a dog sees a cat, and the cat sees a dog.\n" * 20
 
 
 def skipping_loss(model: nn.Module, batch: TextBatch) -> Loss:
-    """Predict the token after the next one: a plain function is an objective."""
+    """An objective can be a plain function; this one predicts the token after the next one."""
     logits, labels = model(batch.tokens[:, :-2]), batch.tokens[:, 2:]
     total = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=PAD_ID, reduction="sum")
     return Loss(total, batch.target_tokens)
 
 
 class SkippingTask(Task):
-    """Language modelling that leaves out a token."""
+    """A language model that predicts the token after the next one."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -74,7 +74,7 @@ class SkippingTask(Task):
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Those of the new task, which is in the registry during a test."""
+    """Settings of the new task, which is added to the registry for the duration of a test."""
     monkeypatch.setitem(TASKS, "skipping", TaskEntry("decoder_only", f"{__name__}:SkippingTask", ("loss",)))
     (tmp_path / "text").write_text(TEXT)
     data = {"train": str(tmp_path / "text"), "valid": str(tmp_path / "text"), "tokenizer": "characters"}
@@ -101,13 +101,13 @@ def test_a_registered_task_is_resumed_and_evaluated(settings: Settings) -> None:
 def test_the_settings_know_a_new_task(settings: Settings) -> None:
     with pytest.raises(ValueError, match=r"training.best_metric .*perplexity.*loss"):
         replace(settings, training=replace(settings.training, best_metric="perplexity"))
-    with pytest.raises(ValueError, match=r"model.kind is encoder_only, and task.*skipping"):
+    with pytest.raises(ValueError, match=r"task skipping is for model\.kind decoder_only"):
         replace(settings, model=replace(settings.model, kind="encoder_only"))
 
 
 @dataclass(frozen=True)
 class Ramp:
-    """The loss times a weight that grows with each update."""
+    """The loss multiplied by the number of the update."""
 
     weight: float = 0.0
 
@@ -124,7 +124,7 @@ def test_an_objective_is_told_the_number_of_the_update(
 ) -> None:
     def first_losses(objective: Objective, name: str) -> list[float]:
         monkeypatch.setattr(SkippingTask, "objective", staticmethod(lambda _: objective))
-        # a rate that changes nothing, so that the weight is the only difference
+        # a learning rate too small to change anything, so that the losses differ only by the weight
         training = replace(settings.training, rate_scale=1e-30)
         run = train(replace(settings, output=f"{settings.output}-{name}", training=training))
         return [entry["loss"] for entry in events(run, "train")]
@@ -276,6 +276,6 @@ def test_validation_and_evaluation_give_the_metrics_of_the_registry(
     scores = json.loads(capsys.readouterr().out)
     shared = set(TASKS[name].metrics) & scores.keys()
     assert shared
-    if name != "translation":  # there, validation translates a sample, and greedily
+    if name != "translation":  # whose validation translates only a sample, greedily
         assert shared == set(TASKS[name].metrics)
         assert [scores[key] for key in shared] == pytest.approx([found[key] for key in shared], rel=1e-5)

@@ -1,4 +1,4 @@
-"""Lines come in as they stand in the file, and errors say where."""
+"""Lines are read exactly as they are in the file, and errors give their position."""
 
 import gzip
 import io
@@ -20,7 +20,7 @@ WRITERS = {"": lambda data: data, ".gz": gzip.compress, ".xz": lzma.compress}
 
 @given(lines=LINES, ending=st.sampled_from(["\n", "\r\n"]), is_marked=st.booleans())
 def test_lines_come_back_as_they_were_written(lines, ending, is_marked):
-    """With a mark at the start and Windows line endings, too."""
+    """Also with a byte order mark at the start and with Windows line endings."""
     text = "".join(line + ending for line in lines)
     if not is_marked:
         assume(not text.startswith("\ufeff"))
@@ -45,7 +45,7 @@ def test_a_mark_counts_at_the_start_and_a_carriage_return_before_a_newline(data,
 
 @given(lines=LINES.filter(any), encoding=st.sampled_from(["utf-16", "utf-16-le", "utf-16-be"]))
 def test_utf16_is_never_read_as_text(lines, encoding):
-    """Where only the line breaks give it away, at least these do."""
+    """Whatever the characters are, at least the line breaks contain a NUL byte in UTF-16."""
     data = "".join(f"{line}\n" for line in lines).encode(encoding)
     with pytest.raises(CorpusError, match=r"^text, line \d+: (NUL|invalid UTF-8) at byte \d+ \(0x"):
         list(decode_lines(io.BytesIO(data), "text", "error"))

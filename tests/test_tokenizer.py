@@ -1,4 +1,4 @@
-"""The tokenizer keeps the text it promises to keep, and says why it cannot be trained or read."""
+"""The tokenizer preserves text where it should, and errors say why it cannot be trained or loaded."""
 
 import hashlib
 import pickle
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer.config import ModelConfig
+from transformer.data.tokenizers import sentence_piece
 from transformer.data.tokenizers.characters import CharacterTokenizer
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.data.tokenizers.marian import MarianTokenizer
@@ -22,6 +23,7 @@ from transformer.data.tokenizers.sentence_piece import (
     MAX_LINE_BYTES,
     cut_lines,
     sample_lines,
+    suitable_size,
     train_tokenizer,
 )
 
@@ -148,7 +150,7 @@ def test_words_stay_whole_where_a_line_has_spaces():
 
 @pytest.mark.parametrize("text", ["uhrwerk glocke ", "東京大学"])
 def test_lines_beyond_sentencepieces_limit_are_trained_on(text):
-    """With spaces or without, a text in one line gives pieces of its words."""
+    """A text in a single line gives pieces of its words, whether it contains spaces or not."""
     line = text * (3 * MAX_LINE_BYTES // len(text.encode()))
     tokenizer = train_tokenizer([line], vocab_size=280, normalization="nmt_nfkc")
     assert len(tokenizer.encode([text])[0]) <= len(text) / 2
@@ -202,3 +204,19 @@ def test_a_vocabulary_with_other_special_ids_is_refused(tmp_path):
         )
     with pytest.raises(ValueError, match=r"other\.model: pad, bos, eos and unk have the ids \(-1, 1, 2, 0\)"):
         load_tokenizer(path)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [["a b", "b a"], ["㌔㌧㍍ﷺ"], ["".join(map(chr, range(0x4E00, 0x5500)))], LINES * 50],
+    ids=["tiny", "characters that normalisation splits", "many characters", "ordinary"],
+)
+def test_without_a_size_the_vocabulary_suits_any_text(lines):
+    tokenizer = train_tokenizer(lines, vocab_size=None, normalization="nmt_nfkc")
+    assert set("".join(tokenizer.pieces)) >= set(tokenizer.decode(tokenizer.encode(lines))[0]) - {" "}
+
+
+def test_the_vocabulary_grows_with_the_square_root_of_the_text(monkeypatch):
+    monkeypatch.setattr(sentence_piece, "MOST_ENTRIES", 1000)
+    sizes = [suitable_size(["ab cd" * 20] * count) for count in (0, 1, 100, 400)]
+    assert sizes == [260, 265 + 40, 265 + 400, 1000]

@@ -47,14 +47,14 @@ def leaves(tree: Branch) -> Iterator[Leaf]:
     return (child for branch in branches(tree) for child in branch.english if isinstance(child, Leaf))
 
 
-# In a process of its own, without the run-time checks of every call, so that it can be thorough.
+# Runs in a separate process without the run-time type checks, so that it is fast enough for many sentences.
 COLLISIONS = """
 from random import Random
 from transformer.toyland import draft, english_text, german_text
 from transformer.toyland.draft import Draft
 from transformer.toyland.kinds import say
 
-# With few names many sentences come up again, and with them any second translation.
+# With only two names, many sentences are repeated, which would reveal a second translation.
 draft.invented_name = lambda random: ("Velmora", "Tibrenko")[int(random() * 2)]
 random = Random(5).random
 translations, repeated = {}, 0
@@ -89,7 +89,10 @@ def test_fewer_examples_are_the_beginning_of_more(split: str) -> None:
 
 
 def test_the_stream_is_the_same_everywhere() -> None:
-    """Recorded, as nothing else shows that another machine or Python draws alike. Follows the grammar."""
+    """Recorded values, to detect differences between machines and Python versions.
+
+    A change of the grammar changes them.
+    """
     assert [example.source for example in generate("test", 3)] == FIRST_TEST_SENTENCES
 
 
@@ -115,7 +118,7 @@ def test_german_order_is_a_permutation(examples: list[Example]) -> None:
 
 
 def test_every_word_has_a_translation_or_shares_one(examples: list[Example]) -> None:
-    """A leaf without one side is a comma, a `to`, or linked within its clause to leaves that have it."""
+    """A leaf without English or German is a comma, a `to`, or linked to a leaf of its clause that has it."""
     for example in examples[:5_000]:
         for clause in branches(example.tree):
             if clause.label != "S":

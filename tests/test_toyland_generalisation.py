@@ -1,4 +1,4 @@
-"""The splits of what training never says."""
+"""The splits with sentences of kinds that never occur in training."""
 
 import subprocess
 import sys
@@ -76,7 +76,7 @@ def test_new_numbers_are_never_said_elsewhere(train: list[Example]) -> None:
 def test_one_number_in_a_thousand_is_held_out() -> None:
     held_out = held_out_numbers(0, 1_000_000)
     assert 900 < len(held_out) < 1100
-    # Small numbers would be missed in training.
+    # Small numbers are too frequent to leave out of training.
     assert min(held_out) > 1000
     assert NewNumbers(lambda: 0.999).whole(0.999, 2, 98) == 99
 
@@ -121,7 +121,7 @@ def singular(word: str) -> str:
     )
 
 
-# In a process of its own, without the run-time checks of every call.
+# Runs in a separate process without the run-time type checks.
 COLLISIONS = """
 from random import Random
 from transformer.toyland import draft, english_text, german_text

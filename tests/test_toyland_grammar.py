@@ -1,4 +1,4 @@
-"""German by hand: paradigms, numbers, times of day, and sentences for every phenomenon."""
+"""Hand-written German: paradigms, numbers, times of day, and sentences for every phenomenon."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -63,7 +63,7 @@ VERB: dict[str, Verb] = {
 
 
 class Chosen(Draft):
-    """A draft that takes the wished-for word wherever there is a choice, and otherwise the likeliest way."""
+    """A draft that chooses the given words, and otherwise always the most likely option."""
 
     def __init__(self, *words: str) -> None:
         super().__init__(lambda: 0.99)
@@ -85,7 +85,7 @@ def np(
     adjective: str | None = None,
     relative: Branch | None = None,
 ) -> Branch:
-    """A noun phrase, to be read aloud or put into a clause."""
+    """A noun phrase, to be written out or used in a clause."""
     draft = Chosen(adjective or "")
     children = noun_phrase(draft, NOUN[english], determiner, plural, case, 1.0 if adjective else 0.0)
     return Branch("NP", (*children, relative) if relative else tuple(children))
@@ -103,7 +103,7 @@ def clause(
     kein: bool = False,
     **roles: Node,
 ) -> Branch:
-    """`roles` are named as in `clauses`, in small letters."""
+    """A finished clause; `roles` have the names of the constants in `clauses`, in lower case."""
     made = Clause(Chosen(modal), shape, tense, negated)
     made.person = person
     made.kein = kein
@@ -145,7 +145,7 @@ IN_GARDEN = place_phrase(Chosen(), DATIVE, NOUN["garden"])
 INTO_HOUSE = place_phrase(Chosen(), ACCUSATIVE, NOUN["house"])
 INTO_KITCHEN = place_phrase(Chosen(), ACCUSATIVE, NOUN["kitchen"])
 
-# Built piece by piece: phenomenon, English, German, tree.
+# Phenomenon, English, German, and the tree, built from its parts.
 # fmt: off
 GOLD: list[tuple[str, str, str, Branch]] = [
     ("verb_second", "Today the boy buys a cake.", "Heute kauft der Junge einen Kuchen.",

@@ -1,4 +1,4 @@
-"""The oracle translates all that the grammar says, and nothing else."""
+"""The oracle translates all sentences of the grammar and rejects all others."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ from transformer.toyland import (
 from transformer.toyland.numbers import english_number
 from transformer.toyland.reading import number_of, numbers, unknown_words
 
-# In a process of its own, without the run-time checks of every call, so that it can be thorough.
+# Runs in a separate process without the run-time type checks, so that it is fast enough for many sentences.
 AGREEMENT = """
 import sys
 from transformer.toyland import generate, translate

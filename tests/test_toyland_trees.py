@@ -1,4 +1,4 @@
-"""Alignments and parses, read off the trees."""
+"""Alignments and parses derived from the trees."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""A resumed run equals one without a break, and the loop learns."""
+"""A resumed run equals an uninterrupted one, and the loop learns."""
 
 import math
 import random
@@ -36,7 +36,7 @@ from transformer.training.update_rule import UpdateRule
 
 
 class PowerError(Exception):
-    """The power went off."""
+    """Simulates a power failure."""
 
 
 def stop_before(step: int, monkeypatch) -> None:
@@ -57,7 +57,7 @@ def assert_equal_checkpoints(ours: Path, theirs: Path) -> None:
         assert [key for key in tensors if not torch.equal(tensors[key], expected[key])] == []
     states = [read_state(folder) for folder in (ours, theirs)]
     for state in states:
-        assert state.pop("seconds") >= 0  # the clock is the one thing that may differ
+        assert state.pop("seconds") >= 0  # only the elapsed time may differ
     assert states[0] == states[1]
 
 
@@ -78,7 +78,7 @@ def test_before_the_first_update_each_file_is_compared_with_its_hash_once(tmp_pa
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one batch", "accumulate"])
 def straight(request, tmp_path_factory):
-    """A run without a break that keeps the checkpoint of each of its updates; an epoch ends within it."""
+    """An uninterrupted run that keeps a checkpoint of every update, and spans more than one epoch."""
     settings = tiny_settings(
         tmp_path_factory.mktemp("straight") / "run", accumulate=request.param, **EVERY_STEP
     )
@@ -100,7 +100,7 @@ def test_a_run_resumed_from_any_update_equals_one_without_a_break(straight, step
     for later in range(step + 1, 9):
         shutil.rmtree(resumed.checkpoint(later))
     resumed.mark("last", resumed.checkpoint(step))
-    torch.manual_seed(12345)  # whatever the process did before
+    torch.manual_seed(12345)  # the process's earlier random state must not matter
     train(replace(settings, output=str(resumed.path)), resume=True)
     for later in range(step + 1, 9):
         assert_equal_checkpoints(resumed.checkpoint(later), run.checkpoint(later))

@@ -1,4 +1,4 @@
-"""What `translate` and `score` can be asked for, beside what the library finds by other ways."""
+"""The options of `translate` and `score`, compared with results computed from Python in other ways."""
 
 import json
 import math
@@ -43,12 +43,12 @@ def translate(call, tiny_run):
 
 
 def windows(data: bytes) -> bytes:
-    """What Windows programs make of a text."""
+    """The text as Windows programs write it: with a byte order mark and CRLF line endings."""
     return "\ufeff".encode() + data.replace(b"\n", b"\r\n")
 
 
 def test_windows_text_is_the_same_text(call, tiny_run, tmp_path):
-    """Marks and line endings are no part of lines, JSON, pairs, prefixes and files."""
+    """Byte order marks and line endings are not part of lines, JSON, pairs, prefixes and files."""
     run = ["--run", str(tiny_run)]
     (tmp_path / "prefixes").write_bytes(TEXT)
     (tmp_path / "windows").write_bytes(windows(TEXT))
@@ -99,7 +99,7 @@ def test_translations_start_with_their_prefix(translate, tmp_path):
 
 
 def test_json_has_no_infinity(translator):
-    """A search that is left without tokens finds nothing, with a score of -inf."""
+    """If every token is forbidden, nothing is found and the score is -inf, which JSON cannot express."""
     everything_forbidden = [lambda log_probs, *_: log_probs.fill_(-math.inf)]
     found = translator.translate_n_best(["x"], n_best=2, processors=everything_forbidden)
     outputs = [(output, None) for output in found[0]]
@@ -128,7 +128,7 @@ def test_json_passes_unknown_fields_through(translate):
 
 @pytest.mark.parametrize("command", ["translate", "score"])
 def test_json_comes_back_as_it_was_written(command, call, tiny_run):
-    """Numbers beyond what Python holds, and any depth that can be read."""
+    """Including numbers that Python cannot represent, and deep nesting."""
     deep = "[" * 500 + "]" * 500
     members = ['"a": 1e999', '"b": 1.00000000000000000001', '"c": ' + "9" * 5000, f'"d": {deep}']
     members += ['"e\\"\\u00e4": {"x" : [1,2, -0.0]}', '"source": "x"', '"target": "y"']
@@ -151,7 +151,7 @@ def test_json_of_any_depth_is_read_and_written_or_refused(command, call, tiny_ru
 
 @pytest.mark.parametrize("command", ["translate", "score"])
 def test_json_passes_half_a_character_through(command, call, tiny_run):
-    """A string of JSON may hold what no UTF-8 can, and another program may have put it there."""
+    """A JSON string may contain half of a surrogate pair, which UTF-8 cannot encode."""
     given = b'{"id": "\\ud83d and \\ud83d\\ude00", "\\udc00": 1, "source": "a", "target": "b"}\n'
     code, out, err = call(command, "--run", str(tiny_run), "--json", given=given)
     assert (code, err) == (0, "")
@@ -231,7 +231,7 @@ def test_an_ensemble_needs_one_vocabulary(tiny_run, tmp_path):
 
 
 def test_forced_decoding_gives_the_scores_that_the_search_found(translator):
-    """An output that was cut off at its limit has no EOS, whose term comes last."""
+    """An output cut off at its limit has no EOS, so the last term of its forced score is left out."""
     found = translator.translate_n_best(LINES, n_best=2, alpha=0.0)
     pairs = [
         (source, output)
@@ -312,7 +312,7 @@ def test_alignments_name_words_that_are_there(translate, translator):
     assert all(alignments(example) for example in examples)
 
 
-# Bounds
+# Limits
 
 
 def test_a_line_of_a_million_characters_costs_no_more_than_the_cap(translator, monkeypatch):
@@ -355,7 +355,7 @@ def test_a_prefix_or_target_that_is_too_long_is_cut_and_told(translator, monkeyp
 
 @pytest.mark.parametrize("beam_size", [1, 4])
 def test_batches_hold_a_bounded_number_of_hypotheses(translator, beam_size):
-    budget = translator.decoding.batch_tokens
+    budget = translator.decoding.batch_limit()
     sources = [[5, 2]] * 3000 + [[5] * 60]
     for rows in translator.batches(sources, beam_size):
         assert len(rows) * beam_size <= budget / 8

@@ -1,4 +1,4 @@
-"""Text in, text out: a line for a line, whatever it holds and whoever stands beside it."""
+"""Text in, text out: one line for each line, whatever it contains, independent of the other lines."""
 
 import json
 import math
@@ -126,9 +126,19 @@ def test_batches_keep_to_their_budget_and_hold_every_line_once(translator):
     )
     batches = list(translator.batches(sources, beam_size=2))
     assert sorted(row for rows in batches for row in rows) == [0, 2, 3, 4, 5, 6, 8]
-    assert batches[0] == [6]  # longer than the budget: alone
+    assert batches[0] == [6]  # longer than the budget, so in a batch by itself
     for rows in batches[1:]:
         assert 2 * len(rows) * max(len(sources[row]) for row in rows) <= 24
+
+
+def test_a_gpu_gets_larger_batches_unless_the_run_says_otherwise(translator, monkeypatch):
+    sources = [[5] * 27 + [2]] * 256
+    ours = Translator(translator.model, translator.tokenizer, model_config=translator.config)
+    assert len(list(ours.batches(sources, 4))) > 1
+    monkeypatch.setattr(Translator, "device_type", "cuda")
+    assert list(ours.batches(sources, 4)) == [list(range(256))]
+    ours.decoding = DecodingConfig(batch_tokens=4 * 28)
+    assert len(list(ours.batches(sources, 4))) == 256
 
 
 def test_a_line_that_is_too_long_is_cut_and_its_number_told(translator):
@@ -164,7 +174,7 @@ def test_n_best_are_different_and_best_first_and_the_first_is_the_translation(tr
 
 
 def test_no_text_comes_twice_in_a_list(translator, monkeypatch):
-    """With few texts to choose from, many outputs are the same one: the best of each stays, in order."""
+    """If many outputs have the same text, only the best of each is kept, in order."""
     lines = ["the clock strikes seven .", "Is the house old?", "the dog sleeps", "x"]
     decode, prefixes = translator.tokenizer.decode, ["", "Der", "", "Das"]
     whole = [
@@ -242,7 +252,7 @@ def test_a_search_that_cannot_be_is_refused(translator, options, message):
 
 
 def test_a_model_in_bfloat16_aligns(tiny_run):
-    """As on a GPU, where all of its numbers are: beside float32's, most links stay."""
+    """On a GPU the whole model is in bfloat16; most alignment links must equal those of float32."""
     translator = Translator.from_pretrained(tiny_run, device="cpu")
     found = [row[0] for row in translator.translate_n_best(LINES, n_best=1)]
     with pytest.raises(ValueError, match=rf"there are {len(LINES) - 1} translations for {len(LINES)} lines"):

@@ -1,4 +1,4 @@
-"""Two commands that write to one place at once: one of them is told, or both succeed, and all is whole."""
+"""Two commands write to the same place at once: one gets an error, or both succeed; no file is damaged."""
 
 import multiprocessing
 import shutil
@@ -21,7 +21,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 def together(*works: Callable[[], int | None]) -> list[int]:
-    """The exit codes of commands that begin together."""
+    """Start several commands at the same time; returns their exit codes."""
     barrier = FORK.Barrier(len(works))
 
     def begin(work: Callable[[], int | None]) -> None:
@@ -110,7 +110,7 @@ def test_three_averages_at_once_all_succeed(tiny_run, tmp_path):
 
 
 def test_a_training_may_delete_a_checkpoint_while_it_is_averaged(tiny_run, tmp_path, monkeypatch):
-    """The average is then of those that are the newest now."""
+    """Then the average is computed from the checkpoints that are the newest now."""
     from transformer.checkpoint import averaging
 
     run = Run(Path(shutil.copytree(tiny_run, tmp_path / "run")))
@@ -145,7 +145,7 @@ def test_of_two_conversions_into_one_folder_one_wins(tmp_path, target, capfd):
 
 
 def test_two_translations_into_one_file_leave_one_of_them(tiny_run, tmp_path):
-    """Each is done when the other one begins to write."""
+    """Each has finished translating when the other begins to write."""
     commands = []
     for lines in (2, 30):
         source = tmp_path / f"in-{lines}"

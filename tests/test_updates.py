@@ -1,4 +1,4 @@
-"""Batches are prefetched in threads: in the same order, with errors that arrive, and no thread remains."""
+"""Batches are prefetched in threads: the order is the same, errors are passed on, and no thread is left."""
 
 import threading
 from contextlib import closing
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 class Blocks(BlockBatches):
-    """Blocks of four tokens, five batches an epoch; notes which thread makes which order."""
+    """Blocks of four tokens, five batches per epoch; records which thread computes each epoch's order."""
 
     def __init__(self) -> None:
         self.planned: list[tuple[int, str]] = []

@@ -1,4 +1,4 @@
-"""Files of sentence vectors: what is written is read again, and what is no index is refused in one line."""
+"""Files of sentence vectors can be read back, and a file that is not an index is rejected in one line."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     write_vectors(str(path), SENTENCES, VECTORS)
     before = path.read_bytes()
     with pytest.raises(ValueError, match="longer"):
-        write_vectors(str(path), SENTENCES[:1], VECTORS)  # fails after the first line
+        write_vectors(str(path), SENTENCES[:1], VECTORS)  # fails after one line
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"x.jsonl": before}
 
 

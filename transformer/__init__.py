@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from transformer.model.attention import MultiHeadAttention as MultiHeadAttention
     from transformer.model.attention import attention as attention
     from transformer.model.attention import attention_weights as attention_weights
-    from transformer.model.attention import record_attention as record_attention
     from transformer.model.blocks import DecoderBlock as DecoderBlock
     from transformer.model.blocks import TransformerBlock as TransformerBlock
     from transformer.model.build import ModelBuilder as ModelBuilder
@@ -47,6 +46,9 @@ if TYPE_CHECKING:
     from transformer.model.masks import padding_mask as padding_mask
     from transformer.model.positions import LearnedEncoding as LearnedEncoding
     from transformer.model.positions import SinusoidalEncoding as SinusoidalEncoding
+    from transformer.model.recording import record_attention as record_attention
+    from transformer.model.recording import record_sublayers as record_sublayers
+    from transformer.model.recording import without_head as without_head
     from transformer.recipe import train as train
     from transformer.trained import evaluate as evaluate
     from transformer.trained import load_pretrained as load_pretrained
@@ -60,9 +62,7 @@ PUBLIC_NAMES = {
     "decoding.search": ("Hypotheses", "generate", "greedy", "greedy_search", "length_penalty"),
     "decoding.translation": ("Translation",),
     "decoding.translator": ("Translator",),
-    "model.attention": (
-        *("KeyValue", "MultiHeadAttention", "attention", "attention_weights", "record_attention"),
-    ),
+    "model.attention": ("KeyValue", "MultiHeadAttention", "attention", "attention_weights"),
     "model.blocks": ("DecoderBlock", "TransformerBlock"),
     "model.build": ("ModelBuilder", "build_model"),
     "model.decoder": ("Decoder",),
@@ -74,6 +74,7 @@ PUBLIC_NAMES = {
     "model.layers": ("FeedForward", "PostNorm", "PreNorm", "TokenEmbedding"),
     "model.masks": ("causal_mask", "padding_mask"),
     "model.positions": ("LearnedEncoding", "SinusoidalEncoding"),
+    "model.recording": ("record_attention", "record_sublayers", "without_head"),
     "recipe": ("train",),
     "trained": ("evaluate", "load_pretrained"),
     "training.log": ("Event",),

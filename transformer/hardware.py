@@ -98,3 +98,19 @@ def wait_for(device: torch.device) -> None:
     """Wait until a GPU has done everything that was queued."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
+
+
+@contextmanager
+def without_cudnn_attention() -> Iterator[None]:
+    """Inside, attention on a CUDA GPU is computed by torch's own kernels, never by cuDNN's.
+
+    On Hopper GPUs torch prefers cuDNN's, which makes a plan for every new shape. Batches of sentences have
+    thousands of shapes, and in decoding every step has a new one. The switch is global to the process, so it
+    is put back at the end.
+    """
+    before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)

@@ -71,7 +71,7 @@ def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolde
             lock = take_lock(path / LOCK, on_acquired=sign)
         except Timeout:
             raise FolderInUseError(
-                f"{path} is being written by {holder(path / LOCK)}; wait until that has ended, or choose "
+                f"{path} is being written by {holder(path / LOCK)}; wait until it has ended, or choose "
                 "another --output"
             ) from None
         except FileNotFoundError:

@@ -31,7 +31,7 @@ from transformer.training.agreement import require_startable, what_was_read
 from transformer.training.distributed import Group
 from transformer.training.memory import require_memory
 from transformer.training.objectives import Objective
-from transformer.training.resuming import require_same, with_recorded
+from transformer.training.resuming import completed, require_same, with_recorded
 from transformer.training.state import TrainingState
 from transformer.training.update_rule import make_update_rule
 
@@ -83,6 +83,7 @@ def set_up(
     if resumed is not None:
         require_builder(resumed.settings, parts.build, run.path)
         wanted, recorded = with_recorded(asked, resumed.settings, task_class.metrics)
+        require_same(recorded, completed(wanted, recorded), run)  # before reading a long text in vain
     say(f"reading {asked.data.train}")
     with group.first_alone():
         task = task_class(wanted)

@@ -15,7 +15,7 @@ from transformer.checkpoint.run import STEP, Run, checkpoint_to_resume
 from transformer.config import Settings
 from transformer.config.checks import require
 from transformer.custom import Parts
-from transformer.hardware import choose_device, tf32_products
+from transformer.hardware import choose_device, tf32_products, without_cudnn_attention
 from transformer.kernels.allocator import keep_freed_memory
 from transformer.locks import HeldFolder
 from transformer.model.build import build_model
@@ -76,6 +76,7 @@ def train(
     with (
         reproducible(settings.deterministic),
         tf32_products(settings.tf32),
+        without_cudnn_attention(),
         process_group(device, settings.training.timeout) as group,
         ExitStack() as held,
     ):
@@ -147,6 +148,7 @@ def dry_run(
     with (
         reproducible(settings.deterministic),
         tf32_products(settings.tf32),
+        without_cudnn_attention(),
         tempfile.TemporaryDirectory() as folder,
     ):
         setup = set_up(settings, Run(Path(folder)), None, parts, device, Group(), say)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -22,7 +23,7 @@ def local_folder(name: str | Path, *, patterns: Sequence[str] | None = None) -> 
     try:
         return Path(snapshot_download(str(name), allow_patterns=None if patterns is None else list(patterns)))
     except Exception as error:  # network, permissions, unknown ids
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = shorten(str(error), 200) or type(error).__name__  # without a network it fills a page
         raise ValueError(
             f"there is no folder {str(name)!r}, and it cannot be loaded from the Hub: {why}"
         ) from None

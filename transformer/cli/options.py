@@ -1,5 +1,9 @@
 """Options that several commands have."""
 
+from typing import Any
+
+from jsonargparse import Namespace
+
 from transformer.cli.custom_code import add_build_option
 from transformer.config.parser import CommandParser
 
@@ -22,3 +26,30 @@ def add_on_error_option(parser: CommandParser) -> None:
         default="error",
         help="for a line that is not UTF-8 or contains NUL: stop, treat it as empty, or replace bad bytes",
     )
+
+
+INSPECTION_OPTIONS = {
+    "translation": ("beam_size", "alpha"),
+    "language_model": ("beam_size", "alpha", "max_length"),
+}
+"""The options of `add_inspection_options` that a task has; other tasks have none."""
+
+
+def add_inspection_options(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--beam-size", type=int, help="hypotheses of the search; 1 is greedy (default: the run's)"
+    )
+    parser.add_argument("--alpha", type=float, help="exponent of the length penalty (default: the run's)")
+    parser.add_argument(
+        "--max-length", type=int, help="maximum number of new tokens after a prompt (default: 40)"
+    )
+
+
+def options_of_task(options: Namespace, task: str) -> dict[str, Any]:
+    """The inspection options that are given; `ValueError` for one that the run's task does not have."""
+    names = ("beam_size", "alpha", "max_length")
+    given = {name: options[name] for name in names if options[name] is not None}
+    for name in given:
+        if name not in INSPECTION_OPTIONS.get(task, ()):
+            raise ValueError(f"the run's task is {task}, which has no --{name.replace('_', '-')}")
+    return given

@@ -4,10 +4,12 @@ from transformer.cli.custom_code import custom_build, custom_task
 from transformer.config.checks import require
 from transformer.config.command_line import read_settings
 from transformer.config.parser import CommandParser
+from transformer.config.recipes import overview
 from transformer.messages import tell
 
-DESCRIPTION = """Train a model from settings. --config FILE names a recipe, such as configs/toyland.yaml;
-further --config FILE and --section.key VALUE options override it. The defaults are the paper's base model.
+DESCRIPTION = """Train a model from settings. --config names a recipe, such as toyland (transformer recipes
+lists them), or a file; further --config and --section.key VALUE options override it. The defaults are the
+paper's base model. --resume needs only --output: the settings are those of the run.
 On SIGTERM, SIGHUP, SIGUSR1 or Ctrl-C the current update is finished, a checkpoint is saved and the exit code
 is 75; --resume continues from there. --dry-run writes nothing: it measures the largest batch and a few
 updates, and says how long the training would take.
@@ -15,6 +17,10 @@ Under torchrun (`torchrun --nproc-per-node 4 -m transformer train ...`) all proc
 
 
 def run(arguments: list[str], prog: str) -> int:
+    if not arguments:
+        tell("\n".join(overview()))
+        tell(f"\n{prog}: error: name a recipe, as in: {prog} --config toyland")
+        return 2
     settings, options = read_settings(arguments, prog=prog, description=DESCRIPTION, add_options=add_options)
     from transformer.recipe import dry_run, train  # slow (torch): not needed for --help or a settings error
     from transformer.training.distributed import ProcessLostError

@@ -44,6 +44,19 @@ def require_share(settings: Any, section: str, *names: str) -> None:
         require(0 <= value < 1, f"{section}.{name} is {value}; it must be at least 0 and less than 1")
 
 
+def whole_number(text: str) -> int:
+    """The integer that `text` means, which may be written as `1e5`; `ValueError` if it is not one."""
+    try:
+        return int(text)
+    except ValueError:
+        if "e" not in text.lower():
+            raise
+        number = float(text)
+        if number % 1 != 0 or abs(number) >= 2**53:  # from there on, a float no longer holds every integer
+            raise
+        return int(number)
+
+
 def require_seed(name: str, value: int) -> None:
     require(0 <= value < 2**63, f"{name} is {value}; it must be at least 0 and less than 2**63")
 

@@ -13,6 +13,7 @@ from transformer.config.files import SECTIONS, build_settings, read_file
 from transformer.config.help import LEGEND, HelpAction, SettingsHelp, is_setting, metavar
 from transformer.config.model import SPECIAL_IDS
 from transformer.config.parser import CommandParser, command_parser
+from transformer.config.recipes import find_recipe
 
 
 def read_settings(
@@ -24,18 +25,22 @@ def read_settings(
 ) -> tuple[Settings, Namespace]:
     """The settings that a command line gives, and the parsed options that the command added.
 
-    Later `--config` files override earlier ones, and `--section.key value` overrides all files. Among the
-    options are `build` and `task` if they are on the command line itself: a file is data and runs no code.
+    Later `--config` files override earlier ones, and `--section.key value` overrides all files. With the
+    option `--resume`, the settings of the run in the output folder come first. Among the options are `build`
+    and `task` if they are on the command line itself: a file is data and runs no code.
     """
     parser = settings_parser(prog, description)
     if add_options is not None:
         add_options(parser)
     chosen = parser.parse_args(arguments)
     values: dict[str, Any] = {}
-    for path in chosen.config or []:
-        values |= read_file(Path(path))
+    for name in chosen.config or []:
+        values |= read_file(find_recipe(name))
     given = parser.parse_args(arguments, defaults=False)
     values |= {name: given[name] for name in setting_names() if name in given}
+    recorded = Path(values.get("output", Settings.output)) / "config.yaml"
+    if "resume" in chosen and chosen.resume and recorded.exists():
+        values = read_file(recorded) | values
     for name in ("config", *(item.name for item in fields(Settings))):
         del chosen[name]
     for name in ("build", "task"):
@@ -49,10 +54,10 @@ def settings_parser(prog: str, description: str) -> CommandParser:
     parser = command_parser(
         prog, f"{description}\n{LEGEND}", usage=usage, formatter_class=SettingsHelp, add_help=False
     )
-    parser.unknown = [f"--{section}" for section in SECTIONS]  # they would read one section from a file
+    parser.sections = [f"--{section}" for section in SECTIONS]
     add = parser.add_argument
     add("-h", "--help", action=HelpAction, help="show this help; with a NAME, explain a setting")
-    add("--config", action="append", metavar="FILE", help="recipe; may be repeated, the last wins")
+    add("--config", action="append", metavar="FILE", help="recipe (name or file); the last wins")
     parser.add_class_arguments(Settings)
     for action in parser._actions:
         if action.dest in (*SECTIONS, *SPECIAL_IDS):  # training refuses any ids but the tokenizer's

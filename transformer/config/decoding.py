@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 from transformer.config.checks import require, require_positive
 
+BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
+"""The default of `decoding.batch_tokens` by kind of device. A GPU is only busy with many hypotheses: there it
+holds 256 sentences of 28 tokens with a beam of 4."""
+
 
 @dataclass(frozen=True)
 class DecodingConfig:
@@ -16,11 +20,19 @@ class DecodingConfig:
     At most 10: the penalty of a much higher one would overflow float32."""
     max_extra: int = 50
     """Tokens by which output may exceed source."""
-    batch_tokens: int = 4096
+    batch_tokens: int | None = None
     """Source tokens times beam size per batch.
-    Padding included."""
+    Padding included; null: 4096, or 32768 for a search on a CUDA GPU."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "decoding", "beam_size", "max_extra", "batch_tokens")
+        require_positive(self, "decoding", "beam_size", "max_extra")
+        require(
+            self.batch_tokens is None or self.batch_tokens > 0,
+            f"decoding.batch_tokens is {self.batch_tokens}; it must be null or greater than 0",
+        )
         require(self.alpha >= 0, f"decoding.alpha is {self.alpha}; it must be 0 or more")
         require(self.alpha <= 10, f"decoding.alpha is {self.alpha}; it must be at most 10")
+
+    def batch_limit(self, device_type: str = "cpu") -> int:
+        """`batch_tokens`, or its default for a search on this kind of device."""
+        return self.batch_tokens or BATCH_TOKENS.get(device_type, BATCH_TOKENS["cpu"])

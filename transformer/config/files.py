@@ -14,6 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from transformer.config import Settings, setting_names
+from transformer.config.checks import whole_number
 from transformer.config.errors import UsageError, did_you_mean
 from transformer.files import write_whole
 
@@ -135,7 +136,7 @@ def read_scalar(node: yaml.Node, kind: Any) -> Any:
         return BOOLEANS[text.lower()]
     if kind is float:
         return float(text.replace(".inf", "inf"))  # YAML's spelling to Python's
-    return kind(text)
+    return whole_number(text) if kind is int else kind(text)
 
 
 def type_name(kind: Any) -> str:

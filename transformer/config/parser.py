@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+from transformer.config.checks import whole_number
 from transformer.config.errors import UsageError, did_you_mean
-from transformer.config.help import CommandHelp
+from transformer.config.help import CommandHelp, types_of
 from transformer.messages import standard_error
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -16,8 +18,8 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 class CommandParser(ArgumentParser):
     """An `ArgumentParser` with options spelt with `-` or `_`, and `UsageError`s instead of exits."""
 
-    unknown: Sequence[str] = ()
-    """Options that jsonargparse adds and that are treated as unknown."""
+    sections: Sequence[str] = ()
+    """Sections of settings, such as `--model`: jsonargparse adds an option for each, which is refused."""
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str], *, defaults: bool = True
@@ -25,35 +27,67 @@ class CommandParser(ArgumentParser):
         return super().parse_args(self.spell(args), defaults=defaults)
 
     def spell(self, arguments: Sequence[str]) -> list[str]:
-        """The arguments with each option spelt as declared; values and all after `--` are unchanged."""
+        """The arguments with each option spelt as declared; values and all after `--` are unchanged.
+
+        Only `1e5` is spelt out, for an option that takes a whole number.
+        """
         declared = {with_dashes(option): option for option in self.options()}
         end = arguments.index("--") if "--" in arguments else len(arguments)
         spelt = list(arguments)
         for index, argument in enumerate(arguments[:end]):
+            before = arguments[index - 1] if index else ""
+            if before.startswith("--") and "=" not in before and self.takes_whole_number(before):
+                spelt[index] = spelt_out(argument)
+                continue
             if argument.startswith("--"):
                 option, equals, value = argument.partition("=")
+                if option in self.sections:
+                    one = next(name for name in self.options() if name.startswith(f"{option}."))
+                    self.error(f"{option} is a section; give one of its settings, such as {one}")
                 if with_dashes(option) not in declared:
                     self.error(f"unknown option {option}{did_you_mean(option, self.options())}")
+                value = spelt_out(value) if self.takes_whole_number(option) else value
                 spelt[index] = declared[with_dashes(option)] + equals + value
         return spelt
+
+    def takes_whole_number(self, option: str) -> bool:
+        names = {with_dashes(name): action for action in self._actions for name in action.option_strings}
+        action = names.get(with_dashes(option))
+        return action is not None and int in types_of(action)
 
     def options(self) -> list[str]:
         """The long options."""
         strings = (option for action in self._actions for option in action.option_strings)
-        return [option for option in strings if option.startswith("--") and option not in self.unknown]
+        return [option for option in strings if option.startswith("--") and option not in self.sections]
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print the help; argparse would hide that the disk is full."""
         (file or standard_error()).write(message)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if missing := re.fullmatch(r"the following arguments are required: (.*)", message):
+            message = f"{', '.join(map(self.as_typed, missing[1].split(', ')))} is missing"
         raise UsageError(f"command line: {in_our_words(message)}") from ex
+
+    def as_typed(self, name: str) -> str:
+        """The option or argument that argparse calls `name`, as the usage line shows it."""
+        action = next(action for action in self._actions if action.dest == name)
+        return action.option_strings[-1] if action.option_strings else str(action.metavar or name)
 
 
 def command_parser(prog: str, description: str, **options: Any) -> CommandParser:
     """The parser of one command; its `add_argument` is that of argparse."""
     options.setdefault("formatter_class", CommandHelp)
     return CommandParser(prog=prog, description=description, allow_abbrev=False, **options)
+
+
+def spelt_out(value: str) -> str:
+    """`100000` for `1e5`; any other value unchanged."""
+    if not re.fullmatch(r"\d+(\.\d+)?[eE]\+?\d{1,2}", value):
+        return value
+    with suppress(ValueError):
+        value = str(whole_number(value))
+    return value
 
 
 def with_dashes(option: str) -> str:

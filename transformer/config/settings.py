@@ -25,8 +25,8 @@ class Settings:
     seed: int = 1
     """Seed of parameters, dropout and batch order."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N; mps, xpu or xpu:N.
-    auto: a CUDA GPU if there is one, otherwise the CPU. Nobody has run mps and xpu yet: check yours with
+    """auto, cpu, cuda, cuda:N, mps, xpu, xpu:N.
+    auto: a CUDA GPU if there is one, otherwise the CPU. mps and xpu are untested so far; check yours with
     `transformer selftest --device NAME`."""
     precision: Precision = "auto"
     """Precision.
@@ -57,8 +57,7 @@ class Settings:
         require_seed("seed", self.seed)
         require_device(self.device)
         if not is_custom(self.trained_task):  # what fits a custom task is checked when its class is known
-            tasks = tuple(tasks_of_kind(self.model.kind))
-            require_choice(f"model.kind is {self.model.kind}, and task", self.trained_task, tasks)
+            require_task(self.trained_task, self.model.kind)
             metrics = TASKS[self.trained_task].metrics
             require_choice("training.best_metric", self.training.best_metric, metrics)
         require(
@@ -83,6 +82,16 @@ class Settings:
     def trained_task(self) -> str:
         """`task`, or the default for the kind of model."""
         return self.task or next(tasks_of_kind(self.model.kind))
+
+
+def require_task(task: str, kind: str) -> None:
+    """`ValueError` for a task that does not exist or that another kind of model is trained for."""
+    require_choice("task", task, tuple(TASKS))
+    require(
+        TASKS[task].kind == kind,
+        f"task {task} is for model.kind {TASKS[task].kind}, and model.kind is {kind}; set model.kind to "
+        f"{TASKS[task].kind}, or task to {' or '.join(tasks_of_kind(kind))}",
+    )
 
 
 def setting_names(settings: Any = Settings, prefix: str = "") -> Iterator[str]:

@@ -21,7 +21,7 @@ def refuse(setting: str, found: Any, valid: str) -> ConversionError:
 
 
 @contextmanager
-def new_folder(output: Path) -> Iterator[Path]:
+def conversion_folder(output: Path) -> Iterator[Path]:
     """A temporary folder, renamed to `output` if the block succeeds; `output` must not exist."""
     if output.exists():
         raise ConversionError(f"{output} exists already; name a folder that does not")

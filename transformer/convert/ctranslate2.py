@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from transformer.config import Settings
-from transformer.convert.common import new_folder, open_convertible, require_package
+from transformer.convert.common import conversion_folder, open_convertible, require_package
 from transformer.convert.engine import CTranslate2Translator, load_engine, write_checkpoint_model
 from transformer.data.corpus import load_parallel
 from transformer.data.text import CorpusError
@@ -46,7 +46,7 @@ def to_ctranslate2(
     require_package("ctranslate2")
     opened = open_convertible(name)
     output = Path(output)
-    with new_folder(output) as unfinished:
+    with conversion_folder(output) as unfinished:
         write_checkpoint_model(opened, unfinished, quantization)
         opened.tokenizer.save(unfinished / "tokenizer.model")
         ours = Translator.from_pretrained(opened.checkpoint, device="cpu")

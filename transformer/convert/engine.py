@@ -10,7 +10,12 @@ import torch
 from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.pretrained import OpenedRun, require_plausible
 from transformer.checkpoint.reading import load_model
-from transformer.convert.common import ConversionError, new_folder, open_convertible, require_package
+from transformer.convert.common import (
+    ConversionError,
+    conversion_folder,
+    open_convertible,
+    require_package,
+)
 from transformer.convert.ctranslate2_spec import write_model
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.decoding.lines import LineTranslator, SearchOptions
@@ -78,6 +83,10 @@ class CTranslate2Translator(LineTranslator):
         self.__dict__.update(state)
         assert self.load_engine is not None  # see __getstate__
         self.engine = self.load_engine()
+
+    @property
+    def device_type(self) -> str:
+        return str(self.engine.device)
 
     def translate_batch(
         self, sources: Sequence[list[int]], starts: Sequence[list[int]], options: SearchOptions
@@ -155,7 +164,7 @@ def as_hypotheses(found: Sequence[Sequence[Output]], n_best: int, pad_id: int) -
 def convert_checkpoint(opened: OpenedRun, folder: Path, quantization: str) -> None:
     """Write the folder of a checkpoint's converted model; it appears only when complete."""
     try:
-        with new_folder(folder) as unfinished:
+        with conversion_folder(folder) as unfinished:
             write_checkpoint_model(opened, unfinished, quantization)
     except (OSError, ConversionError):
         if not folder.is_dir():  # another process has not been faster

@@ -16,7 +16,7 @@ from transformer.checkpoint.run import Run
 from transformer.checkpoint.writing import write_checkpoint
 from transformer.config import Settings
 from transformer.config.files import save_settings
-from transformer.convert.common import ConversionError, new_folder
+from transformer.convert.common import ConversionError, conversion_folder
 from transformer.convert.marian_folder import MarianFolder, find_folder
 from transformer.convert.marian_weights import convert_weights
 from transformer.data.tokenizers.marian import MarianTokenizer
@@ -35,7 +35,7 @@ def from_marian(name: str | Path, output: str | Path, *, say: Callable[[str], No
     """
     output = Path(output)
     folder = MarianFolder(find_folder(name))
-    with new_folder(output) as unfinished:
+    with conversion_folder(output) as unfinished:
         tokenizer = folder.tokenizer()
         settings = Settings(
             output=str(output),

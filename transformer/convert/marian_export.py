@@ -14,7 +14,7 @@ from transformer.checkpoint.writing import write_tensors
 from transformer.config import ModelConfig, Settings
 from transformer.convert.common import (
     ConversionError,
-    new_folder,
+    conversion_folder,
     open_convertible,
     refuse,
     require_package,
@@ -52,7 +52,7 @@ def to_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None
     model, tokenizer, settings = load_opened(open_convertible(name), device="cpu")
     require_expressible(settings.model)
     output = Path(output)
-    with new_folder(output) as folder:
+    with conversion_folder(output) as folder:
         write_tensors(marian_weights(model.state_dict(), settings.model), folder / WEIGHTS, {"format": "pt"})
         write_tokenizer(folder, tokenizer, settings)
         write_json(folder / CONFIG, model_settings(settings.model))

@@ -42,7 +42,7 @@ def convert_weights(folder: MarianFolder, config: ModelConfig, marian_ids: list[
         if ours in expected:
             weights[ours] = matrix[rows][:, channels]
     weights["output.bias"] = theirs.take(OUTPUT_BIAS, (1, folder.vocab_size))[0, rows]
-    if marian_ids.count(marian_ids[config.bos_id]) > 1:  # Marian starts with a copy, and forbids pad
+    if marian_ids.count(marian_ids[config.bos_id]) > 1:  # BOS is Marian's pad
         weights["output.bias"][[config.pad_id, config.bos_id]] = NEVER
     theirs.require_static_positions(config.d_model)
     theirs.require_nothing_left()
@@ -65,7 +65,7 @@ class MarianWeights:
     def require(self, names: Iterable[str]) -> None:
         for name in names:
             if name not in self.left:
-                raise ConversionError(f"{self.path}: lacks {name}, which config.json promises")
+                raise ConversionError(f"{self.path}: lacks {name}, which config.json requires")
 
     def take(self, name: str, shape: Iterable[int]) -> Float[Tensor, "..."]:
         self.require([name])
@@ -104,7 +104,7 @@ class MarianWeights:
         for name in names:
             if name in found:
                 return found[name]
-        raise ConversionError(f"{self.path}: lacks {' or '.join(names)}, which config.json promises")
+        raise ConversionError(f"{self.path}: lacks {' or '.join(names)}, which config.json requires")
 
     def require_static_positions(self, d_model: int) -> None:
         """Check a stored positional encoding, which only old files have, against the formula."""

@@ -102,13 +102,13 @@ def choose_columns(names: Collection[str], text: str, source: str, target: str) 
     columns = next((pair for pair in layouts(source, target) if set(pair) <= set(names)), None)
     if columns is None and source == target:
         raise CorpusError(
-            f"{text} has the columns {', '.join(names)}; with data.source and data.target both {source}, "
-            "it needs source and target"
+            f"{text} has the columns {', '.join(names)}; --data.source and --data.target are both {source}, "
+            "so they must be called source and target"
         )
     if columns is None:
         raise CorpusError(
-            f"{text} has the columns {', '.join(names)}; it needs {source} and {target}, "
-            f"source and target, or translation with {source} and {target}"
+            f"{text} has the columns {', '.join(names)}; --data.source and --data.target name {source} and "
+            f"{target}: name two of its columns (or call them source and target, or nest them in translation)"
         )
     return columns
 

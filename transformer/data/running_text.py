@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transformer.data.epochs import EpochBatches, TensorBatch
-from transformer.data.slices import require_slice, split_slice
+from transformer.data.slices import require_file, split_slice
 from transformer.data.text import CorpusError, read_lines
 from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID, Tokenizer
 
@@ -25,8 +25,7 @@ def read_text(name: str) -> str:
     cannot be read or the slice is empty.
     """
     path, part = split_slice(name)
-    if not Path(path).exists():
-        require_slice(path)
+    require_file(name, path)
     text = "".join(f"{line}\n" for line in read_lines(Path(path)))
     chosen = part.of(len(text))
     text = text[chosen.start : chosen.stop]

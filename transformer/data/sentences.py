@@ -14,7 +14,7 @@ from torch import Tensor
 from transformer.config import DataConfig
 from transformer.data.epochs import BatchType, EpochBatches, TensorBatch
 from transformer.data.padding import cut_by_tokens, right_padded
-from transformer.data.slices import require_slice, split_slice
+from transformer.data.slices import require_file, split_slice
 from transformer.data.text import CorpusError, read_lines
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 
@@ -54,8 +54,7 @@ def read_sentences(name: str, label_format: str | None) -> list[Sentence]:
     `CorpusError` if there are no lines, or for a line without a label, with its file and line number.
     """
     path, part = split_slice(name)
-    if not Path(path).exists():
-        require_slice(path)
+    require_file(name, path)
     lines = list(read_lines(Path(path)))
     chosen = part.of(len(lines))
     if not chosen:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from transformer.data.text import CorpusError
 
@@ -41,6 +42,15 @@ def require_slice(name: str) -> None:
     """`CorpusError` if a name under which no text was found ends in brackets that are not a valid slice."""
     if NO_SLICE.fullmatch(name) and not SLICE.fullmatch(name):
         raise CorpusError(f"{name}: the brackets at the end hold no slice; write {FORMS}")
+
+
+def require_file(name: str, path: str) -> None:
+    """`CorpusError` if the name of a corpus, `path` without its slice, is not that of a file."""
+    if Path(path).exists():
+        return
+    require_slice(path)
+    if path.startswith("toyland:"):
+        raise CorpusError(f"{name} is a corpus of sentence pairs; this task needs a text file")
 
 
 def place(written: str, length: int) -> int:

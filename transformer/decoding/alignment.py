@@ -14,7 +14,8 @@ from transformer.data.padding import longest_first, right_padded
 from transformer.data.tokenizers.pair import PairTokenizer
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 from transformer.decoding.scoring import pair_lengths, with_bos
-from transformer.model.attention import record_attention
+from transformer.hardware import without_cudnn_attention
+from transformer.model.recording import record_attention
 
 Alignment = list[tuple[int, int]]
 """(source word, target word), counted from 0, in order."""
@@ -26,6 +27,7 @@ def pharaoh(alignment: Alignment) -> str:
 
 
 @torch.no_grad()
+@without_cudnn_attention()
 def align(
     model: nn.Module,
     tokenizer: Tokenizer,

@@ -143,8 +143,7 @@ def search_n_best(
     """
     pad_id, eos_id = pad_and_eos(model)
     with ready_to_search(model, src_tokens) as src_tokens:
-        limits = row_limits(max_length, src_tokens)
-        longest = int(limits.max())
+        limits, longest = row_limits(max_length, src_tokens)
         require_usable_alpha(alpha, longest)
         finished = Finished(src_tokens, max(n_best, beam_size), longest, pad_id, alpha)
         live = first_beam(src_tokens)

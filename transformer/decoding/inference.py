@@ -1,12 +1,13 @@
 """Preparing a model for inference (frozen, packed or cast), and calling it without autograd."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
 
 from transformer.config import Precision
-from transformer.hardware import DTYPES, choose_precision
+from transformer.hardware import DTYPES, choose_precision, without_cudnn_attention
 from transformer.kernels.linear import pack_linear_layers
 
 
@@ -28,11 +29,13 @@ def freeze(model: nn.Module, precision: Precision = "float32") -> None:
         model.to(dtype)
 
 
-def without_gradients(model: nn.Module) -> AbstractContextManager[object]:
-    """Inference mode if `model` is frozen, because it makes each torch call cheaper; otherwise a no-op.
+@contextmanager
+def without_gradients(model: nn.Module) -> Iterator[None]:
+    """Where a model is searched: without cuDNN's attention, and in inference mode if `model` is frozen.
 
-    A model in training may cache tensors during validation, and tensors made in inference mode cannot be used
-    with autograd in the next update.
+    Inference mode makes each torch call cheaper. A model in training may cache tensors during validation, and
+    tensors made in inference mode cannot be used with autograd in the next update.
     """
     is_frozen = not any(parameter.requires_grad for parameter in model.parameters())
-    return torch.inference_mode() if is_frozen else nullcontext()
+    with without_cudnn_attention(), torch.inference_mode() if is_frozen else nullcontext():
+        yield

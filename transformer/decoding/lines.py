@@ -68,6 +68,11 @@ class LineTranslator(ABC):
         self.decoding = decoding or DecodingConfig()
         self.warn = warn
 
+    @property
+    @abstractmethod
+    def device_type(self) -> str:
+        """The kind of device that the model is on, such as `cuda`."""
+
     @abstractmethod
     def translate_batch(
         self, sources: Sequence[list[int]], starts: Sequence[list[int]], options: SearchOptions
@@ -162,7 +167,7 @@ class LineTranslator(ABC):
         """Batches of rows that are not blank, of similar length."""
         rows = [row for row, ids in enumerate(sources) if ids]
         sizes = [len(sources[row]) * beam_size for row in rows]
-        budget = self.decoding.batch_tokens
+        budget = self.decoding.batch_limit(self.device_type)
         max_rows = max(1, int(budget * MAX_HYPOTHESES_PER_TOKEN / beam_size))
         for batch in longest_first(sizes, budget, max_rows=max_rows):
             yield [rows[place] for place in batch]

@@ -17,6 +17,7 @@ from transformer.data.padding import longest_first, right_padded
 from transformer.data.sentences import encode_sentences
 from transformer.data.text import CorpusError, one_line, text_list
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
+from transformer.hardware import without_cudnn_attention
 from transformer.model.build import build_model
 from transformer.model.heads import masked_language_model, sentence_embedder, sequence_classifier
 
@@ -34,9 +35,9 @@ class Reader:
     ) -> Iterator[tuple[list[int], Float[Tensor, "batch ..."]]]:
         """Yield (row indices, model outputs) batch by batch until every row is done."""
         device = next(self.model.parameters()).device
-        for rows in longest_first([len(ids) for ids in sentences], self.settings.decoding.batch_tokens):
+        for rows in longest_first([len(ids) for ids in sentences], self.settings.decoding.batch_limit()):
             tokens = right_padded([sentences[row] for row in rows])
-            with torch.no_grad():
+            with torch.no_grad(), without_cudnn_attention():
                 outputs = self.model(tokens.to(device))
             yield rows, outputs.float().cpu()
 

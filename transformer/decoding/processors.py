@@ -70,7 +70,8 @@ class ForcedPrefix:
             changed = processor(changed, tokens, rows)
         if place >= self.tokens.shape[1]:
             return changed
-        forced = self.tokens.to(rows.device)[rows, place][:, None]  # -1: past the prefix
+        self.tokens = self.tokens.to(rows.device)  # once: a GPU would have to wait for each copy
+        forced = self.tokens[rows, place][:, None]  # -1: past the prefix
         token = forced.clamp(min=0)
         alone = torch.full_like(log_probs, -torch.inf).scatter(1, token, log_probs.gather(1, token))
         return torch.where(forced >= 0, alone, changed)

@@ -33,14 +33,18 @@ class Sampler:
 
     def __call__(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
         probabilities = self.probabilities(logits)
-        return torch.multinomial(probabilities, 1, generator=self.generator)[:, 0]
+        # What `torch.multinomial` computes, without the checks for which it waits for a GPU: the wait for an
+        # event of rate p is exponential, and the first event of all is i with probability p_i.
+        waits = torch.empty_like(probabilities).exponential_(generator=self.generator)
+        return (probabilities / waits).argmax(dim=-1)
 
     def probabilities(self, logits: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, "rows vocabulary"]:
         """The distribution that tokens are sampled from; `ValueError` if a row has no possible token."""
         highest = logits.float().amax(dim=-1, keepdim=True)
-        if highest.isnan().any():
+        has_nan, has_nothing = torch.stack((highest.isnan().any(), (highest == -torch.inf).any())).tolist()
+        if has_nan:
             raise ValueError("no token can be drawn: the logits contain NaN, or are all -inf or +inf")
-        if (highest == -torch.inf).any():
+        if has_nothing:
             raise ValueError("no token is left to draw: every one of the vocabulary is forbidden")
         temperature = max(self.temperature, torch.finfo(torch.float32).tiny)  # a smaller one may become 0
         # The difference is 0 for the best token and negative for the others: dividing cannot give +inf.

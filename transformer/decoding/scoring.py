@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from transformer.data.padding import longest_first, right_padded
 from transformer.data.tokenizers.protocol import EOS_ID
+from transformer.hardware import without_cudnn_attention
 
 
 class Score(NamedTuple):
@@ -18,6 +19,7 @@ class Score(NamedTuple):
 
 
 @torch.no_grad()
+@without_cudnn_attention()
 def score_pairs(
     model: nn.Module, sources: Sequence[list[int]], targets: Sequence[list[int]], *, batch_tokens: int
 ) -> list[Score]:

@@ -97,8 +97,7 @@ def generate(
     """
     pad_id, eos_id = pad_and_eos(model)
     with ready_to_search(model, prompts) as prompts:
-        limits = row_limits(max_length, prompts)
-        longest = int(limits.max())
+        limits, longest = row_limits(max_length, prompts)
         tokens = prompts.new_full((len(prompts), longest), pad_id)
         scores = torch.zeros(len(prompts), device=prompts.device)
         lengths = torch.zeros_like(limits)
@@ -142,12 +141,19 @@ def ready_to_search(
         raise ValueError(f"tokens have type {tokens.dtype}; token ids are whole numbers, such as torch.int64")
     if hasattr(model, "pad_id"):
         require_right_padded(tokens, model.pad_id)
+    with evaluation_mode(model):
+        yield tokens.long()
+
+
+@contextmanager
+def evaluation_mode(model: object) -> Iterator[None]:
+    """Put a model's modules in evaluation mode for the block; a no-op for a model that is no module."""
     modules = model.modules() if isinstance(model, nn.Module) else ()
     in_training = [module for module in modules if module.training]
     for module in in_training:
         module.training = False
     try:
-        yield tokens.long()
+        yield
     finally:
         for module in in_training:
             module.training = True
@@ -187,8 +193,10 @@ def pad_and_eos(model: StepModel) -> tuple[int, int]:
     return getattr(model, "pad_id", PAD_ID), getattr(model, "eos_id", EOS_ID)
 
 
-def row_limits(max_length: int | Tensor, rows: Int[Tensor, "batch length"]) -> Int[Tensor, " batch"]:
-    """`max_length` for each row.
+def row_limits(
+    max_length: int | Tensor, rows: Int[Tensor, "batch length"]
+) -> tuple[Int[Tensor, " batch"], int]:
+    """`max_length` for each row, and the greatest of them.
 
     `ValueError` unless there are rows and `max_length` is a whole number, or one for each row, of at least 1.
     """
@@ -201,6 +209,7 @@ def row_limits(max_length: int | Tensor, rows: Int[Tensor, "batch length"]) -> I
             f"or one for each of the {len(rows)} rows of the batch"
         )
     limits = given.long().expand(len(rows))
-    if int(limits.min()) < 1:
-        raise ValueError(f"max_length is {int(limits.min())}; it must be at least 1")
-    return limits
+    lowest, longest = torch.stack(limits.aminmax()).tolist()
+    if lowest < 1:
+        raise ValueError(f"max_length is {lowest}; it must be at least 1")
+    return limits, longest

@@ -75,6 +75,10 @@ class Translator(LineTranslator):
         config = replace(settings.model, max_positions=limit)
         return cls(model, tokenizer, model_config=config, decoding=settings.decoding)
 
+    @property
+    def device_type(self) -> str:
+        return next(self.model.parameters()).device.type
+
     def translate_batch(
         self, sources: Sequence[list[int]], starts: Sequence[list[int]], options: SearchOptions
     ) -> list[list[Translation]]:
@@ -147,7 +151,7 @@ class Translator(LineTranslator):
         targets = [translation.tokens for translation in translations]
         member = self.model.members[0] if isinstance(self.model, Ensemble) else self.model
         assert isinstance(member, nn.Module)  # of an nn.ModuleList
-        return align(member, self.tokenizer, sources, targets, batch_tokens=self.decoding.batch_tokens)
+        return align(member, self.tokenizer, sources, targets, batch_tokens=self.decoding.batch_limit())
 
     def score(self, lines: Sequence[str], targets: Sequence[str], *, first_line: int = 1) -> list[Score]:
         """The log-probability of given translations; both sides are cut at `max_positions`."""
@@ -158,7 +162,7 @@ class Translator(LineTranslator):
         sources = self.encode(lines, first_line)
         ended = [source or [self.config.eos_id] for source in sources]  # a blank line is scored, too
         ids = self.encode_targets(targets, first_line, "target")
-        return score_pairs(self.model, ended, ids, batch_tokens=self.decoding.batch_tokens)
+        return score_pairs(self.model, ended, ids, batch_tokens=self.decoding.batch_limit())
 
     def right_padded(self, rows: Sequence[Sequence[int]]) -> Tensor:
         tokens = right_padded(rows, self.config.pad_id)

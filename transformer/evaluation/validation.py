@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from transformer.data.epochs import EpochBatches
+from transformer.hardware import without_cudnn_attention
 from transformer.training.distributed import Group
 from transformer.training.objectives import Objective
 
 
 @torch.no_grad()
+@without_cudnn_attention()
 def mean_loss(
     model: nn.Module, batches: EpochBatches[Any], objective: Objective, group: Group
 ) -> tuple[float, int]:
@@ -31,5 +33,6 @@ def perplexity(loss: float) -> float:
 
 
 @torch.no_grad()
+@without_cudnn_attention()
 def outputs(model: nn.Module, tokens: Tensor) -> Tensor:
     return model(tokens.to(next(model.parameters()).device)).float().cpu()

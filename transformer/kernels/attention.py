@@ -84,7 +84,7 @@ def bias_of(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "
     if is_recorded():  # a compiler makes it once by itself
         return as_bias(mask, dtype)
     version = None if mask.is_inference() else mask._version
-    made = MADE.get(mask)
+    made: MadeBias | None = MADE.get(mask)  # type: ignore[no-untyped-call]
     if (
         made is None
         or made.version != version

@@ -4,9 +4,7 @@ Shapes: B batch, T queries, S keys, H heads, D width; d_k and d_v are the widths
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -154,30 +152,3 @@ class MultiHeadAttention(nn.Module):
         q = self.project_q(x, positions)
         bias = self.score_bias(q, positions, kv.keys.shape[2])
         return attention_weights(q, kv.keys, mask=mask, is_causal=is_causal, bias=bias)
-
-
-@contextmanager
-def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Collect the attention weights of every layer that runs inside the `with` block.
-
-    Yields a dictionary that maps a module's name to the weights of its latest call, (B, H, T, S).
-    """
-    recorded: dict[str, Tensor] = {}
-
-    def recorder(name: str) -> Any:
-        def record(module: MultiHeadAttention, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            with torch.no_grad():
-                recorded[name] = module.weights(*arguments, **keywords)
-
-        return record
-
-    handles = [
-        module.register_forward_pre_hook(recorder(name), with_kwargs=True)
-        for name, module in model.named_modules()
-        if isinstance(module, MultiHeadAttention)
-    ]
-    try:
-        yield recorded
-    finally:
-        for handle in handles:
-            handle.remove()

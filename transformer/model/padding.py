@@ -8,13 +8,16 @@ from torch import Tensor
 def require_right_padded(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
     """`ValueError` that names a row without a token, or one with a pad before a token.
 
-    It reads values back, so it waits for a GPU.
+    It reads values back, so it waits for a GPU, once.
     """
     is_pad = tokens == pad_id
-    if tokens.shape[1] == 0 or bool(is_pad[:, 0].any()):
+    if tokens.shape[1] == 0:
         raise ValueError(first_token_missing(is_pad, pad_id))
     is_before_token = (is_pad[:, :-1] & ~is_pad[:, 1:]).any(dim=1)
-    if bool(is_before_token.any()):
+    begins_with_pad, has_gap = torch.stack((is_pad[:, 0].any(), is_before_token.any())).tolist()
+    if begins_with_pad:
+        raise ValueError(first_token_missing(is_pad, pad_id))
+    if has_gap:
         row = int(is_before_token.int().argmax())
         raise ValueError(f"row {row} of the batch has a pad ({pad_id}) between tokens; leave it out")
 

@@ -34,7 +34,7 @@ class ContrastiveLoss:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
         sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # without BOS, as sources
-        # not in bfloat16: divided by a temperature of 0.05, its cosines would be off by 0.1
+        # not in bfloat16: its rounding errors, divided by a temperature of 0.05, would reach 0.1
         with torch.autocast(sources.device.type, enabled=False):
             logits = sources @ targets.T / self.temperature  # (pairs, pairs)
         right = torch.arange(logits.shape[0], device=logits.device)
@@ -47,10 +47,10 @@ class ContrastiveLoss:
 
 @dataclass(frozen=True)
 class EmbeddingValidation:
-    """Loss per pair, and P@1: how often a sentence's nearest neighbour is its own other side.
+    """Loss per pair, and P@1: how often a sentence's nearest neighbour is the other side of its own pair.
 
-    The loss compares a pair with those of its batch; P@1 compares it with all pairs of the text, from source
-    to target and reversed.
+    The loss compares a pair with the others in its batch; P@1 compares it with all pairs of the text, from
+    source to target and reversed.
     """
 
     batches: PairBatches
@@ -72,7 +72,7 @@ class EmbeddingValidation:
 
 
 def precision_at_1(queries: Tensor, candidates: Tensor) -> float:
-    """Per cent of the queries whose nearest candidate is the one in their row; both have length 1."""
+    """Percentage of queries whose nearest candidate is in the same row; all vectors have unit length."""
     return 100 * float(is_nearest(queries, candidates).float().mean())
 
 

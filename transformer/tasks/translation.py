@@ -167,7 +167,7 @@ class TranslationTask(ParallelText):
         if isinstance(translator.tokenizer, MosesTokenizer):
             bleu, how = tokenized_bleu(outputs, references, translator.tokenizer.target.cut)
             values |= {"tokenized_bleu": bleu, "tokenized_bleu_signature": how}
-            parts.append(f"BLEU of Moses' words in small letters  {bleu:.2f}   {how}")
+            parts.append(f"BLEU of lower-cased Moses tokens  {bleu:.2f}   {how}")
         if settings.data.target == "parse":
             values["bracket_f1"] = bracket_f1(outputs, references)
             parts.append(f"bracket F1   {values['bracket_f1']:.1f}")

@@ -28,7 +28,7 @@ class ProbeBatch(NamedTuple):
     source: Int[Tensor, "batch source"] | None
 
     def row(self, row: int) -> "ProbeBatch":
-        """One row alone, with the pads that it has in the batch."""
+        """One row as a batch of its own, including its padding."""
         return ProbeBatch(
             self.tokens[row : row + 1], None if self.source is None else self.source[row : row + 1]
         )
@@ -37,8 +37,8 @@ class ProbeBatch(NamedTuple):
 class Subject:
     """A model, its kind and vocabulary, and random batches for it.
 
-    Special tokens are the model's `pad_id`, `bos_id` and `eos_id`; without them 0, 1 and 2. Everything but
-    `run` is made of ordinary tokens.
+    Special tokens are the model's `pad_id`, `bos_id` and `eos_id`, or 0, 1 and 2 if it has none. Random
+    batches contain only ordinary tokens, apart from BOS and padding.
     """
 
     def __init__(self, model: nn.Module, kind: Kind | None = None, vocab_size: int | None = None) -> None:
@@ -81,19 +81,19 @@ class Subject:
         return ProbeBatch(tokens, F.pad(batch.source, (0, count), value=self.pad_id))
 
     def find_vocab_size(self) -> int:
-        """The width of the logits, or the rows of the token embedding where these are fewer."""
+        """The width of the logits, or the number of rows of the token embedding if that is smaller."""
         token = torch.tensor([[self.eos_id, self.eos_id]], device=self.device)
         with torch.no_grad(), Embeddings(token) as embeddings:
             output = self.run(ProbeBatch(token, token))
         sizes = [] if self.kind == "encoder_only" else [output.shape[-1]]
         sizes += embeddings.sizes
         if not sizes:
-            raise ValueError("the model shows no logits and no nn.Embedding of its tokens; give vocab_size")
+            raise ValueError("the model has no logits and no nn.Embedding of its tokens; give vocab_size")
         return min(sizes)
 
 
 class Embeddings(TorchFunctionMode):
-    """Inside the `with`: what every embedding of exactly these tokens gives, whichever module asks for it."""
+    """Records, inside its `with` block, the result of every `F.embedding` call for exactly these tokens."""
 
     def __init__(self, tokens: Int[Tensor, "batch length"]) -> None:
         super().__init__()
@@ -114,7 +114,11 @@ class Embeddings(TorchFunctionMode):
 
 
 def kind_of(model: nn.Module) -> Kind:
-    """The kind: by two inputs, or `encode` and `decode`; else by `prefill` and `step`; else encoder_only."""
+    """The kind of a model, inferred from its methods.
+
+    A model with two required inputs, or with `encode` and `decode`, is an encoder-decoder. Among the others,
+    one with `prefill` and `step` is decoder-only, and the rest are encoder-only.
+    """
     parameters = inspect.signature(model.forward).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = [p for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]

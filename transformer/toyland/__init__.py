@@ -1,6 +1,6 @@
 """Toyland: English and German from one grammar; each sentence has exactly one correct translation."""
 
-from transformer.toyland.alignment import alignments
+from transformer.toyland.alignment import alignments, antecedents, particles
 from transformer.toyland.baseline import dictionary_translation
 from transformer.toyland.corpus import GENERALISATION, SPLITS, Example, generate, split_of
 from transformer.toyland.draft import PHENOMENA
@@ -19,12 +19,14 @@ __all__ = [
     "Node",
     "alignments",
     "analyse",
+    "antecedents",
     "constituents",
     "dictionary_translation",
     "english_text",
     "generate",
     "german_text",
     "parse",
+    "particles",
     "phrases",
     "read_words",
     "split_of",

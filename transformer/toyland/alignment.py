@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from transformer.toyland.corpus import Example
+from transformer.toyland.inflection import IT, NOUN
 from transformer.toyland.tree import Branch, Leaf
 
 # The path from the root to a leaf, as child indices. The same leaf object may occur several times in a tree,
@@ -16,9 +17,9 @@ _MARKS = (",", ".")
 def alignments(example: Example) -> list[tuple[int, int]]:
     """Pairs of English and German words, counted from 0, in order.
 
-    Words are what blanks separate; a mark belongs to the word before it and is not aligned itself. Leaves of
-    several words and linked leaves (`macht … auf`) are aligned each with each. Unaligned is what one language
-    says alone, such as the `to` of a receiver.
+    Words are separated by spaces; a punctuation mark belongs to the word before it and is not aligned itself.
+    In leaves of several words and in linked leaves (`macht … auf`), every English word is aligned with every
+    German word. Words without a counterpart, such as the `to` of a receiver, remain unaligned.
     """
     english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
     pairs: set[tuple[int, int]] = set()
@@ -28,6 +29,40 @@ def alignments(example: Example) -> list[tuple[int, int]]:
         )
         pairs.update(product(sources, targets))
     return sorted(pairs)
+
+
+def antecedents(example: Example) -> list[tuple[int, int]]:
+    """The English noun that each German er, sie, es or ihn for `it` means, as pairs of word numbers.
+
+    `it` never means a person. It is left out if several nouns before it have its gender.
+    """
+    english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
+    nouns: list[tuple[_Place, Leaf]] = []
+    found = []
+    for place, leaf in _leaves(example.tree):
+        if leaf.label == "NN" and leaf.english in NOUN and "person" not in NOUN[leaf.english].kinds:
+            nouns.append((place, leaf))
+        if leaf.label == "PRP" and leaf.english == "it":
+            meant = [where for where, noun in nouns if leaf.german in IT[NOUN[noun.english].gender]]
+            if len(meant) == 1:
+                found.append((english[meant[0]][0], german[place][0]))
+    return found
+
+
+def particles(example: Example) -> list[tuple[int, int]]:
+    """The English verb that each separated German particle belongs to (`closes`, `zu`), as word numbers."""
+    english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
+    labels = dict(_leaves(example.tree)) | dict(_leaves(example.tree, is_german=True))
+    found = []
+    for places in _units(example.tree):
+        verbs = [place for place in places if labels[place].label == "VB" and place in english]
+        found += [
+            (english[verb][0], german[place][0])
+            for place in places
+            if labels[place].label == "PREFIX" and place in german
+            for verb in verbs[:1]
+        ]
+    return found
 
 
 def _words(tree: Branch, is_german: bool) -> dict[_Place, range]:
@@ -55,7 +90,7 @@ def _leaves(branch: Branch, is_german: bool = False, place: _Place = ()) -> Iter
 
 
 def _units(tree: Branch) -> Iterator[list[_Place]]:
-    """Leaves that translate each other: each for itself, or those of a clause that share a link."""
+    """Groups of leaves that translate each other: single leaves, and leaves of a clause that share a link."""
     linked: dict[tuple[_Place, str], list[_Place]] = defaultdict(list)
     clauses = _clauses(tree)
     for place, leaf in _leaves(tree):

@@ -8,7 +8,7 @@ from transformer.toyland.corpus import generate
 from transformer.toyland.numbers import english_number, german_number
 from transformer.toyland.tree import Branch, Leaf
 
-# Words that occur only in leaves of several words.
+# Words that never have a leaf to themselves.
 _FURTHER = {
     "hundred": "hundert",
     "thousand": "tausend",
@@ -17,7 +17,7 @@ _FURTHER = {
     "past": "nach",
     "quarter": "Viertel",
     "called": "angerufen",
-    # What belongs to a verb (`to sell`, `looks for`, `tries on`) is said by the German verb alone.
+    # Words that belong to a verb (`to sell`, `looks for`, `tries on`); the German verb already includes them.
     **dict.fromkeys(("to", "for", "on", "off", "up", "along"), ""),
 }
 

@@ -12,7 +12,7 @@ PRESENT, PERFECT, MODAL = 0, 1, 2
 PLAIN, FRONTED, ASKED, FINAL = 0, 1, 2, 3
 
 # Roles. OPENING and CLOSING are the commas of a relative clause; GOAL is whatever completes the verb (`old`,
-# `into the house`); IT_OBJECT is a pronoun, which German draws to the front.
+# `into the house`); IT_OBJECT is a pronoun, which German places before the other objects.
 OPENING, LINK, FRONT, SUBJECT, SUPPORT, FINITE, NOT, REST, PREFIX = 0, 1, 2, 3, 4, 5, 6, 7, 8
 IT_OBJECT, RECEIVER, OBJECT, TO_RECEIVER, GOAL, TIME, CLOSING = 9, 10, 11, 12, 13, 14, 15
 
@@ -31,7 +31,7 @@ _GERMAN_ORDERS = (_GERMAN_SUBJECT_FIRST, _GERMAN_VERB_SECOND, _GERMAN_VERB_SECON
 
 
 class Modal(NamedTuple):
-    """A modal verb by person; `want` alone needs `do`, and `must not` would mean something else in German."""
+    """A modal verb by person; only `want` needs `do`. No `must not`, because `muss nicht` is `need not`."""
 
     finite: tuple[Leaf, ...]
     supported: tuple[Leaf, ...] | None = None
@@ -67,7 +67,7 @@ BECAUSE = Leaf("IN", "because", "weil")
 
 
 def sentence(*parts: Branch | Leaf, mark: Leaf = STOP) -> Branch:
-    """Clauses and the marks between them as a whole text."""
+    """A sentence made of clauses and the punctuation between them."""
     return Branch("ROOT", (*parts, mark))
 
 

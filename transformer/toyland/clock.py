@@ -22,7 +22,7 @@ _MINUTES: dict[int, tuple[str, str, int, int]] = {
 def clock_time(hour: int, minute: int) -> Branch:
     """`half past nine` / `halb zehn` for 9:30; hour 1 to 12, minute a multiple of five."""
     if minute == 0:
-        # Before `Uhr` the one loses its s: `ein Uhr`, but `halb eins`.
+        # Before `Uhr`, `eins` loses its s: `ein Uhr`, but `halb eins`.
         german = "ein" if hour == 1 else GERMAN_SMALL[hour]
         return Branch("CLOCK", (Leaf("CD", ENGLISH_SMALL[hour], german), Leaf("NN", "o'clock", "Uhr")))
     english, german, english_ahead, german_ahead = _MINUTES[minute]

@@ -18,7 +18,7 @@ _SEED = 1706_03762
 
 
 class Example(NamedTuple):
-    """A sentence pair, what it shows, and the tree that both sides were read from."""
+    """A sentence pair, its phenomena, and the tree that both sides were derived from."""
 
     source: str
     target: str
@@ -65,7 +65,7 @@ def _is_usual(draft: Draft) -> bool:
 
 
 def _examples(count: int, stream: _Stream, part: str | None) -> Iterator[Example]:
-    """`part` deals the sentences out to `SPLITS`; without it all belong to the stream."""
+    """Only sentences in the split `part`; all sentences of the stream if it is `None`."""
     random = Random(stream.seed).random
     said: set[str] = set()
     while len(said) < count:

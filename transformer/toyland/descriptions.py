@@ -1,4 +1,4 @@
-"""What somebody or something is like or is called."""
+"""Sentences that describe or name a person or thing."""
 
 from transformer.toyland.clauses import (
     ASKED,
@@ -26,7 +26,7 @@ _DESCRIBED = tuple(noun for noun in NOUNS if noun.adjectives)
 
 
 def describing(draft: Draft) -> Branch:
-    """`The house is old.` or the question whether it is."""
+    """`The house is old.` or `Is the house old?`"""
     asked = draft.random() < 0.25
     clause = describe(draft, ASKED if asked else PLAIN)
     if asked:
@@ -35,12 +35,12 @@ def describing(draft: Draft) -> Branch:
 
 
 def describe(draft: Draft, shape: int) -> Clause:
-    """Any subject and a quality that suits it, still open."""
+    """A clause with any subject and an adjective that suits it, not finished yet."""
     return _describe(draft, shape, _DESCRIBED)
 
 
 def describe_noun(draft: Draft, noun: Noun) -> Clause:
-    """A quality of this noun, as a statement."""
+    """A statement with this noun and an adjective that suits it."""
     return _describe(draft, PLAIN, (noun,), nouns_only=True)
 
 

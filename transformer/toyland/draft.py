@@ -27,10 +27,11 @@ T = TypeVar("T")
 
 
 class Draft:
-    """`random` yields floats in [0, 1); `float` draws alone are the same on every version of Python.
+    """Makes the random choices for one sentence. Subclasses may choose differently.
 
-    Subclasses decide otherwise: the oracle runs the grammar with every decision open, and the splits for
-    generalisation name and count differently.
+    `random` returns floats in [0, 1). No other random functions are used, because they may change between
+    versions of Python. The oracle's subclass tries all options, and the subclasses of the generalisation
+    splits choose other names and numbers.
     """
 
     __slots__ = ("numbers", "random", "seen")
@@ -52,11 +53,11 @@ class Draft:
         return option
 
     def whole(self, share: float, first: int, count: int) -> int:
-        """One of `count` whole numbers from `first` on, `share` of the way."""
+        """The whole number at the fraction `share` of the range of `count` numbers that starts at `first`."""
         return first + int(share * count)
 
     def name(self) -> str:
-        """What somebody or some town is called."""
+        """The name of a person or town."""
         return invented_name(self.random)
 
     def begin(self, tense: int, negated: bool) -> None:

@@ -1,4 +1,4 @@
-"""What happens to whom: a verb with a subject and objects that suit it, as one clause."""
+"""Events: a verb with a subject and objects that suit it, as one clause."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -74,7 +74,7 @@ def _direct_object(draft: Draft, clause: Clause, event: Event) -> None:
 
 
 def put_object(clause: Clause, phrase: Phrase) -> None:
-    """An object, which may have said the clause's negation."""
+    """Add an object; if it contains `kein`, it also negates the clause."""
     clause.roles[OBJECT] = phrase.node
     clause.kein = phrase.negates
 
@@ -125,12 +125,12 @@ EVENTS = (
     *(_event(verb, _town) for verb in TRAVEL_VERBS),
     *(_event(verb, _home if verb.english == "live" else _town) for verb in HOME_VERBS),
 )
-# By English noun: what it can do, what can be done to it.
+# By English noun: the events of which it can be the subject, and those of which it can be the object.
 DEEDS = {noun.english: tuple(event for event in EVENTS if noun in event.subjects) for noun in NOUNS}
 FATES = {
     noun.english: tuple(event for event in (*TRANSITIVE, *HELPING) if noun in event.objects) for noun in NOUNS
 }
-# What any person can do, for subjects without a noun.
+# Events with any person as subject, for subjects without a noun.
 PERSON_DEEDS = DEEDS["friend"]
 
 
@@ -172,7 +172,7 @@ def start(
 
 
 def add_circumstances(draft: Draft, clause: Clause, event: Event, share: float = 0.45) -> None:
-    """Perhaps a place or a time, before the subject or where its language wants it."""
+    """Add a place or a time at random, before the subject or in its usual position in each language."""
     if clause.shape not in (PLAIN, FRONTED):
         return
     busy = clause.roles[OBJECT] is not None
@@ -183,7 +183,7 @@ def add_circumstances(draft: Draft, clause: Clause, event: Event, share: float =
             clause.roles[GOAL] = place(draft)
     if event.verb.state or draft.random() >= share:
         return
-    # Among two objects, or an object and `nicht`, a German time has no one right place, so it goes first.
+    # With two objects, or an object and `nicht`, German has several positions for a time, so it goes first.
     gift = clause.roles[RECEIVER] is not None or clause.roles[TO_RECEIVER] is not None
     may_follow = not gift and not (clause.negated and busy)
     if clause.shape == PLAIN and (draft.random() < 0.5 or not may_follow):
@@ -193,7 +193,7 @@ def add_circumstances(draft: Draft, clause: Clause, event: Event, share: float =
 
 
 def statement(draft: Draft, event: Event) -> Clause:
-    """Somebody does this, perhaps somewhere, at some time, or not."""
+    """A statement about the event, possibly negated, possibly with a place and a time."""
     negated = draft.random() < 0.16
     clause = start(draft, event, subject(draft, event.subjects, negated), PLAIN, negated)
     add_circumstances(draft, clause, event)
@@ -208,7 +208,7 @@ def put_first(draft: Draft, clause: Clause, node: Node) -> None:
 
 
 def time(draft: Draft, tense: int) -> Branch:
-    """A time that goes with the tense; the English perfect tolerates no time of day."""
+    """A time that suits the tense; the English perfect cannot take a time of day."""
     if tense == PERFECT:
         return draft.pick(PERFECT_TIMES)
     if draft.random() < 0.62:
@@ -217,7 +217,7 @@ def time(draft: Draft, tense: int) -> Branch:
 
 
 def happening(draft: Draft, shape: int, link: Leaf | None = None, negated_share: float = 0.12) -> Branch:
-    """Any clause about anybody, without time and place; `link` opens a subordinate one."""
+    """A clause about any event, without time and place; `link` opens a subordinate clause."""
     event = draft.pick(EVENTS)
     negated = draft.random() < negated_share
     phrase = subject(draft, event.subjects, negated)

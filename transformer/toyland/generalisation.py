@@ -67,7 +67,7 @@ def _saying_that_one_says(draft: Draft) -> Branch:
 
 
 def _claim(draft: Draft, shape: int, link: Leaf | None = None) -> Branch:
-    """`she says`, still without what"""
+    """`she says`, without the object clause"""
     verb = draft.pick(SAYING_VERBS)
     phrase = subject(draft, _PEOPLE)
     clause = Clause(draft, shape, PRESENT)
@@ -91,7 +91,7 @@ _NEW_ADJECTIVES: dict[str, list[str]] = {}
 for _adjective, _nouns in pairs(ADJECTIVE_PAIRS).items():
     for _noun in _nouns:
         _NEW_ADJECTIVES.setdefault(_noun, []).append(_adjective)
-# Nouns and events as elsewhere, but with the new pairs alone.
+# Nouns and events as in the lexicon, but restricted to the new pairs.
 NEW_QUALITIES = tuple(
     NOUN[noun]._replace(adjectives=tuple(word for word in ADJECTIVES if word.english in words))
     for noun, words in _NEW_ADJECTIVES.items()

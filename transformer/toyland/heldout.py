@@ -6,11 +6,11 @@ from zlib import crc32
 from transformer.toyland.draft import Draft
 from transformer.toyland.names import new_name
 
-# One number in a thousand. The salt is one whose numbers the first 200,000 training sentences, and the
-# first thousands of valid and test, never said before there was this split; they are what they were.
+# One number in a thousand. The salt was chosen so that the held-out numbers do not occur in the first 200,000
+# training sentences or the first thousands of valid and test; so adding this split did not change those.
 _ONE_IN, _SALT = 1000, 1621
 
-# Adjectives and nouns, verbs and objects, that go together though the kinds of the lexicon keep them apart.
+# Plausible pairs of adjective and noun, and of verb and object, that the lexicon's kinds do not allow.
 ADJECTIVE_PAIRS = """
 happy dog cat horse bird cow pig duck
 sad dog cat horse bird
@@ -60,7 +60,7 @@ def is_held_out(number: int) -> bool:
 
 @cache
 def held_out_numbers(first: int, count: int) -> tuple[int, ...]:
-    """The held-out ones among `count` numbers from `first` on."""
+    """The held-out numbers in the range of `count` numbers that starts at `first`."""
     return tuple(filter(is_held_out, range(first, first + count)))
 
 
@@ -84,6 +84,6 @@ class NewNames(Draft):
 
 
 def pairs(table: str) -> dict[str, tuple[str, ...]]:
-    """The rows of a table: a first word (`|` is a blank in it) and those that go with it."""
+    """The rows of a table: a first word, in which `|` stands for a space, and the words that go with it."""
     rows = (line.split() for line in table.strip().split("\n"))
     return {first.replace("|", " "): tuple(others) for first, *others in rows}

@@ -21,7 +21,7 @@ DEFINITE = _table("der den dem", "die die der", "das das dem", "die die den")
 _DIES_ENDINGS = _table("er en em", "e e er", "es es em", "e e en")
 _EIN_ENDINGS = _table("- en em", "e e er", "- - em", "e e en")
 
-# Adjective endings: after der, dieser; after ein, kein, mein; with nothing before that shows the case.
+# Adjective endings: after der, dieser; after ein, kein, mein; without a determiner.
 WEAK = _table("e en en", "e e en", "e e en", "en en en")
 MIXED = _table("er en en", "e e en", "es es en", "en en en")
 STRONG = _table("er en em", "e e er", "es es em", "e e en")
@@ -31,7 +31,7 @@ IT = _table("er ihn ihm", "sie sie ihr", "es es ihm", "sie sie ihnen")
 
 
 class Determiner(NamedTuple):
-    """`leaves[column][case]`; `before_vowel` is the same but for `an`."""
+    """`leaves[column][case]`; `before_vowel` is the same except for `an`."""
 
     leaves: tuple[tuple[Leaf, ...], ...]
     before_vowel: tuple[tuple[Leaf, ...], ...]
@@ -146,7 +146,7 @@ def _verb(row: str) -> Verb:
     base, third, past = (part.strip() for part in (english.split("|") if "|" in english else english.split()))
     infinitive, german_third, german_past, auxiliary, prefix = german.split()
     prefix = prefix.replace("_", "")
-    # `weiß` serves ich and er alike; every other verb takes -e.
+    # `weiß` is the form for both `ich` and `er`; all other verbs take -e with `ich`.
     first = german_third if infinitive == "wissen" else infinitive[:-1]
     forms = (first, german_third, infinitive)
     link = "verb" if prefix else ""

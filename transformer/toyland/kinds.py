@@ -17,7 +17,7 @@ from transformer.toyland.tree import Branch
 
 
 def plain(draft: Draft) -> Branch:
-    """Somebody does something, perhaps somewhere, at some time, or not."""
+    """A statement about any event, possibly negated, possibly with a place and a time."""
     return sentence(statement(draft, draft.pick(EVENTS)).finish())
 
 
@@ -26,7 +26,7 @@ def giving(draft: Draft) -> Branch:
     return sentence(statement(draft, draft.pick(GIVING)).finish())
 
 
-# Per cent of all sentences, and clauses of each.
+# The percentage of all sentences, and the number of clauses, of each kind.
 _KINDS: tuple[tuple[int, int, Callable[[Draft], Branch]], ...] = (
     (24, 1, plain),
     (12, 1, question),

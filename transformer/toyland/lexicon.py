@@ -1,7 +1,7 @@
 """The words of toyland as tables; kinds define which words can combine, so that nobody eats a book."""
 
 # English singular and plural, German singular, gender, plural; kinds.
-# `own`: my, his … may come before it. `family`: nothing but `the` and those. `mass`: neither plural nor `a`.
+# `own`: takes my, his …. `family`: takes only these and `the`. `mass`: has no plural and takes no `a`.
 # `weak`: adds -n outside the nominative singular. `_`: no plural.
 NOUNS = """
 man men Mann m Männer person adult

@@ -10,7 +10,7 @@ _CODAS = ["", "", "", *"lmnrs"]
 _ENDINGS = ["a", "o", "i", "en", "el", "us", "is", "an", "or"]
 
 
-# No other ending has their last letters, so that no name of one kind is a name of the other.
+# Their last letters differ from those of all other endings, so no name belongs to both kinds.
 _NEW_ENDINGS = ["u", "e", "ot", "ek", "im", "ath", "ip", "und"]
 
 
@@ -32,7 +32,7 @@ def new_name(random: Callable[[], float]) -> str:
 
 
 def is_invented(word: str) -> bool:
-    """Whether chance could have made this name, of either kind."""
+    """Whether `invented_name` or `new_name` could have made this name."""
     return _SPELLING.fullmatch(word.lower()) is not None
 
 

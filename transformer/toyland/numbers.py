@@ -63,4 +63,4 @@ def _joined(digit: int) -> str:
 
 def _check(number: int) -> None:
     if not 0 <= number <= 999_999:
-        raise ValueError(f"number words reach from 0 to 999,999; {number:,} is outside")
+        raise ValueError(f"{number:,} has no number words here; the range is 0 to 999,999")

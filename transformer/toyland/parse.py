@@ -9,7 +9,7 @@ from transformer.toyland.tree import Branch, punctuated
 
 
 class Constituent(NamedTuple):
-    """A label over the words from `start` up to `stop`; marks count as words."""
+    """A label for the words from `start` up to, not including, `stop`; punctuation marks count as words."""
 
     label: str
     start: int
@@ -19,8 +19,8 @@ class Constituent(NamedTuple):
 def parse(example: Example) -> str:
     """`(ROOT (S (NP (DT the ) (NN man ) ) (VB sleeps ) ) (. . ) )`
 
-    Blanks separate opening brackets with their label, words and closing brackets. Words are as in the middle
-    of a sentence, so that `read_words` gives the sentence back; what only German says has no place.
+    Spaces separate opening brackets with their labels, words, and closing brackets. The first word has no
+    capital letter; `read_words` restores the sentence. German words without English counterpart are left out.
     """
     return " ".join(_brackets(example.tree))
 
@@ -32,13 +32,13 @@ def read_words(text: str) -> str:
 
 
 def phrases(text: str) -> list[Constituent]:
-    """The constituents that hold others, which bracket F1 counts; a word's own label is none of them."""
+    """The constituents that contain others; bracket F1 counts these, and not the labels of single words."""
     without_labels = re.sub(r"\([^ ]+ ([^()][^()]*) \)", r"\1", text)
     return constituents(without_labels)
 
 
 def constituents(text: str) -> list[Constituent]:
-    """Every bracket over its words, inner ones first, for bracket F1; `ValueError` if they do not match."""
+    """All brackets with the words they cover, inner ones first; `ValueError` if they do not match."""
     found: list[Constituent] = []
     opened: list[tuple[str, int]] = []
     position = 0

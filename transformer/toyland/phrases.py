@@ -30,25 +30,25 @@ from transformer.toyland.tree import Branch, Leaf, Node
 
 
 class Phrase(NamedTuple):
-    """A noun phrase and what the rest of the clause must know of it; a name or pronoun has no noun."""
+    """A noun phrase with the properties that its clause needs; names and pronouns have no noun."""
 
     node: Node
     person: int
     noun: Noun | None = None
     plural: bool = False
-    # The k of `kein` has already said that the clause is negative.
+    # The phrase contains `kein`, so the clause needs no `nicht`.
     negates: bool = False
 
 
 _PRONOUNS = (
-    *[Phrase(Leaf("PRP", "I", "ich"), FIRST)] * 2,  # twice, since it needs verb forms of its own
+    *[Phrase(Leaf("PRP", "I", "ich"), FIRST)] * 2,  # twice as likely: verbs have separate forms for `ich`
     Phrase(Leaf("PRP", "we", "wir"), MANY),
     Phrase(Leaf("PRP", "he", "er"), THIRD),
     Phrase(Leaf("PRP", "she", "sie"), THIRD),
 )
 _IN = Leaf("IN", "in", "in")
 _INTO = Leaf("IN", "into", "in")
-# German joins preposition and article where it can: im, ins.
+# German contracts some prepositions with the article: im, ins.
 _IN_THE = Leaf("IN", "in the", "im")
 _INTO_THE = Leaf("IN", "into the", "ins")
 
@@ -83,14 +83,14 @@ def counted(draft: Draft, number: int, noun: Noun, case: int, adjectives: float)
 
 
 def number_leaf(draft: Draft, number: int) -> Leaf:
-    """A number before what it counts."""
+    """A number in front of a noun."""
     draft.mark("number")
     draft.numbers.append(number)
     return Leaf("CD", english_number(number), german_number(number))
 
 
 def small_number(draft: Draft) -> int:
-    """As many as a person may carry home."""
+    """A number that is plausible in everyday sentences: usually 2 to 12, at most 31."""
     share = draft.random()
     return draft.whole(share, 2, 11 if draft.random() < 0.8 else 30)
 
@@ -98,7 +98,8 @@ def small_number(draft: Draft) -> int:
 def large_number(draft: Draft) -> int:
     """Any magnitude up to 999,999.
 
-    Never …01: German has not settled how that is said before a noun (hunderteins, hundertein, hundertundein).
+    Numbers in …01 are left out, because German usage varies before a noun (hunderteins, hundertein,
+    hundertundein).
     """
     limits = (98, 900, 900, 9_000, 9_000, 90_000, 900_000)
     limit = draft.pick(limits)
@@ -121,7 +122,7 @@ def subject(
     singular: bool = False,
     adjectives: float = 0.22,
 ) -> Phrase:
-    """The subject of a clause; people may be pronouns or bear names."""
+    """The subject of a clause; a person may also be a pronoun or a name."""
     noun = draft.pick(nouns)
     choice = draft.random()
     if "person" in noun.kinds and not nouns_only:
@@ -153,7 +154,7 @@ def thing(
     plural = noun.has_plural and not singular and draft.random() < 0.28
     if plural and not negated and draft.random() < 0.25:
         return Phrase(counted(draft, small_number(draft), noun, case, adjectives), MANY, noun, True)
-    # One visits people one knows, so the object is definite.
+    # A person as object is mostly definite: people visit somebody they know.
     indefinite = 0.45 if not person else 0.0 if plural else 0.1
     determiner: Determiner | None = _determiner(draft, noun, plural, indefinite)
     negates = False
@@ -176,7 +177,7 @@ def _determiner(draft: Draft, noun: Noun, plural: bool, indefinite: float) -> De
     rest = (choice - indefinite) / (1.0 - indefinite)
     if rest < 0.12:
         return THIS
-    # One has a single friend at a time, but several dogs.
+    # `my friend`, but not `my friends`; `my dog` and `my dogs`.
     if "own" in noun.kinds and not (plural and "person" in noun.kinds) and rest < 0.32:
         return draft.pick(POSSESSIVES)
     return THE

@@ -64,7 +64,7 @@ def _ask_for_object(draft: Draft, clause: Clause, event: Event) -> None:  # noqa
 
 def _ask_when(draft: Draft) -> Clause:
     event = draft.pick(_TIMED_EVENTS)
-    # English asks no `when` in the perfect.
+    # English does not combine `when` with the perfect tense.
     tense = MODAL if draft.random() < 0.4 else PRESENT
     clause = start(draft, event, subject(draft, event.subjects), ASKED, tense=tense)
     clause.roles[FRONT] = _WHEN

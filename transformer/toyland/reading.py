@@ -1,4 +1,4 @@
-"""What the oracle can read from a sentence without parsing it: words, names and numbers."""
+"""Information that the oracle takes from a sentence without parsing it: words, names and numbers."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -49,7 +49,7 @@ class Reading:
         words = tokens(sentence)
         self.text = f" {' '.join(words).lower()} "
         self.names = [word for word in dict.fromkeys(words) if may_be_name(word)]
-        # `Who` that opens a question opens no further clause.
+        # `Who` at the start of a question does not open another clause.
         opened = sum(map(words[1:].count, ("because", "that", "who", "whom", "."))) + (words[0] == "Because")
         self.clauses = opened + (words[-1] == "?")
         self.numbers = list(dict.fromkeys(numbers(words)))
@@ -60,7 +60,7 @@ class Reading:
         return not words or f" {words.lower()} " in self.text
 
     def holds_clause(self, words: str) -> bool:
-        """Whether they occur between punctuation marks and words that open clauses."""
+        """Whether these words fill the space between two punctuation marks or words that open clauses."""
         opening, closing = r"(^|[.,] |(?=because |that ))", r" ([.,?]|because\b|that\b)"
         return re.search(opening + re.escape(words.lower()) + closing, self.text.strip()) is not None
 

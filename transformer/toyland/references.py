@@ -1,4 +1,4 @@
-"""The pronoun `it`, which German calls er, sie or es after the noun that it means."""
+"""The pronoun `it`, which is er, sie or es in German, depending on the noun it refers to."""
 
 from transformer.toyland.clauses import (
     BECAUSE,
@@ -20,7 +20,7 @@ from transformer.toyland.inflection import ACCUSATIVE, IT, NOMINATIVE, NOUN, Nou
 from transformer.toyland.phrases import subject, thing
 from transformer.toyland.tree import Branch, Leaf
 
-# By English noun: what people do to it. English puts `it` inside its particle verbs, so those take no part.
+# By English noun: what people do to it. Particle verbs are left out, because English puts `it` inside them.
 _HANDLING = {
     noun.english: tuple(
         event
@@ -31,13 +31,13 @@ _HANDLING = {
 }
 _HANDLED = tuple(NOUN[english] for english, events in _HANDLING.items() if events)
 _ANIMALS = nouns_of("animal")
-# Nobody can want what has been eaten.
+# For sentences in which somebody still wants the thing afterwards, so it must not have been consumed.
 _CONSUMING = ("eat", "drink", "cook")
 _KEEPING = {
     english: tuple(event for event in events if event.verb.english not in _CONSUMING)
     for english, events in _HANDLING.items()
 }
-# For a reason that somebody else gives: they can hardly have it too.
+# For reasons about another person, who can hardly have or find the thing as well.
 _WANTING = {
     english: tuple(event for event in events if event.verb.english not in ("have", "find"))
     for english, events in _HANDLING.items()
@@ -50,7 +50,7 @@ _STATES = tuple(
 
 
 def referring(draft: Draft) -> Branch:
-    """`it`, with one thing or animal that it can mean."""
+    """A sentence with `it` and exactly one thing or animal that `it` can refer to."""
     draft.mark("pronoun")
     if draft.random() < 0.15:
         return _animal_acts(draft)
@@ -58,7 +58,7 @@ def referring(draft: Draft) -> Branch:
     keeping = _KEEPING[noun.english]
     wanted = bool(keeping) and draft.random() < 0.4
     event = draft.pick(keeping if wanted else _HANDLING[noun.english])
-    # Nobody sells what another must sell.
+    # The reason must not repeat the verb: no selling because somebody else must sell it.
     reasons = [reason for reason in _WANTING[noun.english] if wanted and reason.verb is not event.verb]
     one_object = event._replace(complement=_single_object, objects=(noun,))
     main = start(draft, one_object, subject(draft, event.subjects), PLAIN)

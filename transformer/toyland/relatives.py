@@ -58,7 +58,10 @@ def _about_subject(draft: Draft) -> Clause:
 
 
 def _about_object(draft: Draft) -> Clause:
-    """The object ends the German sentence too, or its clause would have to part from it."""
+    """The relative clause follows the object directly.
+
+    So nothing may come after the object in German: the verb has no separable prefix and is in the present.
+    """
     event = draft.pick(_OPEN_EVENTS)
     related = event._replace(complement=_related_object)
     clause = start(draft, related, subject(draft, event.subjects), PLAIN, tense=PRESENT)
@@ -68,20 +71,21 @@ def _about_object(draft: Draft) -> Clause:
 
 
 def _related_object(draft: Draft, clause: Clause, event: Event) -> None:
-    # Without adjectives, so that no old book is new. A name needs no clause to tell it from others.
+    # No adjective, because the relative clause may contradict it (`the old book that is new`). A name already
+    # identifies its person, so it takes no relative clause.
     phrase = thing(draft, draft.pick(event.objects), ACCUSATIVE, adjectives=0.0)
     clause.roles[OBJECT] = with_relative(draft, phrase, event).node if phrase.noun else phrase.node
 
 
 def with_relative(draft: Draft, phrase: Phrase, main: Event) -> Phrase:
-    """The phrase with a clause about it; `main` is what the rest of its own clause says."""
+    """The phrase followed by a relative clause; `main` is the event of the clause that the phrase is in."""
     assert phrase.noun is not None
     relative = _relative_clause(draft, phrase.noun, phrase.plural, main)
     return phrase._replace(node=Branch("NP", (phrase.node, relative)))
 
 
 def _relative_clause(draft: Draft, noun: Noun, plural: bool, main: Event) -> Branch:
-    """`who sings`, `that is old`, `whom the child visits` about the noun of a clause with `main`."""
+    """`who sings`, `that is old`, `whom the child visits`: a clause about a noun in a clause about `main`."""
     draft.mark("relative")
     person = "person" in noun.kinds
     active = DEEDS[noun.english]
@@ -103,7 +107,7 @@ def _relative_clause(draft: Draft, noun: Noun, plural: bool, main: Event) -> Bra
 
 
 def _another(draft: Draft, events: tuple[Event, ...], main: Event) -> Event:
-    """Do not repeat what the main clause says."""
+    """An event whose verb is not the main clause's."""
     return draft.pick_where(events, lambda event: event.verb is not main.verb)
 
 

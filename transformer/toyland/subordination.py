@@ -1,4 +1,4 @@
-"""Clauses inside sentences: what somebody says, and why something happens."""
+"""Sentences with subordinate clauses: reported speech (`she says that …`) and reasons (`because …`)."""
 
 from transformer.toyland.clauses import (
     ASKED,
@@ -30,7 +30,7 @@ _SHE = Leaf("PRP", "she", "sie")
 
 
 def saying(draft: Draft) -> Branch:
-    """Somebody says, knows, believes or hopes that something is so."""
+    """A sentence with `says`, `knows`, `believes` or `hopes`, and a clause with `that`."""
     draft.mark("subordinate")
     verb = draft.pick(SAYING_VERBS)
     asked = verb.english in ("know", "believe") and draft.random() < 0.2
@@ -81,7 +81,10 @@ def _reason(draft: Draft, phrase: Phrase) -> Branch:
 
 
 def _personal_pronoun(phrase: Phrase) -> Leaf | None:
-    """`he` or `she` where the noun leaves no doubt; German disagrees with itself about girls."""
+    """`he` or `she` if the noun determines it.
+
+    It does not for neuter nouns: in German, `das Mädchen` can be followed by `es` or by `sie`.
+    """
     if phrase.noun is None or phrase.plural or "person" not in phrase.noun.kinds:
         return None
     return {MASCULINE: _HE, FEMININE: _SHE, NEUTER: None}[phrase.noun.gender]

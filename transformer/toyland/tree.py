@@ -72,7 +72,7 @@ def _collect_german(branch: Branch, words: list[str]) -> None:
 
 
 def punctuated(words: list[str]) -> str:
-    """Words and marks as a text: marks close up, sentences begin with a capital."""
+    """Words and punctuation as text: no space before punctuation, a capital at the start of a sentence."""
     text = " ".join(words).replace(" ,", ",").replace(" .", ".").replace(" ?", "?")
     if ",," in text or ",." in text or ",?" in text:
         # A clause brings its own closing comma, which is dropped next to another mark.

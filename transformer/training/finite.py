@@ -20,21 +20,21 @@ class DivergedError(ValueError):
 class FiniteGuard:
     """Decides for each update whether to apply it, and raises after more than `limit` skips in a row.
 
-    The decision is a tensor on the model's device, and only `read` copies it back, so that a GPU need not
-    wait. So an update is always skipped in time, but may be reported some updates later.
+    The decision is a tensor on the model's device, and its copy for `read` is made in the background, so that
+    a GPU need not wait. So an update is always skipped in time, but may be reported some updates later.
     """
 
     def __init__(self, limit: int, group: Group) -> None:
         self.limit = limit
         self.group = group
         self.in_row = 0
-        self.unread: deque[tuple[int, Update, Tensor]] = deque()
+        self.unread: deque[tuple[int, Update, HostCopy]] = deque()
 
     def is_finite(self, step: int, update: Update, loss: Tensor, norm: Tensor) -> Tensor:
         """1.0 if loss and gradient norm are finite in every process, else 0.0."""
         broken = (~torch.isfinite(loss + norm)).float()
         finite = (self.group.sum_tensor(broken) == 0).float()
-        self.unread.append((step, update, finite))
+        self.unread.append((step, update, HostCopy(finite)))
         return finite
 
     @property
@@ -42,12 +42,15 @@ class FiniteGuard:
         """Whether the unread decisions might be more skips than the limit allows, so that `read` is due."""
         return len(self.unread) > self.limit
 
-    def read(self, find_cause: Callable[[int, Update], str]) -> list[int]:
-        """The updates skipped since the last call; `DivergedError` after too many in a row."""
+    def read(self, find_cause: Callable[[int, Update], str], *, but_newest: int = 0) -> list[int]:
+        """The updates skipped since the last call; `DivergedError` after too many in a row.
+
+        The `but_newest` newest are left for later, because a GPU may still be computing them.
+        """
         skipped = []
-        while self.unread:
+        while len(self.unread) > but_newest:
             step, update, finite = self.unread.popleft()
-            self.in_row = 0 if bool(finite) else self.in_row + 1
+            self.in_row = 0 if finite.read() else self.in_row + 1
             if self.in_row:
                 skipped.append(step)
             if self.in_row > self.limit:
@@ -60,6 +63,21 @@ class FiniteGuard:
                     "training.rate_scale, raise training.warmup_steps or set training.max_norm, and --resume"
                 )
         return skipped
+
+
+class HostCopy:
+    """A copy of a number on its way from the device, which can be read without waiting for later work."""
+
+    def __init__(self, number: Tensor) -> None:
+        self.number = number.to("cpu", non_blocking=True)
+        self.arrival = None if number.is_cpu else torch.Event(number.device)
+        if self.arrival is not None:
+            self.arrival.record()
+
+    def read(self) -> float:
+        if self.arrival is not None:
+            self.arrival.synchronize()
+        return float(self.number)
 
 
 def first_not_finite(model: nn.Module, compute: Callable[[], object]) -> str:

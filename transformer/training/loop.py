@@ -113,8 +113,9 @@ def fit(
             state.step, state.position = step, update.position
             bar.update()
 
-            if is_logging or device.type == "cpu" or guard.is_full:  # because reading makes a GPU wait
-                for skipped in guard.read(find_cause):
+            reads_all = is_logging or device.type == "cpu"
+            if reads_all or guard.is_full:  # because reading makes a GPU wait
+                for skipped in guard.read(find_cause, but_newest=0 if reads_all else 1):
                     log("skip", skipped)
                     if group.is_first and not scaler.is_enabled():  # which overflows now and then
                         warn(f"update {skipped} was skipped: its loss or gradient is not finite")

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import closing
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -9,14 +10,16 @@ import torch
 
 from transformer.config import Precision, Settings
 from transformer.hardware import wait_for
+from transformer.training.distributed import ALONE
+from transformer.training.finite import FiniteGuard
 from transformer.training.loop import (
     accumulate_gradients,
     clip_gradients,
     naming_what_is_too_large,
 )
-from transformer.training.objectives import Objective, in_precision, objective_at
+from transformer.training.objectives import CompiledObjective, Objective, in_precision, objective_at
 from transformer.training.state import TrainingState, seed_update
-from transformer.training.updates import shapes_of
+from transformer.training.updates import Update, shapes_of, updates
 
 UPDATES = 10
 """Number of updates with ordinary batches that are timed."""
@@ -41,41 +44,47 @@ def rehearse(
 ) -> Rehearsal:
     """Compute the largest batches, then time a few updates. This changes `state`: discard it afterwards.
 
+    The updates are those of `fit`, with batches that are on the device already, as its prefetching has them.
+    They are computed twice and timed the second time: the first includes what is done once for each shape.
     `ValueError` if a batch does not fit into memory.
     """
     training = settings.training
     model = state.model.train()
     device = next(model.parameters()).device
-    forward = torch.compile(model, dynamic=True) if training.compile else model
+    computed = CompiledObjective(objective) if training.compile else objective
+    guard = FiniteGuard(training.max_skipped, ALONE)
 
-    def compute(batches: list[Any]) -> int:
+    def compute(update: Update) -> None:
         state.step += 1
         state.update_rule.set_rate(state.step)
         seed_update(0, state.step, 0)
-        current = in_precision(objective_at(objective, state.step), device, precision)
-        with naming_what_is_too_large(batches):
-            loss = accumulate_gradients(current, forward, batches, scaler=state.scaler)
+        current = in_precision(objective_at(computed, state.step), device, precision)
+        with naming_what_is_too_large(update.batches):
+            loss = accumulate_gradients(current, model, update.batches, scaler=state.scaler)
             state.update_rule.unscale(state.scaler)
             norm = clip_gradients(model, training.max_norm)
-            state.update_rule.step(torch.isfinite(norm).float())
+            state.update_rule.step(guard.is_finite(state.step, update, loss.total, norm))
             state.scaler.update()
-        return loss.tokens
 
-    compute([next(state.batches).to(device)])  # allocates Adam's moments, which belong to the peak
+    with closing(updates(state.batches, training.accumulate, ALONE, device)) as upcoming:
+        ordinary = [next(upcoming) for _ in range(UPDATES)]
     largest = [batch.to(device) for batch in state.batches.largest()]
+    compute(ordinary[0])  # allocates Adam's moments, which belong to the peak
     for batch in largest:
-        compute([batch])
+        compute(Update([batch], {}))
+    for update in ordinary:
+        compute(update)
     wait_for(device)
-    start, tokens = time.perf_counter(), 0
-    for _ in range(UPDATES):
-        tokens += compute([next(state.batches).to(device) for _ in range(training.accumulate)])
+    start = time.perf_counter()
+    for update in ordinary:
+        compute(update)
     wait_for(device)
     seconds = (time.perf_counter() - start) / UPDATES
     return Rehearsal(
         sum(parameter.numel() for parameter in model.parameters()),
         "; ".join(map(shapes_of, largest)),
         peak_bytes(device),
-        tokens / UPDATES / seconds,
+        sum(update.tokens for update in ordinary) / UPDATES / seconds,
         seconds,
         seconds * training.max_steps,
     )

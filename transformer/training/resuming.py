@@ -28,6 +28,14 @@ def with_recorded(now: Settings, before: Settings, metrics: Collection[str]) -> 
     )
 
 
+def completed(now: Settings, before: Settings) -> Settings:
+    """The settings with the values that training takes from the text, as the run has recorded them."""
+    classes = before.data.classes if now.data.classes is None else now.data.classes
+    sizes = before.model.vocab_size, before.model.source_vocab_size
+    model = replace(now.model, vocab_size=sizes[0], source_vocab_size=sizes[1])
+    return replace(now, model=model, data=replace(now.data, classes=classes))
+
+
 def require_same(before: Settings, now: Settings, run: Run) -> None:
     """`CheckpointError` if the model, text or order of batches differ; length and device may change."""
     fixed = [name for name in setting_names() if name.startswith(("model.", "data."))]

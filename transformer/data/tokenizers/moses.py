@@ -85,7 +85,7 @@ class Words:
 
 
 def train_moses_tokenizer(
-    sources: Iterable[str], targets: Iterable[str], *, vocab_size: int, source: str, target: str
+    sources: Iterable[str], targets: Iterable[str], *, vocab_size: int | None, source: str, target: str
 ) -> MosesTokenizer:
     """Joint BPE of the words of both languages, which are named by their codes, such as `en`."""
     in_source, in_target = Words(source), Words(target)

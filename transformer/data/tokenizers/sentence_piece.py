@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,11 @@ from transformer.files import write_whole
 
 TRAINING_LINES = 1_000_000
 """Maximum number of lines that BPE is trained on; a larger text is sampled."""
+MOST_ENTRIES = 37_000
+"""The paper's vocabulary for 4.5 million pairs: the largest that is chosen by the size of a text."""
+MOST = re.compile(r"set it to a value <= (\d+)")
+LEAST = re.compile(r"smaller than required_chars. \d+ vs (\d+)")
+"""SentencePiece's messages about a vocabulary that is too large or too small for the text."""
 MAX_LINE_BYTES = 65_536
 """SentencePiece would silently ignore longer lines, so they are split."""
 
@@ -64,35 +70,57 @@ class SentencePieceTokenizer:
 
 
 def train_tokenizer(
-    lines: Iterable[str], *, vocab_size: int, normalization: str, symbols: Sequence[str] = ()
+    lines: Iterable[str], *, vocab_size: int | None, normalization: str, symbols: Sequence[str] = ()
 ) -> SentencePieceTokenizer:
     """Train BPE with byte fallback and full character coverage; the same lines give the same model.
 
-    Each of `symbols` is always one token, wherever it occurs in a text.
+    Each of `symbols` is always one token, wherever it occurs in a text. Without a `vocab_size` the size of
+    the text decides, as the setting `data.vocab_size` says.
     """
+    sample = sample_lines(cut_lines(lines, MAX_LINE_BYTES), TRAINING_LINES)
+    size = suitable_size(sample) if vocab_size is None else vocab_size
+    try:
+        return train_bpe(sample, size, normalization, symbols)
+    except RuntimeError as error:
+        limit = MOST.search(str(error)) or LEAST.search(str(error))
+        if vocab_size is None and limit:  # few different words, or many different characters
+            return train_bpe(sample, int(limit[1]), normalization, symbols)
+        raise ValueError(explain(str(error), size)) from None
+
+
+def suitable_size(lines: Sequence[str]) -> int:
+    """4 entries per square root of the number of characters, after bytes, special tokens and characters.
+
+    The number of different words grows in about this way (Heaps' law), and most of them then are one token
+    while rare ones are split: 1,300 entries for 500 short pairs, 8,000 for 30,000.
+    """
+    single = 256 + len(SPECIAL_IDS) + len(set().union(*lines))
+    return min(single + 4 * math.isqrt(sum(map(len, lines))), MOST_ENTRIES)
+
+
+def train_bpe(
+    lines: Iterable[str], vocab_size: int, normalization: str, symbols: Sequence[str]
+) -> SentencePieceTokenizer:
+    """SentencePiece's trainer; `RuntimeError` if it cannot fill a vocabulary of this size."""
     model = io.BytesIO()
     identity = normalization == "identity"
-    sample = sample_lines(cut_lines(lines, MAX_LINE_BYTES), TRAINING_LINES)
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sample),
-            model_writer=model,
-            model_type="bpe",
-            vocab_size=vocab_size,
-            byte_fallback=True,
-            character_coverage=1.0,
-            normalization_rule_name=normalization,
-            remove_extra_whitespaces=not identity,
-            max_sentence_length=MAX_LINE_BYTES,
-            pad_id=PAD_ID,
-            bos_id=BOS_ID,
-            eos_id=EOS_ID,
-            unk_id=UNK_ID,
-            user_defined_symbols=list(symbols),
-            minloglevel=2,  # errors only; they are raised as well
-        )
-    except RuntimeError as error:
-        raise ValueError(explain(str(error), vocab_size)) from None
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=vocab_size,
+        byte_fallback=True,
+        character_coverage=1.0,
+        normalization_rule_name=normalization,
+        remove_extra_whitespaces=not identity,
+        max_sentence_length=MAX_LINE_BYTES,
+        pad_id=PAD_ID,
+        bos_id=BOS_ID,
+        eos_id=EOS_ID,
+        unk_id=UNK_ID,
+        user_defined_symbols=list(symbols),
+        minloglevel=2,  # errors only; they are raised as well
+    )
     return SentencePieceTokenizer(model.getvalue())
 
 
@@ -136,12 +164,12 @@ def sample_lines(lines: Iterable[str], size: int) -> list[str]:
 
 def explain(message: str, vocab_size: int) -> str:
     """Rewrite an error of SentencePiece's trainer in terms of our settings."""
-    if found := re.search(r"set it to a value <= (\d+)", message):
+    if found := MOST.search(message):
         return (
             f"data.vocab_size is {vocab_size}, too large for this text: it fills {found[1]} at most; "
             "lower data.vocab_size or train on more text"
         )
-    if found := re.search(r"smaller than required_chars. \d+ vs (\d+)", message):
+    if found := LEAST.search(message):
         return (
             f"data.vocab_size is {vocab_size}, too small for this text: its characters, 256 bytes and "
             f"{len(SPECIAL_IDS)} special tokens need {found[1]}"

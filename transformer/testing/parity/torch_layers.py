@@ -51,7 +51,7 @@ def multi_head_attention(device: torch.device) -> Iterator[Comparison]:
 
 
 def encoder_layers(device: torch.device) -> Iterator[Comparison]:
-    """Both wirings with both activations."""
+    """Post-norm and pre-norm, each with both activations."""
     for residual, activation in product(RESIDUALS, ACTIVATIONS):
         yield encoder_layer(residual, activation, device)
 
@@ -73,7 +73,7 @@ def encoder_layer(residual: type[PostNorm], activation: str, device: torch.devic
 
 
 def decoder_layers(device: torch.device) -> Iterator[Comparison]:
-    """Both wirings with both activations."""
+    """Post-norm and pre-norm, each with both activations."""
     for residual, activation in product(RESIDUALS, ACTIVATIONS):
         yield decoder_layer(residual, activation, device)
 

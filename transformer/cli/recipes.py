@@ -1,0 +1,28 @@
+"""`transformer recipes`: list the recipes that come with the package, or copy one to edit it."""
+
+from pathlib import Path
+
+from transformer.config.checks import require
+from transformer.config.parser import command_parser
+from transformer.config.recipes import copy_recipe, overview
+
+DESCRIPTION = """List the recipes that come with the package: what each needs, how long it takes and what it
+scores. `transformer train --config NAME` trains one. `transformer recipes copy NAME` writes its file into the
+current folder, to be edited."""
+
+
+def run(arguments: list[str], prog: str) -> None:
+    usage = "%(prog)s [copy NAME [FILE]]"
+    parser = command_parser(prog, DESCRIPTION, usage=usage)
+    parser.add_argument("action", nargs="?", choices=("copy",), help="copy: write a recipe's file")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the recipe to copy")
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help="file to write; it must not exist yet (default: NAME.yaml)"
+    )
+    options = parser.parse_args(arguments)
+    if options.action is None:
+        print("\n".join(overview()))
+        return
+    require(options.name is not None, "copy needs the name of a recipe; transformer recipes lists them")
+    written = copy_recipe(options.name, None if options.file is None else Path(options.file))
+    print(f"wrote {written}; train with: transformer train --config {written}")

@@ -1,0 +1,65 @@
+"""The recipes that come with the package: YAML files with complete settings, found by name."""
+
+import textwrap
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
+
+from transformer.config.errors import UsageError, did_you_mean
+from transformer.files import write_whole
+
+PACKAGE = Path(__file__).parents[1]
+FOLDER = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs") if path.is_dir())
+"""Part of the package where it is installed; in a checkout, `configs/` next to it."""
+
+
+def recipe_names() -> list[str]:
+    """The names of the recipes, such as `toyland` and, for the rows of Table 3, `table3/A1`."""
+    paths = sorted(FOLDER.rglob("*.yaml"), key=lambda path: (len(path.parts), path))
+    return [path.relative_to(FOLDER).with_suffix("").as_posix() for path in paths]
+
+
+def find_recipe(name: str) -> Path:
+    """The file that `--config NAME` means: a path, or the name of a recipe."""
+    path = Path(name)
+    if path.exists():
+        return path
+    wanted = name.removesuffix(".yaml").removeprefix("configs/")
+    if wanted in recipe_names():
+        return FOLDER / f"{wanted}.yaml"
+    if path.suffix or len(path.parts) > 1:
+        raise FileNotFoundError(2, "no such file, and no recipe of this name; see transformer recipes", name)
+    hint = did_you_mean(name, recipe_names()) or "; see transformer recipes"
+    raise UsageError(f"--config {name}: no such file, and no recipe of this name{hint}")
+
+
+def overview() -> Iterator[str]:
+    """For each recipe its name and what its opening comment says: what it needs, its time and its score."""
+    for name in sorted(recipe_names(), key=lambda name: name != "toyland"):  # which needs nothing, first
+        if "/" not in name:
+            yield from (name, indented(opening(FOLDER / f"{name}.yaml")))
+    rows = ", ".join(name.partition("/")[2] for name in recipe_names() if name.startswith("table3/"))
+    how = "each says how it differs from the base model, as in --config wmt14_en_de_base --config table3/A1."
+    yield from ("table3/ROW", indented(f"The rows of Table 3, {rows}: {how}"))
+
+
+def copy_recipe(name: str, path: Path | None) -> Path:
+    """Write a recipe to `path`, by default NAME.yaml in the current folder; `ValueError` if that exists."""
+    if name not in recipe_names():
+        raise UsageError(f"no recipe is named {name}{did_you_mean(name, recipe_names())}")
+    path = path or Path(f"{name.rpartition('/')[2]}.yaml")
+    if path.exists():
+        raise UsageError(f"{path} exists already; name another file")
+    write_whole(path, (FOLDER / f"{name}.yaml").read_bytes())
+    return path
+
+
+def opening(path: Path) -> str:
+    """The comment at the start of a recipe, without its commands."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comments = (line.removeprefix("#").strip() for line in takewhile(lambda line: line[:1] == "#", lines))
+    return " ".join(line for line in comments if not line.startswith("transformer "))
+
+
+def indented(text: str) -> str:
+    return textwrap.fill(text, 80, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)

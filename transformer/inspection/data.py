@@ -1,0 +1,177 @@
+"""What is known about an inspected sentence: plain data, which the page and the text show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+from transformer.inspection.search_record import SearchRecord
+from transformer.model.recording import Call
+
+CROSS, ENCODER, DECODER = "cross", "encoder", "decoder"
+SOURCE, TARGET, READ = "source", "target", "read"
+AXES = {CROSS: (TARGET, SOURCE), ENCODER: (SOURCE, SOURCE), DECODER: (TARGET, READ)}
+"""The rows and the columns of each kind of attention. `TARGET` has the tokens that are predicted, one per
+row, `READ` those that the decoder reads to predict them, which are shifted by one step."""
+
+ABOUT_ATTENTION = "Attention shows where a head looks, not why the word was chosen; “without it” does."
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A line of tokens: its pieces, and the words that they belong to."""
+
+    label: str
+    text: str
+    pieces: list[str]
+    words: list[str]
+    word_of: list[int]
+    """The number of each piece's word."""
+    is_spaced: list[bool]
+    """Whether a space comes before each word."""
+
+    @property
+    def spaced_word_of(self) -> list[int]:
+        """The number of each piece's word when only spaces separate words, as in alignments."""
+        return [sum(self.is_spaced[: word + 1]) - 1 for word in self.word_of]
+
+    def word_at(self, number: int) -> int:
+        """The word with which the text's word `number`, counted by spaces, begins."""
+        return [word for word, spaced in enumerate(self.is_spaced) if spaced][number]
+
+
+class Attention(NamedTuple):
+    """What the heads of one attention module did."""
+
+    name: str
+    """The name of the module in the model."""
+    kind: str
+    """One of the kinds in `AXES`."""
+    layer: int
+    """Counted from 1."""
+    weights: Tensor
+    """(H, rows, columns), on the CPU, in float32; rows sum to 1."""
+    scores: Tensor | None
+    """Q Kᵀ / √d_k of the same shape, -inf where a mask hides; None if the weights are not equation 1's."""
+    key_width: int
+
+
+@dataclass(frozen=True)
+class Head:
+    """The role of one head; layer and head are counted from 1."""
+
+    kind: str
+    layer: int
+    head: int
+    role: str
+    """The name of its strongest measure in `roles.py`, or "mixed"."""
+    measures: dict[str, float]
+    cost: float
+    """By how many nats the log-probability of the output falls without it."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.layer}.{self.head}"
+
+
+class Guess(NamedTuple):
+    """A token or class, and its probability."""
+
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One thing that the model predicts: a token of an axis, or the class of the sentence."""
+
+    text: str
+    log_prob: float
+    axis: str | None
+    place: int
+    """The piece of the axis; 0 without an axis."""
+    by_layer: list[list[Guess]]
+    """The most probable ones, from the hidden states after each layer; the last are the model's own."""
+    own: list[float]
+    """The probability of `text` after each layer."""
+
+
+@dataclass(frozen=True)
+class SublayerNorms:
+    """Lengths of the vectors around one sub-layer, one for each piece of an axis."""
+
+    name: str
+    axis: str
+    before: list[float]
+    update: list[float]
+    after: list[float]
+
+
+@dataclass(frozen=True)
+class Gold:
+    """What an oracle knows about a sentence; words are counted from 0 (source, target)."""
+
+    reference: str
+    alignment: list[tuple[int, int]] = field(default_factory=list)
+    pronouns: list[tuple[int, int]] = field(default_factory=list)
+    """A noun of the source, and the word of the target that stands for it."""
+    particles: list[tuple[int, int]] = field(default_factory=list)
+    """A verb of the source, and the separated particle of its translation."""
+
+
+class Output(NamedTuple):
+    """One output of the model, and its score in the search."""
+
+    text: str
+    score: float
+
+
+class Choice(NamedTuple):
+    """The word that the page shows first, and the most informative head for it."""
+
+    kind: str
+    word: int
+    layer: int
+    head: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a model did with one sentence."""
+
+    task: str
+    facts: str
+    """The sizes of the model and the settings of the search, in one line."""
+    axes: dict[str, Axis]
+    outputs: list[Output]
+    log_prob: float | None
+    attention: list[Attention]
+    heads: list[Head]
+    predictions: list[Prediction]
+    sublayers: list[SublayerNorms]
+    calls: dict[str, Call]
+    """The shapes of every module's call, by its name."""
+    choice: Choice | None
+    search: SearchRecord | None = None
+    gold: Gold | None = None
+    alignment: list[tuple[int, int]] = field(default_factory=list)
+    """Source and target words, by the attention of the last layers."""
+    roles_from: str = "this sentence"
+    missing: Sequence[str] = ()
+    """What the page cannot show for this model, and why."""
+
+    @property
+    def is_right(self) -> bool | None:
+        """Whether the output is the oracle's; None without an oracle."""
+        return None if self.gold is None else self.outputs[0].text == self.gold.reference
+
+    def module(self, kind: str, layer: int) -> Attention:
+        [found] = [each for each in self.attention if (each.kind, each.layer) == (kind, layer)]
+        return found
+
+    def _repr_html_(self) -> str:
+        """The page inside a notebook."""
+        from transformer.inspection.page import frame  # which needs this class
+
+        return frame(self)

@@ -1,0 +1,118 @@
+"""One forced pass over a finished output, with everything that the page shows recorded by hooks.
+
+The output is read again instead of being recorded while it is searched for: the pass gives every position at
+once, also of outputs that came from elsewhere, and the search needs no recording. Its numbers are those of
+the search except for rounding, about 1e-6 in float32.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from transformer.inspection.data import CROSS, DECODER, ENCODER, Attention
+from transformer.model.attention import MultiHeadAttention
+from transformer.model.recording import (
+    Call,
+    Sublayer,
+    has_scores,
+    record_attention,
+    record_calls,
+    record_scores,
+    record_sublayers,
+)
+
+
+@dataclass(frozen=True)
+class ForcedPass:
+    """A model's output for one row, and what was recorded on the way."""
+
+    output: Tensor
+    """Without the batch dimension, in float32, on the CPU."""
+    attention: list[Attention]
+    sublayers: dict[str, Sublayer]
+    calls: dict[str, Call]
+    """The shapes of every module's call, by its name, in the order in which the calls ended."""
+    missing: list[str]
+
+    def last_rows(self, count: int) -> "ForcedPass":
+        """The same for the last `count` positions only."""
+        cut = slice(-count, None)
+        attention = [
+            each._replace(
+                weights=each.weights[:, cut], scores=None if each.scores is None else each.scores[:, cut]
+            )
+            for each in self.attention
+        ]
+        sublayers = {
+            name: Sublayer(*(part[:, cut] for part in each)) for name, each in self.sublayers.items()
+        }
+        return replace(self, output=self.output[cut], attention=attention, sublayers=sublayers)
+
+
+@torch.no_grad()
+def forced_pass(model: nn.Module, *inputs: Tensor) -> ForcedPass:
+    """Run `model` once on a batch of one row."""
+    with (
+        record_attention(model) as weights,
+        record_scores(model) as scores,
+        record_sublayers(model) as around,
+        record_calls(model) as calls,
+    ):
+        [output] = model(*inputs).float().cpu()
+    found = []
+    counts = {CROSS: 0, ENCODER: 0, DECODER: 0}
+    for name, (heads,) in weights.items():
+        kind = kind_of(name)
+        counts[kind] += 1
+        module = model.get_submodule(name)
+        heads = heads.float().cpu()
+        own = scores[name][0].float().cpu() if name in scores else None
+        if own is not None:
+            own = own.masked_fill(heads == 0, -math.inf)
+        found.append(Attention(name, kind, counts[kind], heads, own, module.d_k))  # type: ignore[arg-type]
+    return ForcedPass(output, found, around, calls, missing_parts(model, weights, around))
+
+
+def kind_of(name: str) -> str:
+    """The kind of an attention module by its name; one outside both stacks is taken for cross-attention."""
+    if re.search(r"\bdecoder\b.*\bself_attention$", name):
+        return DECODER
+    return ENCODER if name.endswith("self_attention") else CROSS
+
+
+def missing_parts(model: nn.Module, weights: dict[str, Tensor], around: dict[str, Sublayer]) -> list[str]:
+    """What could not be recorded, in a sentence each."""
+    found = []
+    if not weights:
+        found.append(
+            "No attention: the model has no MultiHeadAttention module whose weights could be recorded."
+        )
+    for name in weights:
+        module = model.get_submodule(name)
+        if not has_scores(module):
+            what = type(module).__name__
+            found.append(f"No equation 1 for {name}: {what} computes its weights by a formula of its own.")
+        elif type(module).forward is not MultiHeadAttention.forward:
+            found.append(
+                f"{name}: {type(module).__name__} overrides forward but not weights; the weights shown are "
+                "equation 1's, and may not be those that it uses."
+            )
+    if not around:
+        found.append("No numbers of sub-layers: the model has no PostNorm or PreNorm modules.")
+    return found
+
+
+def by_layer(
+    sublayers: dict[str, Sublayer], stack: str, read_out: Callable[[Tensor], Tensor]
+) -> list[Tensor]:
+    """What `read_out` makes of the output of each layer of a stack, as probabilities on the CPU."""
+    outputs: dict[str, Tensor] = {}
+    for name, sublayer in sublayers.items():
+        if found := re.match(rf"(?:.*\b)?{stack}\.blocks\.(\d+)\.", name):
+            outputs[found[1]] = sublayer.output  # the last one of a block is the block's output
+    with torch.no_grad():
+        return [read_out(output)[0].float().softmax(dim=-1).cpu() for output in outputs.values()]

@@ -1,0 +1,92 @@
+"""The numbers of a forced pass: what each layer would predict, and the lengths of the vectors."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from transformer.data.tokenizers.protocol import Tokenizer
+from transformer.inspection.data import Guess, Prediction, SublayerNorms
+from transformer.inspection.forced import ForcedPass, by_layer
+from transformer.inspection.tokens import token_text
+from transformer.model.heads import mean_over_tokens
+from transformer.model.recording import Sublayer
+
+GUESSES = 5
+"""The number of guesses that are kept of each layer."""
+
+
+def token_predictions(
+    model: nn.Module,
+    stack: str,
+    found: ForcedPass,
+    tokenizer: Tokenizer,
+    axis: str,
+    tokens: Mapping[int, int],
+) -> list[Prediction]:
+    """What is predicted at some places of an axis; `tokens` has the token of each place."""
+    layers = predicted_by_layer(model, stack, found, lambda hidden: hidden)
+    return [
+        prediction(
+            [layer[place] for layer in layers],
+            token,
+            lambda number: token_text(tokenizer, number),
+            axis,
+            place,
+        )
+        for place, token in tokens.items()
+    ]
+
+
+def class_prediction(model: nn.Module, found: ForcedPass, tokens: Tensor, names: Sequence[str]) -> Prediction:
+    """The class of a sentence, from the mean of its hidden states."""
+    pad_id: int = model.encoder.pad_id  # type: ignore[union-attr, assignment]
+    layers = predicted_by_layer(
+        model, "encoder", found, lambda hidden: mean_over_tokens(hidden, tokens, pad_id)
+    )
+    return prediction(layers, int(found.output.argmax()), lambda number: names[number], None, 0)
+
+
+def predicted_by_layer(
+    model: nn.Module, stack: str, found: ForcedPass, pool: Callable[[Tensor], Tensor]
+) -> list[Tensor]:
+    """Probabilities after each layer, by the final norm and the output matrix; last the model's own."""
+    own = found.output.softmax(dim=-1)
+    final_norm = getattr(getattr(model, stack, None), "final_norm", None)
+    if final_norm is None or not isinstance(model.output, nn.Module):
+        return [own]
+    layers = by_layer(found.sublayers, stack, lambda hidden: model.output(pool(final_norm(hidden))))  # type: ignore[operator]
+    return [*layers[:-1], own]
+
+
+def prediction(
+    layers: Sequence[Tensor], number: int, text_of: Callable[[int], str], axis: str | None, place: int
+) -> Prediction:
+    guesses = []
+    for layer in layers:
+        best = layer.topk(min(GUESSES, len(layer)))
+        guesses.append(
+            [
+                Guess(text_of(each), probability)
+                for each, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            ]
+        )
+    own = [float(layer[number]) for layer in layers]
+    log_prob = float(layers[-1][number].log())
+    return Prediction(text_of(number), log_prob, axis, place, guesses, own)
+
+
+def norms_of(sublayers: Mapping[str, Sublayer], axes: Mapping[str, str]) -> list[SublayerNorms]:
+    """The lengths of the vectors around every sub-layer of the stacks that `axes` names."""
+    found = []
+    for name, sublayer in sublayers.items():
+        match = re.search(r"(encoder|decoder)\.blocks\.(\d+)\.around_(\w+)$", name) or re.search(
+            r"()\bblocks\.(\d+)\.around_(\w+)$", name
+        )
+        if match is None or (match[1] or "encoder") not in axes:
+            continue
+        stack = match[1] or "encoder"
+        lengths = [part[0].float().norm(dim=-1).tolist() for part in sublayer]
+        label = f"{stack} {int(match[2]) + 1}, {match[3].replace('_', '-')}"
+        found.append(SublayerNorms(label, axes[stack], *lengths))
+    return found

@@ -1,0 +1,277 @@
+"""A beam search as plain data: every candidate and its fate, and lanes in which hypotheses can be drawn."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from transformer.decoding.beam import BeamStep, Closed
+from transformer.decoding.search import length_penalty
+
+KEPT, PRUNED = "kept", "pruned"
+ENDED, TOO_LATE = "ended", "end too late"
+CUT_OFF, BEATEN = "cut off at the limit", "closed because nothing could win"
+
+
+class Candidate(NamedTuple):
+    """One continuation of a live hypothesis."""
+
+    parent: int
+    """The index of its parent in the nodes of the step before; 0 in the first step."""
+    text: str
+    log_prob: float
+    total: float
+    score: float
+    """`total` divided by the length penalty."""
+    fate: str
+
+
+@dataclass
+class Node:
+    """A hypothesis that a step has kept alive."""
+
+    tokens: tuple[int, ...]
+    parent: int
+    text: str
+    log_prob: float
+    total: float
+    lane: int = -1
+
+
+class Ending(NamedTuple):
+    """A complete hypothesis, where its last token is."""
+
+    tokens: tuple[int, ...]
+    is_end: bool
+    """Whether it ends in EOS; otherwise the limit has cut it off."""
+    parent: int
+    lane: int
+    score: float
+    place: int | None
+    """Its place among the finished hypotheses at the end, from 0; None if it has been displaced."""
+
+
+@dataclass
+class Step:
+    """One step of the search."""
+
+    length: int
+    penalty: float
+    candidates: list[Candidate]
+    nodes: list[Node]
+    endings: list[Ending]
+    margin: float | None
+    """log p of the winner's token minus that of the most probable other one; None after the winner's end."""
+    runner_up: str
+
+
+class Finished(NamedTuple):
+    """A complete hypothesis at the end of the search."""
+
+    tokens: tuple[int, ...]
+    text: str
+    total: float
+    score: float
+
+
+class Path(NamedTuple):
+    """An output that the search is compared with, such as greedy search's or the reference."""
+
+    name: str
+    tokens: tuple[int, ...]
+    text: str
+    pieces: list[str]
+    log_probs: list[float]
+    lost_at: int | None
+    """The step that dropped it; None if it was kept to its end."""
+    fate: str
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """The beam search for one sentence."""
+
+    beam_size: int
+    alpha: float
+    steps: list[Step]
+    finished: list[Finished]
+    closed: str
+    paths: list[Path]
+
+    @property
+    def winner(self) -> tuple[int, ...]:
+        return self.finished[0].tokens
+
+
+class Recorder:
+    """An observer of a beam search for a single sentence (`beam_search(…, observe=recorder)`)."""
+
+    def __init__(self, beam_size: int, alpha: float, eos_id: int) -> None:
+        self.beam_size = beam_size
+        self.alpha = alpha
+        self.eos_id = eos_id
+        self.steps: list[BeamStep] = []
+
+    def __call__(self, step: BeamStep) -> None:
+        self.steps.append(step)
+
+    def record(
+        self,
+        text_of: Callable[[int], str],
+        texts: Callable[[Sequence[Sequence[int]]], list[str]],
+        paths: Sequence[tuple[str, Sequence[int], Sequence[float]]] = (),
+    ) -> SearchRecord:
+        """`text_of` gives the text of a token, `texts` those of outputs; `paths` are name, tokens, values."""
+        last = self.steps[-1]
+        [closed] = last.closed.values()
+        finished = [
+            Finished(tuple(tokens[:length]), "", score * length_penalty(length, self.alpha), score)
+            for tokens, score, length in zip(*(part[0].tolist() for part in last.finished), strict=True)
+            if length
+        ]
+        named = texts([each.tokens for each in finished])
+        finished = [each._replace(text=text) for each, text in zip(finished, named, strict=True)]
+        steps: list[Step] = []
+        for step in self.steps:
+            before = steps[-1].nodes if steps else [Node((), 0, "", 0.0, 0.0, 0)]
+            steps.append(self.step(step, before, finished, text_of))
+        return SearchRecord(
+            self.beam_size,
+            self.alpha,
+            steps,
+            finished,
+            str(closed),
+            [
+                self.path(name, tuple(tokens), list(values), texts([tokens])[0], text_of)
+                for name, tokens, values in paths
+            ],
+        )
+
+    def step(
+        self, step: BeamStep, before: list[Node], finished: Sequence[Finished], text_of: Callable[[int], str]
+    ) -> Step:
+        penalty = length_penalty(step.length, self.alpha)
+        rows = self.candidates(step)
+        live = live_tokens(step)
+        candidates, nodes, endings = [], [], []
+        places = {each.tokens: place for place, each in enumerate(finished)}
+        for tokens, total, parent, fate in rows:
+            log_prob, text = total - before[parent].total, text_of(tokens[-1])
+            candidates.append(Candidate(parent, text, log_prob, total, total / penalty, fate))
+            if tokens in live:
+                nodes.append(Node(tokens, parent, text, log_prob, total))
+            if fate in (ENDED, CUT_OFF):
+                score, lane = total / penalty, before[parent].lane
+                endings.append(Ending(tokens, fate == ENDED, parent, lane, score, places.get(tokens)))
+        winner = finished[0].tokens
+        give_lanes(nodes, before, winner)
+        return Step(
+            step.length, penalty, candidates, nodes, endings, *margin_of(step, before, winner, text_of)
+        )
+
+    def candidates(self, step: BeamStep) -> list[tuple[tuple[int, ...], float, int, str]]:
+        """(tokens, log-probability, parent, fate) of each candidate that has a probability."""
+        live, closed = live_tokens(step), next(iter(step.closed.values()), None)
+        rows = zip(*(part[0].tolist() for part in step.candidates), strict=True)
+        found = []
+        for place, (tokens, total, parent) in enumerate(rows):
+            if total > -math.inf:
+                fate = self.fate(tuple(tokens), place, live, closed)
+                found.append((tuple(tokens), total, parent, fate))
+        return found
+
+    def fate(
+        self, tokens: tuple[int, ...], place: int, live: set[tuple[int, ...]], closed: Closed | None
+    ) -> str:
+        if tokens[-1] == self.eos_id:
+            return ENDED if place < self.beam_size else TOO_LATE
+        if tokens not in live:
+            return PRUNED
+        return {None: KEPT, Closed.LIMIT: CUT_OFF}.get(closed, BEATEN)
+
+    def path(
+        self,
+        name: str,
+        tokens: tuple[int, ...],
+        log_probs: list[float],
+        text: str,
+        text_of: Callable[[int], str],
+    ) -> Path:
+        """Follow `tokens` through the search, to their end or to the step that dropped them."""
+        pieces = [text_of(token) for token in tokens]
+        for number, step in enumerate(self.steps, start=1):
+            prefix = tokens[:number]
+            fates = {row: (place, fate) for place, (row, *_, fate) in enumerate(self.candidates(step))}
+            place, fate = fates.get(prefix, (None, PRUNED))
+            if number >= len(tokens) and fate in (ENDED, CUT_OFF):
+                return Path(name, tokens, text, pieces, log_probs, None, fate)
+            if fate != KEPT:
+                why = self.why(step, prefix, log_probs, place, fate, text_of)
+                return Path(name, tokens, text, pieces, log_probs, number, why)
+        raise AssertionError("the last step closes the search, so it keeps nothing")
+
+    def why(
+        self,
+        step: BeamStep,
+        prefix: tuple[int, ...],
+        log_probs: list[float],
+        place: int | None,
+        fate: str,
+        text_of: Callable[[int], str],
+    ) -> str:
+        """The reason in words why a path was dropped in a step."""
+        token, value = text_of(prefix[-1]), log_probs[step.length - 1]
+        if fate != PRUNED:
+            return f"“{token}”: {fate}"
+        total, kept = (
+            sum(log_probs[: step.length]),
+            [x for x in step.after.scores[0].tolist() if x > -math.inf],
+        )
+        if place is None:
+            rank = f"was not among the best {2 * self.beam_size}"
+        else:
+            rank = f"was number {place + 1}"
+        needed = f"; the last one kept has {kept[-1]:.2f}" if kept else ""
+        return f"“{token}” (log p {value:.2f}, sum {total:.2f}) {rank} of the step{needed}".replace("-", "−")
+
+
+def margin_of(
+    step: BeamStep, before: Sequence[Node], winner: tuple[int, ...], text_of: Callable[[int], str]
+) -> tuple[float | None, str]:
+    """How far the winner's next token is ahead of the most probable other one, and that token's text."""
+    if step.length > len(winner):
+        return None, ""
+    [row] = [place for place, node in enumerate(before) if node.tokens == winner[: step.length - 1]]
+    log_probs = step.log_probs[row].float()
+    own = winner[step.length - 1]
+    others = log_probs.clone()
+    others[own] = -math.inf
+    second = int(others.argmax())
+    return float(log_probs[own] - log_probs[second]), text_of(second)
+
+
+def live_tokens(step: BeamStep) -> set[tuple[int, ...]]:
+    """The hypotheses that are alive after a step."""
+    rows = zip(step.after.tokens[0].tolist(), step.after.scores[0].tolist(), strict=True)
+    return {tuple(tokens) for tokens, score in rows if score > -math.inf}
+
+
+def give_lanes(nodes: list[Node], before: Sequence[Node], winner: tuple[int, ...]) -> None:
+    """Lane 0 is the winner's; a hypothesis keeps its parent's lane, or gets the first free one.
+
+    If a hypothesis has several continuations, the best one inherits its lane. Once the winner is complete,
+    lane 0 stays empty, so there may be one lane more than the beam is wide.
+    """
+    taken = {0}
+    waiting = []
+    for node in nodes:  # best first
+        if node.tokens == winner[: len(node.tokens)]:
+            node.lane = 0
+        elif before[node.parent].lane not in taken:
+            node.lane = before[node.parent].lane
+            taken.add(node.lane)
+        else:
+            waiting.append(node)
+    for node in waiting:
+        node.lane = min(lane for lane in range(len(taken) + 1) if lane not in taken)
+        taken.add(node.lane)

@@ -1,0 +1,43 @@
+"""Searching for the output of one line, with the search and the paths it is compared with on record."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from transformer.config import DecodingConfig
+from transformer.data.text import one_line
+from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
+from transformer.decoding.beam import beam_search
+from transformer.decoding.search import greedy_search
+from transformer.inspection.search_record import Recorder, SearchRecord
+from transformer.inspection.tokens import token_text
+
+
+def search_line(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    tokens: Tensor,
+    decoding: DecodingConfig,
+    limit: int,
+    log_probs_of: Callable[[Sequence[int]], list[float]],
+    paths: Mapping[str, Sequence[int]],
+) -> SearchRecord:
+    """The beam search for one row of tokens, with greedy search's output and other named `paths`."""
+    recorder = Recorder(decoding.beam_size, decoding.alpha, getattr(model, "eos_id", EOS_ID))
+    found = beam_search(
+        model,  # type: ignore[arg-type]  # an nn.Module with prefill and step
+        tokens,
+        beam_size=decoding.beam_size,
+        alpha=decoding.alpha,
+        max_length=limit,
+        observe=recorder,
+    )
+    if not int(found.lengths[0, 0]):
+        raise ValueError("the search found no output for this sentence")
+    greedy = greedy_search(model, tokens, max_length=limit)  # type: ignore[arg-type]
+    followed = {"greedy": greedy.tokens[0, 0].tolist(), **paths}
+    return recorder.record(
+        lambda token: token_text(tokenizer, token),
+        lambda rows: [one_line(text) for text in tokenizer.decode(rows)],
+        [(name, path, log_probs_of(path)) for name, path in followed.items()],
+    )

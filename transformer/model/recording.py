@@ -1,0 +1,175 @@
+"""Observing a forward pass from outside: attention weights, sub-layers, shapes; one head off.
+
+Everything here is done by hooks, so the layers need no flag, no extra return value and no mode.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from transformer.model.attention import MultiHeadAttention
+from transformer.model.layers import PostNorm
+
+
+@contextmanager
+def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Collect the attention weights of every layer that runs inside the `with` block.
+
+    Yields a dictionary that maps a module's name to the weights of its latest call, (B, H, T, S).
+    """
+    modules = {
+        name: module for name, module in model.named_modules() if isinstance(module, MultiHeadAttention)
+    }
+    with _before_calls(modules, lambda module, *args, **kwargs: module.weights(*args, **kwargs)) as recorded:
+        yield recorded
+
+
+@contextmanager
+def record_scores(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Collect Q Kᵀ / √d_k of equation 1, before the mask and the softmax, (B, H, T, S).
+
+    Modules that override `weights` or `score_bias` are left out: they have another formula than equation 1.
+    """
+    modules = {name: module for name, module in model.named_modules() if has_scores(module)}
+    with _before_calls(modules, _scores) as recorded:
+        yield recorded
+
+
+def has_scores(module: nn.Module) -> bool:
+    """Whether the weights of `module` are those of equation 1."""
+    changed = (
+        getattr(type(module), name, None) is not getattr(MultiHeadAttention, name)
+        for name in ("weights", "score_bias")
+    )
+    return isinstance(module, MultiHeadAttention) and not any(changed)
+
+
+def _scores(module: Any, x: Tensor, kv: Any, *, positions: Tensor | None = None, **_: Any) -> Tensor:
+    q = module.project_q(x, positions)
+    return q @ kv.keys.transpose(-2, -1) / math.sqrt(q.shape[-1])
+
+
+@contextmanager
+def _before_calls(
+    modules: Mapping[str, nn.Module], compute: Callable[..., Tensor]
+) -> Iterator[dict[str, Tensor]]:
+    """Before each call of a module, `compute` gets the module and the arguments of the call."""
+    recorded: dict[str, Tensor] = {}
+
+    def recorder(name: str) -> Any:
+        def record(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            with torch.no_grad():
+                recorded[name] = compute(module, *arguments, **keywords)
+
+        return record
+
+    with _hooks(
+        [
+            module.register_forward_pre_hook(recorder(name), with_kwargs=True)
+            for name, module in modules.items()
+        ]
+    ):
+        yield recorded
+
+
+class Sublayer(NamedTuple):
+    """One sub-layer and its residual connection: `output` is LayerNorm(`input` + `update`) in the paper."""
+
+    input: Float[Tensor, "batch length d_model"]
+    update: Float[Tensor, "batch length d_model"]
+    """What the sub-layer returned, before dropout."""
+    output: Float[Tensor, "batch length d_model"]
+
+
+@contextmanager
+def record_sublayers(model: nn.Module) -> Iterator[dict[str, Sublayer]]:
+    """Collect what goes into every sub-layer, what it adds, and what comes out (§3.1).
+
+    Yields a dictionary that maps the name of a residual connection (a `PostNorm` or `PreNorm`) to its latest
+    call, in the order of the calls.
+    """
+    recorded: dict[str, Sublayer] = {}
+    updates: dict[str, Tensor] = {}
+
+    def watch(name: str, module: nn.Module) -> Any:
+        def enter(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+            x, sublayer = arguments
+
+            def watched(inputs: Tensor) -> Tensor:
+                updates[name] = update = sublayer(inputs)
+                return update
+
+            return x, watched
+
+        def leave(_: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
+            parts = (arguments[0], updates.pop(name), output)
+            recorded.pop(name, None)  # so that the order is that of the latest calls
+            recorded[name] = Sublayer(*(part.detach() for part in parts))
+
+        return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+
+    residuals = [(name, module) for name, module in model.named_modules() if isinstance(module, PostNorm)]
+    with _hooks([handle for name, module in residuals for handle in watch(name, module)]):
+        yield recorded
+
+
+class Call(NamedTuple):
+    """What one module was called with and what it returned, by their shapes."""
+
+    kind: str
+    """The name of the module's class."""
+    inputs: tuple[int, ...]
+    output: tuple[int, ...]
+
+
+@contextmanager
+def record_calls(model: nn.Module) -> Iterator[dict[str, Call]]:
+    """Collect the shapes of the first argument and of the result of every module that maps tensor to tensor.
+
+    Yields a dictionary that maps a module's name to its latest call.
+    """
+    recorded: dict[str, Call] = {}
+
+    def watch(name: str) -> Any:
+        def leave(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+            if arguments and isinstance(arguments[0], Tensor) and isinstance(output, Tensor):
+                kind = type(module).__name__
+                recorded[name] = Call(kind, tuple(arguments[0].shape), tuple(output.shape))
+
+        return leave
+
+    with _hooks([module.register_forward_hook(watch(name)) for name, module in model.named_modules()]):
+        yield recorded
+
+
+@contextmanager
+def without_head(attention: MultiHeadAttention, head: int) -> Iterator[None]:
+    """Inside the block, `attention` works without one head: its part of the input of W^O is 0.
+
+    Heads are counted from 0; `ValueError` if there is no such head.
+    """
+    if not 0 <= head < attention.num_heads:
+        raise ValueError(f"head is {head}; it must be between 0 and {attention.num_heads - 1}")
+
+    def silence(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
+        heads = arguments[0].clone().view(*arguments[0].shape[:-1], attention.num_heads, -1)
+        heads[..., head, :] = 0
+        return (heads.flatten(-2),)
+
+    with _hooks([attention.w_o.register_forward_pre_hook(silence)]):
+        yield
+
+
+@contextmanager
+def _hooks(handles: list[Any]) -> Iterator[None]:
+    """Remove the hooks at the end of the block, also after an error."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
