@@ -6,7 +6,8 @@ PYTHONPATH=. python benchmarks/gpu.py --minutes 12 --train 3 --recipe configs/mu
 One process. Each figure is printed as soon as it is known; a part that fails, or that takes more than its
 share of the time, costs only itself. Training is measured on random batches with the lengths of WMT, without
 waiting for the GPU between updates, as in `transformer.training.rehearsal`. MFU is the FLOP/s of the
-model's matrix products, counted without padding (benchmarks/measuring.py), relative to --peak.
+model's matrix products, counted without padding (benchmarks/measuring.py), relative to --peak. cuDNN's
+attention is off, as in our commands, except where it is measured.
 
 Needs torch, and `transformers` for the comparison of decoding; the reader also needs `datasets`, and --train
 all packages of the project and the recipe's corpus. `--device cpu --sizes tiny` tries it out.
@@ -37,7 +38,7 @@ from gpu_parts import (
 )
 from measuring import machine
 
-from transformer.hardware import choose_device
+from transformer.hardware import choose_device, without_cudnn_attention
 
 Part = Callable[[Bench], Iterator[str]]
 """Yields each line as soon as it is known."""
@@ -117,7 +118,8 @@ def run(parts: dict[str, tuple[float, Part]], bench: Bench, seconds: float) -> l
         rest = seconds - (time.monotonic() - began)
         print(f"\n{name}, after {time.monotonic() - began:.0f} s", flush=True)
         try:
-            with at_most(max(1.0, rest * share / left) if share else None):
+            limit = max(1.0, rest * share / left) if share else None
+            with at_most(limit), without_cudnn_attention():
                 for line in part(bench):
                     print(f"  {line}", flush=True)
         except Exception as error:  # any: the other parts are worth having

@@ -93,15 +93,14 @@ def training(bench: Bench, size: str, *, is_compiled: bool) -> Iterator[str]:
 
 
 def cudnn_attention(bench: Bench, size: str) -> Iterator[str]:
-    """Training with and without cuDNN's attention, which makes an execution plan for each shape."""
-    before = torch.backends.cuda.cudnn_sdp_enabled()
-    try:
-        for is_enabled in (False, True):
-            torch.backends.cuda.enable_cudnn_sdp(is_enabled)
-            for line in training(bench, size, is_compiled=False):
-                yield f"{'with' if is_enabled else 'without'}: {line}"
-    finally:
-        torch.backends.cuda.enable_cudnn_sdp(before)
+    """Training with and without cuDNN's attention, which makes an execution plan for each shape.
+
+    It stays on: `run` puts the switch back.
+    """
+    for is_enabled in (False, True):
+        torch.backends.cuda.enable_cudnn_sdp(is_enabled)
+        for line in training(bench, size, is_compiled=False):
+            yield f"{'with' if is_enabled else 'without'}: {line}"
 
 
 def kernels(bench: Bench, size: str, most: int = 25) -> Iterator[str]:

@@ -121,6 +121,11 @@ def training(task: str, updates: int, precision: Any, layers: int, **options: An
     return program
 
 
+def saving(_: torch.device) -> Callable[[], object]:
+    model = build_model(ModelConfig(**SIZES, num_layers=1))
+    return TrainingState(model, make_optimizer(model, TrainingConfig()), Ready(None)).snapshot  # type: ignore[arg-type]
+
+
 def skip(*_: object, **__: object) -> None:
     """A log that discards all entries."""
 
@@ -212,6 +217,7 @@ def cases() -> dict[str, Callable[[], Record]]:
         found[f"one update: {task}"] = partial(
             difference, lambda count, task=task: training(task, count, "bfloat16", 2), 2
         )
+    found["saving"] = partial(run_on_both, saving)
     for kind, how in (*itertools.product(KINDS[:1], SEARCHES), (KINDS[1], "beam")):
         found[f"{how}: {kind}"] = partial(run_on_both, searching(kind, how, LONG))
     for kind, how in (*itertools.product(KINDS[:1], SEARCHES), (KINDS[1], "greedy")):

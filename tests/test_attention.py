@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import assert_close
+from helpers import assert_close, random_rows, right_padded, tiny_model
 
 from transformer.kernels import attention as kernel
 from transformer.kernels.attention import fused_attention

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from fixtures_run import tiny_settings
 from torch.backends.cuda import cudnn_sdp_enabled, enable_cudnn_sdp
-from transformer.decoding.sentences import Reader
 
 from transformer.checkpoint.pretrained import load_run
 from transformer.config import ModelConfig, Settings

@@ -124,6 +124,12 @@ def test_an_update_of_any_model_waits_only_for_the_log(audit):
         assert case["copies"] == {"cuda to cpu in training/log.py: Meter.read": 1}, name
 
 
+def test_a_checkpoint_is_copied_while_the_device_computes(audit):
+    [case] = cases(audit, "saving").values()
+    assert case["reads"] == {"training/finite.py: require_finite": 1}
+    assert case["copies"] == {}
+
+
 def test_a_search_waits_only_where_it_must(audit):
     for name, case in cases(audit, "greedy", "beam", "sampling").items():
         assert case["reads"].keys() <= WAITS_IN_A_SEARCH, name

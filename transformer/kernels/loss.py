@@ -77,20 +77,19 @@ class OverwritingCrossEntropy(torch.autograd.Function):
         elements = CHUNK_ELEMENTS.get(logits.device.type, CHUNK_ELEMENTS["cuda"])
         rows = max(1, elements // vocabulary)
         for part, gold, real in zip(*(torch.split(x, rows) for x in (logits, labels, is_real)), strict=True):
-            scores = part.to(dtype)
-            expected = scores.gather(1, gold[:, None])[:, 0]
+            expected = part.gather(1, gold[:, None])[:, 0].to(dtype)
             if epsilon:  # not with ε = 0, where one logit of -inf would make this NaN: 0 × -inf
-                expected = (1 - epsilon) * expected + epsilon * scores.mean(dim=1)
-            probabilities = scores.softmax(dim=1)  # this fast kernel's rows sum to `one`, not exactly 1
+                expected = (1 - epsilon) * expected + epsilon * part.mean(dim=1, dtype=dtype)
+            probabilities = part.softmax(dim=1, dtype=dtype)  # this fast kernel's rows sum to `one`, not exactly 1
             one = probabilities.sum(dim=1, keepdim=True)
             # log Σ exp(scores) = max score - log(max probability), safe because that probability is ≥ 1 / V
-            log_sums = scores.amax(dim=1) - (probabilities.amax(dim=1) / one[:, 0]).log()
+            log_sums = part.amax(dim=1) - (probabilities.amax(dim=1) / one[:, 0]).log()
             total += (log_sums - expected).masked_fill(~real, 0).sum()
             if context.needs_input_grad[0]:
                 # The gradient is the model's distribution minus the smoothed one.
                 gradient = probabilities.sub_(epsilon / vocabulary * one)
                 gradient.scatter_add_(1, gold[:, None], (epsilon - 1) * one)
-                part.copy_(gradient.mul_(real[:, None] / one))
+                torch.mul(gradient, real[:, None] / one, out=part)
         context.gradient = logits if context.needs_input_grad[0] else None
         return total
 

@@ -64,9 +64,9 @@ class TrainingState:
             MODEL: host_copies(unique_tensors(self.model)),
             OPTIMIZER: host_copies(self.update_rule.tensors()),
         }
-        copied = None
-        if next(self.model.parameters()).is_cuda:
-            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        device = next(self.model.parameters()).device
+        copied = None if device.type == "cpu" else torch.Event(device)
+        if copied is not None:
             copied.record()
         values = {
             "step": self.step,
@@ -108,7 +108,7 @@ class Snapshot:
     values: dict[str, Any]
     batches: EpochBatches[Any]
     """Only for its fingerprint: hashing a large text for the first time takes seconds."""
-    copied: torch.cuda.Event | None
+    copied: torch.Event | None
     """On a GPU: the moment from which on `tensors` hold the values."""
 
     @property
