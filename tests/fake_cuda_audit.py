@@ -123,7 +123,7 @@ def training(task: str, updates: int, precision: Any, layers: int, **options: An
 
 def saving(_: torch.device) -> Callable[[], object]:
     model = build_model(ModelConfig(**SIZES, num_layers=1))
-    return TrainingState(model, make_optimizer(model, TrainingConfig()), Ready(None)).snapshot  # type: ignore[arg-type]
+    return TrainingState(model, make_update_rule(model, Settings()), Ready(None)).snapshot  # type: ignore[arg-type]
 
 
 def skip(*_: object, **__: object) -> None:
