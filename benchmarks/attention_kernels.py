@@ -28,8 +28,10 @@ from transformer.data.batches import Batch
 from transformer.hardware import choose_precision
 from transformer.kernels.loss import overwriting_cross_entropy
 from transformer.tasks.translation import TranslationLoss
-from transformer.training.loop import accumulate_gradients, make_optimizer
+from transformer.training.loop import accumulate_gradients
 from transformer.training.objectives import in_precision
+from transformer.training.optimizer import make_optimizers
+from transformer.training.update_rule import UpdateRule
 
 SIZES = {
     "toyland, 110 x 13": (
@@ -78,7 +80,8 @@ def make_update(
 ) -> Callable[[SDPBackend | None], None]:
     torch.manual_seed(0)
     model = transformer.build_model(config).train()
-    optimizer = make_optimizer(model, transformer.TrainingConfig())
+    rule = UpdateRule(model, make_optimizers(model, transformer.TrainingConfig()), schedule=lambda _: 0.0)
+    rule.set_rate(1)
     src_tokens = torch.randint(4, config.vocab_size, (rows, length))
     tgt_tokens = torch.randint(4, config.vocab_size, (rows, length + 1))
     batch = Batch(src_tokens, tgt_tokens, np.arange(rows), rows * length)
@@ -92,8 +95,7 @@ def make_update(
     def update(kernel: SDPBackend | None) -> None:
         with using(kernel):
             accumulate_gradients(objective, model, [batch])
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        rule.step(torch.ones(()))
 
     return update
 

@@ -26,14 +26,14 @@ def ours(
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    from transformer.checkpoint.pretrained import load_pretrained
+    from transformer.checkpoint.pretrained import load_run
     from transformer.decoding.beam import beam_search
     from transformer.decoding.inference import freeze, without_gradients
     from transformer.decoding.processors import MinLength
     from transformer.decoding.search import greedy_search
 
     torch.set_num_threads(threads)
-    model: Any = load_pretrained(folder / "run", task="translation", device="cpu").model
+    model: Any = load_run(folder / "run", task="translation", device="cpu").model
     freeze(model, precision)
     processors = [MinLength(FORCED, eos_id=2)] if is_forced else []
 

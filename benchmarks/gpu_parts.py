@@ -24,10 +24,10 @@ from transformer.decoding.processors import MinLength
 from transformer.hardware import choose_precision, wait_for
 from transformer.kernels.loss import overwriting_cross_entropy
 from transformer.tasks.translation import TranslationLoss
-from transformer.training.loop import make_optimizer
 from transformer.training.objectives import smoothed_cross_entropy
 from transformer.training.rehearsal import rehearse
 from transformer.training.state import TrainingState
+from transformer.training.update_rule import make_update_rule
 
 SIZES = {
     "tiny": {"d_model": 32, "num_heads": 2, "d_ff": 64, "num_layers": 1},
@@ -65,7 +65,7 @@ class Bench:
         torch.manual_seed(1)
         model = build_model(self.model(size)).to(self.device)
         self.batches.load_state_dict({"epoch": 0, "next_batch": 0})
-        return TrainingState(model, make_optimizer(model, TrainingConfig()), self.batches)
+        return TrainingState(model, make_update_rule(model, Settings()), self.batches)
 
 
 def agreement(bench: Bench) -> Iterator[str]:
@@ -195,7 +195,7 @@ def saving(bench: Bench, size: str) -> Iterator[str]:
     state = bench.state(size)
     for parameter in state.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    state.optimizer.step()
+    state.update_rule.step(torch.ones((), device=bench.device))
     wait_for(bench.device)
     with tempfile.TemporaryDirectory() as folder:
         for state.step in (1, 2):  # the second time, the host memory is already allocated

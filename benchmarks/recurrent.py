@@ -31,8 +31,10 @@ from transformer.hardware import choose_precision
 from transformer.kernels.allocator import keep_freed_memory
 from transformer.kernels.loss import overwriting_cross_entropy
 from transformer.tasks.translation import TranslationLoss
-from transformer.training.loop import accumulate_gradients, make_optimizer
+from transformer.training.loop import accumulate_gradients
 from transformer.training.objectives import in_precision
+from transformer.training.optimizer import make_optimizers
+from transformer.training.update_rule import UpdateRule
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import recurrent
@@ -43,7 +45,8 @@ CPU = torch.device("cpu")
 
 
 def make_update(model: torch.nn.Module) -> Callable[[], None]:
-    optimizer = make_optimizer(model, transformer.TrainingConfig())
+    rule = UpdateRule(model, make_optimizers(model, transformer.TrainingConfig()), schedule=lambda _: 0.0)
+    rule.set_rate(1)
     src_tokens = torch.randint(4, VOCABULARY, (ROWS, LENGTH))
     tgt_tokens = torch.randint(4, VOCABULARY, (ROWS, LENGTH + 1))
     batch = Batch(src_tokens, tgt_tokens, np.arange(ROWS), ROWS * LENGTH)
@@ -54,8 +57,7 @@ def make_update(model: torch.nn.Module) -> Callable[[], None]:
     def update() -> None:
         model.train()
         accumulate_gradients(objective, model, [batch])
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        rule.step(torch.ones(()))
 
     return update
 

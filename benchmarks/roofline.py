@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from fake_cuda_build import compile_device  # noqa: E402
+from fake_cuda_build import compile_device
 
 
 @dataclass
@@ -90,8 +90,9 @@ def update_costs(size: str, options: argparse.Namespace, machine: Machine) -> di
     from transformer.data.batches import Batch
     from transformer.kernels.loss import overwriting_cross_entropy
     from transformer.tasks.translation import TranslationLoss
-    from transformer.training.loop import accumulate_gradients, clip_gradients, make_optimizer, take_step
+    from transformer.training.loop import accumulate_gradients, clip_gradients
     from transformer.training.objectives import in_precision
+    from transformer.training.update_rule import make_update_rule
 
     config = transformer.ModelConfig(vocab_size=options.vocabulary, **SIZES[size])
     pairs = 30 * options.tokens // 28
@@ -101,7 +102,7 @@ def update_costs(size: str, options: argparse.Namespace, machine: Machine) -> di
     costs: dict[str, Cost] = defaultdict(Cost)
     with FakeTensorMode(), CUDA:
         model = transformer.build_model(config).train()
-        optimizer = make_optimizer(model, transformer.TrainingConfig())
+        rule = make_update_rule(model, transformer.Settings(model=config))
         for number, rows in enumerate(text.plan[: options.batches + 1]):
             shapes = [(len(rows), int(side[rows].max())) for side in (text.source, text.target + 1)]
             source, target = (torch.zeros(shape, dtype=torch.int64) for shape in shapes)
@@ -110,7 +111,7 @@ def update_costs(size: str, options: argparse.Namespace, machine: Machine) -> di
             with nullcontext() if is_first else operators_of(costs, options.vocabulary, machine):
                 found = accumulate_gradients(objective, model, [batch])
                 norm = clip_gradients(model, None)
-                take_step(optimizer, (found.total + norm).isfinite().float())
+                rule.step((found.total + norm).isfinite().float())
     return costs
 
 

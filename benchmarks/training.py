@@ -39,8 +39,10 @@ from transformer.hardware import choose_precision
 from transformer.kernels.allocator import keep_freed_memory
 from transformer.kernels.loss import overwriting_cross_entropy
 from transformer.tasks.translation import TranslationLoss
-from transformer.training.loop import accumulate_gradients, clip_gradients, make_optimizer, take_step
+from transformer.training.loop import accumulate_gradients, clip_gradients
 from transformer.training.objectives import in_precision
+from transformer.training.optimizer import make_optimizers
+from transformer.training.update_rule import UpdateRule
 
 SIZES = {
     "tiny": {"d_model": 32, "num_heads": 2, "d_ff": 64, "num_layers": 1},
@@ -170,7 +172,8 @@ def our_update(
 ) -> Callable[[Tensor, Tensor], None]:
     """An update as in `transformer.training.loop.fit`, without logging."""
     model = transformer.build_model(config).to(device).train()
-    optimizer = make_optimizer(model, transformer.TrainingConfig())
+    rule = UpdateRule(model, make_optimizers(model, transformer.TrainingConfig()), schedule=lambda _: 0.0)
+    rule.set_rate(1)
     objective = in_precision(TranslationLoss(0.1, cross_entropy=overwriting_cross_entropy), device, precision)
 
     def update(src_tokens: Tensor, tgt_tokens: Tensor) -> None:
@@ -178,7 +181,7 @@ def our_update(
         batch = Batch(src_tokens, tgt_tokens, np.arange(len(src_tokens)), target_tokens)
         loss = accumulate_gradients(objective, model, [batch])
         norm = clip_gradients(model, None)
-        take_step(optimizer, (loss.total.isfinite() & norm.isfinite()).float())
+        rule.step((loss.total.isfinite() & norm.isfinite()).float())
 
     return update
 

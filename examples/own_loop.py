@@ -18,7 +18,7 @@ from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.evaluation.validation import mean_loss
 from transformer.tasks.translation import TranslationLoss
 from transformer.training.distributed import ALONE
-from transformer.training.loop import accumulate_gradients, clip_gradients, set_learning_rate
+from transformer.training.loop import accumulate_gradients, clip_gradients
 from transformer.training.schedule import learning_rate
 
 SENTENCES = ["The old man buys a red apple.", "Does the girl read the book?", "The boy is tired."]
@@ -62,7 +62,8 @@ optimizer = torch.optim.Adam(model.parameters(), betas=betas, eps=training.adam_
 # The loop, in the order in which things happen.
 for step in range(1, training.max_steps + 1):
     model.train()
-    rate = set_learning_rate(optimizer, learning_rate(step, config.d_model, training))  # equation 3
+    rate = learning_rate(step, config.d_model, training)  # equation 3
+    optimizer.param_groups[0]["lr"] = rate
     update = [next(batches) for _ in range(training.accumulate)]  # one batch by default
     loss = accumulate_gradients(objective, model, update)  # the update's mean loss per token
     norm = clip_gradients(model, training.max_norm)

@@ -33,11 +33,11 @@ from transformer.decoding.sampling import Sampler
 from transformer.decoding.search import Processor, generate, greedy_search
 from transformer.hardware import loss_scaler
 from transformer.model.build import build_model
-from transformer.model.heads import with_head
 from transformer.tasks.task import task_class
 from transformer.training.distributed import ALONE
-from transformer.training.loop import fit, make_optimizer
+from transformer.training.loop import fit
 from transformer.training.state import TrainingState
+from transformer.training.update_rule import make_update_rule
 
 VOCABULARY = 37
 SIZES: dict[str, Any] = {"vocab_size": VOCABULARY, "d_model": 32, "num_heads": 4, "d_ff": 64}
@@ -97,10 +97,10 @@ def training(task: str, updates: int, precision: Any, layers: int, **options: An
     )
 
     def program(device: torch.device) -> Callable[[], object]:
-        model = with_head(build_model(settings.model), settings)
+        model = task_class(task).head(build_model(settings.model), settings)
         batches: Any = Ready(batch_of(task, device))
-        optimizer, scaler = make_optimizer(model, settings.training), loss_scaler(device, precision)
-        state = TrainingState(model, optimizer, batches, scaler=scaler)
+        rule, scaler = make_update_rule(model, settings), loss_scaler(device, precision)
+        state = TrainingState(model, rule, batches, scaler=scaler)
         saver = SimpleNamespace(
             group=ALONE,
             log=skip,
@@ -123,7 +123,7 @@ def training(task: str, updates: int, precision: Any, layers: int, **options: An
 
 def saving(_: torch.device) -> Callable[[], object]:
     model = build_model(ModelConfig(**SIZES, num_layers=1))
-    return TrainingState(model, make_optimizer(model, TrainingConfig()), Ready(None)).snapshot  # type: ignore[arg-type]
+    return TrainingState(model, make_update_rule(model, Settings()), Ready(None)).snapshot  # type: ignore[arg-type]
 
 
 def skip(*_: object, **__: object) -> None:

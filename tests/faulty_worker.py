@@ -5,19 +5,19 @@ import os
 import signal
 import sys
 
-import transformer.training.loop as loop
 from transformer.cli import main
+from transformer.training.update_rule import UpdateRule
 
-original = loop.learning_rate
+original = UpdateRule.set_rate
 
 
-def rate(step: int, *rest: object) -> float:
+def set_rate(rule: UpdateRule, step: int) -> float:
     if step == 4 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         if "FAULT" not in os.environ:
             os._exit(9)
         os.kill(os.getpid(), signal.Signals[os.environ["FAULT"]])
-    return original(step, *rest)
+    return original(rule, step)
 
 
-loop.learning_rate = rate
+UpdateRule.set_rate = set_rate  # type: ignore[method-assign]
 sys.exit(main(sys.argv[1:]))

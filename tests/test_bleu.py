@@ -12,7 +12,7 @@ from fixtures_run import events, tiny_settings
 from sacrebleu.metrics.bleu import BLEU
 
 from transformer.checkpoint.format import CheckpointError
-from transformer.checkpoint.pretrained import load_pretrained
+from transformer.checkpoint.pretrained import load_run
 from transformer.cli import main
 from transformer.config import BleuTokenizer, DataConfig
 from transformer.config.files import load_settings
@@ -132,7 +132,7 @@ def test_validation_and_evaluation_use_what_the_run_records(chinese_run: Path, c
         def translate(self, lines: list[str], **_: Any) -> list[str]:
             return HYPOTHESES[: len(lines)]
 
-    model, tokenizer, _ = load_pretrained(chinese_run, task="translation")
+    model, tokenizer, _ = load_run(chinese_run, task="translation")
     settings = replace(settings, training=replace(settings.training, valid_sample=4))
     validation = TranslationTask.validation(str(settings.data.valid), tokenizer, settings)
     figures = replace(validation, translator=lambda _: Fixed())(model)

@@ -32,7 +32,6 @@ from transformer.data.batches import Batch
 from transformer.data.masking import MaskedBatch
 from transformer.data.running_text import TextBatch
 from transformer.data.sentences import LabelledBatch
-from transformer.model.heads import with_head
 from transformer.tasks.registry import TASKS
 from transformer.tasks.task import task_class
 from transformer.training import objectives
@@ -42,7 +41,7 @@ objectives.torch.compile = compiled
 task, precision = sys.argv[1:]
 kind = TASKS[task].kind
 settings = Settings(task=task, model=tiny_config(kind=kind), data=DataConfig(classes="a,b"))
-model = with_head(tiny_model(kind=kind), settings).train()
+model = task_class(task).head(tiny_model(kind=kind), settings).train()
 plain = task_class(task).objective(settings)
 both = plain, objectives.CompiledObjective(plain)
 

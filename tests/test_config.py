@@ -191,7 +191,8 @@ def words_of(kind):
 )
 def test_a_literal_is_the_one_list_of_the_words_of_a_setting(section, prefix):
     """Validation and its error message take the choices from the `Literal`, so a new one is valid at once."""
-    choices = {name: words for name, kind in get_type_hints(section).items() if (words := words_of(kind))}
+    kinds = {name: kind for name, kind in get_type_hints(section).items() if str not in get_args(kind)}
+    choices = {name: words for name, kind in kinds.items() if (words := words_of(kind))}
     assert choices
     for name, words in choices.items():
         with pytest.raises(ValueError, match=rf"^{prefix}\.{name} is 'no such'; choose one of ") as refused:

@@ -7,7 +7,7 @@ import pytest
 from fixtures_run import tiny_settings
 from torch.backends.cuda import cudnn_sdp_enabled, enable_cudnn_sdp
 
-from transformer.checkpoint.pretrained import load_pretrained
+from transformer.checkpoint.pretrained import load_run
 from transformer.config import ModelConfig, Settings
 from transformer.data.tokenizers.characters import train_character_tokenizer
 from transformer.decoding.generator import TextGenerator
@@ -89,7 +89,7 @@ def test_a_translator_is_without_it(use, watched, seen, tiny_run):
 
 
 def test_an_evaluation_is_without_it(watched, seen, tiny_run):
-    model, tokenizer, settings = load_pretrained(tiny_run, task="translation", build=watched, device="cpu")
+    model, tokenizer, settings = load_run(tiny_run, task="translation", build=watched, device="cpu")
     settings = replace(settings, training=replace(settings.training, valid_sample=0))
     TranslationTask.validation("toyland:valid[:4]", tokenizer, settings)(model)
     assert seen

@@ -15,7 +15,6 @@ import torch
 
 from transformer import build_model, load_settings, train
 from transformer.checkpoint.format import MODEL, CheckpointError
-from transformer.checkpoint.pretrained import load_pretrained
 from transformer.checkpoint.reading import read_tensors
 from transformer.checkpoint.run import Run
 from transformer.cli import main
@@ -23,6 +22,7 @@ from transformer.config import DataConfig, ModelConfig, Settings, TrainingConfig
 from transformer.data.sentences import read_sentences
 from transformer.data.text import CorpusError
 from transformer.decoding.predictors import Classifier, Embedder, MaskFiller
+from transformer.trained import load_pretrained
 
 COLOURS = {"red": "warm", "orange": "warm", "blue": "cold", "green": "cold"}
 THINGS = ["house", "tree", "car", "hat", "cup", "door"]
@@ -141,15 +141,26 @@ def test_a_classifier_starts_from_a_masked_language_model(masked: Path, folder: 
     start = settings(tmp_path / "run", "classification", data, max_steps=1, rate_scale=1e-9)
     run = train(replace(start, training=replace(start.training, start_from=str(masked))))
     assert (run / "tokenizer.model").read_bytes() == (masked / "tokenizer.model").read_bytes()
-    [ours, theirs] = (
-        load_pretrained(path, task=task).model.encoder.state_dict()
-        for path, task in ((run, "classification"), (masked, "masked_language_model"))
-    )
+    [ours, theirs] = (load_pretrained(path).model.encoder.state_dict() for path in (run, masked))
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, atol=1e-6, rtol=0)
     wider = replace(start, output=str(tmp_path / "wider"), model=replace(start.model, d_ff=48))
     with pytest.raises(CheckpointError, match=r"has model\.d_ff 32, not 48; set it to the same"):
         train(replace(wider, training=replace(wider.training, start_from=str(masked))))
+
+
+def test_a_translation_model_starts_from_the_encoder_of_a_masked_language_model(
+    masked: Path, tmp_path: Path
+) -> None:
+    start = settings(tmp_path / "run", None, {"valid": None}, max_steps=1, rate_scale=1e-9)
+    model = replace(start.model, kind="encoder_decoder")
+    data = replace(start.data, train="toyland:train[:50]")
+    training = replace(start.training, start_from=str(masked))
+    run = train(replace(start, model=model, data=data, training=training))
+    [ours, theirs] = (load_pretrained(path).model for path in (run, masked))
+    for name, value in theirs.encoder.state_dict().items():
+        torch.testing.assert_close(ours.encoder.state_dict()[name], value, atol=1e-6, rtol=0)
+    assert ours.decoder.embedding.embedding.weight is ours.encoder.embedding.embedding.weight
 
 
 def test_masks_need_a_tokenizer_that_has_one(classifier: Path, folder: Path, tmp_path: Path) -> None:
@@ -184,7 +195,7 @@ def test_a_researchers_encoder_gets_the_head(folder: Path, tmp_path: Path) -> No
     data = {"train": f"{folder}/labelled", "valid": None, "label_format": "tab"}
     run = train(settings(tmp_path / "run", "classification", data, max_steps=1), build=build)
     assert len(Classifier.from_pretrained(run, build=build).model.encoder.blocks) == 0
-    with pytest.raises(CheckpointError, match="the model was built another way"):
+    with pytest.raises(CheckpointError, match=r"built by test_encoder_runs:.*build; pass --build"):
         Classifier.from_pretrained(run)
 
 

@@ -20,10 +20,17 @@ from transformer.data.text import CorpusError
 from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID
 from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.model.build import build_model
-from transformer.model.heads import MaskedLanguageModel, SentenceEmbedder, SequenceClassifier, with_head
+from transformer.model.heads import (
+    MaskedLanguageModel,
+    SentenceEmbedder,
+    SequenceClassifier,
+    masked_language_model,
+    sequence_classifier,
+)
 from transformer.tasks.classification import ClassificationLoss
 from transformer.tasks.masked_language_model import MaskedLoss
 from transformer.tasks.sentence_embedding import ContrastiveLoss, precision_at_1
+from transformer.tasks.task import task_class
 from transformer.training.loop import accumulate_gradients
 from transformer.training.objectives import in_precision
 
@@ -212,16 +219,17 @@ def test_heads_by_task_and_their_initial_values() -> None:
         ("sentence_embedding", SentenceEmbedder),
     ):
         settings = settings_for(task)
-        assert type(with_head(build_model(settings.model), settings)) is kind
-    tied = with_head(build_model(tiny_config(kind="encoder_only")), settings_for("masked_language_model"))
+        assert type(task_class(task).head(build_model(settings.model), settings)) is kind
+    encoder = build_model(tiny_config(kind="encoder_only"))
+    tied = masked_language_model(encoder, settings_for("masked_language_model"))
     assert tied.output.weight is tied.encoder.embedding.embedding.weight
     changes = {"tie_embeddings": False, "output_bias": True, "d_model": 64, "vocab_size": 500}
     settings = settings_for("masked_language_model", **changes)
-    free = with_head(build_model(settings.model), settings)
+    free = masked_language_model(build_model(settings.model), settings)
     assert float(free.output.weight.detach().std()) == pytest.approx(1 / 8, rel=0.05)
     assert not free.output.bias.any()
     settings = settings_for("classification")
-    classifier = with_head(build_model(settings.model), settings)
+    classifier = sequence_classifier(build_model(settings.model), settings)
     assert classifier.output.weight.shape == (3, 16)
     assert not classifier.output.bias.any()
     assert float(classifier.output.weight.detach().abs().max()) <= (6 / 19) ** 0.5

@@ -25,7 +25,8 @@ from transformer.config import Settings
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.decoding.translator import Translator
 from transformer.model.build import build_model
-from transformer.recipe import make_model, train
+from transformer.preparation import make_model
+from transformer.recipe import train
 from transformer.tasks.task import task_class
 from transformer.tasks.translation import TranslationTask
 from transformer.training.distributed import Group, ProcessLostError, process_group
@@ -160,7 +161,7 @@ def test_the_processes_validate_a_text_between_them(task, tmp_path, monkeypatch)
     made = task_class(task)(settings)
     settings = replace(made.settings, model=replace(made.settings.model, vocab_size=tokenizer.vocab_size))
     evaluate = made.validation(settings.data.valid, tokenizer, settings)
-    model = make_model(settings, build_model, None).eval()
+    model = make_model(settings, build_model, task_class(task), None).eval()
     expected = evaluate(model, Group())
     batches = type(evaluate.batches)
     fetched, translated = [], []

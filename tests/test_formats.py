@@ -10,7 +10,7 @@ from helpers import tiny_model
 
 from transformer.checkpoint.averaging import average_checkpoints
 from transformer.checkpoint.format import FORMAT_VERSION, MODEL, OPTIMIZER, with_current_names
-from transformer.checkpoint.pretrained import load_pretrained
+from transformer.checkpoint.pretrained import load_run
 from transformer.checkpoint.reading import load_model, read_manifest, read_state, read_tensors, unique_tensors
 from transformer.checkpoint.run import Run
 from transformer.checkpoint.writing import write_checkpoint
@@ -24,7 +24,7 @@ DATA = Path(__file__).parent / "data"
 
 def test_a_run_of_format_1_computes_what_it_did():
     """Written by the first version, whose checkpoints also contain the random state for dropout."""
-    model, tokenizer, _ = load_pretrained(DATA / "run_v1", task="translation", device="cpu")
+    model, tokenizer, _ = load_run(DATA / "run_v1", task="translation", device="cpu")
     with torch.no_grad():
         logits = model(torch.tensor([[5, 6, 7, 2]]), torch.tensor([[1, 8, 9]]))[0, -1, :4]
     torch.testing.assert_close(logits, torch.tensor([-2.415075, -1.574304, 2.126480, -2.361121]))
@@ -85,7 +85,7 @@ def test_checkpoints_of_both_formats_have_a_mean(tmp_path):
 def test_a_mean_of_format_1_alone_is_read(tmp_path):
     run = Run(Path(shutil.copytree(DATA / "run_v1", tmp_path / "run")))
     averaged, alone = (
-        load_pretrained(path, task="translation", device="cpu").model
+        load_run(path, task="translation", device="cpu").model
         for path in (average_checkpoints(run, 1), run.path)
     )
     for one, other in zip(averaged.parameters(), alone.parameters(), strict=True):
@@ -98,10 +98,10 @@ def test_a_run_of_format_1_is_read_from_the_hub(monkeypatch):
         return str(DATA / "run_v1")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    model = load_pretrained("someone/old-model", task="translation", device="cpu").model
+    model = load_run("someone/old-model", task="translation", device="cpu").model
     for one, other in zip(
         model.parameters(),
-        load_pretrained(DATA / "run_v1", task="translation", device="cpu").model.parameters(),
+        load_run(DATA / "run_v1", task="translation", device="cpu").model.parameters(),
         strict=True,
     ):
         assert torch.equal(one, other)

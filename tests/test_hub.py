@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from transformer.checkpoint.hub import local_folder
-from transformer.checkpoint.pretrained import find_pretrained, load_pretrained
+from transformer.checkpoint.pretrained import find_pretrained, load_run
 from transformer.cli import main
 from transformer.decoding.translator import Translator
 
@@ -34,7 +34,7 @@ def test_an_id_on_the_hub_is_a_run(asked, tiny_run):
     assert asked == []
     assert Translator.from_pretrained(ID, device="cpu").translate(lines) == expected
     assert asked == [ID]
-    assert load_pretrained(ID, task="translation", device="cpu").settings.model.kind == "encoder_decoder"
+    assert load_run(ID, task="translation", device="cpu").settings.model.kind == "encoder_decoder"
     assert find_pretrained(ID)[0].path == tiny_run
 
 

@@ -25,7 +25,7 @@ BELOW: dict[str, list[str]] = {
     "model.padding": [],
     "toyland": [],
     "data": ["config", "files", "toyland"],
-    "checkpoint": ["config", "files", "locks", "hardware", "model", "data"],
+    "checkpoint": ["config", "files", "locks", "hardware", "model", "data", "tasks.registry"],
     "training": [
         "config",
         "messages",
@@ -49,6 +49,9 @@ BELOW["tasks"] = [*BELOW["evaluation"], "evaluation"]
 BELOW["convert"] = [*BELOW["decoding"], "files", "decoding"]
 BELOW["inspection"] = [*BELOW["decoding"], "toyland", "decoding"]
 BELOW["testing"] = ["config", "kernels", "model", "decoding"]
+BELOW["custom"] = list(BELOW)
+BELOW["trained"] = list(BELOW)
+BELOW["preparation"] = [*BELOW, "custom"]
 BELOW["recipe"] = list(BELOW)
 BELOW["cli"] = list(BELOW)
 BELOW["__main__"] = ["cli"]

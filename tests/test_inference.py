@@ -4,7 +4,7 @@ import torch
 from helpers import assert_close, tiny_model
 from torch import nn
 
-from transformer.checkpoint.pretrained import load_pretrained
+from transformer.checkpoint.pretrained import load_run
 from transformer.decoding.inference import freeze, without_gradients
 from transformer.decoding.translator import Translator
 from transformer.kernels import linear as packed
@@ -49,7 +49,7 @@ def test_a_model_that_is_trained_can_be_trained_after_a_translation(tiny_run):
 
 def test_a_model_that_is_loaded_in_inference_mode_can_be_trained_and_packed(tiny_run):
     with torch.inference_mode():
-        loaded = load_pretrained(tiny_run, task="translation", device="cpu")
+        loaded = load_run(tiny_run, task="translation", device="cpu")
         translator = Translator.from_pretrained(tiny_run, device="cpu")
     for model in (loaded.model, translator.model):
         assert not any(parameter.is_inference() for parameter in model.parameters())

@@ -8,8 +8,9 @@ from helpers import PAD, assert_close, random_rows, right_padded, tiny_model
 from transformer.config import TrainingConfig
 from transformer.data.batches import Batch
 from transformer.tasks.translation import TranslationLoss
-from transformer.training.loop import accumulate_gradients, clip_gradients, make_optimizer
+from transformer.training.loop import accumulate_gradients, clip_gradients
 from transformer.training.objectives import smoothed_cross_entropy
+from transformer.training.optimizer import make_optimizers
 
 
 def make_batch(pairs) -> Batch:
@@ -99,7 +100,7 @@ def test_without_weight_decay_the_optimizer_is_adam_with_the_papers_numbers():
     ours, reference = torch.nn.Linear(5, 3), torch.nn.Linear(5, 3)
     reference.load_state_dict(ours.state_dict())
     optimizers = [
-        make_optimizer(ours, TrainingConfig()),
+        *make_optimizers(ours, TrainingConfig()),
         torch.optim.Adam(reference.parameters(), betas=(0.9, 0.98), eps=1e-9),
     ]
     for rate in (1e-3, 2e-3, 5e-4):

@@ -12,7 +12,7 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.nn.utils import parametrize, prune
 
-from transformer.checkpoint.pretrained import load_pretrained
+from transformer.checkpoint.pretrained import load_run
 from transformer.decoding.beam import beam_search
 from transformer.decoding.translator import Translator
 from transformer.kernels import linear as packed
@@ -338,7 +338,7 @@ def test_layers_with_parametrizations_load_and_translate_as_they_were_trained(tm
     lines = ["The old man sleeps .", "A dog"]
     translator = Translator.from_pretrained(run, build=build, device="cpu")
     frozen = translator.translate_n_best(lines, n_best=2)
-    model = load_pretrained(run, task="translation", build=build, device="cpu").model
+    model = load_run(run, task="translation", build=build, device="cpu").model
     plain = Translator(
         model, translator.tokenizer, model_config=translator.config, decoding=translator.decoding
     )

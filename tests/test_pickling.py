@@ -13,7 +13,7 @@ from fixtures_run import tiny_settings
 from helpers import tiny_config
 
 from transformer import Translator, train
-from transformer.checkpoint.pretrained import load_pretrained
+from transformer.checkpoint.pretrained import load_run
 from transformer.convert.engine import CTranslate2Translator
 from transformer.data.tokenizers.characters import train_character_tokenizer
 from transformer.data.tokenizers.marian import MarianTokenizer
@@ -61,7 +61,7 @@ LOADED = {
     "classifier": lambda runs: Classifier.from_pretrained(runs["classification"]),
     "mask filler": lambda runs: MaskFiller.from_pretrained(runs["masked_language_model"]),
     "embedder": lambda runs: Embedder.from_pretrained(runs["sentence_embedding"]),
-    "pretrained": lambda runs: load_pretrained(runs["translation"], task="translation"),
+    "pretrained": lambda runs: load_run(runs["translation"], task="translation"),
 }
 if importlib.util.find_spec("ctranslate2"):
     LOADED["CTranslate2"] = lambda runs: CTranslate2Translator.from_pretrained(runs["translation"])
@@ -176,6 +176,6 @@ def test_a_translator_with_any_tokenizer_can_be_pickled(name):
 
 
 def test_a_validation_can_be_pickled(runs):
-    run = load_pretrained(runs["translation"], task="translation")
+    run = load_run(runs["translation"], task="translation")
     validation = TranslationTask.validation("toyland:valid[:20]", run.tokenizer, run.settings)
     assert pickle.loads(pickle.dumps(validation))(run.model) == validation(run.model)

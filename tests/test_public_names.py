@@ -62,7 +62,9 @@ SIGNATURES = {
     "beam_search": "model src_tokens *beam_size *alpha *max_length *n_best",
     "generate": "model prompts *choose *max_length",
     "Hypotheses": "tokens scores lengths",
-    "train": "settings *build",
+    "train": "settings *build *task *optimizer *schedule *on_event",
+    "evaluate": "path *build *task *data",
+    "load_pretrained": "path *build",
     "Translator.from_pretrained": "path *build *device",
     "Translator.translate": "self lines *beam_size *alpha",
     "Translator.translate_n_best": "self lines *n_best",
@@ -94,5 +96,6 @@ def test_the_defaults_of_the_face_are_those_of_the_design():
     assert default(transformer.beam_search, "n_best") == 1
     assert default(transformer.attention, "mask") is None
     assert default(transformer.attention, "is_causal") is False
-    assert default(transformer.train, "build") is transformer.build_model
+    for function in (transformer.train, transformer.evaluate, transformer.load_pretrained):
+        assert default(function, "build") is transformer.build_model
     assert default(transformer.Translator.from_pretrained, "device") == "auto"

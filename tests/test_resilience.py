@@ -35,6 +35,7 @@ from transformer.training.finite import DivergedError, require_finite
 from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStopped, stop_requests
 from transformer.training.log import Log
 from transformer.training.saving import Saver
+from transformer.training.update_rule import UpdateRule
 
 
 def assert_equal_end(ours: Run, theirs: Run) -> None:
@@ -412,14 +413,14 @@ def test_training_ends_only_when_the_checkpoint_before_is_written(settings, tmp_
 
 
 def at_update(step: int, act, monkeypatch) -> None:
-    original = loop.learning_rate
+    original = UpdateRule.set_rate
 
-    def rate(current: int, *rest):
+    def set_rate(rule: UpdateRule, current: int) -> float:
         if current == step:
             act()
-        return original(current, *rest)
+        return original(rule, current)
 
-    monkeypatch.setattr(loop, "learning_rate", rate)
+    monkeypatch.setattr(UpdateRule, "set_rate", set_rate)
 
 
 @pytest.mark.parametrize("number", SIGNALS)

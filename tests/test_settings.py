@@ -148,8 +148,10 @@ def test_the_commands_own_options_come_back_beside_the_settings():
         ["--resume", "--seed", "3"], prog="transformer train", add_options=add_options
     )
     assert settings.seed == 3
-    assert vars(extra) == {"resume": True}
-    assert vars(read_settings([], prog="transformer train", add_options=add_options)[1]) == {"resume": False}
+    assert vars(extra) == {"resume": True, "build": None, "task": None}
+    settings, extra = read_settings(["--task", "a:B"], prog="transformer train", add_options=add_options)
+    assert settings.task == "a:B"
+    assert vars(extra) == {"resume": False, "build": None, "task": "a:B"}
 
 
 @pytest.mark.parametrize("text", ["# a recipe\nseed: 3\n", "{seed: 3}", "seed:\n  3\n"])

@@ -1,26 +1,34 @@
 """A task is one page and one entry in the registry: this file adds a task, and the package trains it."""
 
 import json
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import torch.nn.functional as F
 from fixtures_run import TINY_MODEL, events, tiny_settings
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from transformer.__main__ import main
+from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.run import Run
-from transformer.config import Settings, TaskName
+from transformer.config import Settings
+from transformer.data.epochs import EpochBatches, TensorBatch
 from transformer.data.running_text import BlockBatches, TextBatch, read_text, token_ids
 from transformer.data.tokenizers.protocol import PAD_ID, Tokenizer
 from transformer.data.tokenizers.training import make_tokenizer
+from transformer.decoding.translator import Translator
 from transformer.evaluation.validation import mean_loss
 from transformer.recipe import train
 from transformer.tasks.registry import TASKS, TaskEntry, tasks_of_kind
 from transformer.tasks.task import Evaluate, Task, TokenizedText, task_class
+from transformer.trained import evaluate, load_pretrained
+from transformer.training.distributed import Group
 from transformer.training.objectives import Loss, Objective
 
 TEXT = "a dog sees a cat, and the cat sees a dog.\n" * 20
@@ -67,8 +75,7 @@ class SkippingTask(Task):
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings of the new task, which is added to the registry for the duration of a test."""
-    monkeypatch.setitem(TASKS, "skipping", TaskEntry("decoder_only", "SkippingTask", ("loss",)))
-    monkeypatch.setitem(sys.modules, "transformer.tasks.skipping", sys.modules[__name__])
+    monkeypatch.setitem(TASKS, "skipping", TaskEntry("decoder_only", f"{__name__}:SkippingTask", ("loss",)))
     (tmp_path / "text").write_text(TEXT)
     data = {"train": str(tmp_path / "text"), "valid": str(tmp_path / "text"), "tokenizer": "characters"}
     made = tiny_settings(tmp_path / "run", data=data, max_steps=2, valid_every=1)
@@ -84,10 +91,17 @@ def test_a_new_task_is_trained_and_validated(settings: Settings) -> None:
     assert Run(run).marked("best") == Run(run).checkpoint(2)
 
 
+def test_a_registered_task_is_resumed_and_evaluated(settings: Settings) -> None:
+    train(replace(settings, training=replace(settings.training, max_steps=1)))
+    run = train(settings, resume=True)
+    last = events(run, "valid")[-1]["loss"]
+    assert evaluate(run, data=settings.data.valid) == {"loss": pytest.approx(last)}
+
+
 def test_the_settings_know_a_new_task(settings: Settings) -> None:
     with pytest.raises(ValueError, match=r"training.best_metric .*perplexity.*loss"):
         replace(settings, training=replace(settings.training, best_metric="perplexity"))
-    with pytest.raises(ValueError, match=r"model.kind is encoder_only, and task.*skipping"):
+    with pytest.raises(ValueError, match=r"task skipping is for model\.kind decoder_only"):
         replace(settings, model=replace(settings.model, kind="encoder_only"))
 
 
@@ -119,11 +133,111 @@ def test_an_objective_is_told_the_number_of_the_update(
     assert ramp == pytest.approx([plain[0], 2 * plain[1]], rel=1e-6)
 
 
+# A task that is only given as a class
+
+
+class LengthRegressor(nn.Module):
+    """A head of its own: one number per sentence."""
+
+    def __init__(self, encoder: nn.Module, d_model: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.output = nn.Linear(d_model, 1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.output(self.encoder(tokens).mean(dim=1))[:, 0]
+
+
+@dataclass(frozen=True)
+class Lengths(TensorBatch):
+    """A batch of its own."""
+
+    tokens: Tensor
+    target_tokens: int
+
+
+class NumberBatches(EpochBatches[Lengths]):
+    """A dataset of its own, without a text: rows of 3 to 8 random tokens, all of a batch equally long."""
+
+    def epoch(self, number: int) -> list[NDArray[np.int64]]:
+        lengths = np.random.default_rng(number).integers(3, 9, 20)
+        return [np.array([length, number]) for length in lengths]
+
+    def fetch(self, rows: NDArray[np.int64]) -> Lengths:
+        generator = np.random.default_rng(rows)
+        return Lengths(torch.from_numpy(generator.integers(4, 10, (5, rows[0]))), 5)
+
+    def sizes(self, rows: NDArray[np.int64]) -> tuple[int, ...]:
+        return (5 * int(rows[0]),)
+
+    def content(self) -> Iterator[NDArray[Any]]:
+        yield from self.plan
+
+
+def length_loss(model: nn.Module, batch: Lengths) -> Loss:
+    return Loss((model(batch.tokens) - batch.tokens.shape[1]).square().sum(), batch.target_tokens)
+
+
+class LengthTask(Task):
+    """Predicting how long a sentence is, with its own head, batches, loss and metric, but no tokenizer."""
+
+    kind = "encoder_only"
+    metrics = ("loss", "error")
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def train_tokenizer(self) -> Tokenizer:
+        return make_tokenizer(self.settings.data, ["abcdef"])
+
+    def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:  # noqa: ARG002
+        return TokenizedText(NumberBatches(), {}, "numbers")
+
+    @staticmethod
+    def objective(settings: Settings) -> Objective:  # noqa: ARG004
+        return length_loss
+
+    @staticmethod
+    def head(model: nn.Module, settings: Settings) -> nn.Module:
+        return LengthRegressor(model, settings.model.d_model)
+
+    @classmethod
+    def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> Evaluate:  # noqa: ARG003
+        def measure(model: nn.Module, group: Group) -> dict[str, float]:
+            loss, _ = mean_loss(model, NumberBatches(), length_loss, group)
+            return {"loss": loss, "error": loss**0.5}
+
+        return measure
+
+
+def test_a_task_given_as_a_class_is_trained_resumed_loaded_and_evaluated(tmp_path: Path) -> None:
+    def short(output: str, steps: int) -> Path:
+        data = {"tokenizer": "characters", "valid": "unused"}
+        made = tiny_settings(tmp_path / output, data=data, max_steps=steps, best_metric="loss")
+        model: Any = replace(TINY_MODEL, kind="encoder_only")
+        return train(replace(made, model=model), task=LengthTask, resume=True)
+
+    whole = short("whole", 6)
+    short("parts", 3)
+    parts = short("parts", 6)
+    name = f"{__name__}:LengthTask"
+    assert [event["task"] for event in events(parts, "data")] == [name, name]
+    assert events(parts, "train")[-1]["loss"] == events(whole, "train")[-1]["loss"]
+    last = events(whole, "valid")[-1]
+    assert evaluate(whole, task=LengthTask, data="unused") == {
+        name: pytest.approx(last[name]) for name in ("loss", "error")
+    }
+    loaded = load_pretrained(whole, task=LengthTask)
+    assert isinstance(loaded.model, LengthRegressor)
+    assert all(parameter.requires_grad for parameter in loaded.model.parameters())
+    for function in (load_pretrained, evaluate):
+        with pytest.raises(ValueError, match=f"the task is {name}; pass --task {name}, or `task` in Python"):
+            function(whole)
+    with pytest.raises(CheckpointError, match=f"trained for {name}; translation is needed here"):
+        Translator.from_pretrained(whole)
+
+
 # The registry
-
-
-def test_the_names_of_the_tasks_are_those_of_the_setting() -> None:
-    assert tuple(TASKS) == get_args(TaskName)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -12,7 +12,6 @@ import torch
 from fixtures_run import events, tiny_settings
 from helpers import right_padded, tiny_config
 
-import transformer.training.loop as loop
 from transformer.checkpoint import reading
 from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE, CheckpointError
 from transformer.checkpoint.reading import read_manifest, read_state, read_tensors
@@ -28,9 +27,12 @@ from transformer.recipe import train
 from transformer.tasks.translation import TranslationLoss
 from transformer.training.distributed import ALONE
 from transformer.training.log import Log, Meter
-from transformer.training.loop import fit, make_optimizer
+from transformer.training.loop import fit
+from transformer.training.optimizer import make_optimizers
 from transformer.training.saving import Saver
+from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState
+from transformer.training.update_rule import UpdateRule
 
 
 class PowerError(Exception):
@@ -38,14 +40,14 @@ class PowerError(Exception):
 
 
 def stop_before(step: int, monkeypatch) -> None:
-    original = loop.learning_rate
+    original = UpdateRule.set_rate
 
-    def rate(current: int, *rest):
+    def set_rate(rule: UpdateRule, current: int) -> float:
         if current == step:
             raise PowerError
-        return original(current, *rest)
+        return original(rule, current)
 
-    monkeypatch.setattr(loop, "learning_rate", rate)
+    monkeypatch.setattr(UpdateRule, "set_rate", set_rate)
 
 
 def assert_equal_checkpoints(ours: Path, theirs: Path) -> None:
@@ -235,7 +237,7 @@ def test_a_runs_folder_holds_what_the_design_says(tiny_run):
 def test_the_log_shows_the_rate_of_the_schedule_and_every_target_token(tiny_run):
     settings = tiny_settings(tiny_run)
     for entry in events(tiny_run, "train"):
-        expected = loop.learning_rate(entry["step"], settings.model.d_model, settings.training)
+        expected = learning_rate(entry["step"], settings.model.d_model, settings.training)
         assert entry["rate"] == pytest.approx(expected)
         assert 0 < entry["tokens"] <= 400
         assert entry["gradient_norm"] > 0
@@ -308,7 +310,15 @@ def test_copying_is_learned_and_unseen_sequences_are_decoded_exactly(tmp_path):
     )
     model = build_model(config)
     batches = TokenBatches(table, tokens_per_batch=400, seed=1)
-    state = TrainingState(model, make_optimizer(model, settings), batches)
+    state = TrainingState(
+        model,
+        UpdateRule(
+            model,
+            make_optimizers(model, settings),
+            lambda step: learning_rate(step, config.d_model, settings),
+        ),
+        batches,
+    )
     run = Run(tmp_path)
     fit(
         state,

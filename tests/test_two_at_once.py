@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from fixtures_run import tiny_settings
 
-import transformer.training.loop as loop
 from transformer.checkpoint.averaging import average_checkpoints
 from transformer.checkpoint.reading import read_manifest
 from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.config.files import save_settings
 from transformer.recipe import dry_run, train
+from transformer.training.update_rule import UpdateRule
 
 FORK = multiprocessing.get_context("fork")
 
@@ -52,16 +52,16 @@ def config(settings, tmp_path) -> str:
 def test_a_second_training_into_the_same_folder_is_refused(
     settings, config, monkeypatch, capsys, when, options
 ):
-    original, found = loop.learning_rate, []
+    original, found = UpdateRule.set_rate, []
 
-    def rate(step, *rest):
+    def set_rate(rule, step):
         if step == when:
             before = {path: path.read_bytes() for path in Path(settings.output).rglob("*") if path.is_file()}
             found.append(main(["train", "--config", config, "--data.vocab_size", "340", *options]))
             assert before == {path: path.read_bytes() for path in before}
-        return original(step, *rest)
+        return original(rule, step)
 
-    monkeypatch.setattr(loop, "learning_rate", rate)
+    monkeypatch.setattr(UpdateRule, "set_rate", set_rate)
     run = Run(train(settings))
     assert found == [2]
     error = capsys.readouterr().err

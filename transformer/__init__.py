@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from transformer.model.recording import record_sublayers as record_sublayers
     from transformer.model.recording import without_head as without_head
     from transformer.recipe import train as train
+    from transformer.trained import evaluate as evaluate
+    from transformer.trained import load_pretrained as load_pretrained
+    from transformer.training.log import Event as Event
     from transformer.training.schedule import inverse_sqrt_rate as inverse_sqrt_rate
 
 PUBLIC_NAMES = {
@@ -76,6 +79,8 @@ PUBLIC_NAMES = {
     "model.positions": ("LearnedEncoding", "SinusoidalEncoding"),
     "model.recording": ("record_attention", "record_sublayers", "without_head"),
     "recipe": ("train",),
+    "trained": ("evaluate", "load_pretrained"),
+    "training.log": ("Event",),
     "config.files": ("load_settings",),
     "training.schedule": ("inverse_sqrt_rate",),
 }

@@ -11,13 +11,21 @@ from transformer.checkpoint.format import MODEL, OPTIMIZER, CheckpointError
 from transformer.checkpoint.hub import local_folder
 from transformer.checkpoint.reading import load_model, read_manifest
 from transformer.checkpoint.run import Run, find_run
-from transformer.config import ModelConfig, Settings, TaskName
+from transformer.config import ModelConfig, Settings
 from transformer.config.files import load_settings
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.hardware import choose_device
 from transformer.model.build import build_model
-from transformer.model.heads import with_head
+from transformer.tasks.registry import TASKS, is_custom
+
+Build = Callable[[ModelConfig], nn.Module]
+Head = Callable[[nn.Module, Settings], nn.Module]
+"""Puts a task's head on the model that a `Build` returns."""
+
+
+def no_head(model: nn.Module, settings: Settings) -> nn.Module:  # noqa: ARG001
+    return model
 
 
 class Pretrained(NamedTuple):
@@ -41,13 +49,27 @@ def find_pretrained(name: str | Path) -> tuple[Run, Path]:
     return find_run(local_folder(name))
 
 
-def open_run(path: str | Path, *, task: TaskName) -> OpenedRun:
-    """Open the best checkpoint of a run's folder or Hub id, or a given checkpoint, trained for `task`."""
+def open_run(path: str | Path, *, task: str, build: Build = build_model) -> OpenedRun:
+    """Open the best checkpoint of a run's folder or Hub id, or a given checkpoint, trained for `task`.
+
+    A run of a custom task is opened if its model is of the kind that `task` needs.
+    """
     run, checkpoint = find_pretrained(path)
-    trained_task = load_settings(run.config).trained_task
-    if trained_task != task:
+    settings = load_settings(run.config)
+    trained_task = settings.trained_task
+    is_related = is_custom(trained_task) and TASKS[task].kind == settings.model.kind
+    if trained_task != task and not is_related:
         raise CheckpointError(f"{path}: trained for {trained_task}; {task} is needed here")
+    require_builder(settings, build, path)
     return open_checkpoint(run, checkpoint)
+
+
+def require_builder(settings: Settings, build: Build, path: str | Path) -> None:
+    """`CheckpointError` if a run was built by custom code, but `build` is that of the package."""
+    if settings.build is not None and build is build_model:
+        raise CheckpointError(
+            f"{path}: built by {settings.build}; pass --build {settings.build}, or `build` in Python"
+        )
 
 
 def open_checkpoint(run: Run, checkpoint: Path, *, unread: Collection[str] = (OPTIMIZER,)) -> OpenedRun:
@@ -72,19 +94,22 @@ def require_plausible(config: ModelConfig, checkpoint: Path) -> None:
         )
 
 
-def load_pretrained(
-    path: str | Path,
-    *,
-    task: TaskName,
-    build: Callable[[ModelConfig], nn.Module] = build_model,
-    device: str = "auto",
+def load_run(
+    path: str | Path, *, task: str, build: Build = build_model, head: Head = no_head, device: str = "auto"
 ) -> Pretrained:
-    """Load what `open_run` opens. `build` must be that of the training; an encoder gets its task's head."""
-    checkpoint, tokenizer, settings = open_run(path, task=task)
+    """Load what `open_run` opens; `build` must be that of the training."""
+    return load_opened(open_run(path, task=task, build=build), build=build, head=head, device=device)
+
+
+def load_opened(
+    opened: OpenedRun, *, build: Build = build_model, head: Head = no_head, device: str = "auto"
+) -> Pretrained:
+    """The model of an opened run, with its weights."""
+    checkpoint, tokenizer, settings = opened
     if build is build_model:  # the sizes of another model are known only to its builder
         require_plausible(settings.model, checkpoint)
     with torch.inference_mode(False):  # parameters created in inference mode cannot be trained or packed
-        model = with_head(build(settings.model), settings)
+        model = head(build(settings.model), settings)
         load_model(model, checkpoint)
         model = model.to(choose_device(device)).eval()
     return Pretrained(model, tokenizer, settings)

@@ -2,6 +2,7 @@
 
 import sys
 
+from transformer.cli.custom_code import custom_build
 from transformer.cli.lines import add_line_options, standard_input, together, write_row
 from transformer.config.parser import command_parser
 
@@ -16,7 +17,9 @@ def run(arguments: list[str], prog: str) -> None:
 
     from transformer.decoding.predictors import Classifier
 
-    classifier = Classifier.from_pretrained(options.run, device=options.device)
+    classifier = Classifier.from_pretrained(
+        options.run, build=custom_build(options.build), device=options.device
+    )
     for lines in together(standard_input(options)):
         for label in classifier.classify(lines):
             write_row(*([label.name, f"{label.probability:.4f}"] if label else []))

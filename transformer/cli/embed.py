@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from transformer.cli.custom_code import custom_build
 from transformer.cli.lines import add_line_options, standard_input
 from transformer.cli.shards import require_plain
 from transformer.config.parser import command_parser
@@ -22,7 +23,7 @@ def run(arguments: list[str], prog: str) -> None:
 
     from transformer.decoding.predictors import Embedder
 
-    embedder = Embedder.from_pretrained(options.run, device=options.device)
+    embedder = Embedder.from_pretrained(options.run, build=custom_build(options.build), device=options.device)
     lines = list(standard_input(options))
     vectors = embedder.embed(lines)
     write_vectors(options.output, lines, vectors)

@@ -3,6 +3,7 @@
 import json
 from typing import Any, get_args
 
+from transformer.cli.custom_code import add_task_option, custom_build, custom_task
 from transformer.cli.options import add_device_option, add_run_option
 from transformer.config import BleuTokenizer
 from transformer.config.parser import command_parser
@@ -23,6 +24,7 @@ OPTIONS_OF_A_TASK: dict[str, dict[str, Any]] = {
 def run(arguments: list[str], prog: str) -> None:
     parser = command_parser(prog, DESCRIPTION)
     add_run_option(parser)
+    add_task_option(parser)
     parser.add_argument("--data", help="test text, named as in data.test (default: the run's)")
     parser.add_argument(
         "--beam-size", type=int, help="hypotheses per sentence; 1 is greedy (default: the run's)"
@@ -45,22 +47,23 @@ def run(arguments: list[str], prog: str) -> None:
 
     from transformer.checkpoint.pretrained import find_pretrained
     from transformer.config.files import load_settings
-    from transformer.tasks.task import task_class
+    from transformer.custom import chosen_task
+    from transformer.trained import load_pretrained, text_to_score
 
     found, checkpoint = find_pretrained(options.run)
     settings = load_settings(found.config)
-    task = task_class(settings.trained_task)
+    build, task = custom_build(options.build), chosen_task(settings, custom_task(options.task))
     given: dict[str, Any] = {}
     for reason, defaults in OPTIONS_OF_A_TASK.items():
         chosen = {name: options[name] for name, default in defaults.items() if options[name] != default}
         if not chosen.keys() <= task.score_options:
             raise ValueError(f"the run's task is {settings.trained_task}; {reason}")
         given |= chosen
-    options.data = options.data or settings.data.test
-    if options.data is None:
-        raise ValueError("the run names no data.test; pass --data with the text to evaluate on")
-    tell(f"scoring {checkpoint} on {options.data}")
-    values, text = task.score(options.run, options.data, settings, device=options.device, **given)
+    data = text_to_score(settings, options.data)
+    tell(f"scoring {checkpoint} on {data}")
+    values, text = task.score(
+        load_pretrained(options.run, build=build, task=task, device=options.device), data, **given
+    )
     if options.json:
-        text = json.dumps({"checkpoint": str(checkpoint), "data": options.data, **values})
+        text = json.dumps({"checkpoint": str(checkpoint), "data": data, **values})
     print(text)

@@ -1,5 +1,6 @@
 """`transformer explain`: the paper's equations, one by one, with the numbers of a sentence."""
 
+from transformer.cli.custom_code import custom_build
 from transformer.cli.options import add_device_option, add_inspection_options, add_run_option, options_of_task
 from transformer.config.parser import command_parser
 
@@ -29,7 +30,7 @@ def run(arguments: list[str], prog: str) -> None:
     from transformer.inspection.loading import open_model
     from transformer.inspection.text import explain
 
-    opened = open_model(options.run, device=options.device)
+    opened = open_model(options.run, build=custom_build(options.build), device=options.device)
     gold = {"gold": opened.gold(options.sentence)} if opened.task == "translation" else {}
     found = inspect(opened.model, options.sentence, **options_of_task(options, opened.task), **gold)
     print(explain(found, None if options.word is None else options.word - 1))

@@ -2,6 +2,7 @@
 
 import sys
 
+from transformer.cli.custom_code import custom_build
 from transformer.cli.lines import (
     add_line_options,
     require_positive_option,
@@ -24,7 +25,7 @@ def run(arguments: list[str], prog: str) -> None:
 
     from transformer.decoding.predictors import MaskFiller
 
-    filler = MaskFiller.from_pretrained(options.run, device=options.device)
+    filler = MaskFiller.from_pretrained(options.run, build=custom_build(options.build), device=options.device)
     first = 1
     lines = enumerate(standard_input(options), start=1)
     # Read one by one: if a line has no <mask>, the lines before it are still answered first.

@@ -4,6 +4,7 @@ import sys
 
 from jsonargparse import Namespace
 
+from transformer.cli.custom_code import custom_build
 from transformer.cli.options import add_device_option, add_run_option
 from transformer.config.checks import require_seed
 from transformer.config.parser import command_parser
@@ -24,7 +25,9 @@ def run(arguments: list[str], prog: str) -> None:
     from transformer.decoding.sampling import Sampler
     from transformer.decoding.search import greedy
 
-    generator = TextGenerator.from_pretrained(options.run, device=options.device)
+    generator = TextGenerator.from_pretrained(
+        options.run, build=custom_build(options.build), device=options.device
+    )
     device = next(generator.model.parameters()).device
     randomness = torch.Generator(device).manual_seed(1 if options.seed is None else options.seed)
     sampler = Sampler(options.temperature, options.top_k, options.top_p, randomness)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from transformer.cli.custom_code import custom_build
 from transformer.cli.lines import write_row
 from transformer.cli.options import add_device_option, add_inspection_options, add_run_option, options_of_task
 from transformer.config.parser import command_parser
@@ -39,7 +40,7 @@ def write_page(options: Namespace) -> None:
     from transformer.inspection.page import page
     from transformer.inspection.text import COLUMNS, head_rows, summary
 
-    opened = open_model(options.run, device=options.device)
+    opened = open_model(options.run, build=custom_build(options.build), device=options.device)
     given = options_of_task(options, opened.task)
     measured = None
     if options.sentences is not None:

@@ -2,6 +2,7 @@
 
 import sys
 
+from transformer.cli.custom_code import custom_build
 from transformer.cli.lines import (
     add_line_options,
     require_positive_option,
@@ -35,7 +36,7 @@ def run(arguments: list[str], prog: str) -> None:
 
     from transformer.decoding.predictors import Embedder, nearest
 
-    embedder = Embedder.from_pretrained(options.run, device=options.device)
+    embedder = Embedder.from_pretrained(options.run, build=custom_build(options.build), device=options.device)
     number = 1
     for lines in together(standard_input(options)):
         for line, found in enumerate(nearest(embedder.embed(lines), index, options.count), number):

@@ -4,11 +4,13 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from transformer.cli.custom_code import add_build_option
 from transformer.config.parser import CommandParser
 
 
 def add_run_option(parser: CommandParser) -> None:
     parser.add_argument("--run", required=True, metavar="RUN", help="a run's folder, or a checkpoint in it")
+    add_build_option(parser)
 
 
 def add_device_option(parser: CommandParser) -> None:

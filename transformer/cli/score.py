@@ -3,6 +3,7 @@
 import sys
 from typing import Any, NamedTuple
 
+from transformer.cli.custom_code import custom_build
 from transformer.cli.lines import add_line_options, standard_input, together, write_row
 from transformer.config.parser import command_parser
 from transformer.data.json_text import json_line, parse_object
@@ -27,7 +28,9 @@ def run(arguments: list[str], prog: str) -> None:
     options = parser.parse_args(arguments)
     from transformer.decoding.translator import Translator
 
-    translator = Translator.from_pretrained(options.run, device=options.device)
+    translator = Translator.from_pretrained(
+        options.run, build=custom_build(options.build), device=options.device
+    )
     numbered = enumerate(standard_input(options, is_json=options.json), start=1)
     first = 1
     for pairs in together(read(line, number, options.json) for number, line in numbered):

@@ -1,5 +1,6 @@
 """`transformer train`: train a model from settings into a run folder."""
 
+from transformer.cli.custom_code import custom_build, custom_task
 from transformer.config.checks import require
 from transformer.config.command_line import read_settings
 from transformer.config.parser import CommandParser
@@ -24,9 +25,10 @@ def run(arguments: list[str], prog: str) -> int:
     from transformer.recipe import dry_run, train  # slow (torch): not needed for --help or a settings error
     from transformer.training.distributed import ProcessLostError
 
+    build, task = custom_build(options.build), custom_task(options.task)
     if options.dry_run:
         require(not options.resume, "--dry-run starts from scratch; leave out --resume")
-        found = dry_run(settings, say=tell)
+        found = dry_run(settings, build=build, task=task, say=tell)
         print(f"parameters       {found.parameters:,}")
         print(f"largest batch    {found.largest}")
         peak = "unknown" if found.peak_bytes is None else f"{found.peak_bytes / 2**30:.2f} GiB"
@@ -36,7 +38,7 @@ def run(arguments: list[str], prog: str) -> int:
         print(f"time to finish   {duration(found.seconds_left)}, {settings.training.max_steps:,} updates")
         return 0
     try:
-        folder = train(settings, resume=options.resume, say=tell)
+        folder = train(settings, build=build, task=task, resume=options.resume, say=tell)
     except ProcessLostError:
         return 2
     tell(f"trained model: {folder}")

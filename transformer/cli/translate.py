@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from jsonargparse import Namespace
 
+from transformer.cli.custom_code import add_build_option, custom_build
 from transformer.cli.lines import input_file, standard_input
 from transformer.cli.options import add_device_option, add_on_error_option
 from transformer.cli.requests import Request, in_chunks, prompted, read_requests
@@ -74,7 +75,10 @@ def load(options: Namespace) -> "LineTranslator":
     if options.engine == "torch":
         from transformer.decoding.translator import Translator
 
-        return Translator.from_pretrained(options.run, device=options.device, precision=options.precision)
+        build = custom_build(options.build)
+        return Translator.from_pretrained(
+            options.run, build=build, device=options.device, precision=options.precision
+        )
     from transformer.convert.engine import CTranslate2Translator
 
     quantization = options.engine.partition("-")[2] or "float32"
@@ -92,6 +96,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         metavar="RUN",
         help="a run's folder, or a checkpoint in it; several form an ensemble (mean of the probabilities)",
     )
+    add_build_option(parser)
     parser.add_argument("--input", metavar="FILE", help="file to read, also .gz and .xz; needs --output")
     parser.add_argument("--output", metavar="FILE", help="file to write; it appears only when complete")
     parser.add_argument(
@@ -159,7 +164,7 @@ def require_one_way_to_choose(options: Namespace) -> None:
 
 
 def refuse_what_only_torch_does(options: Namespace) -> None:
-    names = ("min_length", "no_repeat", "prefixes", "sample", "alignment")
+    names = ("build", "min_length", "no_repeat", "prefixes", "sample", "alignment")
     asked = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
     asked += ["--run with several runs"] if len(options.run) > 1 else []
     asked += ["--precision"] if options.precision != "float32" else []

@@ -13,8 +13,7 @@ from transformer.config.settings import (
     differing,
     setting_names,
 )
-from transformer.config.training import LOWER_IS_BETTER, MetricName, TrainingConfig
-from transformer.tasks.registry import TaskName
+from transformer.config.training import LOWER_IS_BETTER, TrainingConfig
 
 __all__ = [
     "LOWER_IS_BETTER",
@@ -22,11 +21,9 @@ __all__ = [
     "DataConfig",
     "DecodingConfig",
     "Kind",
-    "MetricName",
     "ModelConfig",
     "Precision",
     "Settings",
-    "TaskName",
     "TrainingConfig",
     "differing",
     "setting_names",

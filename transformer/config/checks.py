@@ -37,11 +37,14 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def require_choices(settings: Any, section: str) -> None:
-    """`ValueError` for a field whose value is not among those of its `Literal` type."""
+    """`ValueError` for a field whose value is not among those of its `Literal` type.
+
+    A type that also allows any `str` names only the choices of the package.
+    """
     for name, kind in get_type_hints(type(settings)).items():
         options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
         choices = [word for option in options if get_origin(option) is Literal for word in get_args(option)]
-        if choices:
+        if choices and str not in options:
             if NoneType in options:
                 choices.append("null")
             value = getattr(settings, name)

@@ -26,7 +26,8 @@ def read_settings(
     """The settings that a command line gives, and the parsed options that the command added.
 
     Later `--config` files override earlier ones, and `--section.key value` overrides all files. With the
-    option `--resume`, the settings of the run in the output folder come first.
+    option `--resume`, the settings of the run in the output folder come first. Among the options are `build`
+    and `task` if they are on the command line itself: a file is data and runs no code.
     """
     parser = settings_parser(prog, description)
     if add_options is not None:
@@ -42,6 +43,8 @@ def read_settings(
         values = read_file(recorded) | values
     for name in ("config", *(item.name for item in fields(Settings))):
         del chosen[name]
+    for name in ("build", "task"):
+        chosen[name] = given.get(name)
     return build_settings(Settings, values), chosen
 
 

@@ -44,6 +44,9 @@ class DataConfig:
     With null, the single characters, bytes and special tokens, and 4 times the square root of the number of
     characters of the training text, at most 37,000: about 1,300 for 500 pairs of short sentences, 8,000 for
     30,000."""
+    target_vocab_size: int | None = None
+    """Size of a separate target vocabulary; null: shared.
+    data.vocab_size is then that of the source."""
     normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
     """SentencePiece's normalisation.
     identity leaves the text unchanged."""
@@ -71,7 +74,13 @@ class DataConfig:
         require_plain_numbers(self, "data")
         require_choices(self, "data")
         require_positive(self, "data", "max_tokens", "context")
+        for name in ("vocab_size", "target_vocab_size"):
+            size = getattr(self, name)
+            require(
+                size is None or 0 < size < 2**31,
+                f"data.{name} is {size}; it must be null or greater than 0 and less than 2**31",
+            )
         require(
-            self.vocab_size is None or 0 < self.vocab_size < 2**31,
-            f"data.vocab_size is {self.vocab_size}; it must be null or greater than 0 and less than 2**31",
+            self.target_vocab_size is None or self.tokenizer != "moses",
+            "data.tokenizer moses has one vocabulary for both languages; set data.target_vocab_size to null",
         )

@@ -24,6 +24,9 @@ class ModelConfig:
     vocab_size: int = 37_000
     """Size of the vocabulary.
     Training sets it to the size of the tokenizer."""
+    source_vocab_size: int | None = None
+    """Size of the source vocabulary; null: vocab_size.
+    Training sets it if data.target_vocab_size asks for two vocabularies."""
     d_model: int = 512
     """Width of every sub-layer and embedding."""
     num_heads: int = 8
@@ -32,6 +35,9 @@ class ModelConfig:
     """Inner width of the feed-forward network."""
     num_layers: int = 6
     """Layers of each stack, N in the paper."""
+    num_decoder_layers: int | None = None
+    """Layers of the decoder; null: num_layers.
+    For an encoder_decoder model whose decoder is deeper or shallower than its encoder."""
     d_k: int | None = None
     """Width of queries and keys; null: d_model / num_heads.
     For one head."""
@@ -73,7 +79,8 @@ class ModelConfig:
     """Bias of the vocabulary projection."""
     tie_embeddings: bool = True
     """Share embeddings and output matrix.
-    Source, target and the projection to the vocabulary then have one matrix (§3.4)."""
+    Source, target and the projection to the vocabulary then have one matrix (§3.4); with two vocabularies,
+    only target and projection."""
     max_positions: int = 1024
     """Longest source or translation.
     In tokens; also the size of a learned positional encoding."""
@@ -102,9 +109,14 @@ class ModelConfig:
                 f"model.d_model {self.d_model} is not a multiple of model.num_heads {self.num_heads}; "
                 "change one of them, or set model.d_k and model.d_v",
             )
-        for name in ("d_k", "d_v"):
+        for name in ("source_vocab_size", "num_decoder_layers", "d_k", "d_v"):
             value = getattr(self, name)
             require(value is None or value > 0, f"model.{name} is {value}; it must be null or greater than 0")
+        for name in ("source_vocab_size", "num_decoder_layers"):
+            require(
+                getattr(self, name) is None or self.kind == "encoder_decoder",
+                f"model.{name} is for model.kind encoder_decoder, not {self.kind}",
+            )
         require(
             self.positions == "learned" or self.d_model % 2 == 0,
             f"model.d_model is {self.d_model}; sinusoidal positions need an even width",
@@ -122,6 +134,21 @@ class ModelConfig:
         return self.pad_id, self.bos_id, self.eos_id, self.unk_id
 
     @property
+    def decoder_layers(self) -> int:
+        """Layers of the decoder."""
+        return self.num_decoder_layers or self.num_layers
+
+    @property
+    def shares_vocabulary(self) -> bool:
+        """Whether source and target have one vocabulary."""
+        return self.source_vocab_size is None
+
+    @property
+    def source_size(self) -> int:
+        """Size of the source vocabulary."""
+        return self.source_vocab_size or self.vocab_size
+
+    @property
     def key_width(self) -> int:
         """Width of a head's queries and keys."""
         return self.d_k or self.d_model // self.num_heads
@@ -136,10 +163,13 @@ class ModelConfig:
         """Number of weights in the model's matrices, known before it is built; a tied one counts once."""
         attention = 2 * self.d_model * self.num_heads * (self.key_width + self.value_width)
         feed_forward = 2 * self.d_model * self.d_ff
-        has_both = self.kind == "encoder_decoder"
-        layer = (3 * attention + 2 * feed_forward) if has_both else (attention + feed_forward)
-        embeddings = {"encoder_decoder": 3, "decoder_only": 2, "encoder_only": 1}[self.kind]
-        rows = self.vocab_size * (1 if self.tie_embeddings else embeddings)
+        layers = self.num_layers * (attention + feed_forward)
+        matrices = 1 if self.tie_embeddings or self.kind == "encoder_only" else 2
+        rows = matrices * self.vocab_size
         if self.positions == "learned":
-            rows += self.max_positions * (2 if has_both else 1)
-        return self.num_layers * layer + rows * self.d_model
+            rows += self.max_positions
+        if self.kind == "encoder_decoder":
+            layers += self.decoder_layers * (2 * attention + feed_forward)
+            rows += 0 if self.shares_vocabulary and self.tie_embeddings else self.source_size
+            rows += self.max_positions if self.positions == "learned" else 0
+        return layers + rows * self.d_model

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from functools import reduce
 from operator import getitem
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from transformer.config.checks import require, require_choice, require_device, require_seed
 from transformer.config.data import DataConfig
 from transformer.config.decoding import DecodingConfig
 from transformer.config.model import ModelConfig
 from transformer.config.training import TrainingConfig
-from transformer.tasks.registry import TASKS, TaskName, tasks_of_kind
+from transformer.tasks.registry import TASKS, TaskName, is_custom, tasks_of_kind
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -38,10 +38,14 @@ class Settings:
     deterministic: bool = False
     """Bitwise equal results; slower on a GPU.
     Whether to use only algorithms that give the same result every time."""
-    task: TaskName | None = None
+    task: TaskName | str | None = None
     """What the model learns; null: chosen by model.kind.
     An encoder_decoder model learns translation, a decoder_only model language_model, and an encoder_only
-    model masked_language_model (its default), classification or sentence_embedding."""
+    model masked_language_model (its default), classification or sentence_embedding. A task of your own is
+    given on the command line as MODULE:CLASS."""
+    build: str | None = None
+    """Your own model builder; null: none.
+    A function from the settings in model to a module, given on the command line as MODULE:FUNCTION."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -52,9 +56,10 @@ class Settings:
         require_choice("precision", self.precision, get_args(Precision))
         require_seed("seed", self.seed)
         require_device(self.device)
-        require_task(self.trained_task, self.model.kind)
-        metrics = TASKS[self.trained_task].metrics
-        require_choice("training.best_metric", self.training.best_metric, metrics)
+        if not is_custom(self.trained_task):  # what fits a custom task is checked when its class is known
+            require_task(self.trained_task, self.model.kind)
+            metrics = TASKS[self.trained_task].metrics
+            require_choice("training.best_metric", self.training.best_metric, metrics)
         require(
             self.training.best_metric not in ("bleu", "exact_match") or self.training.valid_sample > 0,
             f"training.best_metric {self.training.best_metric} needs training.valid_sample above 0",
@@ -64,15 +69,19 @@ class Settings:
             "training.patience counts validations, but data.valid is null",
         )
         require(
+            self.data.target_vocab_size is None or self.model.kind == "encoder_decoder",
+            f"data.target_vocab_size is for translation, but model.kind is {self.model.kind}",
+        )
+        require(
             self.data.max_tokens <= self.model.max_positions,
             f"data.max_tokens {self.data.max_tokens} is more than model.max_positions "
             f"{self.model.max_positions}; lower the first or raise the second",
         )
 
     @property
-    def trained_task(self) -> TaskName:
+    def trained_task(self) -> str:
         """`task`, or the default for the kind of model."""
-        return self.task or cast(TaskName, next(tasks_of_kind(self.model.kind)))
+        return self.task or next(tasks_of_kind(self.model.kind))
 
 
 def require_task(task: str, kind: str) -> None:

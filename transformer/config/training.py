@@ -14,7 +14,9 @@ from transformer.config.checks import (
 MetricName = Literal[
     "loss", "perplexity", "bits_per_byte", "bleu", "exact_match", "accuracy", "p@1", "p@1_reversed"
 ]
+"""The validation metrics of the package's tasks; a custom task may have others."""
 LOWER_IS_BETTER = frozenset(("loss", "perplexity", "bits_per_byte"))
+"""Of all other metrics, higher values are better."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,15 @@ class TrainingConfig:
     """Number of updates."""
     warmup_steps: int = 4000
     """Updates of rising rate (equation 3)."""
+    schedule: Literal["inverse_sqrt", "cosine", "linear", "constant"] = "inverse_sqrt"
+    """Learning rate after the warm-up.
+    inverse_sqrt: as in equation 3; cosine, linear: down to 0 along a cosine or a line; constant."""
+    learning_rate: float | None = None
+    """Highest rate; null: by equation 3.
+    It is reached at the end of the warm-up."""
     rate_scale: float = 1.0
-    """Factor for the rate of equation 3."""
+    """Factor for the rate of equation 3.
+    Not used with a learning_rate."""
     cooldown: float = 0.0
     """Final share of updates with falling rate.
     The learning rate falls linearly to 0; there is no such phase in the paper."""
@@ -39,12 +48,15 @@ class TrainingConfig:
     start_from: str | None = None
     """Run to start from; null: random weights.
     Training takes its tokenizer and its weights: all weights if the task is the same, else only the
-    encoder's."""
+    encoder's, also for the encoder of a translation model."""
     tokens_per_batch: int = 25_000
     """Maximum tokens of a batch, per side.
     Target tokens, and source tokens, padding included."""
     accumulate: int = 1
     """Batches per update and process."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """Optimizer.
+    adam: as in the paper; muon: Muon for the matrices of the layers, Adam for all other parameters."""
     adam_beta1: float = 0.9
     """Adam's decay rate, mean gradient."""
     adam_beta2: float = 0.98
@@ -70,7 +82,7 @@ class TrainingConfig:
     valid_sample: int = 200
     """Validation sentences to translate.
     For exact match and BLEU; 0: only compute the loss."""
-    best_metric: MetricName = "loss"
+    best_metric: MetricName | str = "loss"
     """Metric that chooses the best checkpoint."""
     patience: int | None = None
     """Stop after this many poor validations; null: never.
@@ -108,7 +120,7 @@ class TrainingConfig:
             require(value >= 0, f"training.{name} is {value}; it must be 0 or more")
         require_choices(self, "training")
         require(self.timeout <= 1e6, f"training.timeout is {self.timeout}; it must be at most a million")
-        for name in ("max_norm", "patience", "save_minutes"):
+        for name in ("learning_rate", "max_norm", "patience", "save_minutes"):
             value = getattr(self, name)
             require(
                 value is None or value > 0,

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from transformer import files
+from transformer.checkpoint.pretrained import OpenedRun, find_pretrained, open_run
+from transformer.config.files import load_settings
 
 
 class ConversionError(ValueError):
@@ -31,6 +33,20 @@ def conversion_folder(output: Path) -> Iterator[Path]:
         raise ConversionError(
             f"{output} exists by now: another process has written it in the meantime; it was not changed"
         ) from None
+
+
+def open_convertible(name: str | Path) -> OpenedRun:
+    """Open a translation run; `ConversionError` if its model is not one of this package."""
+    settings = load_settings(find_pretrained(name)[0].config)
+    model = settings.model
+    if settings.build is not None:
+        raise ConversionError(
+            f"{name}: built by {settings.build}; only models of this package can be converted"
+        )
+    for setting in ("source_vocab_size", "num_decoder_layers"):
+        if getattr(model, setting) is not None:
+            raise refuse(setting, getattr(model, setting), "only null can be converted")
+    return open_run(name, task="translation")
 
 
 def require_package(name: str) -> Any:

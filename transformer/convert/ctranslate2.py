@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from transformer.checkpoint.pretrained import open_run
 from transformer.config import Settings
-from transformer.convert.common import conversion_folder, require_package
+from transformer.convert.common import conversion_folder, open_convertible, require_package
 from transformer.convert.engine import CTranslate2Translator, load_engine, write_checkpoint_model
 from transformer.data.corpus import load_parallel
 from transformer.data.text import CorpusError
@@ -45,7 +44,7 @@ def to_ctranslate2(
     CTranslate2 does not support.
     """
     require_package("ctranslate2")
-    opened = open_run(name, task="translation")
+    opened = open_convertible(name)
     output = Path(output)
     with conversion_folder(output) as unfinished:
         write_checkpoint_model(opened, unfinished, quantization)

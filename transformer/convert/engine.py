@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import torch
 
 from transformer.checkpoint.format import MODEL, CheckpointError
-from transformer.checkpoint.pretrained import OpenedRun, open_run, require_plausible
+from transformer.checkpoint.pretrained import OpenedRun, require_plausible
 from transformer.checkpoint.reading import file_hash, load_model, read_object
 from transformer.config.errors import is_out_of_memory, shortened
-from transformer.convert.common import require_package
+from transformer.convert.common import open_convertible, require_package
 from transformer.convert.ctranslate2_spec import write_model
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.decoding.lines import LineTranslator, SearchOptions
@@ -65,7 +65,7 @@ class CTranslate2Translator(LineTranslator):
         or if an early version wrote it, without hashes. `CheckpointError` if it has changed since.
         """
         require_package("ctranslate2")
-        opened = open_run(path, task="translation")
+        opened = open_convertible(path)
         folder = opened.checkpoint / f"ctranslate2-{quantization}"
         if not (folder / HASHES).is_file():
             convert_checkpoint(opened, folder, quantization)

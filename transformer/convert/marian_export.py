@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from transformer.checkpoint.pretrained import load_pretrained
+from transformer.checkpoint.pretrained import load_opened
 from transformer.checkpoint.writing import write_tensors
 from transformer.config import ModelConfig, Settings
 from transformer.convert.common import (
     ConversionError,
     conversion_folder,
+    open_convertible,
     refuse,
     require_package,
     require_unique,
@@ -41,7 +42,7 @@ def to_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None
     difference. `ValueError` for a setting that Marian does not support.
     """
     require_package("transformers")
-    model, tokenizer, settings = load_pretrained(name, task="translation", device="cpu")
+    model, tokenizer, settings = load_opened(open_convertible(name), device="cpu")
     require_expressible(settings.model)
     output = Path(output)
     with conversion_folder(output) as folder:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from transformer.data.padding import longest_first, right_padded
+from transformer.data.tokenizers.pair import PairTokenizer
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 from transformer.decoding.scoring import pair_lengths, with_bos
 from transformer.hardware import without_cudnn_attention
@@ -40,6 +41,7 @@ def align(
 
     `layers` is the number of last decoder layers to use; `benchmarks/alignment.py` compares the choices.
     """
+    source_side = tokenizer.source if isinstance(tokenizer, PairTokenizer) else tokenizer
     alignments: list[Alignment] = [[]] * len(sources)
     for batch in longest_first(pair_lengths(sources, targets), batch_tokens):
         rows = [row for row in batch if sources[row]]  # not the blank lines
@@ -49,7 +51,8 @@ def align(
         tgt_tokens = right_padded([[*targets[row], EOS_ID] for row in rows])
         attention = cross_attention(model, src_tokens, tgt_tokens)[-layers:].mean(dim=(0, 2)).float().cpu()
         for row, weights in zip(rows, attention, strict=True):
-            source, target = (words_of(tokenizer, ids) for ids in (sources[row][:-1], targets[row]))
+            source = words_of(source_side, sources[row][:-1])
+            target = words_of(tokenizer, targets[row])
             alignments[row] = best_words(weights[: len(target), : len(source)], source, target)
     return alignments
 

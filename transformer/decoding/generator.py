@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from transformer.checkpoint.pretrained import load_pretrained
-from transformer.config import ModelConfig
+from transformer.checkpoint.pretrained import Build, load_run
 from transformer.data.text import lone_surrogate
 from transformer.data.tokenizers.protocol import UNK_ID, Tokenizer
 from transformer.decoding.inference import freeze, without_gradients
@@ -34,11 +33,11 @@ class TextGenerator:
         cls,
         path: str | Path,
         *,
-        build: Callable[[ModelConfig], nn.Module] = build_model,
+        build: Build = build_model,
         device: str = "auto",
     ) -> "TextGenerator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it."""
-        model, tokenizer, _ = load_pretrained(path, task="language_model", build=build, device=device)
+        model, tokenizer, _ = load_run(path, task="language_model", build=build, device=device)
         freeze(model)
         return cls(model, tokenizer)
 

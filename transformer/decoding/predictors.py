@@ -1,6 +1,6 @@
 """Inference with a trained encoder: classification, sentence vectors, and filling `<mask>`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +10,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from transformer.checkpoint.pretrained import load_pretrained
-from transformer.config import ModelConfig, Settings
+from transformer.checkpoint.pretrained import Build, load_run
+from transformer.config import Settings
 from transformer.data.masking import MASK, MASK_ID, encode_with_masks
 from transformer.data.padding import longest_first, right_padded
 from transformer.data.sentences import encode_sentences
@@ -19,8 +19,7 @@ from transformer.data.text import MAX_CHARACTERS_PER_TOKEN, CorpusError, one_lin
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 from transformer.hardware import without_cudnn_attention
 from transformer.model.build import build_model
-
-Build = Callable[[ModelConfig], nn.Module]
+from transformer.model.heads import masked_language_model, sentence_embedder, sequence_classifier
 
 
 class Reader:
@@ -61,7 +60,9 @@ class Classifier(Reader):
         cls, path: str | Path, *, build: Build = build_model, device: str = "auto"
     ) -> "Classifier":
         """Load a run's folder (its best checkpoint) or one checkpoint of it."""
-        return cls(*load_pretrained(path, task="classification", build=build, device=device))
+        return cls(
+            *load_run(path, task="classification", build=build, head=sequence_classifier, device=device)
+        )
 
     def classify(self, lines: Sequence[str]) -> list[Label | None]:
         """One label per line; None for a blank line."""
@@ -83,7 +84,9 @@ class Embedder(Reader):
         cls, path: str | Path, *, build: Build = build_model, device: str = "auto"
     ) -> "Embedder":
         """Load a run's folder (its best checkpoint) or one checkpoint of it."""
-        return cls(*load_pretrained(path, task="sentence_embedding", build=build, device=device))
+        return cls(
+            *load_run(path, task="sentence_embedding", build=build, head=sentence_embedder, device=device)
+        )
 
     def embed(self, lines: Sequence[str]) -> NDArray[np.float32]:
         """(lines, d_model), one row per line, including blank lines."""
@@ -110,7 +113,11 @@ class MaskFiller(Reader):
         cls, path: str | Path, *, build: Build = build_model, device: str = "auto"
     ) -> "MaskFiller":
         """Load a run's folder (its best checkpoint) or one checkpoint of it."""
-        return cls(*load_pretrained(path, task="masked_language_model", build=build, device=device))
+        return cls(
+            *load_run(
+                path, task="masked_language_model", build=build, head=masked_language_model, device=device
+            )
+        )
 
     def fill(self, lines: Sequence[str], *, count: int, first_line: int = 1) -> list[list[list[Candidate]]]:
         """The `count` most probable tokens for each `<mask>` of each line, best first.

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from transformer.checkpoint.pretrained import load_pretrained
+from transformer.checkpoint.pretrained import Build, load_run
 from transformer.config import DecodingConfig, ModelConfig, Precision
 from transformer.data.padding import right_padded
 from transformer.data.text import text_list
@@ -53,7 +53,7 @@ class Translator(LineTranslator):
         cls,
         path: str | Path | Sequence[str | Path],
         *,
-        build: Callable[[ModelConfig], nn.Module] = build_model,
+        build: Build = build_model,
         device: str = "auto",
         precision: Precision = "float32",
     ) -> "Translator":
@@ -63,7 +63,7 @@ class Translator(LineTranslator):
         the matrix products, as in training. The model is frozen; use `load_pretrained` to train it further.
         """
         paths = [path] if isinstance(path, str | Path) else path
-        found = [load_pretrained(each, task="translation", build=build, device=device) for each in paths]
+        found = [load_run(each, task="translation", build=build, device=device) for each in paths]
         model, tokenizer, settings = found[0]
         for other, name in zip(found, paths, strict=True):
             if other.tokenizer.digest != tokenizer.digest:

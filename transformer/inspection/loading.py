@@ -4,10 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
-
-from transformer.checkpoint.pretrained import find_pretrained
-from transformer.config import ModelConfig
+from transformer.checkpoint.pretrained import Build, find_pretrained
 from transformer.config.files import load_settings
 from transformer.decoding.generator import TextGenerator
 from transformer.decoding.predictors import Classifier, Embedder, MaskFiller
@@ -16,6 +13,7 @@ from transformer.inspection.data import Gold
 from transformer.inspection.gold import has_oracle, toyland_gold
 from transformer.inspection.inspect import Inspectable
 from transformer.model.build import build_model
+from transformer.tasks.registry import is_custom, tasks_of_kind
 
 LOADERS: dict[str, type[Any]] = {
     "translation": Translator,
@@ -35,12 +33,12 @@ class Opened(NamedTuple):
     gold: Callable[[str], Gold | None]
 
 
-def open_model(
-    run: str | Path, *, device: str = "auto", build: Callable[[ModelConfig], nn.Module] = build_model
-) -> Opened:
+def open_model(run: str | Path, *, device: str = "auto", build: Build = build_model) -> Opened:
     """The best checkpoint of a run's folder, or one checkpoint of it, whatever the run was trained for."""
     settings = load_settings(find_pretrained(run)[0].config)
     task = settings.trained_task
+    if is_custom(task):  # such a model is used like that of the package's first task of its kind
+        task = next(tasks_of_kind(settings.model.kind))
     model = LOADERS[task].from_pretrained(run, build=build, device=device)
     return Opened(model, task, toyland_gold if has_oracle(settings) else no_gold)
 

@@ -142,7 +142,7 @@ PLACES = (
     ),
     Place(
         "§5.3 Adam",
-        "`transformer/training/loop.py: make_optimizer`",
+        "`transformer/training/optimizer.py: adam`",
         "`tests/test_objectives.py: test_without_weight_decay_the_optimizer_is_adam_with_the_papers_numbers`",
     ),
     Place(

@@ -20,9 +20,10 @@ def fused_attention(
     *,
     mask: Bool[Tensor, "#batch #heads #queries #keys"] | None = None,
     is_causal: bool = False,
+    bias: Float[Tensor, "#batch #heads #queries #keys"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "batch heads queries d_v"]:
-    """`attention`, with dropout on the weights.
+    """`attention`, with an optional `bias` of the scores and dropout on the weights.
 
     Uses `scaled_dot_product_attention`, except on a CPU with gradients, where its backward pass takes several
     times as long as plain matrix products (`benchmarks/attention_kernels.py`). An exported or traced graph
@@ -30,10 +31,19 @@ def fused_attention(
     graph with a run without gradients.
     """
     if q.device.type == "cpu" and torch.is_grad_enabled() and not is_exporting():
-        weights = keys_first_scores(q, k, mask=mask, is_causal=is_causal).softmax(dim=-2)  # (B, H, S, T)
+        scores = keys_first_scores(q, k, mask=mask, is_causal=is_causal)
+        if bias is not None:
+            scores = scores + bias.transpose(-2, -1)
+        weights = scores.softmax(dim=-2)  # (B, H, S, T)
         return F.dropout(weights, dropout).transpose(-2, -1).to(v.dtype) @ v
-    bias = mask if mask is None or is_recorded() else bias_of(mask, q.dtype)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=is_causal, dropout_p=dropout)
+    if bias is not None:  # the fused call takes no mask and no flag next to a bias
+        if is_causal:
+            order = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+            mask = order if mask is None else mask & order
+        merged = bias.to(q.dtype) if mask is None else bias.to(q.dtype).masked_fill(~mask, -math.inf)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=merged, dropout_p=dropout)
+    added = mask if mask is None or is_recorded() else bias_of(mask, q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=is_causal, dropout_p=dropout)
 
 
 def keys_first_scores(

@@ -82,7 +82,7 @@ class OverwritingCrossEntropy(torch.autograd.Function):
                 expected = (1 - epsilon) * expected + epsilon * part.mean(dim=1, dtype=dtype)
             probabilities = part.softmax(
                 dim=1, dtype=dtype
-            )  # this fast kernel's rows sum to `one`, not exactly 1
+            )  # a fast kernel: rows sum to `one`, not exactly 1
             one = probabilities.sum(dim=1, keepdim=True)
             # log Σ exp(scores) = max score - log(max probability), safe because that probability is ≥ 1 / V
             log_sums = part.amax(dim=1) - (probabilities.amax(dim=1) / one[:, 0]).log()

@@ -19,13 +19,17 @@ def attention_weights(
     *,
     mask: Bool[Tensor, "#batch #heads #queries #keys"] | None = None,
     is_causal: bool = False,
+    bias: Float[Tensor, "#batch #heads #queries #keys"] | None = None,
 ) -> Float[Tensor, "batch heads queries keys"]:
     """softmax(Q Kᵀ / √d_k), the weights of equation 1; each row sums to 1.
 
     `mask` is True where a query may attend. `is_causal` hides key s from query t where s > t: the
-    first query is at the position of the first key.
+    first query is at the position of the first key. `bias`, which the paper does not have, is added to the
+    scores.
     """
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    if bias is not None:
+        scores = scores + bias
     if is_causal:
         order = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
         scores = scores.masked_fill(~order, -math.inf)
@@ -41,12 +45,13 @@ def attention(
     *,
     mask: Bool[Tensor, "#batch #heads #queries #keys"] | None = None,
     is_causal: bool = False,
+    bias: Float[Tensor, "#batch #heads #queries #keys"] | None = None,
 ) -> Float[Tensor, "batch heads queries d_v"]:
     """Equation 1 written out: softmax(Q Kᵀ / √d_k) V.
 
     The modules call `fused_attention`, which computes the same faster; a test checks that the two agree.
     """
-    return attention_weights(q, k, mask=mask, is_causal=is_causal) @ v
+    return attention_weights(q, k, mask=mask, is_causal=is_causal, bias=bias) @ v
 
 
 class KeyValue(NamedTuple):
@@ -105,6 +110,20 @@ class MultiHeadAttention(nn.Module):
         """Keys and values of `x`; a subclass may rotate the keys by their `positions`."""
         return KeyValue(self.split_heads(self.w_k(x)), self.split_heads(self.w_v(x)))
 
+    def score_bias(
+        self,
+        q: Float[Tensor, "batch heads queries d_k"],  # noqa: ARG002  (all three are for subclasses)
+        positions: Int[Tensor, "#batch queries"] | None,  # noqa: ARG002
+        length: int,  # noqa: ARG002
+    ) -> Float[Tensor, "#batch #heads #queries keys"] | None:
+        """What is added to the scores before the softmax: nothing in the paper.
+
+        A subclass may return a bias for the queries at `positions` and the keys at 0 … `length` - 1. In
+        cross-attention there are no `positions`. A bias of -1e4 hides a key; -inf would leave a query
+        without any key, and so with a NaN, if all others are padding.
+        """
+        return None
+
     def forward(
         self,
         x: Float[Tensor, "batch queries d_model"],
@@ -116,7 +135,8 @@ class MultiHeadAttention(nn.Module):
     ) -> Float[Tensor, "batch queries d_model"]:
         q = self.project_q(x, positions)  # (B, H, T, d_k)
         dropout = self.attention_dropout if self.training else 0.0  # the fused call ignores train/eval mode
-        y = fused_attention(q, kv.keys, kv.values, mask=mask, is_causal=is_causal, dropout=dropout)
+        bias = self.score_bias(q, positions, kv.keys.shape[2])
+        y = fused_attention(q, kv.keys, kv.values, mask=mask, is_causal=is_causal, bias=bias, dropout=dropout)
         return self.w_o(self.merge_heads(y))
 
     def weights(
@@ -129,4 +149,6 @@ class MultiHeadAttention(nn.Module):
         is_causal: bool = False,
     ) -> Float[Tensor, "batch heads queries keys"]:
         """The attention weights that `forward` uses, before attention dropout."""
-        return attention_weights(self.project_q(x, positions), kv.keys, mask=mask, is_causal=is_causal)
+        q = self.project_q(x, positions)
+        bias = self.score_bias(q, positions, kv.keys.shape[2])
+        return attention_weights(q, kv.keys, mask=mask, is_causal=is_causal, bias=bias)

@@ -81,6 +81,15 @@ class ModelBuilder:
     def vocabulary(self) -> nn.Embedding:
         return nn.Embedding(self.config.vocab_size, self.config.d_model)
 
+    def source_vocabulary(self) -> nn.Embedding:
+        """That of the encoder in an encoder-decoder."""
+        config = self.config
+        return (
+            self.vocabulary()
+            if config.shares_vocabulary
+            else nn.Embedding(config.source_size, config.d_model)
+        )
+
     def output(self, embedding: nn.Embedding) -> nn.Linear:
         """The projection to the vocabulary, which shares the matrix of `embedding` if embeddings are tied."""
         config = self.config
@@ -97,15 +106,16 @@ class ModelBuilder:
 
     def decoder(self, embedding: nn.Embedding, block: Callable[[], TransformerBlock]) -> Decoder:
         """`block` is `decoder_block` if there is a memory to attend to."""
-        blocks = [block() for _ in range(self.config.num_layers)]
+        blocks = [block() for _ in range(self.config.decoder_layers)]
         return Decoder(self.token_embedding(embedding), blocks, self.final_norm())
 
     # The variants
 
     def encoder_decoder(self) -> EncoderDecoder:
         config = self.config
-        source = self.vocabulary()
-        target = source if config.tie_embeddings else self.vocabulary()
+        source = self.source_vocabulary()
+        is_shared = config.tie_embeddings and config.shares_vocabulary
+        target = source if is_shared else self.vocabulary()
         return EncoderDecoder(
             self.encoder(source),
             self.decoder(target, self.decoder_block),

@@ -30,6 +30,11 @@ class KeyValueCache:
         self.length = 0
         self.is_ragged = False
 
+    @property
+    def room(self) -> int:
+        """The number of slots in the buffers."""
+        return self.keys.shape[2]
+
     def append(self, kv: KeyValue, positions: Int[Tensor, "#batch length"]) -> KeyValue:
         """Second step: write `kv` in place at each row's own `positions`, in the slots that were reserved.
 
@@ -109,7 +114,7 @@ class DecodeState:
         This changes the state, so call it once per forward pass. `ValueError` if the buffers are too short;
         the state is then unchanged.
         """
-        new, room = tokens.shape[1], self.caches[0].keys.shape[2]
+        new, room = tokens.shape[1], self.caches[0].room
         if self.length + new > room:
             raise ValueError(
                 f"the state has room for {room} tokens and holds {self.length}: {new} more do not fit; "

@@ -61,28 +61,25 @@ def mean_over_tokens(
     return (hidden.float() * is_real).sum(dim=1) / is_real.sum(dim=1)
 
 
-def with_head(model: nn.Module, settings: Settings) -> nn.Module:
-    """The model that the task of `settings` trains: an encoder gets a head, other models need none."""
-    match settings.trained_task:
-        case "masked_language_model":
-            return masked_language_model(model, settings)
-        case "classification":
-            assert settings.data.classes is not None, "the task fills them in"
-            classifier = SequenceClassifier(model, settings.data.classes.count(",") + 1)  # type: ignore[arg-type]
-            nn.init.xavier_uniform_(classifier.output.weight)  # as in `ModelBuilder.initialise`
-            nn.init.zeros_(classifier.output.bias)
-            return classifier
-        case "sentence_embedding":
-            return SentenceEmbedder(model)
-        case _:
-            return model
+def sequence_classifier(model: nn.Module, settings: Settings) -> SequenceClassifier:
+    """The head for `data.classes`, with the initial values of `ModelBuilder.initialise`."""
+    assert settings.data.classes is not None, "the task fills them in"
+    classifier = SequenceClassifier(model, settings.data.classes.count(",") + 1)  # type: ignore[arg-type]
+    nn.init.xavier_uniform_(classifier.output.weight)
+    nn.init.zeros_(classifier.output.bias)
+    return classifier
 
 
-def masked_language_model(encoder: nn.Module, settings: Settings) -> MaskedLanguageModel:
+def sentence_embedder(model: nn.Module, settings: Settings) -> SentenceEmbedder:  # noqa: ARG001
+    """The head without parameters."""
+    return SentenceEmbedder(model)
+
+
+def masked_language_model(model: nn.Module, settings: Settings) -> MaskedLanguageModel:
     """The head's projection shares the embedding's matrix if embeddings are tied; a bias starts at 0."""
-    output = ModelBuilder(settings.model).output(encoder.embedding.embedding)  # type: ignore
+    output = ModelBuilder(settings.model).output(model.embedding.embedding)  # type: ignore
     if not settings.model.tie_embeddings:
         nn.init.normal_(output.weight, std=settings.model.d_model**-0.5)
     if settings.model.output_bias:
         nn.init.zeros_(output.bias)
-    return MaskedLanguageModel(encoder, output)
+    return MaskedLanguageModel(model, output)

@@ -33,7 +33,7 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 def record_scores(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Collect Q Kᵀ / √d_k of equation 1, before the mask and the softmax, (B, H, T, S).
 
-    Modules that override `weights` are left out: they have another formula than equation 1.
+    Modules that override `weights` or `score_bias` are left out: they have another formula than equation 1.
     """
     modules = {name: module for name, module in model.named_modules() if has_scores(module)}
     with _before_calls(modules, _scores) as recorded:
@@ -42,7 +42,11 @@ def record_scores(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 def has_scores(module: nn.Module) -> bool:
     """Whether the weights of `module` are those of equation 1."""
-    return isinstance(module, MultiHeadAttention) and type(module).weights is MultiHeadAttention.weights
+    changed = (
+        getattr(type(module), name, None) is not getattr(MultiHeadAttention, name)
+        for name in ("weights", "score_bias")
+    )
+    return isinstance(module, MultiHeadAttention) and not any(changed)
 
 
 def _scores(module: Any, x: Tensor, kv: Any, *, positions: Tensor | None = None, **_: Any) -> Tensor:

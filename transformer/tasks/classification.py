@@ -24,6 +24,8 @@ from transformer.data.sentences import (
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.data.tokenizers.training import make_tokenizer
 from transformer.evaluation.validation import mean_loss, outputs
+from transformer.model.heads import sequence_classifier
+from transformer.tasks.registry import TASKS
 from transformer.tasks.task import Task, TokenizedText
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Loss, at_least_float32
@@ -62,6 +64,9 @@ class ClassificationValidation:
 class ClassificationTask(Task):
     """Training a sentence classifier; the task's `settings` hold the names of the classes."""
 
+    kind, metrics = TASKS["classification"].kind, TASKS["classification"].metrics
+    head = staticmethod(sequence_classifier)
+
     def __init__(self, settings: Settings) -> None:
         require(
             settings.data.label_format is not None,
@@ -90,7 +95,7 @@ class ClassificationTask(Task):
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> ClassificationValidation:
         sentences = read_sentences(name, settings.data.label_format)
         batches = make_batches(sentences, tokenizer, settings, shuffle=False)
-        return ClassificationValidation(batches, replace(cls.objective(settings), label_smoothing=0.0))
+        return ClassificationValidation(batches, ClassificationLoss(0.0))
 
 
 def make_batches(

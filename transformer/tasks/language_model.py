@@ -4,7 +4,7 @@ A trained model is used through `TextGenerator` (`decoding/generator.py`) or `tr
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -14,6 +14,7 @@ from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.data.tokenizers.training import make_tokenizer
 from transformer.evaluation.validation import mean_loss, perplexity
 from transformer.kernels.loss import overwriting_cross_entropy
+from transformer.tasks.registry import TASKS
 from transformer.tasks.task import Task, TokenizedText
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Loss, TokenLoss
@@ -44,6 +45,8 @@ class LanguageModelValidation:
 class LanguageModelTask(Task):
     """Training a decoder-only model on running text."""
 
+    kind, metrics = TASKS["language_model"].kind, TASKS["language_model"].metrics
+
     def __init__(self, settings: Settings) -> None:
         self.text = read_text(settings.data.train)
         self.settings = settings
@@ -72,7 +75,7 @@ class LanguageModelTask(Task):
         """The loss on all of a text, in the blocks that training uses."""
         text = read_text(name)
         batches = make_batches(text, tokenizer, settings, shuffle=False)
-        objective = replace(cls.objective(settings), label_smoothing=0.0)
+        objective = LanguageModelLoss(0.0, cross_entropy=overwriting_cross_entropy)
         return LanguageModelValidation(batches, objective, len(text.encode()))
 
 

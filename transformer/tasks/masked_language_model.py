@@ -3,7 +3,7 @@
 A trained model is used through `MaskFiller` (`decoding/predictors.py`) or `transformer fill-mask`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -15,6 +15,8 @@ from transformer.data.tokenizers.protocol import PAD_ID, Tokenizer
 from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.evaluation.validation import mean_loss, outputs, perplexity
 from transformer.kernels.loss import overwriting_cross_entropy
+from transformer.model.heads import masked_language_model
+from transformer.tasks.registry import TASKS
 from transformer.tasks.task import Task, TokenizedText
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Loss, TokenLoss
@@ -46,6 +48,9 @@ class MaskedValidation:
 
 class MaskedLanguageModelTask(Task):
     """Training an encoder on masked sentences; labels in the file (`data.label_format`) are ignored."""
+
+    kind, metrics = TASKS["masked_language_model"].kind, TASKS["masked_language_model"].metrics
+    head = staticmethod(masked_language_model)
 
     def __init__(self, settings: Settings) -> None:
         require(
@@ -83,7 +88,7 @@ class MaskedLanguageModelTask(Task):
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> MaskedValidation:
         """The same tokens are hidden in every validation, so that its values can be compared."""
         batches = make_batches(read_texts(name, settings), tokenizer, settings, shuffle=False)
-        return MaskedValidation(batches, replace(cls.objective(settings), label_smoothing=0.0))
+        return MaskedValidation(batches, MaskedLoss(0.0, cross_entropy=overwriting_cross_entropy))
 
 
 def read_texts(name: str, settings: Settings) -> list[str]:

@@ -12,7 +12,10 @@ TaskName = Literal[
 
 
 class TaskEntry(NamedTuple):
-    """The kind of model that a task trains, the name of its class, and its validation metrics."""
+    """The kind of model that a task trains, the name of its class, and its validation metrics.
+
+    The class is in the file of the task's name in this folder or, if its name is `MODULE:CLASS`, elsewhere.
+    """
 
     kind: str
     name: str
@@ -30,6 +33,11 @@ TASKS: dict[str, TaskEntry] = {
     "classification": TaskEntry("encoder_only", "ClassificationTask", ("loss", "accuracy")),
     "sentence_embedding": TaskEntry("encoder_only", "SentenceEmbeddingTask", ("loss", "p@1", "p@1_reversed")),
 }
+
+
+def is_custom(task: str) -> bool:
+    """Whether this names a task of someone else, as `module:class`."""
+    return ":" in task
 
 
 def tasks_of_kind(kind: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 A trained model is used through `Embedder` (`decoding/predictors.py`) or `transformer embed` and `nearest`.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from transformer.config import Settings
 from transformer.data.batches import Batch, PairBatches, tokenize_pairs
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.evaluation.validation import mean_loss, outputs
+from transformer.model.heads import sentence_embedder
+from transformer.tasks.registry import TASKS
 from transformer.tasks.task import TokenizedText
 from transformer.tasks.translation import ParallelText, load_table
 from transformer.training.distributed import ALONE, Group
@@ -83,6 +85,9 @@ def is_nearest(queries: Tensor, candidates: Tensor) -> Tensor:
 class SentenceEmbeddingTask(ParallelText):
     """Training one encoder for both sides of parallel text, which is read as for translation."""
 
+    kind, metrics = TASKS["sentence_embedding"].kind, TASKS["sentence_embedding"].metrics
+    head = staticmethod(sentence_embedder)
+
     def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
         tokenized, counts = tokenize_pairs(self.table, tokenizer, max_tokens=settings.data.max_tokens)
         return TokenizedText(
@@ -102,4 +107,4 @@ class SentenceEmbeddingTask(ParallelText):
         batches = PairBatches(
             tokenized, tokens_per_batch=settings.training.tokens_per_batch, seed=settings.seed, shuffle=False
         )
-        return EmbeddingValidation(batches, replace(cls.objective(settings), label_smoothing=0.0))
+        return EmbeddingValidation(batches, ContrastiveLoss(settings.training.temperature))

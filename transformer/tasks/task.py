@@ -4,12 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from torch import nn
 
-from transformer.checkpoint.pretrained import load_pretrained
+from transformer.checkpoint.pretrained import Pretrained
 from transformer.config import Settings
 from transformer.data.epochs import EpochBatches
 from transformer.data.text import CorpusError
@@ -43,6 +42,10 @@ class Report(NamedTuple):
 class Task(ABC):
     """One task: its data, loss, validation and scores. Creating an instance reads the training text."""
 
+    kind: ClassVar[str | None] = None
+    """The kind of model that it trains, a word of `model.kind`; `None` for any."""
+    metrics: ClassVar[tuple[str, ...]] = ("loss",)
+    """The names of its validation metrics, from which `training.best_metric` chooses one."""
     settings: Settings
     """The settings it was created with, completed with the values that depend on the text."""
     score_options: ClassVar[frozenset[str]] = frozenset()
@@ -64,17 +67,23 @@ class Task(ABC):
     def objective(settings: Settings) -> Objective:
         """The training loss."""
 
+    @staticmethod
+    def head(model: nn.Module, settings: Settings) -> nn.Module:  # noqa: ARG004
+        """The model to train, from the one that `build` returns: an encoder needs a head, others do not."""
+        return model
+
     @classmethod
     @abstractmethod
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> Evaluate:
-        """Validation on the text `name`; the registry lists its metrics."""
+        """Validation on the text `name`, which returns `metrics`."""
 
     @classmethod
-    def score(cls, path: str | Path, data: str, settings: Settings, *, device: str = "auto") -> Report:
-        """The scores of the trained model at `path` on the text `data`; by default its validation metrics."""
-        model, tokenizer, _ = load_pretrained(path, task=settings.trained_task, device=device)
+    def score(cls, trained: Pretrained, data: str) -> Report:
+        """The scores of a trained model on the text `data`; by default its validation metrics."""
+        model, tokenizer, settings = trained
         values = dict(cls.validation(data, tokenizer, settings)(model, ALONE))
-        rows = [(FIGURES[name][0], FIGURES[name][1].format(value)) for name, value in values.items()]
+        figures = {name: FIGURES.get(name, (name, "{:.4f}")) for name in values}
+        rows = [(figures[name][0], figures[name][1].format(value)) for name, value in values.items()]
         return Report(values, "\n".join(f"{name:<13}  {value}" for name, value in rows))
 
 
@@ -86,12 +95,13 @@ FIGURES = {
     "p@1": ("P@1", "{:.1f} %"),
     "p@1_reversed": ("P@1 reversed", "{:.1f} %"),
 }
-"""How validation metrics are printed: label and format."""
+"""How the package's validation metrics are printed: label and format."""
 
 
 def task_class(name: str) -> type[Task]:
-    """The task class for a name in the settings."""
-    found: type[Task] = getattr(import_module(f"transformer.tasks.{name}"), TASKS[name].name)
+    """The task with this name in the registry."""
+    module, _, class_name = TASKS[name].name.rpartition(":")
+    found: type[Task] = getattr(import_module(module or f"transformer.tasks.{name}"), class_name)
     return found
 
 

@@ -7,23 +7,25 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
 
+from transformer.checkpoint.pretrained import Pretrained
 from transformer.config import Settings
 from transformer.data.batches import Batch, TokenBatches, tokenize_pairs
 from transformer.data.corpus import load_parallel
 from transformer.data.tokenizers.moses import MosesTokenizer
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.data.tokenizers.training import make_tokenizer
+from transformer.decoding.inference import freeze
 from transformer.decoding.translator import Translator
 from transformer.evaluation.bleu import choose_tokenizer, make_bleu, signature
 from transformer.evaluation.metrics import bracket_f1, corpus_scores, tokenized_bleu
 from transformer.evaluation.report import examples, phenomenon_rows, phenomenon_table, score_table
 from transformer.evaluation.validation import mean_loss, perplexity
 from transformer.kernels.loss import overwriting_cross_entropy
+from transformer.tasks.registry import TASKS
 from transformer.tasks.task import Report, Task, TokenizedText
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Loss, TokenLoss
@@ -83,6 +85,8 @@ class ParallelText(Task):
 class TranslationTask(ParallelText):
     """Training an encoder-decoder on parallel text (§5.1); `settings` name the tokenizer for BLEU."""
 
+    kind, metrics = TASKS["translation"].kind, TASKS["translation"].metrics
+
     score_options = frozenset(("beam_size", "alpha", "bleu_tokenizer", "show"))
 
     def __init__(self, settings: Settings) -> None:
@@ -122,7 +126,7 @@ class TranslationTask(ParallelText):
         sample = table.select([number * len(table) // size for number in range(size)])
         return TranslationValidation(
             batches,
-            replace(cls.objective(settings), label_smoothing=0.0),
+            TranslationLoss(0.0, cross_entropy=overwriting_cross_entropy),
             list(sample["source"]),
             list(sample["target"]),
             partial(
@@ -138,20 +142,20 @@ class TranslationTask(ParallelText):
     @classmethod
     def score(
         cls,
-        path: str | Path,
+        trained: Pretrained,
         data: str,
-        settings: Settings,
         *,
-        device: str = "auto",
         beam_size: int | None = None,
         alpha: float | None = None,
         bleu_tokenizer: str | None = None,
         show: int = 0,
     ) -> Report:
         """BLEU, chrF and exact match of the whole text, and `show` examples of each outcome."""
+        model, tokenizer, settings = trained
         bleu_tokenizer = bleu_tokenizer or choose_tokenizer(settings.data)
         make_bleu(bleu_tokenizer)  # fails early if it is not installed
-        translator = Translator.from_pretrained(path, device=device)
+        freeze(model)
+        translator = Translator(model, tokenizer, model_config=settings.model, decoding=settings.decoding)
         table = load_table(settings, data)
         sources, references = list(table["source"]), list(table["target"])
         outputs = translator.translate(sources, beam_size=beam_size, alpha=alpha)

@@ -1,6 +1,5 @@
 """Which settings must agree: between a run and one that starts from it, and between processes."""
 
-from collections.abc import Callable
 from importlib import metadata
 from operator import attrgetter
 from typing import Any
@@ -15,7 +14,13 @@ from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.hardware import choose_precision
 
 FREE_AT_START = (
-    *("model.vocab_size", "model.output_bias", "model.tie_embeddings", "model.max_positions"),
+    *(
+        "model.vocab_size",
+        "model.source_vocab_size",
+        "model.output_bias",
+        "model.tie_embeddings",
+        "model.max_positions",
+    ),
     *("model.dropout", "model.attention_dropout", "model.activation_dropout", "model.residual_gain"),
 )
 """Model settings in which a run may differ from the one it starts from; shapes are checked later."""
@@ -31,7 +36,9 @@ def require_free(run: Run, resume: bool) -> None:
 def require_startable(before: Settings, settings: Settings) -> None:
     """`CheckpointError` if training cannot start from a run with the settings `before`."""
     fixed = [name for name in setting_names() if name.startswith("model.") and name not in FREE_AT_START]
-    fixed += ["data.tokenizer", "data.vocab_size", "data.normalization"]
+    if before.model.kind == "encoder_only" and settings.model.kind == "encoder_decoder":
+        fixed.remove("model.kind")  # its encoder is taken over
+    fixed += ["data.tokenizer", "data.vocab_size", "data.target_vocab_size", "data.normalization"]
     fixed += ["data.source", "data.target"] if before.data.tokenizer == "moses" else []
     for name, old_value, new_value in differing(before, settings, fixed):
         raise CheckpointError(
@@ -49,9 +56,7 @@ def versions() -> dict[str, str]:
     return {"transformer": own, "torch": torch.__version__}
 
 
-def asked_for(
-    settings: Settings, *, resume: bool, build: Callable[..., Any], device: torch.device
-) -> dict[str, Any]:
+def asked_for(settings: Settings, *, resume: bool, device: torch.device) -> dict[str, Any]:
     """Everything a process was given that must agree between processes, by the names that the user knows.
 
     `device` and `precision` are resolved first, because `auto` may mean something else on another machine.
@@ -59,7 +64,7 @@ def asked_for(
     """
     given = {name: attrgetter(name)(settings) for name in setting_names()}
     given |= {"device": device.type, "precision": choose_precision(settings.precision, device)}
-    return given | {"--resume": resume, "build": getattr(build, "__qualname__", "")} | versions()
+    return given | {"--resume": resume} | versions()
 
 
 def what_was_read(tokenizer: Tokenizer, batches: EpochBatches[Any], evaluate: Any) -> dict[str, str | None]:

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
@@ -15,6 +16,27 @@ from tqdm import tqdm
 from transformer.checkpoint.run import Run
 from transformer.messages import standard_error, tell
 from transformer.training.distributed import Group
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of a training, such as a line of `log.jsonl`."""
+
+    name: str
+    """data, train, valid, save, resume, skip, stop and so on."""
+    step: int
+    """Number of updates done."""
+    figures: dict[str, Any]
+
+
+def telling(log: Callable[..., None], on_event: Callable[[Event], object]) -> Callable[..., None]:
+    """`log`, followed by a call of `on_event`."""
+
+    def log_and_tell(event: str, step: int, **values: Any) -> None:
+        log(event, step, **values)
+        on_event(Event(event, step, values))
+
+    return log_and_tell
 
 
 class Log:

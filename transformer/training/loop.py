@@ -25,7 +25,6 @@ from transformer.training.objectives import (
     objective_at,
 )
 from transformer.training.saving import Saver, warn
-from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import Update, shapes_of, updates
 
@@ -36,16 +35,8 @@ HALVINGS = 16
 UNSCALED = GradScaler(enabled=False)
 
 
-def make_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam as in §5.3, all parameters in one fused call; with weight decay, AdamW."""
-    return torch.optim.AdamW(
-        model.parameters(),
-        lr=0.0,  # set before every update
-        betas=(settings.adam_beta1, settings.adam_beta2),
-        eps=settings.adam_epsilon,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+def no_figures(_: nn.Module) -> Mapping[str, float]:
+    return {}
 
 
 def fit(
@@ -56,16 +47,19 @@ def fit(
     evaluate: Callable[[nn.Module, Group], Mapping[str, float]] | None,
     precision: Precision,
     saver: Saver,
+    figures: Callable[[nn.Module], Mapping[str, float]] = no_figures,
 ) -> None:
     """Train `state` up to update `training.max_steps`; `saver` writes checkpoints and the log.
 
     `evaluate` maps the model to metrics; the processes of the saver's group share the work. The metric named
     by `training.best_metric`, as computed by the first process, decides which checkpoint is the best.
+    `figures` is called with the model between the backward pass and the step of each update that is logged;
+    the numbers that it returns are added to the log.
     `TrainingStopped` after a signal, once everything is saved; `DivergedError` after too many updates in a
     row that were not finite. Every process of the group must call this function.
     """
     training, group, log = settings.training, saver.group, saver.log
-    model, optimizer = state.model, state.optimizer
+    model = state.model
     device = next(model.parameters()).device
     forward = group.wrap(model, device)
     computed = CompiledObjective(objective) if training.compile else objective
@@ -77,7 +71,7 @@ def fit(
         log("resume", state.step)
 
     def find_cause(step: int, update: Update) -> str:
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         seed_update(settings.seed, step, group.rank)
         current = in_precision(objective_at(objective, step), device, precision)
         return first_not_finite(model, partial(accumulate_gradients, current, model, update.batches))
@@ -93,29 +87,30 @@ def fit(
             began = time.perf_counter()
             step = state.step + 1
             model.train()
-            rate = set_learning_rate(optimizer, learning_rate(step, settings.model.d_model, training))
+            rate = state.update_rule.set_rate(step)
             with naming_what_is_too_large():
                 update = next(upcoming)
             tokens, stops, saves = group.sum(update.tokens, bool(stop), saver.wants_one(step))
             seed_update(settings.seed, step, group.rank)
             stops = stops if step < training.max_steps else 0  # it ends and saves anyway
+            is_last = step == training.max_steps or bool(stops)
+            is_saving = saver.is_due(step) or saves > 0 or is_last
+            is_logging = step % training.log_every == 0 or is_saving
             with naming_what_is_too_large(update.batches):
                 current = in_precision(objective_at(computed, step), device, precision)
                 loss = accumulate_gradients(
                     current, forward, update.batches, tokens=tokens, group=group, scaler=scaler
                 )
-                scaler.unscale_(optimizer)
+                state.update_rule.unscale(scaler)
+                added = figures(model) if is_logging and group.is_first else {}
                 norm = clip_gradients(model, training.max_norm)
                 finite = guard.is_finite(step, update, loss.total, norm)
-                take_step(optimizer, finite)
+                state.update_rule.step(finite)
                 scaler.update()
             meter.add(loss.total, tokens, finite)
             state.step, state.position = step, update.position
             bar.update()
 
-            is_last = step == training.max_steps or bool(stops)
-            is_saving = saver.is_due(step) or saves > 0 or is_last
-            is_logging = step % training.log_every == 0 or is_saving
             reads_all = is_logging or device.type == "cpu"
             if reads_all or guard.is_full:  # because reading makes a GPU wait
                 for skipped in guard.read(find_cause, but_newest=0 if reads_all else 1):
@@ -125,7 +120,8 @@ def fit(
             if is_logging:
                 values = meter.read()
                 bar.set_postfix_str("loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s".format(**values))
-                log("train", step, rate=rate, gradient_norm=float(norm), **values)
+                added = {name: float(value) for name, value in added.items()}
+                log("train", step, rate=rate, gradient_norm=float(norm), **values, **added)
             state.seconds += time.perf_counter() - began
 
             is_best = False
@@ -151,12 +147,6 @@ def fit(
 def is_stale(state: TrainingState, settings: TrainingConfig) -> bool:
     """Whether validation has not improved for `training.patience` validations, so that training stops."""
     return settings.patience is not None and state.stale >= settings.patience
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> float:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    return rate
 
 
 def accumulate_gradients(
@@ -192,13 +182,6 @@ def clip_gradients(model: nn.Module, max_norm: float | None) -> Tensor:
     if max_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
     return norm
-
-
-def take_step(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
-    """Apply the update if `finite`. The fused optimiser checks that on the device, so a GPU need not wait."""
-    optimizer.found_inf = 1.0 - finite  # type: ignore[attr-defined]  # as in torch's GradScaler
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
 
 
 @contextmanager

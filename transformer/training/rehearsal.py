@@ -16,11 +16,8 @@ from transformer.training.loop import (
     accumulate_gradients,
     clip_gradients,
     naming_what_is_too_large,
-    set_learning_rate,
-    take_step,
 )
 from transformer.training.objectives import CompiledObjective, Objective, in_precision, objective_at
-from transformer.training.schedule import learning_rate
 from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import Update, shapes_of, updates
 
@@ -52,21 +49,21 @@ def rehearse(
     `ValueError` if a batch does not fit into memory.
     """
     training = settings.training
-    model, optimizer = state.model.train(), state.optimizer
+    model = state.model.train()
     device = next(model.parameters()).device
     computed = CompiledObjective(objective) if training.compile else objective
     guard = FiniteGuard(training.max_skipped, ALONE)
 
     def compute(update: Update) -> None:
         state.step += 1
-        set_learning_rate(optimizer, learning_rate(state.step, settings.model.d_model, training))
+        state.update_rule.set_rate(state.step)
         seed_update(0, state.step, 0)
         current = in_precision(objective_at(computed, state.step), device, precision)
         with naming_what_is_too_large(update.batches):
             loss = accumulate_gradients(current, model, update.batches, scaler=state.scaler)
-            state.scaler.unscale_(optimizer)
+            state.update_rule.unscale(state.scaler)
             norm = clip_gradients(model, training.max_norm)
-            take_step(optimizer, guard.is_finite(state.step, update, loss.total, norm))
+            state.update_rule.step(guard.is_finite(state.step, update, loss.total, norm))
             state.scaler.update()
 
     with closing(updates(state.batches, training.accumulate, ALONE, device)) as upcoming:

@@ -1,23 +1,24 @@
 """Checking that the settings match those of the run to resume."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.run import Run
 from transformer.config import Settings, differing, setting_names
-from transformer.tasks.registry import TASKS
 
 BEST_DEPENDS_ON = ("data.valid", "data.bleu_tokenizer", "training.best_metric")
 """Settings that affect no update, only the choice of the best checkpoint and early stopping."""
 
 
-def with_recorded(now: Settings, before: Settings) -> tuple[Settings, Settings]:
+def with_recorded(now: Settings, before: Settings, metrics: Collection[str]) -> tuple[Settings, Settings]:
     """Both settings with the BLEU tokenizer that the run has used, unless `now` names another.
 
-    The default depends on which packages are installed, so a resumed run must use the recorded choice. Runs
-    from before `data.bleu_tokenizer` existed used 13a for every language.
+    This is for tasks with BLEU among their `metrics`. The default depends on which packages are installed, so
+    a resumed run must use the recorded choice. Runs from before `data.bleu_tokenizer` existed used 13a for
+    every language.
     """
-    if "bleu" not in TASKS[before.trained_task].metrics:
+    if "bleu" not in metrics:
         return now, before
     used = before.data.bleu_tokenizer or "13a"
     asked = now.data.bleu_tokenizer or used
@@ -30,7 +31,8 @@ def with_recorded(now: Settings, before: Settings) -> tuple[Settings, Settings]:
 def completed(now: Settings, before: Settings) -> Settings:
     """The settings with the values that training takes from the text, as the run has recorded them."""
     classes = before.data.classes if now.data.classes is None else now.data.classes
-    model = replace(now.model, vocab_size=before.model.vocab_size)
+    sizes = before.model.vocab_size, before.model.source_vocab_size
+    model = replace(now.model, vocab_size=sizes[0], source_vocab_size=sizes[1])
     return replace(now, model=model, data=replace(now.data, classes=classes))
 
 

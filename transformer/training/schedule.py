@@ -1,5 +1,8 @@
 """The learning rate (§5.3)."""
 
+import math
+from collections.abc import Callable
+
 from transformer.config import TrainingConfig
 
 
@@ -16,7 +19,33 @@ def cooldown_factor(step: int, max_steps: int, cooldown: float) -> float:
     return min(1.0, (max_steps + 1 - step) / falling) if falling >= 1 else 1.0
 
 
+def warmed_up(decay: Callable[[float], float]) -> Callable[[int, TrainingConfig], float]:
+    """Rises linearly during the warm-up and then falls as `decay`, 1 at 0, says of the share that is done."""
+
+    def shape(step: int, training: TrainingConfig) -> float:
+        warmup = training.warmup_steps
+        share = (step - warmup) / max(1, training.max_steps + 1 - warmup)
+        peak = warmup**-0.5  # of equation 3
+        return peak * (step / warmup if step < warmup else decay(share))
+
+    return shape
+
+
+SCHEDULES: dict[str, Callable[[int, TrainingConfig], float]] = {
+    "inverse_sqrt": lambda step, training: inverse_sqrt_rate(step, 1, training.warmup_steps),
+    "cosine": warmed_up(lambda share: (1 + math.cos(math.pi * share)) / 2),
+    "linear": warmed_up(lambda share: 1 - share),
+    "constant": warmed_up(lambda share: 1.0),  # noqa: ARG005
+}
+"""By the words of `training.schedule`: the rate of update `step` where equation 3 has d_model = 1."""
+
+
 def learning_rate(step: int, d_model: int, settings: TrainingConfig) -> float:
-    """The rate of update `step`, which counts from 1."""
-    rate = inverse_sqrt_rate(step, d_model, settings.warmup_steps, settings.rate_scale)
+    """The rate of update `step`, which counts from 1.
+
+    At the end of the warm-up it is `training.learning_rate` or, if that is not set, the rate of equation 3.
+    """
+    peak = settings.learning_rate
+    scale = settings.rate_scale * d_model**-0.5 if peak is None else peak * settings.warmup_steps**0.5
+    rate = scale * SCHEDULES[settings.schedule](step, settings)
     return rate * cooldown_factor(step, settings.max_steps, settings.cooldown)

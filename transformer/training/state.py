@@ -1,7 +1,7 @@
 """The state of a training in a checkpoint, complete enough that a resumed run equals an uninterrupted one.
 
-It consists of the parameters, Adam's moments, the position in the data and the best validation so far. The
-state of the random generator is not needed, because each update seeds it for dropout.
+It consists of the parameters, the optimizers' state (Adam's moments), the position in the data and the best
+validation so far. The state of the random generator is not needed, because each update seeds it for dropout.
 """
 
 import hashlib
@@ -15,29 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE, CheckpointError, with_current_names
-from transformer.checkpoint.reading import (
-    is_figure,
-    load_model,
-    read_state,
-    read_tensors,
-    require_finite_floats,
-    unique_tensors,
-)
+from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE, CheckpointError
+from transformer.checkpoint.reading import is_figure, load_model, read_state, unique_tensors
 from transformer.checkpoint.run import Run
 from transformer.checkpoint.writing import write_checkpoint
 from transformer.config import LOWER_IS_BETTER
 from transformer.data.epochs import EpochBatches
 from transformer.training.finite import require_finite
-
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""The state that Adam keeps for each parameter."""
+from transformer.training.update_rule import UpdateRule
 
 
 @dataclass
 class TrainingState:
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    update_rule: UpdateRule
     batches: EpochBatches[Any]
     step: int = 0
     """Number of updates done."""
@@ -68,7 +59,7 @@ class TrainingState:
         require_finite(self.model, self.step)
         tensors = {
             MODEL: host_copies(unique_tensors(self.model)),
-            OPTIMIZER: host_copies(self.optimizer_tensors()),
+            OPTIMIZER: host_copies(self.update_rule.tensors()),
         }
         device = next(self.model.parameters()).device
         copied = None if device.type == "cpu" else torch.Event(device)
@@ -80,6 +71,7 @@ class TrainingState:
             "stale": self.stale,
             "seconds": round(self.seconds, 1),
             "batches": self.position or self.batches.state_dict(),
+            "optimizer": self.update_rule.values(),
             "scaler": self.scaler.state_dict(),
         }
         return Snapshot(tensors, values, self.batches, copied)
@@ -94,7 +86,7 @@ class TrainingState:
                 "--output starts afresh, and training.start_from takes over the weights"
             )
         load_model(self.model, folder)
-        self.load_optimizer(folder / OPTIMIZER)
+        self.update_rule.load(folder / OPTIMIZER, state.get("optimizer"))
         self.step = state["step"]
         self.best = state.get("best", state.get("best_loss"))  # its name in early checkpoints
         self.stale, self.seconds = state.get("stale", 0), state.get("seconds", 0.0)
@@ -102,41 +94,6 @@ class TrainingState:
         if state.get("scaler") and self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         self.batches.load_state_dict(self.position)
-
-    def optimizer_tensors(self) -> dict[str, Tensor]:
-        """Adam's state by parameter name: `NAME.exp_avg` and so on."""
-        return {
-            f"{name}.{key}": value
-            for name, parameter in self.model.named_parameters()
-            for key, value in self.optimizer.state[parameter].items()
-        }
-
-    def load_optimizer(self, path: Path) -> None:
-        places = {name: (place, value) for place, (name, value) in enumerate(self.model.named_parameters())}
-        moments = [f"{name}.{key}" for name in places for key in MOMENTS]
-        tensors = with_current_names(read_tensors(path), moments)
-        require_finite_floats(tensors, path)
-        by_parameter: dict[int, dict[str, Any]] = {}
-        for full_name, value in tensors.items():
-            name, _, key = full_name.rpartition(".")
-            place, parameter = places.get(name, (None, None))
-            if place is None or parameter is None or key not in MOMENTS:
-                raise CheckpointError(f"{path}: has the unknown {full_name}; the model was built another way")
-            if value.shape != (() if key == "step" else parameter.shape):
-                raise CheckpointError(
-                    f"{path}: {full_name} has shape {tuple(value.shape)}, but its parameter's is "
-                    f"{tuple(parameter.shape)}"
-                )
-            if key != "exp_avg" and bool((value < 0).any()):
-                raise CheckpointError(f"{path}: {full_name} has negative values; the file is damaged")
-            by_parameter.setdefault(place, {})[key] = value
-        if not by_parameter:
-            raise CheckpointError(f"{path}: holds nothing")
-        if lacking := [name for name, (place, _) in places.items() if len(by_parameter.get(place, {})) % 3]:
-            raise CheckpointError(f"{path}: lacks a part of {lacking[0]}")
-        self.optimizer.load_state_dict(
-            {"state": by_parameter, "param_groups": self.optimizer.state_dict()["param_groups"]}
-        )
 
 
 @dataclass(frozen=True)

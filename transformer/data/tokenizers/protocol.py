@@ -17,9 +17,12 @@ SPECIAL_IDS = frozenset((PAD_ID, BOS_ID, EOS_ID, UNK_ID))
 class Tokenizer(Protocol):
     """Text to ids and back; a run's folder has one, and its checkpoints record the `digest`."""
 
-    digest: str
     keeps_lines: bool
     """Whether line breaks are tokens."""
+
+    @property
+    def digest(self) -> str:
+        """Identifies the tokenizer in checkpoints and in the cache of tokenized text."""
 
     @property
     def vocab_size(self) -> int: ...

@@ -1,12 +1,14 @@
 """Training the tokenizer that the setting `data.tokenizer` names."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import chain
 
 from transformer.config import DataConfig
 from transformer.config.checks import require
 from transformer.data.tokenizers.characters import train_character_tokenizer
 from transformer.data.tokenizers.moses import train_moses_tokenizer
+from transformer.data.tokenizers.pair import PairTokenizer
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.data.tokenizers.sentence_piece import train_tokenizer
 
@@ -14,8 +16,15 @@ Texts = Iterable[str]
 
 
 def make_tokenizer(data: DataConfig, *sides: Texts) -> Tokenizer:
-    """The tokenizer that `data` asks for: one vocabulary for the source and target sides, or for one text."""
-    return TOKENIZERS[data.tokenizer](data, *sides)
+    """The tokenizer that `data` asks for: one vocabulary for the source and target sides, or for one text.
+
+    With `data.target_vocab_size` each side has its own.
+    """
+    make = TOKENIZERS[data.tokenizer]
+    if data.target_vocab_size is None:
+        return make(data, *sides)
+    source, target = sides
+    return PairTokenizer(make(data, source), make(replace(data, vocab_size=data.target_vocab_size), target))
 
 
 def sentence_piece(data: DataConfig, *sides: Texts) -> Tokenizer:

@@ -1,0 +1,59 @@
+"""The parts of a training that are code, not settings, and the names by which a run remembers them."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from transformer.checkpoint.pretrained import Build, require_builder
+from transformer.config import Settings
+from transformer.config.checks import require, require_choice
+from transformer.model.build import build_model
+from transformer.tasks.registry import is_custom
+from transformer.tasks.task import Task, task_class
+from transformer.training.optimizer import MakeOptimizer
+from transformer.training.update_rule import Schedule
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What `train` is given besides settings; by default the parts of the package."""
+
+    build: Build = build_model
+    task: type[Task] | None = None
+    optimizer: MakeOptimizer | None = None
+    schedule: Schedule | None = None
+
+    def named_in(self, settings: Settings) -> Settings:
+        """The settings with the names of the custom builder and task.
+
+        `ValueError` if the settings name custom code that is not given, or do not fit the task.
+        """
+        require_builder(settings, self.build, "the settings")
+        if self.build is not build_model:
+            settings = replace(settings, build=name_of(self.build))
+        if self.task is not None:
+            settings = replace(settings, task=name_of(self.task))
+        task = chosen_task(settings, self.task)
+        require(
+            task.kind in (None, settings.model.kind),
+            f"model.kind is {settings.model.kind}; the task {settings.trained_task} trains {task.kind}",
+        )
+        require_choice("training.best_metric", settings.training.best_metric, task.metrics)
+        return settings
+
+
+def chosen_task(settings: Settings, given: type[Task] | None) -> type[Task]:
+    """The task `given`, or else the one of the package that the settings name."""
+    if given is not None:
+        return given
+    name = settings.trained_task
+    require(not is_custom(name), f"the task is {name}; pass --task {name}, or `task` in Python")
+    return task_class(name)
+
+
+def name_of(code: Any) -> str:
+    """`MODULE:NAME` of a function or class; of a `partial`, that of its function."""
+    if isinstance(code, partial):
+        return name_of(code.func)
+    named = code if hasattr(code, "__qualname__") else type(code)
+    return f"{named.__module__}:{named.__qualname__}"

@@ -1,0 +1,44 @@
+"""Two vocabularies: one tokenizer for the source and another one for the target."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformer.data.tokenizers.protocol import Tokenizer
+from transformer.files import whole_folder
+
+SOURCE, TARGET = "source", "target"
+"""The tokenizers' files in the folder that `save` writes."""
+
+
+class PairTokenizer:
+    """`encode` is that of the source; everything else, such as `decode` and `pieces`, is of the target."""
+
+    def __init__(self, source: Tokenizer, target: Tokenizer) -> None:
+        self.source = source
+        self.target = target
+        self.keeps_lines = target.keeps_lines
+        self.digest: str = hashlib.sha256(f"{source.digest} {target.digest}".encode()).hexdigest()
+
+    @property
+    def vocab_size(self) -> int:
+        return self.target.vocab_size
+
+    @property
+    def pieces(self) -> list[str]:
+        return self.target.pieces
+
+    def encode(self, lines: Sequence[str]) -> list[list[int]]:
+        return self.source.encode(lines)
+
+    def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
+        return self.target.encode_target(lines)
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        return self.target.decode(ids)
+
+    def save(self, path: str | Path) -> None:
+        """Write the folder `path`, or replace it."""
+        with whole_folder(Path(path), replace=True) as folder:
+            self.source.save(folder / SOURCE)
+            self.target.save(folder / TARGET)

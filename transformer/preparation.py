@@ -1,0 +1,175 @@
+"""Everything that a training needs, built from its settings: task, tokenizer, text, model, optimizer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE
+from transformer.checkpoint.pretrained import (
+    Build,
+    OpenedRun,
+    open_checkpoint,
+    require_builder,
+    require_plausible,
+)
+from transformer.checkpoint.reading import load_model
+from transformer.checkpoint.run import Run, find_run
+from transformer.config import ModelConfig, Precision, Settings
+from transformer.config.checks import require
+from transformer.config.files import save_settings
+from transformer.custom import Parts, chosen_task
+from transformer.data.tokenizers.loading import load_tokenizer
+from transformer.data.tokenizers.pair import PairTokenizer
+from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer
+from transformer.hardware import choose_precision, loss_scaler
+from transformer.model.build import build_model
+from transformer.tasks.task import Evaluate, Task, TokenizedText, validation_of
+from transformer.training.agreement import require_startable, what_was_read
+from transformer.training.distributed import Group
+from transformer.training.memory import require_memory
+from transformer.training.objectives import Objective
+from transformer.training.resuming import completed, require_same, with_recorded
+from transformer.training.state import TrainingState
+from transformer.training.update_rule import make_update_rule
+
+CHECKED = (MODEL, OPTIMIZER, STATE)
+"""The files whose hashes the first process has already checked when it chose the checkpoint."""
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """Everything that training needs, built from the settings."""
+
+    settings: Settings
+    """The settings as given, completed with the values that depend on the text and the tokenizer."""
+    tokenizer: Tokenizer
+    text: TokenizedText
+    objective: Objective
+    evaluate: Evaluate | None
+    state: TrainingState
+    precision: Precision
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.state.model.parameters())
+
+
+def set_up(
+    asked: Settings,
+    run: Run,
+    last: Path | None,
+    parts: Parts,
+    device: torch.device,
+    group: Group,
+    say: Callable[[str], None],
+) -> TrainingSetup:
+    """Read the text, make or load the tokenizer, build the model and load the checkpoint `last`.
+
+    The first process does each step before the others and writes the files of the run's folder, so that the
+    others can read them from there.
+    """
+    require_trainable(asked.model)
+    precision = choose_precision(asked.precision, device)
+    is_ours = parts.build is build_model  # the sizes of another model are known only to its builder
+    if is_ours:
+        require_memory(asked.model, device)
+    resumed = None if last is None else open_checkpoint(run, last, unread=CHECKED if group.is_first else ())
+    start = opened_start(asked, parts) if resumed is None else None
+    task_class = chosen_task(asked, parts.task)
+    wanted, recorded = asked, None
+    if resumed is not None:
+        require_builder(resumed.settings, parts.build, run.path)
+        wanted, recorded = with_recorded(asked, resumed.settings, task_class.metrics)
+        require_same(recorded, completed(wanted, recorded), run)  # before reading a long text in vain
+    say(f"reading {asked.data.train}")
+    with group.first_alone():
+        task = task_class(wanted)
+    with group.first_alone():
+        if resumed is None and group.is_first:
+            say("making the tokenizer")
+            made = task.train_tokenizer() if start is None else start.tokenizer
+            run.path.mkdir(parents=True, exist_ok=True)
+            made.save(run.tokenizer)
+        tokenizer = load_tokenizer(run.tokenizer)
+        settings = replace(task.settings, model=with_vocabulary(asked.model, tokenizer))
+        if recorded is not None:
+            require_same(recorded, settings, run)
+        elif group.is_first:
+            save_settings(settings, run.config)
+    say("tokenizing")
+    with group.first_alone():
+        text = task.tokenize(tokenizer, settings)
+        evaluate = validation_of(task, tokenizer, settings)
+    group.wait()
+    if group.size > 1:
+        group.require_equal(what_was_read(tokenizer, text.batches, evaluate))
+    if last is not None and is_ours:
+        require_plausible(settings.model, last)
+    model = make_model(settings, parts.build, task_class, start).to(device)
+    scaler = loss_scaler(device, precision)
+    rule = make_update_rule(model, settings, parts.optimizer, parts.schedule)
+    state = TrainingState(model, rule, text.batches, scaler=scaler)
+    if last is not None:
+        state.load(last)
+        if group.is_first:  # only now, when no check can fail any more, may files be deleted or overwritten
+            run.clean(state.step)
+            save_settings(settings, run.config)
+    objective = task.objective(settings)
+    setup = TrainingSetup(settings, tokenizer, text, objective, evaluate, state, precision)
+    processes = f", {group.size} processes" if group.size > 1 else ""
+    say(
+        f"{text.summary}, vocabulary {tokenizer.vocab_size:,}, {setup.parameters:,} parameters, "
+        f"{precision} on {device}{processes}"
+    )
+    return setup
+
+
+def with_vocabulary(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
+    """The model's settings with the sizes of the tokenizer's vocabulary, or of its two."""
+    source = tokenizer.source.vocab_size if isinstance(tokenizer, PairTokenizer) else None
+    return replace(model, vocab_size=tokenizer.vocab_size, source_vocab_size=source)
+
+
+def opened_start(settings: Settings, parts: Parts) -> OpenedRun | None:
+    """The run that `training.start_from` names, checked against the settings; `None` if it is not set."""
+    if settings.training.start_from is None:
+        return None
+    start = open_checkpoint(*find_run(settings.training.start_from))
+    require_builder(start.settings, parts.build, f"training.start_from {settings.training.start_from}")
+    require_startable(start.settings, settings)
+    return start
+
+
+def make_model(settings: Settings, build: Build, task: type[Task], start: OpenedRun | None) -> nn.Module:
+    """The model with its task's head, initialised by the seed.
+
+    With `start` it gets the weights of that run's checkpoint, or only those of the encoder if that run was
+    trained for another task or other classes. The encoder may become that of a translation model.
+    """
+    torch.manual_seed(settings.seed)
+    model = task.head(build(settings.model), settings)
+    if start is None:
+        return model
+    before = start.settings
+    if before.trained_task == settings.trained_task and before.data.classes == settings.data.classes:
+        load_model(model, start.checkpoint)
+    else:
+        require(
+            before.model.kind == "encoder_only" and settings.model.kind != "decoder_only",
+            f"training.start_from {settings.training.start_from} was trained for {before.trained_task}, "
+            f"which leaves nothing to start {settings.trained_task} from",
+        )
+        load_model(model.encoder, start.checkpoint, part="encoder.")  # type: ignore[arg-type]
+    return model
+
+
+def require_trainable(model: ModelConfig) -> None:
+    """`ValueError` for a model that this recipe cannot train, before anything is read or written."""
+    ids = model.special_ids
+    wanted = (PAD_ID, BOS_ID, EOS_ID, UNK_ID)
+    require(
+        ids == wanted, f"model.pad_id, bos_id, eos_id, unk_id are {ids}; the tokenizer's ids are {wanted}"
+    )

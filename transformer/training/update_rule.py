@@ -1,0 +1,210 @@
+"""How a model is updated: its optimizers and the schedule of their learning rate, with their state."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+
+from transformer.checkpoint.format import STATE, CheckpointError, with_current_names
+from transformer.checkpoint.reading import is_figure, read_tensors, require_finite_floats
+from transformer.config import Settings
+from transformer.training.optimizer import MakeOptimizer, make_optimizers, take_step
+from transformer.training.schedule import learning_rate
+
+Schedule = Callable[[int], float]
+"""The learning rate of update `step`, which counts from 1."""
+
+ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
+"""What Adam keeps for each parameter."""
+EARLY_VALUES: dict[str, Any] = {"classes": ["AdamW"], "numbers": {}, "groups": []}
+"""The `values` of checkpoints from before they were saved."""
+
+
+class UpdateRule:
+    """The optimizers of a model, and the schedule of their learning rate.
+
+    The schedule gives the rate of the first optimizer. A parameter group whose own `lr` differs from that
+    optimizer's keeps the ratio between the two throughout the training.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], schedule: Schedule
+    ) -> None:
+        own = own_rate(optimizers[0])
+        self.optimizers = optimizers
+        self.schedule = schedule
+        self.parameters = dict(model.named_parameters())
+        self.factors = [float(group["lr"]) / own for group in self.groups()]
+        self.initial = [numbers_of(group) for group in self.groups()]
+
+    def groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def set_rate(self, step: int) -> float:
+        """Set the learning rate of update `step`; returns it."""
+        rate = self.schedule(step)
+        for group, factor in zip(self.groups(), self.factors, strict=True):
+            group["lr"] = rate * factor
+        return rate
+
+    def unscale(self, scaler: GradScaler) -> None:
+        """Divide the gradients by the loss scale, if there is one."""
+        for optimizer in self.optimizers:
+            scaler.unscale_(optimizer)
+
+    def step(self, finite: Tensor) -> None:
+        """Apply the update if `finite`, and delete the gradients."""
+        for optimizer in self.optimizers:
+            take_step(optimizer, finite)
+        for parameter in self.parameters.values():  # also those that no optimizer has
+            parameter.grad = None
+
+    # The state in a checkpoint
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the optimizers keep for a parameter, as `NAME.KEY`."""
+        states = {id(p): kept for optimizer in self.optimizers for p, kept in optimizer.state.items()}
+        return {
+            f"{name}.{key}": value
+            for name, parameter in self.parameters.items()
+            for key, value in states.get(id(parameter), {}).items()
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors in `state`."""
+        return {name: value for name, value in self.state().items() if isinstance(value, Tensor)}
+
+    def values(self) -> dict[str, Any]:
+        """The numbers in `state`, and those in the parameter groups that training has changed."""
+        numbers = {name: value for name, value in self.state().items() if not isinstance(value, Tensor)}
+        for name, value in numbers.items():
+            if not isinstance(value, int | float | None):
+                raise ValueError(
+                    f"the optimizer keeps a {type(value).__name__} as {name}; a checkpoint can hold only its "
+                    "tensors and numbers"
+                )
+        changed = [
+            {key: value for key, value in numbers_of(group).items() if value != before.get(key)}
+            for group, before in zip(self.groups(), self.initial, strict=True)
+        ]
+        return {"classes": self.classes(), "numbers": numbers, "groups": changed}
+
+    def load(self, path: Path, values: Any) -> None:
+        """Load the `tensors` in the file `path`, and `values`.
+
+        `CheckpointError` if they belong to another model or another optimizer.
+        """
+        values = EARLY_VALUES if values is None else values
+        if not is_well_formed(values):
+            raise CheckpointError(f"{path.with_name(STATE)}: not the state of a training")
+        if values["classes"] != self.classes():
+            before, now = (" and ".join(classes) for classes in (values["classes"], self.classes()))
+            raise CheckpointError(f"{path}: trained with {before}, not {now}; resume with the same optimizer")
+        stored = self.read(path, values["numbers"])
+        for optimizer in self.optimizers:
+            self.load_state(optimizer, stored, path)
+        for group, changed in zip(self.groups(), values["groups"], strict=False):
+            group |= {key: value for key, value in changed.items() if key in numbers_of(group)}
+
+    def classes(self) -> list[str]:
+        return [type(optimizer).__name__ for optimizer in self.optimizers]
+
+    def read(self, path: Path, numbers: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """The stored state of each parameter that has one, by its name; shapes are checked where known."""
+        tensors = read_tensors(path)
+        keys = {name.rpartition(".")[2] for name in tensors}
+        tensors = with_current_names(tensors, [f"{name}.{key}" for name in self.parameters for key in keys])
+        require_adams(tensors, path)
+        stored: dict[str, dict[str, Any]] = {}
+        for full_name, value in (tensors | numbers).items():
+            name, _, key = full_name.rpartition(".")
+            if name not in self.parameters:
+                raise CheckpointError(f"{path}: has the unknown {full_name}; the model was built another way")
+            expected = torch.Size() if key == "step" else self.parameters[name].shape
+            if key in ADAM_STATE and isinstance(value, Tensor) and value.shape != expected:
+                raise CheckpointError(
+                    f"{path}: {full_name} has shape {tuple(value.shape)}, but its parameter's is "
+                    f"{tuple(self.parameters[name].shape)}"
+                )
+            stored.setdefault(name, {})[key] = value
+        return stored
+
+    def load_state(
+        self, optimizer: torch.optim.Optimizer, stored: dict[str, dict[str, Any]], path: Path
+    ) -> None:
+        """Give `optimizer` the state that is stored for its parameters."""
+        name_of = {id(parameter): name for name, parameter in self.parameters.items()}
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        names = [name_of[id(parameter)] for parameter in parameters]
+        own = {number: stored[name] for number, name in enumerate(names) if name in stored}
+        if isinstance(optimizer, torch.optim.Adam):  # AdamW is one, too
+            if not own:
+                raise CheckpointError(f"{path}: holds nothing")
+            for number, kept in own.items():
+                if not kept.keys() >= set(ADAM_STATE):
+                    raise CheckpointError(f"{path}: lacks a part of {names[number]}")
+        optimizer.load_state_dict({"state": own, "param_groups": optimizer.state_dict()["param_groups"]})
+        for number, kept in own.items():
+            loaded = optimizer.state[parameters[number]]
+            for key, value in kept.items():
+                if isinstance(value, Tensor) and loaded[key].dtype != value.dtype:
+                    loaded[key] = value.to(loaded[key].device)  # torch has cast it to the parameter's dtype
+
+
+def require_adams(tensors: dict[str, Tensor], path: Path) -> None:
+    """`CheckpointError` for values of Adam's state that no training can have written."""
+    of_adam = {name: value for name, value in tensors.items() if name.rpartition(".")[2] in ADAM_STATE}
+    require_finite_floats(of_adam, path)
+    for name, value in of_adam.items():
+        if not name.endswith(".exp_avg") and bool((value < 0).any()):
+            raise CheckpointError(f"{path}: {name} has negative values; the file is damaged")
+
+
+def make_update_rule(
+    model: nn.Module,
+    settings: Settings,
+    make: MakeOptimizer | None = None,
+    schedule: Schedule | None = None,
+) -> UpdateRule:
+    """The optimizers that `make` returns and this `schedule`; by default those of the settings.
+
+    Without `training.learning_rate`, the schedule of the settings rises to a custom optimizer's own `lr`.
+    """
+    training = settings.training
+    optimizers = make_optimizers(model, training, make)
+    if make is not None and training.learning_rate is None:
+        training = replace(training, learning_rate=own_rate(optimizers[0]))
+    of_settings = partial(learning_rate, d_model=settings.model.d_model, settings=training)
+    return UpdateRule(model, optimizers, schedule or of_settings)
+
+
+def own_rate(optimizer: torch.optim.Optimizer) -> float:
+    """The learning rate that an optimizer was made with."""
+    rate = float(optimizer.defaults["lr"])
+    if not rate > 0:
+        raise ValueError(f"the optimizer's lr is {rate:g}; it must be greater than 0")
+    return rate
+
+
+def numbers_of(group: dict[str, Any]) -> dict[str, int | float]:
+    """The numbers of a parameter group, except the rate, which the schedule sets."""
+    return {key: value for key, value in group.items() if isinstance(value, int | float) and key != "lr"}
+
+
+def is_well_formed(values: Any) -> bool:
+    """Whether `UpdateRule.values` may have returned these."""
+    kinds = {"classes": (list, str), "numbers": (dict, str), "groups": (list, dict)}
+    if not isinstance(values, dict) or values.keys() != kinds.keys():
+        return False
+    for name, (outer, inner) in kinds.items():
+        if not isinstance(values[name], outer) or not all(isinstance(item, inner) for item in values[name]):
+            return False
+    changed = [number for group in values["groups"] for number in group.values()]
+    return all(is_figure(number) for number in changed) and all(
+        number is None or is_figure(number) for number in values["numbers"].values()
+    )
