@@ -17,7 +17,6 @@ from test_fuzzing import seal
 
 from transformer.checkpoint.averaging import average_checkpoints
 from transformer.checkpoint.format import MODEL, OPTIMIZER, CheckpointError
-from transformer.checkpoint.pretrained import load_pretrained
 from transformer.checkpoint.reading import read_manifest
 from transformer.checkpoint.run import Run, checkpoint_to_resume, find_run
 from transformer.config.files import load_settings
@@ -25,6 +24,7 @@ from transformer.data.text import CorpusError
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.data.vectors import read_vectors
 from transformer.recipe import train
+from transformer.trained import load_pretrained
 
 # Indexes
 

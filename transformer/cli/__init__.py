@@ -17,13 +17,13 @@ from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStoppe
 # Each command is a module with `run(arguments, prog) -> int | None`; `fill-mask` is `fill_mask.py`.
 COMMANDS = {
     "train": "train a model, or continue an interrupted training run",
-    "recipes": "list the recipes for train, or copy one to edit it",
     "translate": "translate standard input, line by line",
     "evaluate": "score a trained model on a test text",
-    "score": "compute the log-probability of given translations",
     "generate": "continue a text with a language model",
     "inspect": "write a page that shows a sentence's attention, search and numbers",
+    "recipes": "list the recipes for train, or copy one to edit it",
     "explain": "print the paper's equations with the numbers of a sentence",
+    "score": "compute the log-probability of given translations",
     "classify": "predict the class of each line of standard input",
     "fill-mask": "predict the tokens hidden by <mask> in each line",
     "embed": "compute a sentence vector for each line of standard input",
