@@ -9,6 +9,7 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Literal, NoReturn, Protocol, runtime_checkable
@@ -92,7 +93,7 @@ def decode_lines(
     ("replace"). No more than `longest` bytes of a line are held in memory: for a longer one `too_long` is
     called with a message, which raises a `CorpusError` by default; otherwise the line is cut there.
     """
-    for number, line in enumerate(iter(lambda: stream.readline(longest + 1), b""), start=1):
+    for number, line in enumerate(iter(partial(stream.readline, longest + 1), b""), start=1):
         is_whole = len(line) <= longest or line.endswith(b"\n")
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
