@@ -53,7 +53,6 @@ SIGNATURES = {
     "EncoderOnly.forward": "self tokens",
     "attention": "q k v *mask *is_causal",
     "attention_weights": "q k *mask *is_causal",
-    "inspect": "model line",
     "record_attention": "model",
     "record_sublayers": "model",
     "without_head": "attention head",
