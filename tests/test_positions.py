@@ -5,6 +5,9 @@ import math
 import pytest
 import torch
 from helpers import assert_close, tiny_config
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from transformer.model.build import build_model
 from transformer.model.positions import LearnedEncoding, SinusoidalEncoding, Tensor2TensorEncoding
@@ -37,6 +40,24 @@ def test_positions_of_any_shape_get_one_more_axis(shape):
     encoded = SinusoidalEncoding(8)(positions)
     assert encoded.shape == (*shape, 8)
     assert torch.equal(encoded.flatten(0, -2), SinusoidalEncoding(8)(positions.flatten()))
+
+
+def test_a_device_without_float64_gets_none():
+    """On fake tensors; `mps` is such a device."""
+    found = set()
+
+    class Results(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **kwargs or {})
+            tensors = [each for each in tree_leaves(result) if isinstance(each, torch.Tensor)]
+            found.update((each.device.type, each.dtype) for each in tensors)
+            return result
+
+    with FakeTensorMode(), Results():
+        vectors = SinusoidalEncoding(8)(torch.zeros(2, 5, dtype=torch.int64, device="mps"))
+    assert (vectors.device.type, vectors.dtype) == ("mps", torch.float32)
+    assert ("cpu", torch.float64) in found
+    assert ("mps", torch.float64) not in found
 
 
 @pytest.mark.parametrize("offset", [1, 5, 100])
