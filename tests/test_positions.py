@@ -76,6 +76,24 @@ def test_a_shift_is_a_rotation(offset):
     )
 
 
+class OnMps(torch.Tensor):
+    """A tensor that claims to be on Apple's GPU until it is copied to the CPU."""
+
+    is_mps = True
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_sinusoids_are_computed_on_the_cpu_for_a_device_without_float64():
+    positions = torch.arange(7)
+    encoding = SinusoidalEncoding(8)
+    computed = []
+    encoding.register_forward_pre_hook(lambda _, inputs: computed.append(type(inputs[0])))
+    assert torch.equal(encoding(positions.as_subclass(OnMps)), encoding(positions))
+    assert computed[:2] == [OnMps, torch.Tensor]
+
+
 def test_an_odd_width_has_no_pairs():
     with pytest.raises(ValueError, match="d_model is 7; sinusoidal positions need an even width"):
         SinusoidalEncoding(7)

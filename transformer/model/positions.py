@@ -23,15 +23,13 @@ class SinusoidalEncoding(nn.Module):
         self.divisor = d_model
 
     def forward(self, positions: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape d_model"]:
-        # float64, because in float32 the angle at position 1,000 is already wrong in the fifth decimal.
-        # Apple's GPUs have none.
-        device = positions.device
-        where = torch.device("cpu") if device.type == "mps" else device
-        even = torch.arange(0, self.d_model, 2, dtype=torch.float64, device=where)
-        angles = positions.to(where)[..., None] / 10_000 ** (even / self.divisor)
+        if positions.is_mps:  # which has no float64
+            return self(positions.cpu()).to(positions.device)
+        # float64, because in float32 the angle at position 1,000 is already wrong in the fifth decimal
+        even = torch.arange(0, self.d_model, 2, dtype=torch.float64, device=positions.device)
+        angles = positions[..., None] / 10_000 ** (even / self.divisor)
         # (…, d/2, 2) -> (…, d): each sine next to its cosine
-        vectors = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
-        return vectors.to(torch.get_default_dtype()).to(device)
+        return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).to(torch.get_default_dtype())
 
 
 class Tensor2TensorEncoding(SinusoidalEncoding):
