@@ -15,13 +15,17 @@ help:  ## list the targets
 
 setup: .venv/core  ## create .venv and install the package
 
-demo: .venv/core  ## train on the built-in corpus, evaluate, translate: about 5 minutes on two CPU cores
+demo: .venv/core  ## train on the built-in corpus, evaluate, look inside: about 5 minutes on two CPU cores
 	$(IN_VENV) transformer train --config configs/toyland.yaml --resume
 	$(IN_VENV) transformer evaluate --run runs/toyland --show 5
+	$(IN_VENV) transformer inspect --run runs/toyland --output runs/toyland/inspect.html \
+	  "She closes the suitcase because it is clean."
 	@printf '%s\n' \
+	  '' 'The page runs/toyland/inspect.html shows what the model did with that sentence: open it in a browser.' \
 	  '' 'Now try it yourself, with words of toyland:' \
 	  '  echo "The old man gives the child a red apple." | .venv/bin/transformer translate --run runs/toyland' \
 	  '  .venv/bin/transformer translate --run runs/toyland          (type a sentence; Ctrl-D ends)' \
+	  '  .venv/bin/transformer inspect --run runs/toyland "The dog sleeps because it is old."   (writes inspect.html)' \
 	  '  .venv/bin/python examples/minimal.py                        (the same in 60 lines of Python)' \
 	  'Train on your own text: README.md, "Your own data".'
 

@@ -15,12 +15,14 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).parents[1] / "tests"
-SOURCE = TESTS / "fake_cuda_device.cpp"
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from fake_cuda_build import compile_device
 
 
 @dataclass
@@ -65,28 +67,17 @@ def main() -> None:
     options = parser.parse_args()
     if "FAKE_CUDA_DEVICE" not in os.environ:
         with tempfile.TemporaryDirectory() as folder:  # torch has to find the device when it is imported
-            environment = os.environ | {"FAKE_CUDA_DEVICE": str(built_device(Path(folder)))}
+            library = Path(folder) / "fake_cuda.so"
+            compile_device(library)
+            environment = os.environ | {"FAKE_CUDA_DEVICE": str(library)}
             sys.exit(subprocess.run([sys.executable, *sys.argv], env=environment).returncode)
     machine = Machine(options.tflops * 1e12, options.terabytes * 1e12, options.microseconds * 1e-6)
     for size in options.size:
         report(size, update_costs(size, options, machine), options.batches)
 
 
-def built_device(folder: Path) -> Path:
-    """Compile the fake device; needs no import of torch in this process."""
-    find = [sys.executable, "-c", "import torch; print(torch.__path__[0])"]
-    torch = Path(subprocess.run(find, check=True, capture_output=True, text=True).stdout.strip())
-    library = folder / "fake_cuda.so"
-    headers = [f"-I{torch / 'include'}", f"-I{torch / 'include/torch/csrc/api/include'}"]
-    libraries = [f"-L{torch / 'lib'}", f"-Wl,-rpath,{torch / 'lib'}", "-ltorch_cpu", "-lc10"]
-    command = ["c++", "-std=c++20", "-shared", "-fPIC", *headers, str(SOURCE), *libraries, "-o", str(library)]
-    subprocess.run(command, check=True)
-    return library
-
-
 def update_costs(size: str, options: argparse.Namespace, machine: Machine) -> dict[str, Cost]:
     """The costs of some updates by part."""
-    sys.path.insert(0, str(TESTS))
     from fake_cuda import CUDA  # isort: skip  (before torch)
 
     import numpy as np
@@ -112,11 +103,12 @@ def update_costs(size: str, options: argparse.Namespace, machine: Machine) -> di
     with FakeTensorMode(), CUDA:
         model = transformer.build_model(config).train()
         rule = make_update_rule(model, transformer.Settings(model=config))
-        for rows in text.plan[: options.batches]:
+        for number, rows in enumerate(text.plan[: options.batches + 1]):
             shapes = [(len(rows), int(side[rows].max())) for side in (text.source, text.target + 1)]
             source, target = (torch.zeros(shape, dtype=torch.int64) for shape in shapes)
             batch = Batch(source, target, np.array(rows), int(text.target[rows].sum()))
-            with operators_of(costs, options.vocabulary, machine):
+            is_first = number == 0  # it also allocates Adam's moments
+            with nullcontext() if is_first else operators_of(costs, options.vocabulary, machine):
                 found = accumulate_gradients(objective, model, [batch])
                 norm = clip_gradients(model, None)
                 rule.step((found.total + norm).isfinite().float())

@@ -20,6 +20,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # noqa: E402
 from torch.overrides import TorchFunctionMode  # noqa: E402
+from torch.utils._foreach_utils import _foreach_supported_types  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 PACKAGE = f"{Path(__file__).parents[1] / 'transformer'}/"
@@ -27,6 +28,7 @@ CUDA = torch.device("cuda", 0)
 
 torch.cuda.amp.common.amp_definitely_not_available = lambda: False
 torch.cuda.is_bf16_supported = lambda *_, **__: True
+_foreach_supported_types.append(FakeTensor)  # one kernel for the norms of all gradients, as on a GPU
 FakeTensor.tolist = Tensor.tolist  # instead of one that reads each number separately, past `Reads`
 
 

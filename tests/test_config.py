@@ -61,7 +61,11 @@ REFUSED = [
     (ModelConfig, {"kind": "rnn"}, "model.kind is 'rnn'; choose one of encoder_decoder, decoder_only, encod"),
     (ModelConfig, {"norm": "rms"}, "model.norm is 'rms'; choose one of post, pre"),
     (ModelConfig, {"activation": "tanh"}, "model.activation is 'tanh'; choose one of relu, gelu, silu"),
-    (ModelConfig, {"positions": "rotary"}, "model.positions is 'rotary'; choose one of sinusoidal, learned"),
+    (
+        ModelConfig,
+        {"positions": "rotary"},
+        "model.positions is 'rotary'; choose one of sinusoidal, tensor2tensor, learned",
+    ),
     *(
         (ModelConfig, {name: 0}, f"model.{name} is 0; it must be greater than 0")
         for name in ("vocab_size", "d_model", "num_heads", "d_ff", "num_layers", "max_positions")

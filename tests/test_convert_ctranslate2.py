@@ -20,7 +20,7 @@ from transformer.config.files import load_settings, save_settings
 from transformer.convert.common import ConversionError, conversion_folder
 from transformer.convert.ctranslate2 import lines_to_compare, to_ctranslate2
 from transformer.convert.ctranslate2_spec import write_model
-from transformer.convert.engine import CTranslate2Translator, Output, as_hypotheses, load_engine
+from transformer.convert.engine import CTranslate2Translator, Output, as_hypotheses, load_engine, seal
 from transformer.data.tokenizers.characters import CharacterTokenizer
 from transformer.decoding.translation import is_missing
 from transformer.decoding.translator import Translator
@@ -248,11 +248,55 @@ def test_the_engine_prints_what_our_own_search_prints(tmp_path, monkeypatch, cap
         "step-00000004/ctranslate2-float32",
         "step-00000004/ctranslate2-int8",
     ]
-    model.write_bytes(b"damaged")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "model.bin",
+            b"damaged",
+            r"missing or damaged, the hash of model\.bin is not the one in hashes\.json",
+        ),
+        ("config.json", None, r"missing or damaged, the hash of config\.json is not"),
+        ("strange.txt", b"", r"missing or damaged, the hash of strange\.txt is not"),
+        ("hashes.json", b"[" * 10**5, r"no readable hashes\.json"),
+        ("hashes.json", b"{}", r"missing or damaged, the hash of config\.json is not"),
+    ],
+)
+def test_a_converted_model_that_has_changed_is_refused(tiny_run, tmp_path, name, content, message):
+    checkpoint = Run(Path(shutil.copytree(tiny_run, tmp_path / "run"))).checkpoint(6)
+    CTranslate2Translator.from_pretrained(checkpoint, device="cpu")
+    path = checkpoint / "ctranslate2-float32" / name
+    path.unlink(missing_ok=True)
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"ctranslate2-float32: {message}.*; delete it to convert"):
+        CTranslate2Translator.from_pretrained(checkpoint, device="cpu")
+
+
+def test_the_converted_model_of_another_checkpoint_is_refused(tiny_run, tmp_path):
+    run = Run(Path(shutil.copytree(tiny_run, tmp_path / "run")))
+    CTranslate2Translator.from_pretrained(run.checkpoint(6), device="cpu")
+    shutil.copytree(*(run.checkpoint(step) / "ctranslate2-float32" for step in (6, 4)))
     with pytest.raises(
-        CheckpointError, match=r"ctranslate2-float32: CTranslate2 cannot load it: .*; delete it"
+        CheckpointError, match=r"ctranslate2-float32: .*, the hash of model\.safetensors is not"
     ):
-        CTranslate2Translator.from_pretrained(model.parents[1], device="cpu")
+        CTranslate2Translator.from_pretrained(run.checkpoint(4), device="cpu")
+
+
+def test_a_converted_model_without_hashes_is_converted_again(tiny_run, tmp_path):
+    checkpoint = Run(Path(shutil.copytree(tiny_run, tmp_path / "run"))).checkpoint(6)
+    folder = checkpoint / "ctranslate2-float32"
+    folder.mkdir()
+    (folder / "model.bin").write_bytes(b"from an early version")
+    assert CTranslate2Translator.from_pretrained(checkpoint, device="cpu").translate(["a"])
+
+
+def test_what_ctranslate2_cannot_load_is_one_line(tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"CTranslate2 cannot load it: .*; delete it"):
+        load_engine(tmp_path, "cpu")
 
 
 def test_a_conversion_that_fails_leaves_nothing(tiny_run, tmp_path, monkeypatch):
@@ -268,11 +312,11 @@ def test_another_process_may_be_faster(tiny_run, tmp_path, monkeypatch):
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     checkpoint = Run(run).marked("best") or Run(run).checkpoint(6)
 
-    def write(folder, *arguments):
-        write_model(folder, *arguments)
+    def seal_and_copy(opened, folder):
+        seal(opened, folder)
         shutil.copytree(folder, checkpoint / "ctranslate2-float32")
 
-    monkeypatch.setattr("transformer.convert.engine.write_model", write)
+    monkeypatch.setattr("transformer.convert.engine.seal", seal_and_copy)
     translator = CTranslate2Translator.from_pretrained(run, device="cpu")
     assert len(translator.translate(["a"])) == 1
     with pytest.raises(TypeError, match="not one text"):

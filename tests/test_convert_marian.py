@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -15,9 +16,11 @@ from safetensors.torch import load_file, save_file
 from transformer.checkpoint.run import Run, find_run
 from transformer.cli import main
 from transformer.config.files import load_settings
+from transformer.convert.common import ConversionError
 from transformer.convert.marian import from_marian
-from transformer.convert.marian_folder import ConversionError
+from transformer.convert.marian_export import to_marian
 from transformer.convert.marian_names import interleaved
+from transformer.convert.marian_programs import PROGRAMS, Program
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID
 from transformer.decoding.translator import Translator
@@ -150,12 +153,26 @@ def load_theirs(folder: Path):
     return model.eval()
 
 
+def compute_as_marian(model) -> None:
+    """Marian's positions, as its `sinusoidalPositionEmbeddings` has them, and its ε."""
+    for stack in (model.model.encoder, model.model.decoder):
+        length, width = stack.embed_positions.weight.shape
+        increment = math.log(10_000) / (width // 2 - 1)
+        angles = torch.arange(length)[:, None] * torch.exp(-increment * torch.arange(width // 2))
+        stack.embed_positions.weight.data = torch.cat((angles.sin(), angles.cos()), dim=1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-6
+
+
+@pytest.mark.parametrize("program", ["marian", "transformers", None])
 @pytest.mark.parametrize("name", TYPES)
-def test_logits_are_equal(name, texts, tmp_path):
+def test_logits_are_equal(name, program, texts, tmp_path):
     folder = make_folder(tmp_path / "marian", texts, **TYPES[name])
     said: list[str] = []
-    run = from_marian(folder, tmp_path / "run", say=said.append)
-    assert "largest difference" in said[-1]
+    run = from_marian(folder, tmp_path / "run", trained_with=program, say=said.append)
+    assert said[0] == f"positions and ε are those of {program or 'marian'}; --trained-with chooses"
+    assert "largest difference" in said[1]
     translator = Translator.from_pretrained(run, device="cpu")
     ids = torch.tensor(translator.tokenizer.marian_ids)
     src_tokens = torch.randint(4, len(ids), (5, 17))
@@ -163,9 +180,12 @@ def test_logits_are_equal(name, texts, tmp_path):
     tgt_tokens[:, 0] = BOS_ID
     for row, (source, target) in enumerate(((17, 3), (5, 13), (1, 1), (9, 8), (16, 12))):
         src_tokens[row, source:], tgt_tokens[row, target:] = PAD_ID, PAD_ID
+    model = load_theirs(folder)
+    if program != "transformers":
+        compute_as_marian(model)
     with torch.no_grad():
         ours = translator.model(src_tokens, tgt_tokens)
-        theirs = load_theirs(folder)(
+        theirs = model(
             input_ids=ids[src_tokens],
             attention_mask=(src_tokens != PAD_ID).long(),
             decoder_input_ids=ids[tgt_tokens],
@@ -236,7 +256,7 @@ def test_a_damaged_tokenizer_is_refused(name, content, line, run, tmp_path):
 def test_greedy_translations_are_marians(texts, tmp_path, monkeypatch, capsysbinary):
     # Untied output matrix: with a tied one, a random model keeps repeating its first token.
     folder = make_folder(tmp_path / "marian", texts, tie_word_embeddings=False)
-    run = from_marian(folder, tmp_path / "run")
+    run = from_marian(folder, tmp_path / "run", trained_with="transformers")
     theirs, tokenizer = load_theirs(folder), transformers.MarianTokenizer.from_pretrained(folder)
     lines = [pair.source for pair in PAIRS[:12]]
     expected, ended = [], 0
@@ -259,16 +279,26 @@ def test_greedy_translations_are_marians(texts, tmp_path, monkeypatch, capsysbin
 def test_the_settings_are_taken_over(run):
     settings = load_settings(run / "config.yaml")
     model, data = settings.model, settings.data
-    assert (model.norm_epsilon, model.activation, model.dropout, model.max_positions) == (
-        1e-5,
-        "silu",
-        0.1,
-        64,
-    )
+    assert (model.positions, model.norm_epsilon) == ("tensor2tensor", 1e-6)
+    assert (model.activation, model.dropout, model.max_positions) == ("silu", 0.1, 64)
     assert (data.source, data.target, data.max_tokens) == ("en", "de", 64)
     assert (settings.decoding.beam_size, settings.decoding.alpha) == (3, 0.6)
     assert model.vocab_size == load_settings(run / "config.yaml").data.vocab_size
     assert find_run(run)[1] == Run(run).marked("last") == Run(run).checkpoint(0)
+
+
+def test_the_command_chooses_the_numbers(marian, tmp_path, capsys):
+    arguments = ["convert", "--from", "marian", str(marian), str(tmp_path / "run")]
+    assert main([*arguments, "--trained-with", "transformers"]) == 0
+    assert "positions and ε are those of transformers" in capsys.readouterr().err
+    model = load_settings(tmp_path / "run/config.yaml").model
+    assert (model.positions, model.norm_epsilon) == ("sinusoidal", 1e-5)
+
+
+def test_hugging_faces_files_come_first(broken, run, tmp_path):
+    """A folder may have the model that it was converted from as well."""
+    (broken / "model.npz").write_bytes(b"not read")
+    assert weights_of(from_marian(broken, tmp_path / "run")).keys() == weights_of(run).keys()
 
 
 def test_the_run_can_be_evaluated(run, capsys):
@@ -287,20 +317,23 @@ REFUSED = [
     ({"decoder_attention_heads": 4}, "encoder_attention_heads 2, but decoder_attention_heads 4"),
     ({"encoder_ffn_dim": 64}, "encoder_ffn_dim 64, but decoder_ffn_dim 48"),
     ({"d_model": 31}, "model.d_model 31 is not a multiple of model.num_heads 2"),
-    ({"d_model": 64}, r"has shape \(32, 32\), but config.json says \(64, 64\)"),
+    ({"d_model": 64}, r"has shape \(32, 32\), but its settings say \(64, 64\)"),
     ({"d_model": "32"}, 'd_model is "32"; it must be a whole number'),
     ({"d_model": 10**12}, "d_model is 1000000000000; it must be a whole number from 1 to 1000000"),
     ({"encoder_layers": 10**6, "decoder_layers": 10**6}, "lacks model.encoder.layers.2.self_attn"),
     ({"encoder_layers": 1, "decoder_layers": 1}, "layers.1.*cannot be converted"),
     ({"dropout": 2}, "dropout is 2; it must be at least 0 and less than 1"),
     ({"scale_embedding": None}, "scale_embedding is null; it must be true or false"),
-    ({"model_type": "bart"}, 'model_type is "bart"; only marian'),
+    ({"model_type": "bart"}, 'model_type is "bart"; only "marian"'),
     ({"decoder_vocab_size": 7}, "decoder_vocab_size is 7; it must be vocab_size"),
     ({"vocab_size": 5}, "decoder_vocab_size is"),
-    ({"vocab_size": 5, "decoder_vocab_size": 5}, "pieces whose ids are not 0 … 4"),
+    ({"vocab_size": 5, "decoder_vocab_size": 5}, "decoder_start_token_id is 188; it must be .* from 0 to 4"),
     ({"eos_token_id": 2}, "eos_token_id is 2; vocab.json has '</s>' at 0"),
     ({"eos_token_id": [0]}, "eos_token_id is"),
-    ({"decoder_start_token_id": 10**5}, "decoder_start_token_id 100000 and the ids"),
+    (
+        {"decoder_start_token_id": 10**5},
+        "decoder_start_token_id is 100000; it must be a whole number from 0 to",
+    ),
     ({"max_position_embeddings": 10**6}, "max_position_embeddings is 1000000"),
     ({"quantization_config": {}}, "quantization_config"),
     ({"init_std": "much"}, "transformers cannot load it"),
@@ -315,11 +348,8 @@ def test_what_cannot_be_expressed_is_refused_by_name(changes, line, broken, tmp_
     assert not list(tmp_path.glob("runs/*"))  # nothing half-written, hidden files included
 
 
-def test_two_vocabularies_are_refused(broken, tmp_path):
-    edit(broken / "tokenizer_config.json", separate_vocabs=True)
-    with pytest.raises(ConversionError, match="separate_vocabs"):
-        from_marian(broken, tmp_path / "run")
-    edit(broken / "tokenizer_config.json", separate_vocabs=False, sp_model_kwargs={"enable_sampling": True})
+def test_settings_of_the_tokenizer_are_refused(broken, tmp_path):
+    edit(broken / "tokenizer_config.json", sp_model_kwargs={"enable_sampling": True})
     with pytest.raises(ConversionError, match="sp_model_kwargs"):
         from_marian(broken, tmp_path / "run")
 
@@ -344,6 +374,100 @@ def test_unknown_weights_are_refused(broken, tmp_path):
         from_marian(broken, tmp_path / "run")
 
 
+def shard(folder: Path) -> None:
+    """Split the weights into files, as `save_pretrained` does for a large model."""
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    path.unlink()
+    names = sorted(weights)
+    file_of = {name: f"model-{1 + (names.index(name) > 20):05}-of-00002.safetensors" for name in names}
+    for file in set(file_of.values()):
+        part = {name: weights[name] for name in names if file_of[name] == file}
+        save_file(part, folder / file, {"format": "pt"})
+    index = {"metadata": {}, "weight_map": file_of}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(Run(run).checkpoint(0) / "model.safetensors")
+
+
+def test_sharded_weights_are_those_of_one_file(broken, run, tmp_path):
+    shard(broken)
+    found = weights_of(from_marian(broken, tmp_path / "run"))
+    assert found.keys() == weights_of(run).keys()
+    assert all(tensor.equal(weights_of(run)[name]) for name, tensor in found.items())
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"weight_map": ["a"]}', b"[" * 100_000])
+def test_a_damaged_index_is_one_line(content, broken, tmp_path):
+    shard(broken)
+    (broken / "model.safetensors.index.json").write_bytes(content)
+    with pytest.raises(ConversionError, match=r"index.json: not an index of safetensors files, or damaged"):
+        from_marian(broken, tmp_path / "run")
+
+
+def test_rows_beyond_the_vocabulary_are_left_out(broken, run, tmp_path):
+    def add_rows(weights):
+        for name in ("model.shared.weight", "final_logits_bias"):
+            dimension = int(name == "final_logits_bias")
+            rows = weights[name].narrow(dimension, 0, 5)
+            weights[name] = torch.cat((weights[name], rows), dim=dimension)
+
+    edit_weights(broken, add_rows)
+    rows = load_file(broken / "model.safetensors")["model.shared.weight"].shape[0]
+    edit(broken / "config.json", vocab_size=rows, decoder_vocab_size=rows)
+    said: list[str] = []
+    found = weights_of(from_marian(broken, tmp_path / "run", say=said.append))
+    assert said[0].endswith("vocab.json: 5 rows of the embedding have no piece, and are left out")
+    assert all(tensor.equal(weights_of(run)[name]) for name, tensor in found.items())
+
+
+@pytest.fixture
+def two_vocabularies(texts, tmp_path) -> Path:
+    """A folder whose target has other ids, lacks 20 pieces and has 40 that the source lacks.
+
+    As in Hugging Face's conversions, the decoder starts with the id of the source's pad, which is an ordinary
+    piece of the target.
+    """
+    source = json.loads((texts / "vocab.json").read_text())
+    shared = [piece for piece in reversed(source) if piece[0] != "<"][20:]
+    target = ["</s>", "<unk>", *shared, *(f"more{number}" for number in range(40)), "<pad>"]
+    files = shutil.copytree(texts, tmp_path / "texts")
+    content = json.dumps({piece: number for number, piece in enumerate(target)})
+    (files / "target_vocab.json").write_text(content)
+    edit(files / "tokenizer_config.json", separate_vocabs=True)
+    return make_folder(
+        tmp_path / "two", files, share_encoder_decoder_embeddings=False, decoder_vocab_size=len(target)
+    )
+
+
+def test_two_vocabularies_become_one(two_vocabularies, tmp_path):
+    run = from_marian(two_vocabularies, tmp_path / "run", trained_with="transformers")  # compares the logits
+    tokenizer = load_tokenizer(Run(run).tokenizer)
+    theirs = transformers.MarianTokenizer.from_pretrained(two_vocabularies)
+    lines = [pair.source for pair in PAIRS[:40]]
+    encoded = [[tokenizer.source_ids[number] for number in [*row, EOS_ID]] for row in tokenizer.encode(lines)]
+    assert encoded == theirs(lines)["input_ids"]
+    targets = [pair.target for pair in PAIRS[:40]]
+    rows = tokenizer.encode_target(targets)
+    encoded = [[tokenizer.marian_ids[number] for number in [*row, EOS_ID]] for row in rows]
+    assert encoded == theirs(text_target=targets)["input_ids"]
+    assert any(1 in row for row in encoded)  # pieces that the target's vocabulary lacks are unknown
+    target = json.loads((two_vocabularies / "target_vocab.json").read_text())
+    assert sorted(number for number in tokenizer.marian_ids[EOS_ID:] if number is not None) == [
+        number for piece, number in target.items() if piece != "<pad>"
+    ]  # among them the one that the decoder starts with
+    with pytest.raises(ConversionError, match="source and target have two vocabularies"):
+        to_marian(run, tmp_path / "back")
+
+
+def test_two_vocabularies_cannot_share_an_embedding(two_vocabularies, tmp_path):
+    edit(two_vocabularies / "config.json", share_encoder_decoder_embeddings=True)
+    with pytest.raises(ConversionError, match="share_encoder_decoder_embeddings is true; with target_vocab"):
+        from_marian(two_vocabularies, tmp_path / "run")
+
+
 def test_integer_weights_are_refused(broken, tmp_path):
     name = "model.decoder.layers.0.fc1.bias"
     edit_weights(broken, lambda weights: weights.update({name: torch.ones(48, dtype=torch.int8)}))
@@ -351,11 +475,24 @@ def test_integer_weights_are_refused(broken, tmp_path):
         from_marian(broken, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [(torch.ones(48).to(torch.float8_e4m3fn), "holds float8"), (torch.full((48,), torch.nan), "not finite")],
+)
+def test_weights_that_are_none_are_refused(broken, tmp_path, weight, message):
+    name = "model.decoder.layers.0.fc1.bias"
+    edit_weights(broken, lambda weights: weights.update({name: weight}))
+    with pytest.raises(ValueError, match=rf"{name} .*{message}"):
+        from_marian(broken, tmp_path / "run")
+
+
 def test_positions_in_the_file_must_be_the_formulas(broken, tmp_path):
     name = "model.encoder.embed_positions.weight"
     table = load_theirs(broken).model.encoder.embed_positions.weight.clone()
     edit_weights(broken, lambda weights: weights.update({name: table.half()}))
-    from_marian(broken, tmp_path / "run")
+    config = load_settings(from_marian(broken, tmp_path / "run") / "config.yaml").model
+    assert config.positions == "tensor2tensor"  # old folders of models trained in Marian store theirs too
+    from_marian(broken, tmp_path / "chosen", trained_with="transformers")
     edit_weights(broken, lambda weights: weights.update({name: table.flip(0)}))
     with pytest.raises(ConversionError, match=r"embed_positions.weight is not the sinusoidal encoding"):
         from_marian(broken, tmp_path / "another")
@@ -395,9 +532,10 @@ def test_an_existing_folder_is_left_alone(marian, tmp_path):
 
 
 def test_logits_that_differ_are_refused(marian, tmp_path, monkeypatch):
-    monkeypatch.setattr("transformer.convert.marian_folder.NORM_EPSILON", 1e-1)
+    program = Program("sinusoidal", norm_epsilon=0.1)
+    monkeypatch.setitem(PROGRAMS, "transformers", program)
     with pytest.raises(ConversionError, match="logits differ from the original's by"):
-        from_marian(marian, tmp_path / "run")
+        from_marian(marian, tmp_path / "run", trained_with="transformers")
     assert not list(tmp_path.iterdir())
 
 
@@ -405,7 +543,7 @@ def test_without_transformers_nothing_is_compared(marian, tmp_path, monkeypatch)
     monkeypatch.setattr("transformer.convert.marian.find_spec", lambda _: None)
     said: list[str] = []
     from_marian(marian, tmp_path / "run", say=said.append)
-    assert said == ["transformers is not installed, so the logits were not compared with the original's"]
+    assert said[1:] == ["transformers is not installed, so the logits were not compared with the original's"]
 
 
 def test_a_hub_id_stands_for_its_folder(marian, tmp_path, monkeypatch):

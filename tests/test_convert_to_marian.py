@@ -51,6 +51,7 @@ TYPES = {
     "the paper's": {},
     "biases": {"attention_bias": True, "output_bias": True},
     "embeddings of each side": {"tie_embeddings": False, "activation": "gelu"},
+    "marian's positions": {"positions": "tensor2tensor", "norm_epsilon": 1e-6, "attention_bias": True},
     "silu": {"activation": "silu", "output_bias": True},
 }
 
@@ -129,7 +130,7 @@ def test_a_marian_folder_comes_back_with_its_logits(tmp_path):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "decoder_start_token_id": PAD_ID}))
 
-    imported = from_marian(folder, tmp_path / "imported")
+    imported = from_marian(folder, tmp_path / "imported", trained_with="transformers")
     again = to_marian(imported, tmp_path / "again")
     tokenizer = Translator.from_pretrained(imported, device="cpu").tokenizer
     ids = torch.tensor(tokenizer.marian_ids)
@@ -205,10 +206,13 @@ def test_channels_go_back_by_the_inverse_permutation():
     ("changes", "line"),
     [
         ({"norm": "pre"}, "model.norm is pre; Marian has only post"),
-        ({"positions": "learned"}, "model.positions is learned; Marian has only sinusoidal"),
+        (
+            {"positions": "learned"},
+            "model.positions is learned; Marian has only sinusoidal and tensor2tensor",
+        ),
         ({"d_k": 4}, "model.d_k is 4; Marian has only 8"),
         ({"d_v": 4}, "model.d_v is 4; Marian has only 8"),
-        ({"norm_epsilon": 0.5}, "model.norm_epsilon is 0.5, and Marian's always 1e-05"),
+        ({"norm_epsilon": 0.5}, "model.norm_epsilon is 0.5, and in transformers always 1e-05"),
     ],
 )
 def test_what_marian_lacks_is_refused_by_name(changes, line, tmp_path, capsys):
@@ -242,7 +246,7 @@ def test_the_settings_and_the_command(pair, tmp_path, capsys):
     generation = transformers.GenerationConfig.from_pretrained(output)
     assert (generation.num_beams, generation.length_penalty, generation.max_length) == (2, 0.6, 64)
     assert generation.decoder_start_token_id == BOS_ID
-    assert MarianFolder(output).data_config(output, 360).source == "en"
+    assert MarianFolder(output).languages() == {"source": "en", "target": "de"}
 
 
 def test_an_existing_folder_is_left_alone(pair, tmp_path):
@@ -270,6 +274,7 @@ def test_without_transformers_one_line_says_how_to_get_it(pair, tmp_path, monkey
         ("--to ctranslate2 --run x --output y z", "--to takes no DIR (z)"),
         ("--from marian a b --output y", "--from takes no --output (y)"),
         ("--to marian --run x --output y --quantization int8", "--quantization is for --to ctranslate2"),
+        ("--to marian --run x --output y --trained-with marian", "--trained-with is for --from marian"),
         ("--to onnx --run x --output y", "invalid choice: 'onnx'"),
         ("--to marian --run nowhere --output y", "nowhere: neither a run's folder with a checkpoint"),
     ],

@@ -7,12 +7,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 import transformer.cli
-from transformer.cli import COMMANDS, main
+from transformer.cli import COMMANDS, SHOWS_WHERE, main
 from transformer.config.command_line import read_settings
 
 ROOT = Path(__file__).parents[1]
+GIGABYTES = f"out of memory, while allocating 20.00 GiB; {SHOWS_WHERE}"
+BYTES = f"out of memory, while allocating 8 bytes; {SHOWS_WHERE}"
 
 
 @pytest.fixture
@@ -97,7 +100,16 @@ def test_a_command_gets_its_arguments_and_name_and_gives_the_exit_code(command):
         (ValueError("model.d_k is 0;\n  it must be more"), "model.d_k is 0; it must be more"),
         (FileNotFoundError(2, "No such file or directory", "a.en"), "a.en: No such file or directory"),
         (ValueError(), "ValueError"),
+        (MemoryError(), f"out of memory; {SHOWS_WHERE}"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has …"), GIGABYTES),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), BYTES),
+        (RuntimeError("Storage size calculation overflowed with sizes=[9]"), f"out of memory; {SHOWS_WHERE}"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), BYTES),
+        (OverflowError("int too large"), f"a number is too large (int too large); {SHOWS_WHERE}"),
+        (RecursionError("at 1000"), f"something is nested too deeply (at 1000); {SHOWS_WHERE}"),
+        (OSError(36, "File name too long", "a" * 5000), f"{'a' * 150}…{'a' * 150}: File name too long"),
     ],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_the_user_can_mend_is_one_line(error, line, fails, capsys, monkeypatch):
     monkeypatch.delenv("TRANSFORMER_TRACEBACK", raising=False)
@@ -106,10 +118,11 @@ def test_what_the_user_can_mend_is_one_line(error, line, fails, capsys, monkeypa
     assert capsys.readouterr().err == f"transformer train: error: {line}\n"
 
 
-def test_the_environment_variable_keeps_the_traceback(fails, monkeypatch):
+@pytest.mark.parametrize("error", [ValueError, MemoryError, OverflowError, RecursionError])
+def test_the_environment_variable_keeps_the_traceback(error, fails, monkeypatch):
     monkeypatch.setenv("TRANSFORMER_TRACEBACK", "1")
-    fails(ValueError("seed is -1"))
-    with pytest.raises(ValueError, match="seed is -1"):
+    fails(error("seed is -1"))
+    with pytest.raises(error, match="seed is -1"):
         main(["train"])
 
 

@@ -74,7 +74,7 @@ def test_the_roofline_counts_the_products_of_the_formula():
     batches = import_module("random_text").RandomPairs(
         30 * 25_000 // 28, vocab_size=37_000, tokens_per_batch=25_000
     )
-    rows = batches.plan[0]
+    rows = batches.plan[1]
     widths = [np.full(len(rows), side[rows].max()) for side in (batches.source, batches.target)]
     expected = import_module("measuring").update_flops(ModelConfig(vocab_size=37_000), *widths)
     assert found == pytest.approx(expected / 1e12, rel=0.03)

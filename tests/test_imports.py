@@ -47,6 +47,7 @@ BELOW: dict[str, list[str]] = {
 BELOW["evaluation"] = [*BELOW["training"], "toyland", "training", "decoding"]
 BELOW["tasks"] = [*BELOW["evaluation"], "evaluation"]
 BELOW["convert"] = [*BELOW["decoding"], "files", "decoding"]
+BELOW["inspection"] = [*BELOW["decoding"], "toyland", "decoding"]
 BELOW["testing"] = ["config", "kernels", "model", "decoding"]
 BELOW["custom"] = list(BELOW)
 BELOW["trained"] = list(BELOW)

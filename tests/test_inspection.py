@@ -19,11 +19,11 @@ from transformer.decoding.scoring import with_bos
 from transformer.decoding.search import greedy_search, length_penalty
 from transformer.decoding.translator import Translator
 from transformer.inspection import paper
-from transformer.inspection.data import AXES, Attention, Axis, Gold, Inspection
+from transformer.inspection.data import AXES, Attention, Axis, Gold
 from transformer.inspection.gold import toyland_gold
-from transformer.inspection.inspect import inspect, mean_over_sentences
+from transformer.inspection.inspect import Inspection, inspect, mean_over_sentences
 from transformer.inspection.loading import open_model
-from transformer.inspection.page import page_data
+from transformer.inspection.page_data import page_data
 from transformer.inspection.roles import breadth, by_words, first_choice, measures, role_of
 from transformer.inspection.text import explain, summary
 from transformer.inspection.tokens import axis_of, visible

@@ -11,10 +11,11 @@ import torch
 
 from transformer.decoding.scoring import with_bos
 from transformer.decoding.translator import Translator
-from transformer.inspection.data import AXES, Attention, Axis, Choice, Gold, Head, Inspection
+from transformer.inspection.data import AXES, Attention, Axis, Choice, Gold, Head
 from transformer.inspection.gold import toyland_gold
-from transformer.inspection.inspect import inspect
-from transformer.inspection.page import frame, page, page_data
+from transformer.inspection.inspect import Inspection, inspect
+from transformer.inspection.page import frame, page
+from transformer.inspection.page_data import page_data
 from transformer.inspection.roles import by_words
 from transformer.model.build import build_model
 
@@ -337,8 +338,7 @@ def test_in_a_notebook_the_page_is_cut_off_from_it(inspection, browser, tmp_path
 # Accessibility
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "dark")])
 def test_axe_finds_nothing_to_report(show, inspection, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
     tab = show(inspection, color_scheme=scheme, width=width)
@@ -357,17 +357,20 @@ def test_without_javascript_there_are_the_translation_and_the_tables(show, inspe
     assert not tab.locator("#attention").is_visible()
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_hundred_tokens_fit(show, width, scheme):
-    found = made_up(layers=6, heads=8, tokens=100)
-    tab = show(found, width=width, color_scheme=scheme)
+@pytest.fixture(scope="module")
+def long_inspection() -> Inspection:
+    return made_up(layers=6, heads=8, tokens=100)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_a_hundred_tokens_fit(show, long_inspection, width, scheme):
+    tab = show(long_inspection, width=width, color_scheme=scheme)
     assert tab.complaints == []
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_page_of_a_hundred_tokens_is_under_two_megabytes():
-    assert len(page(made_up(layers=6, heads=8, tokens=100)).encode()) < 2_000_000
+def test_a_page_of_a_hundred_tokens_is_under_two_megabytes(long_inspection):
+    assert len(page(long_inspection).encode()) < 2_000_000
 
 
 def test_right_to_left_text_is_a_line_from_the_right(show):

@@ -217,6 +217,12 @@ def test_evaluate_refuses_what_only_translations_have(
     assert expected in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("length", [1_000_001, 2**63 - 1, 10**30])
+def test_a_continuation_has_a_greatest_length(length: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "--run", "x", "--prompt", "a", "--max-length", str(length)]) == 2
+    assert f"--max-length is {length}; it must be at most 1,000,000" in capsys.readouterr().err
+
+
 def test_generate_repeats_with_its_seed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def output(*options: str) -> str:
         arguments = ["generate", "--run", str(run), "--prompt", "q", "--max-length", "30", *options]

@@ -7,7 +7,7 @@ import torch
 from helpers import assert_close, tiny_config
 
 from transformer.model.build import build_model
-from transformer.model.positions import LearnedEncoding, SinusoidalEncoding
+from transformer.model.positions import LearnedEncoding, SinusoidalEncoding, Tensor2TensorEncoding
 
 
 @pytest.mark.parametrize("d_model", [2, 6, 512])
@@ -16,6 +16,18 @@ def test_sinusoids_equal_the_closed_form(position, d_model):
     encoding = SinusoidalEncoding(d_model)(torch.tensor([position]))[0]
     angles = [position / 10_000 ** (2 * i / d_model) for i in range(d_model // 2)]
     expected = [wave(angle) for angle in angles for wave in (math.sin, math.cos)]  # interleaved
+    torch.testing.assert_close(encoding, torch.tensor(expected), rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize("d_model", [2, 4, 512])
+@pytest.mark.parametrize("position", [0, 1, 77, 1023, 10_000])
+def test_wavelengths_of_tensor2tensor_are_a_geometric_series_from_1_to_10_000(position, d_model):
+    """In units of 2π, as its `get_timing_signal_1d` and Marian's `sinusoidalPositionEmbeddings` have them."""
+    encoding = Tensor2TensorEncoding(d_model)(torch.tensor([position]))[0]
+    number = d_model // 2
+    increment = math.log(10_000) / max(number - 1, 1)
+    angles = [position * math.exp(-increment * i) for i in range(number)]
+    expected = [wave(angle) for angle in angles for wave in (math.sin, math.cos)]
     torch.testing.assert_close(encoding, torch.tensor(expected), rtol=0, atol=2e-7)
 
 

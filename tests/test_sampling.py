@@ -127,3 +127,10 @@ def test_nothing_can_be_drawn_where_every_token_is_forbidden():
 def test_what_cannot_be_is_refused_with_its_reason(values, reason):
     with pytest.raises(ValueError, match=reason):
         Sampler(**values)
+
+
+@pytest.mark.parametrize("top_p", [5e-324, 1e-320, 1e-45, 1e-10])
+@pytest.mark.parametrize("temperature", [5e-324, 1.0])
+def test_the_most_probable_token_stays(temperature, top_p):
+    found = Sampler(temperature, top_p=top_p).probabilities(LOGITS)
+    assert torch.equal(found, torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]]))

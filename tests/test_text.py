@@ -43,6 +43,50 @@ def test_a_mark_counts_at_the_start_and_a_carriage_return_before_a_newline(data,
     assert list(decode_lines(io.BytesIO(data), "text", "error")) == lines
 
 
+class Repeated:
+    """A stream of `length` times `data`, and then of `rest`; notes how much of it was asked for at once."""
+
+    def __init__(self, data: bytes, length: int, rest: bytes) -> None:
+        self.data, self.left, self.rest = data, length * len(data), io.BytesIO(rest)
+        self.most = 0
+
+    def readline(self, size: int = -1) -> bytes:
+        self.most = max(self.most, size)
+        assert size > 0, "a line without an end would fill the memory"
+        if not self.left:
+            return self.rest.readline(size)
+        count, start = min(self.left, size), -self.left % len(self.data)
+        self.left -= count
+        return (self.data * (size + 1))[start : start + count]
+
+
+@pytest.mark.parametrize("on_error", ["error", "skip", "replace"])
+@pytest.mark.parametrize(("data", "kept"), [(b"x", 1000), ("é".encode(), 500), ("語".encode(), 333)])
+def test_a_line_without_an_end_is_cut_in_bounded_memory(data, kept, on_error):
+    stream, messages = Repeated(data, 10**6, b"x\nnext\n"), []
+    found = list(decode_lines(stream, "text", on_error, longest=1000, too_long=messages.append))
+    assert found == [data.decode() * kept, "next"]
+    assert messages == ["text, line 1 is longer than 1,000 bytes; no more of a line is read"]
+    assert stream.most <= 2**16
+
+
+def test_a_line_without_an_end_is_refused_where_it_cannot_be_cut():
+    with pytest.raises(CorpusError, match=r"^text, line 2 is longer than 1,000 bytes; no more of a line is"):
+        list(decode_lines(io.BytesIO(b"a\n" + b"x" * 1001), "text", "error", longest=1000))
+
+
+def test_a_device_of_zeros_is_refused_at_once():
+    stream = Repeated(b"\0", 10**9, b"")
+    with pytest.raises(CorpusError, match=r"^text, line 1: NUL at byte 1"):
+        list(decode_lines(stream, "text", "error", longest=1000, too_long=lambda _: None))
+    assert stream.left == 10**9 - 1001
+
+
+@pytest.mark.parametrize("line", [b"x" * 1000, b"x" * 1000 + b"\n"])
+def test_a_line_of_exactly_the_limit_is_whole(line):
+    assert list(decode_lines(io.BytesIO(line), "text", "error", longest=1000)) == ["x" * 1000]
+
+
 @given(lines=LINES.filter(any), encoding=st.sampled_from(["utf-16", "utf-16-le", "utf-16-be"]))
 def test_utf16_is_never_read_as_text(lines, encoding):
     """Whatever the characters are, at least the line breaks contain a NUL byte in UTF-16."""

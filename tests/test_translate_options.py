@@ -10,8 +10,8 @@ from test_commands import Streams
 from transformer.cli import main
 from transformer.cli.requests import Request
 from transformer.cli.translate import json_lines
+from transformer.data.text import MAX_CHARACTERS_PER_TOKEN
 from transformer.decoding.alignment import alignment_error_rate, best_words, pharaoh, words_of
-from transformer.decoding.lines import MAX_CHARACTERS_PER_TOKEN
 from transformer.decoding.processors import MinLength, NoRepeat
 from transformer.decoding.scoring import score_pairs
 from transformer.decoding.translator import Translator

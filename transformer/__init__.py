@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from transformer.decoding.search import length_penalty as length_penalty
     from transformer.decoding.translation import Translation as Translation
     from transformer.decoding.translator import Translator as Translator
+    from transformer.inspection.inspect import Inspection as Inspection
+    from transformer.inspection.inspect import inspect as inspect
     from transformer.model.attention import KeyValue as KeyValue
     from transformer.model.attention import MultiHeadAttention as MultiHeadAttention
     from transformer.model.attention import attention as attention
@@ -64,6 +66,7 @@ PUBLIC_NAMES = {
     "decoding.search": ("Hypotheses", "generate", "greedy", "greedy_search", "length_penalty"),
     "decoding.translation": ("Translation",),
     "decoding.translator": ("Translator",),
+    "inspection.inspect": ("Inspection", "inspect"),
     "model.attention": ("KeyValue", "MultiHeadAttention", "attention", "attention_weights"),
     "model.blocks": ("DecoderBlock", "TransformerBlock"),
     "model.build": ("ModelBuilder", "build_model"),

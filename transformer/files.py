@@ -1,5 +1,7 @@
 """Atomic writes of files and folders: each is complete or absent, even after a crash or with several writers.
 
+Reading whole files is here too, with a limit, because a file may be a device or damaged.
+
 New content is written to a temporary folder in the same parent folder, `.unfinished-NAME-NUMBER`, and renamed
 when it is complete and on the disk. Each writer has its own temporary folder and holds a lock in it as long
 as its process lives. So the next writer of the same name can tell the leftovers of a killed process, which it
@@ -27,6 +29,8 @@ LOCK, NEW = "lock", "new"
 """The contents of a temporary folder: the file that its process has locked, and the new content."""
 LONGEST_NAME = 50
 """Characters of a name to repeat in its temporary folder's, because file systems allow only 255 bytes."""
+LONGEST_NAME_BYTES = 255
+"""Longest name on any file system."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """The errors when the disk or a quota is full."""
 TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
@@ -69,6 +73,21 @@ def whole_folder(path: Path, *, replace: bool = False, kind: str = "") -> Iterat
         else:
             rename_to_free_name(folder, path)
         flush(path.parent)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether `name` can be that of a file or folder directly in another folder, and of nothing elsewhere."""
+    is_name = Path(name).name == name and name not in ("", "..") and "\0" not in name
+    return is_name and len(name.encode(errors="replace")) <= LONGEST_NAME_BYTES
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """The content of a file; `ValueError` if it has more than `most` bytes, which no file of its kind has."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"{path} has more than {most:,} bytes")
+    return content
 
 
 def write(path: Path, content: bytes | str) -> None:

@@ -13,6 +13,8 @@ from filelock import FileLock, Timeout
 
 LOCK = ".lock"
 """The lock file in a folder; it names the process that writes there or was the last to do so."""
+LONGEST_HOLDER = 300
+"""Bytes that are read of it."""
 UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 """The errors of file systems without locks, such as some network mounts."""
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
@@ -103,7 +105,7 @@ def sign(descriptor: int) -> None:
 
 def holder(lock: Path) -> str:
     """The process that a lock file names, or `another process` if the file cannot be read."""
-    with suppress(OSError):
-        if text := lock.read_text(encoding="utf-8", errors="replace").strip():
+    with suppress(OSError), lock.open("rb") as file:
+        if text := " ".join(file.read(LONGEST_HOLDER).decode(errors="replace").split()):
             return text
     return "another process"

@@ -6,8 +6,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from transformer.checkpoint.format import MODEL, CheckpointError, with_current_names
-from transformer.checkpoint.reading import read_manifest, read_state, read_tensors
+from transformer.checkpoint.format import MODEL, STATE, CheckpointError, with_current_names
+from transformer.checkpoint.reading import (
+    is_figure,
+    read_manifest,
+    read_state,
+    read_tensors,
+    require_finite_floats,
+)
 from transformer.checkpoint.run import Run
 from transformer.checkpoint.writing import write_checkpoint
 
@@ -47,19 +53,32 @@ def newest(run: Run, count: int, minutes: float) -> list[int]:
 
 
 def mean_weights(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
-    """The mean of these checkpoints' weights, and the hash of their tokenizer."""
+    """The mean of these checkpoints' weights, and the hash of their tokenizer.
+
+    Of a custom model's tensors that are not floats, such as counters, the newest are taken.
+    """
     sums: dict[str, Tensor] = {}
     for step in chosen:
         folder = run.checkpoint(step)
         manifest = read_manifest(folder)
-        tensors = {name: tensor.double() for name, tensor in read_tensors(folder / MODEL).items()}
+        stored = read_tensors(folder / MODEL)
+        others = {name: tensor for name, tensor in stored.items() if is_whole(tensor)}
+        floats = {name: tensor for name, tensor in stored.items() if name not in others}
+        require_finite_floats(floats, folder / MODEL)
+        tensors = {name: tensor.double() for name, tensor in floats.items()}
         if step == chosen[0]:
             sums = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
         sums = with_current_names(sums, tensors)  # a resumed run may hold two formats
         if shapes(tensors) != shapes(sums):
             raise CheckpointError(f"{folder}: has other weights than the checkpoint of update {chosen[0]}")
         sums = {name: total + tensors[name] for name, total in sums.items()}
-    return {name: (total / len(chosen)).float() for name, total in sums.items()}, manifest["tokenizer"]
+    means = {name: (total / len(chosen)).float() for name, total in sums.items()}
+    return means | others, manifest["tokenizer"]
+
+
+def is_whole(tensor: Tensor) -> bool:
+    """Whether it holds whole numbers or booleans."""
+    return not (tensor.is_floating_point() or tensor.is_complex())
 
 
 def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
@@ -74,6 +93,8 @@ def spaced(run: Run, minutes: float) -> list[int]:
     next_time = math.inf
     for step in reversed(run.steps()):
         seconds = read_state(run.checkpoint(step)).get("seconds", 0.0)
+        if not is_figure(seconds):
+            raise CheckpointError(f"{run.checkpoint(step) / STATE}: not the state of a training")
         if seconds <= next_time - 60 * minutes:
             chosen.append(step)
             next_time = seconds

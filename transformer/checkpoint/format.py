@@ -9,6 +9,8 @@ FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 MANIFEST = "manifest.json"
+LARGEST_JSON = 2**24
+"""Bytes of a manifest or a state; those that we write have some hundreds."""
 
 RENAMED = {  # prefixes of the names of weights: in format 1, and today
     "target_embedding.": "decoder.embedding.",

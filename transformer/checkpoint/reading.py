@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from transformer.checkpoint.format import (
+    LARGEST_JSON,
     MANIFEST,
     MODEL,
     READABLE_VERSIONS,
@@ -19,6 +21,20 @@ from transformer.checkpoint.format import (
     CheckpointError,
     with_current_names,
 )
+from transformer.config.errors import shortened
+from transformer.files import is_plain_name, read_bounded
+
+LARGEST = sys.float_info.max
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+FLOAT_NAMES = "float32, bfloat16, float16 or float64"
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; `ValueError` or `RecursionError` if it holds something else."""
+    content = json.loads(read_bounded(path, LARGEST_JSON))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return content
 
 
 def file_hash(path: Path) -> str:
@@ -29,34 +45,39 @@ def file_hash(path: Path) -> str:
 def read_manifest(folder: Path, *, unread: Collection[str] = ()) -> dict[str, Any]:
     """The manifest of a checkpoint, after checking the hashes of all files except those in `unread`."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_object(folder / MANIFEST)
         version = manifest["format_version"]
-        if version in READABLE_VERSIONS:  # other versions may have other keys
-            files, _ = dict(manifest["files"]), manifest["tokenizer"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{folder}: no readable {MANIFEST}; the checkpoint is damaged") from error
-    if version not in READABLE_VERSIONS:
+    if type(version) is not int or version not in READABLE_VERSIONS:  # True == 1 in Python
         readable = " and ".join(map(str, READABLE_VERSIONS))
+        found = shortened(json.dumps(version))
         raise CheckpointError(
-            f"{folder}: format version {version}, but this version of the program reads {readable}"
+            f"{folder}: format version {found}, but this version of the program reads {readable}"
         )
+    files = manifest.get("files")  # other versions may have other keys
+    if not isinstance(files, dict) or "tokenizer" not in manifest:
+        raise CheckpointError(f"{folder}: no readable {MANIFEST}; the checkpoint is damaged")
     for name, expected in {MODEL: None, STATE: None, **files}.items():
-        path = folder / name
-        is_there = Path(name).name == name and path.is_file()
-        if not is_there or (name not in unread and file_hash(path) != expected):
-            raise CheckpointError(f"{path}: missing or damaged, its hash is not the one in {MANIFEST}")
+        is_there = is_plain_name(name) and (folder / name).is_file()
+        if not is_there or (name not in unread and file_hash(folder / name) != expected):
+            raise CheckpointError(
+                f"{folder / shortened(name)}: missing or damaged, its hash is not the one in {MANIFEST}"
+            )
     return manifest
 
 
 def read_state(folder: Path) -> dict[str, Any]:
     """The `state` that was given to `write_checkpoint`; its contents are not checked."""
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        if isinstance(state, dict):
-            return state
+        return read_object(folder / STATE)
     except (OSError, ValueError, RecursionError):
-        pass
-    raise CheckpointError(f"{folder / STATE}: cannot be read, or is no JSON object")
+        raise CheckpointError(f"{folder / STATE}: cannot be read, or is no JSON object") from None
+
+
+def is_figure(value: Any) -> bool:
+    """Whether it is a number that fits into a float; JSON allows integers of any length."""
+    return isinstance(value, int | float) and -LARGEST < value < LARGEST
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -64,6 +85,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
+
+
+def require_finite_floats(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """`CheckpointError` unless these tensors of a file hold ordinary floats, none of them infinite or NaN."""
+    for name, tensor in tensors.items():
+        if tensor.dtype not in FLOATS:
+            raise CheckpointError(f"{path}: {name} holds {kind(tensor)}; weights are {FLOAT_NAMES}")
+        if not bool(tensor.float().isfinite().all()):
+            raise CheckpointError(f"{path}: {name} has values that are not finite; the file is damaged")
+
+
+def kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -102,9 +136,10 @@ def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
 
 
 def load_model(model: nn.Module, folder: Path, *, part: str = "") -> None:
-    """Copy a checkpoint's weights into `model`, after checking names and shapes.
+    """Copy a checkpoint's weights into `model`, after checking names, shapes and types.
 
-    With a `part` such as `encoder.`, `model` is that part of the model that was saved.
+    With a `part` such as `encoder.`, `model` is that part of the model that was saved. `CheckpointError`
+    also for a parameter that is not finite; a custom model's other tensors may be of any type.
     """
     require_matching(model, folder, part=part)
     stored = read_tensors(folder / MODEL)
@@ -113,4 +148,6 @@ def load_model(model: nn.Module, folder: Path, *, part: str = "") -> None:
     weights = with_current_names(own, parameters)
     with torch.no_grad():
         for name, tensor in parameters.items():
+            if isinstance(tensor, nn.Parameter) and tensor.is_floating_point():
+                require_finite_floats({part + name: weights[name]}, folder / MODEL)
             tensor.copy_(weights[name])

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from transformer.checkpoint.format import MANIFEST, CheckpointError
 from transformer.checkpoint.reading import read_manifest
-from transformer.files import UNFINISHED, delete_leftovers, unfinished_folder, write_whole
+from transformer.config.errors import shortened
+from transformer.files import UNFINISHED, delete_leftovers, is_plain_name, unfinished_folder, write_whole
 from transformer.locks import HeldFolder, locked_folder
 
+LONGEST_MARK = 1000
+"""Bytes that are read of `best` and `last`, which hold one name."""
 STEP = "step-"
 """Prefix of the names of the checkpoints that training writes."""
 
@@ -51,13 +54,21 @@ class Run:
         return sorted(step for step in steps if f"{step:08d}" in names)  # not a user's `step-1`
 
     def marked(self, name: str) -> Path | None:
-        """The checkpoint that the file `best` or `last` names; `None` if it is missing or damaged."""
+        """The checkpoint that the file `best` or `last` names; `None` if it is missing or damaged.
+
+        `CheckpointError` if it names a place outside the folder of checkpoints.
+        """
         marker = self.path / name
         if not marker.is_file():
             return None
-        named = marker.read_text(encoding="utf-8", errors="replace").strip()
+        with marker.open("rb") as file:
+            named = file.read(LONGEST_MARK).decode(errors="replace").strip()
+        if Path(named).name != named or named == "..":
+            raise CheckpointError(
+                f"{marker}: names {shortened(named)!r}; it can only name a checkpoint in {self.checkpoints}"
+            )
         folder = self.checkpoints / named
-        return folder if named and folder.is_dir() else None
+        return folder if is_plain_name(named) and folder.is_dir() else None
 
     def mark(self, name: str, checkpoint: Path) -> None:
         write_whole(self.path / name, checkpoint.name + "\n")

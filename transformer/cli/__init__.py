@@ -3,12 +3,13 @@
 import atexit
 import importlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 
 from transformer.cli.streams import STANDARD_OUTPUT, discard_standard_output, prepare_streams
-from transformer.config.errors import UsageError, did_you_mean
+from transformer.config.errors import UsageError, did_you_mean, is_out_of_memory, shortened
 from transformer.kernels.allocator import keep_freed_memory
 from transformer.messages import tell
 from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStopped, interrupting
@@ -16,13 +17,13 @@ from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStoppe
 # Each command is a module with `run(arguments, prog) -> int | None`; `fill-mask` is `fill_mask.py`.
 COMMANDS = {
     "train": "train a model, or continue an interrupted training run",
-    "recipes": "list the recipes for train, or copy one to edit it",
     "translate": "translate standard input, line by line",
     "evaluate": "score a trained model on a test text",
-    "score": "compute the log-probability of given translations",
     "generate": "continue a text with a language model",
     "inspect": "write a page that shows a sentence's attention, search and numbers",
+    "recipes": "list the recipes for train, or copy one to edit it",
     "explain": "print the paper's equations with the numbers of a sentence",
+    "score": "compute the log-probability of given translations",
     "classify": "predict the class of each line of standard input",
     "fill-mask": "predict the tokens hidden by <mask> in each line",
     "embed": "compute a sentence vector for each line of standard input",
@@ -87,8 +88,9 @@ def report(error: BaseException, signal_name: str | None, prog: str) -> int:
     if isinstance(error, BrokenPipeError):  # the reader of our output has closed it, as `head` does
         discard_standard_output()
         return 141  # 128 + SIGPIPE, as the shell reports it
-    if isinstance(error, ValueError | OSError) and os.environ.get("TRANSFORMER_TRACEBACK") != "1":
-        tell(f"{prog}: error: {in_one_line(error)}")
+    line = in_one_line(error)
+    if line is not None and os.environ.get("TRANSFORMER_TRACEBACK") != "1":
+        tell(f"{prog}: error: {line}")
         if isinstance(error, OSError) and error.filename == STANDARD_OUTPUT:
             discard_standard_output()
         return 2
@@ -138,7 +140,26 @@ def version() -> str:
         return "(not installed)"
 
 
-def in_one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+LONGEST_MESSAGE = 1000
+"""Characters of an error message; the names and values in it may be of any length."""
+LONGEST_NAME = 300
+SHOWS_WHERE = "TRANSFORMER_TRACEBACK=1 shows where"
+
+
+def in_one_line(error: BaseException) -> str | None:
+    """The line that explains an error to the user, or `None` for one that only a bug of ours can cause."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    if is_out_of_memory(error):
+        amount = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", message)
+        line = f"out of memory{f', while allocating {amount[1]}' if amount else ''}; {SHOWS_WHERE}"
+    elif isinstance(error, OSError) and error.filename is not None:
+        line = f"{shortened(str(error.filename), LONGEST_NAME)}: {error.strerror}"
+    elif isinstance(error, ValueError | OSError):
+        line = message
+    elif isinstance(error, OverflowError):
+        line = f"a number is too large ({message}); {SHOWS_WHERE}"
+    elif isinstance(error, RecursionError):
+        line = f"something is nested too deeply ({message}); {SHOWS_WHERE}"
+    else:
+        return None
+    return shortened(line, LONGEST_MESSAGE)

@@ -9,8 +9,8 @@ from transformer.messages import tell
 DESCRIPTION = """Convert a model from or to the format of another program, and compare the outputs of the two.
 A setting that the other format cannot express is an error that names it.
 
-`convert --from marian DIR RUN` converts a Hugging Face Marian model, such as any OPUS-MT model, to a run with
-the same logits, for `translate`, `evaluate` and the other commands.
+`convert --from marian DIR RUN` converts a Marian model, such as any OPUS-MT model, to a run with the same
+logits, for `translate`, `evaluate` and the other commands. DIR has Hugging Face's files, or Marian's own.
 `convert --run RUN --to marian --output DIR` is the reverse.
 `convert --run RUN --to ctranslate2 --output DIR` writes a model that CTranslate2 can serve;
 `translate --engine ctranslate2` converts by itself."""
@@ -21,7 +21,7 @@ def run(arguments: list[str], prog: str) -> None:
     if vars(options)["from"]:
         from transformer.convert.marian import from_marian
 
-        output = from_marian(options.source, options.target, say=tell)
+        output = from_marian(options.source, options.target, trained_with=options.trained_with, say=tell)
     elif options.to == "marian":
         from transformer.convert.marian_export import to_marian
 
@@ -40,10 +40,19 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         "--from", choices=("marian",), help="format of the model in DIR, which is converted to the run RUN"
     )
     parser.add_argument(
-        "source", metavar="DIR", nargs="?", help="folder of the model, or a Hub id such as OWNER/NAME"
+        "source",
+        metavar="DIR",
+        nargs="?",
+        help="folder of the model, its .npz file, or a Hub id such as OWNER/NAME",
     )
     parser.add_argument(
         "target", metavar="RUN", nargs="?", help="run folder to create; it must not exist yet"
+    )
+    parser.add_argument(
+        "--trained-with",
+        choices=("marian", "transformers"),
+        help="program whose numbers the run gives: the two differ in the wavelengths of the positions and in "
+        "LayerNorm's ε (default: the one where the weights were trained, as far as DIR shows it)",
     )
     parser.add_argument("--to", choices=("marian", "ctranslate2"), help="format to convert a run to")
     parser.add_argument(
@@ -75,5 +84,7 @@ def require_one_direction(options: Namespace) -> None:
     for name, value in others.items():
         if value is not None:
             raise UsageError(f"{direction} takes no {name} ({value})")
+    if options.trained_with is not None and vars(options)["from"] is None:
+        raise UsageError("--trained-with is for --from marian")
     if options.quantization is not None and options.to != "ctranslate2":
         raise UsageError("--quantization is for --to ctranslate2")

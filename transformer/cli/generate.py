@@ -13,6 +13,9 @@ DESCRIPTION = """Continue a prompt with a trained language model; the text appea
 it is sampled from the model's distribution, and the same seed gives the same text. A subword model stops at
 the end of the line, which is its end-of-sentence token; a character model continues to --max-length."""
 
+LONGEST = 1_000_000
+"""Tokens; each costs the attention to all before it."""
+
 
 def run(arguments: list[str], prog: str) -> None:
     options = parse(arguments, prog)
@@ -44,7 +47,9 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     parser = command_parser(prog, DESCRIPTION)
     add_run_option(parser)
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="the text to continue")
-    parser.add_argument("--max-length", type=int, default=500, help="maximum number of new tokens")
+    parser.add_argument(
+        "--max-length", type=int, default=500, help="maximum number of new tokens, at most 1,000,000"
+    )
     parser.add_argument("--greedy", action="store_true", help="always take the most probable token")
     parser.add_argument(
         "--temperature", type=float, default=1.0, help="below 1: more predictable; above 1: more varied"
@@ -60,6 +65,8 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     for name in ("max_length", "samples"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least 1")
+    if options.max_length > LONGEST:
+        raise ValueError(f"--max-length is {options.max_length}; it must be at most {LONGEST:,}")
     cuts = (options.top_k, options.top_p, options.seed)
     if options.greedy and (options.temperature != 1 or any(value is not None for value in cuts)):
         raise ValueError("--greedy does not sample; leave out --temperature, --top-k, --top-p and --seed")

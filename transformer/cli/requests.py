@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, TypeVar
 from jsonargparse import Namespace
 
 from transformer.data.json_text import parse_object, why_no_text
-from transformer.data.text import CorpusError, read_lines
-from transformer.messages import tell
+from transformer.data.text import LONGEST_INPUT_LINE, CorpusError, read_lines
+from transformer.messages import tell, warn
 
 Item = TypeVar("Item")
 
@@ -26,7 +26,8 @@ def read_requests(lines: Iterable[str], options: Namespace) -> Iterator[Request]
     if options.json:
         yield from (read_json(line, number) for number, line in enumerate(lines, start=1))
     elif options.prefixes:
-        for number, (line, prefix) in enumerate(zip_longest(lines, read_lines(options.prefixes)), start=1):
+        prefixes = read_lines(options.prefixes, longest=LONGEST_INPUT_LINE, too_long=warn)
+        for number, (line, prefix) in enumerate(zip_longest(lines, prefixes), start=1):
             if line is None or prefix is None:
                 shorter = "the input" if line is None else options.prefixes
                 raise CorpusError(

@@ -31,7 +31,7 @@ def run(arguments: list[str], prog: str) -> None:
     translator = Translator.from_pretrained(
         options.run, build=custom_build(options.build), device=options.device
     )
-    numbered = enumerate(standard_input(options), start=1)
+    numbered = enumerate(standard_input(options, is_json=options.json), start=1)
     first = 1
     for pairs in together(read(line, number, options.json) for number, line in numbered):
         sources, targets = [pair.source for pair in pairs], [pair.target for pair in pairs]

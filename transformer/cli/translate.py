@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from jsonargparse import Namespace
 
 from transformer.cli.custom_code import add_build_option, custom_build
+from transformer.cli.lines import input_file, standard_input
 from transformer.cli.options import add_device_option, add_on_error_option
 from transformer.cli.requests import Request, in_chunks, prompted, read_requests
 from transformer.config import Precision
 from transformer.config.parser import CommandParser, command_parser
 from transformer.data.json_text import json_line
-from transformer.data.text import decode_lines, read_lines
 
 if TYPE_CHECKING:
     from transformer.decoding.lines import LineTranslator
@@ -37,7 +37,7 @@ def run(arguments: list[str], prog: str) -> int | None:
         raise ValueError("several processes cannot share standard input; pass --input and --output")
     translator = load(options)
     is_prompting = sys.stdin.isatty()
-    typed = decode_lines(sys.stdin.buffer, "standard input", options.on_error)
+    typed = standard_input(options, is_json=options.json)
     requests = read_requests(prompted(typed) if is_prompting else typed, options)
     number = 1
     for chunk in in_chunks(requests, 1 if is_prompting else options.buffer):
@@ -58,7 +58,7 @@ def translate_file(options: Namespace) -> int | None:
             if group.size > 1:
                 require_one_task(group, options)
             translator = load(options)
-            requests = read_requests(read_lines(options.input, options.on_error), options)
+            requests = read_requests(input_file(options.input, options, is_json=options.json), options)
             write_shared(
                 Path(options.output),
                 in_chunks(requests, options.buffer),

@@ -1,8 +1,13 @@
 """Checks of settings: each raises a `ValueError` that names the setting and says what is valid."""
 
+import math
 import re
+from collections.abc import Collection
+from dataclasses import fields
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from transformer.config.errors import shortened
 
 
 def require(condition: bool, message: str) -> None:
@@ -11,8 +16,24 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def require_plain_numbers(settings: Any, section: str, *, unlimited: Collection[str] = ()) -> None:
+    """`ValueError` for NaN, a whole number beyond torch's 64 bits, or infinity, except in `unlimited`."""
+    for item in fields(settings):
+        name, value = f"{section}.{item.name}".lstrip("."), getattr(settings, item.name)
+        if isinstance(value, float):
+            is_valid = math.isfinite(value) or (item.name in unlimited and value == math.inf)
+            require(is_valid, f"{name} is {value}; it must be finite")
+        elif isinstance(value, int):
+            require(abs(value) < 2**63, f"{name} is {in_short(value)}; it must be less than 2**63")
+
+
+def in_short(value: int) -> str:
+    """A whole number of any size; Python refuses to write those of more than 4,300 digits."""
+    return shortened(str(value)) if value.bit_length() < 10_000 else "a number of thousands of digits"
+
+
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    require(value in choices, f"{name} is {value!r}; choose one of {', '.join(choices)}")
+    require(value in choices, f"{name} is {shortened(repr(value))}; choose one of {', '.join(choices)}")
 
 
 def require_choices(settings: Any, section: str) -> None:
@@ -58,9 +79,12 @@ def whole_number(text: str) -> int:
 
 
 def require_seed(name: str, value: int) -> None:
-    require(0 <= value < 2**63, f"{name} is {value}; it must be at least 0 and less than 2**63")
+    require(0 <= value < 2**63, f"{name} is {in_short(value)}; it must be at least 0 and less than 2**63")
 
 
 def require_device(name: str) -> None:
     valid = re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:(0|[1-9][0-9]?))?", name)
-    require(valid is not None, f"device is {name!r}; choose auto, cpu, cuda, cuda:N, mps, xpu or xpu:N")
+    require(
+        valid is not None,
+        f"device is {shortened(repr(name))}; choose auto, cpu, cuda, cuda:N, mps, xpu or xpu:N",
+    )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from transformer.config.checks import require, require_choices, require_positive
+from transformer.config.checks import require, require_choices, require_plain_numbers, require_positive
 
 BleuTokenizer = Literal[
     "13a", "zh", "ja-mecab", "ko-mecab", "char", "intl", "none", "flores101", "flores200", "spm", "spBLEU-1K"
@@ -71,6 +71,7 @@ class DataConfig:
     and 13a otherwise. The run records the choice."""
 
     def __post_init__(self) -> None:
+        require_plain_numbers(self, "data")
         require_choices(self, "data")
         require_positive(self, "data", "max_tokens", "context")
         for name in ("vocab_size", "target_vocab_size"):

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from transformer.config.checks import require, require_positive
+from transformer.config.checks import require, require_plain_numbers, require_positive
+
+MAX_BEAM_SIZE = 1000
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
 """The default of `decoding.batch_tokens` by kind of device. A GPU is only busy with many hypotheses: there it
@@ -14,7 +16,8 @@ class DecodingConfig:
     """How a trained model translates (§6.1)."""
 
     beam_size: int = 4
-    """Hypotheses of the beam; 1 is greedy."""
+    """Hypotheses of the beam; 1 is greedy.
+    At most 1,000."""
     alpha: float = 0.6
     """Exponent of the length penalty.
     At most 10: the penalty of a much higher one would overflow float32."""
@@ -25,7 +28,12 @@ class DecodingConfig:
     Padding included; null: 4096, or 32768 for a search on a CUDA GPU."""
 
     def __post_init__(self) -> None:
+        require_plain_numbers(self, "decoding")
         require_positive(self, "decoding", "beam_size", "max_extra")
+        require(
+            self.beam_size <= MAX_BEAM_SIZE,
+            f"decoding.beam_size is {self.beam_size}; it must be at most {MAX_BEAM_SIZE}",
+        )
         require(
             self.batch_tokens is None or self.batch_tokens > 0,
             f"decoding.batch_tokens is {self.batch_tokens}; it must be null or greater than 0",

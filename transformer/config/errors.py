@@ -1,4 +1,4 @@
-"""Errors in what the user has typed, with suggestions."""
+"""Errors in what the user has typed, with suggestions, and what an error message may quote."""
 
 import difflib
 from collections.abc import Iterable
@@ -13,8 +13,35 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
     A setting of the same name in another section is preferred to a similar spelling.
     """
-    names = list(valid)
+    name, names = name[:100], list(valid)  # comparing names takes quadratic time
     elsewhere = [other for other in names if other.rpartition(".")[2] == name.rpartition(".")[2]]
     nearest = difflib.get_close_matches(name, elsewhere, n=1, cutoff=0.0)
     nearest = nearest or difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """The text, with `…` for its middle if it has more than `most` characters: messages stay one line."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+
+
+OUT_OF_MEMORY = (
+    "out of memory",  # CUDA
+    "DefaultCPUAllocator",  # torch on a CPU
+    "not enough memory",
+    "annot allocate memory",  # the system
+    "bad_alloc",  # a C++ library
+    "failed to map segment",  # the loader of such a library
+    "Storage size calculation overflowed",  # torch, asked for more than 64 bits can count
+)
+"""What other libraries say if memory runs out; for many of them it is an ordinary `RuntimeError`."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the memory of the machine or of the GPU is exhausted."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError | ImportError | OSError) and any(
+        words in str(error) for words in OUT_OF_MEMORY
+    )

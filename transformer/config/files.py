@@ -4,6 +4,7 @@ Every value is checked against the dataclasses in `config/`, so that an error ca
 and the values that would be valid.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -14,10 +15,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from transformer.config import Settings, setting_names
-from transformer.config.checks import whole_number
-from transformer.config.errors import UsageError, did_you_mean
-from transformer.files import write_whole
+from transformer.config.checks import in_short, whole_number
+from transformer.config.errors import UsageError, did_you_mean, shortened
+from transformer.files import read_bounded, write_whole
 
+LARGEST_FILE = 2**20
+"""Bytes of a file of settings; a longer one is not read."""
 FORMAT_VERSION = 1
 """Version of `config.yaml`, in its key `format_version`; recipes can omit it."""
 SECTIONS = tuple(dict.fromkeys(name.rpartition(".")[0] for name in setting_names() if "." in name))
@@ -56,13 +59,14 @@ def build_settings(section: type, values: Mapping[str, Any], prefix: str = "") -
 
 def read_file(path: Path) -> dict[str, Any]:
     """The settings that one YAML file gives, by dotted name."""
+    content = read_bounded(path, LARGEST_FILE)
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(content.decode(), Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise UsageError(f"{where}: not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{where}: not valid YAML: {shortened(str(error.problem))}") from error
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     types = dict(setting_types())
     values: dict[str, Any] = {}
@@ -85,7 +89,10 @@ def leaves(
         of = f"{section}: expected " if section else "expected "
         raise UsageError(f"{of}a mapping of settings, found {found(node)}")
     for key, value in node.value:
-        name = f"{section}.{key.value}" if section else str(key.value)
+        if not isinstance(key, yaml.ScalarNode):
+            of = f"{section}: " if section else ""
+            raise UsageError(f"{of}expected the name of a setting, found {found(key)} as a key")
+        name = f"{section}.{key.value}" if section else key.value
         if name in SECTIONS:
             yield from leaves(value, types, name)
         elif name == "format_version":
@@ -93,14 +100,16 @@ def leaves(
         elif name in types:
             yield name, key.start_mark.line + 1, value
         else:
-            raise UsageError(f"unknown setting {name}{did_you_mean(name, [*types, *SECTIONS])}")
+            raise UsageError(f"unknown setting {shortened(name)}{did_you_mean(name, [*types, *SECTIONS])}")
 
 
 def require_known_format(node: yaml.Node) -> None:
-    if read_value("format_version", node, int) != FORMAT_VERSION:
+    version = read_value("format_version", node, int)
+    if version != FORMAT_VERSION:
+        newer = "; a newer one has written it" if version > FORMAT_VERSION else ""
         raise UsageError(
-            f"format version {found(node)}, but this version of the program reads {FORMAT_VERSION}; "
-            "a newer one has written it"
+            f"format version {in_short(version)}, but this version of the program reads "
+            f"{FORMAT_VERSION}{newer}"
         )
 
 
@@ -120,7 +129,10 @@ def read_value(name: str, node: yaml.Node, kind: Any) -> Any:
         with suppress(ValueError, KeyError):
             return read_scalar(node, option)
     expected = " or ".join(type_name(option) for option in options)
-    raise UsageError(f"{name}: expected {expected}, found {found(node)}")
+    too_long = int in options and re.fullmatch(r"[-+]?[0-9]{1000,}", str(node.value))
+    raise UsageError(
+        f"{name}: expected {expected}, found {found(node)}{', a number too large' * bool(too_long)}"
+    )
 
 
 def read_scalar(node: yaml.Node, kind: Any) -> Any:
@@ -147,7 +159,7 @@ def type_name(kind: Any) -> str:
 
 def found(node: yaml.Node | None) -> str:
     if isinstance(node, yaml.ScalarNode):
-        return "null" if node.tag == NULL else repr(node.value)
+        return "null" if node.tag == NULL else shortened(repr(node.value))
     if node is None:
         return "nothing"
     return "a mapping" if isinstance(node, yaml.MappingNode) else "a list"

@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from transformer.config.checks import require, require_choices, require_positive, require_share
+from transformer.config.checks import (
+    require,
+    require_choices,
+    require_plain_numbers,
+    require_positive,
+    require_share,
+)
 
 Kind = Literal["encoder_decoder", "decoder_only", "encoder_only"]
 SPECIAL_IDS = ("model.pad_id", "model.bos_id", "model.eos_id", "model.unk_id")
@@ -62,9 +68,10 @@ class ModelConfig:
     activation: Literal["relu", "gelu", "silu"] = "relu"
     """Activation function.
     Between the two linear maps of the feed-forward network (§3.3)."""
-    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    positions: Literal["sinusoidal", "tensor2tensor", "learned"] = "sinusoidal"
     """Positional encoding.
-    §3.5; learned is row E of Table 3."""
+    sinusoidal: §3.5; tensor2tensor: the same with the wavelengths of the authors' code, and of Marian;
+    learned: row E of Table 3."""
     attention_bias: bool = False
     """Biases in the attention projections.
     The paper shows none."""
@@ -87,6 +94,7 @@ class ModelConfig:
     """Token that replaces text that the vocabulary lacks."""
 
     def __post_init__(self) -> None:
+        require_plain_numbers(self, "model")
         require_choices(self, "model")
         require_positive(
             self,
@@ -110,7 +118,7 @@ class ModelConfig:
                 f"model.{name} is for model.kind encoder_decoder, not {self.kind}",
             )
         require(
-            self.positions != "sinusoidal" or self.d_model % 2 == 0,
+            self.positions == "learned" or self.d_model % 2 == 0,
             f"model.d_model is {self.d_model}; sinusoidal positions need an even width",
         )
         ids = self.special_ids

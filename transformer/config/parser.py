@@ -8,9 +8,12 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from transformer.config.checks import whole_number
-from transformer.config.errors import UsageError, did_you_mean
+from transformer.config.errors import UsageError, did_you_mean, shortened
 from transformer.config.help import CommandHelp, types_of
 from transformer.messages import standard_error
+
+LONGEST_MESSAGE = 400
+"""Characters of a message of jsonargparse, which may repeat all that was typed."""
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -45,7 +48,7 @@ class CommandParser(ArgumentParser):
                     one = next(name for name in self.options() if name.startswith(f"{option}."))
                     self.error(f"{option} is a section; give one of its settings, such as {one}")
                 if with_dashes(option) not in declared:
-                    self.error(f"unknown option {option}{did_you_mean(option, self.options())}")
+                    self.error(f"unknown option {shortened(option)}{did_you_mean(option, self.options())}")
                 value = spelt_out(value) if self.takes_whole_number(option) else value
                 spelt[index] = declared[with_dashes(option)] + equals + value
         return spelt
@@ -96,12 +99,14 @@ def with_dashes(option: str) -> str:
 
 def in_our_words(message: str) -> str:
     """The message in one line; jsonargparse's message about a wrong type has several."""
+    if too_long := re.match(r'Parser key "(.+?)":.*has (\d+) digits; use sys.set_int', message, re.DOTALL):
+        return f"{too_long[1]}: a number of {too_long[2]} digits is too large"
     wrong_type = re.match(
         r'Parser key "(?P<name>.+?)":.*(?:Got|Given) value: (?P<value>.*)', message, re.DOTALL
     )
     expected = re.findall(r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|\S*Literal\[(.*?)\])", message)
     if not wrong_type or not expected:
-        return " ".join(message.split())
+        return shortened(" ".join(message.split()), LONGEST_MESSAGE)
     words = [f"one of {choices.replace(chr(39), '')}" if choices else kind for kind, choices in expected]
     types = " or ".join(words).replace("NoneType", "null")
-    return f"{wrong_type['name']}: expected {types}, found {wrong_type['value']!r}"
+    return f"{wrong_type['name']}: expected {types}, found {shortened(repr(wrong_type['value']))}"

@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from transformer.config.checks import require, require_choices, require_positive, require_share
+from transformer.config.checks import (
+    require,
+    require_choices,
+    require_plain_numbers,
+    require_positive,
+    require_share,
+)
 
 MetricName = Literal[
     "loss", "perplexity", "bits_per_byte", "bleu", "exact_match", "accuracy", "p@1", "p@1_reversed"
@@ -98,6 +104,7 @@ class TrainingConfig:
     After that a process fails; there is no timeout while one of them reads and tokenizes the text."""
 
     def __post_init__(self) -> None:
+        require_plain_numbers(self, "training", unlimited=("max_norm", "save_minutes"))
         require_positive(
             self,
             "training",

@@ -1,29 +1,29 @@
 """Translating with CTranslate2, an inference engine, through the same interface as `Translator`."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from transformer.checkpoint.format import CheckpointError
+from transformer.checkpoint.format import MODEL, CheckpointError
 from transformer.checkpoint.pretrained import OpenedRun, require_plausible
-from transformer.checkpoint.reading import load_model
-from transformer.convert.common import (
-    ConversionError,
-    conversion_folder,
-    open_convertible,
-    require_package,
-)
+from transformer.checkpoint.reading import file_hash, load_model, read_object
+from transformer.config.errors import is_out_of_memory, shortened
+from transformer.convert.common import open_convertible, require_package
 from transformer.convert.ctranslate2_spec import write_model
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.decoding.lines import LineTranslator, SearchOptions
 from transformer.decoding.search import Hypotheses, length_penalty
 from transformer.decoding.translation import Translation, distinct_texts, filled
+from transformer.files import whole_folder, write
 from transformer.hardware import choose_device
 from transformer.model.build import build_model
 
+HASHES = "hashes.json"
 PATIENCE = 2
 """CTranslate2 closes a sentence when `PATIENCE` × `beam_size` hypotheses have ended, our search when no live
 one can still win. With 2, the results agree at the paper's length penalty (docs/convert.md)."""
@@ -61,13 +61,15 @@ class CTranslate2Translator(LineTranslator):
     ) -> "CTranslate2Translator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
 
-        The converted model is kept in the checkpoint, in `ctranslate2-QUANTIZATION/`, and written if missing.
+        The converted model is kept in the checkpoint, in `ctranslate2-QUANTIZATION/`, and written if missing,
+        or if an early version wrote it, without hashes. `CheckpointError` if it has changed since.
         """
         require_package("ctranslate2")
         opened = open_convertible(path)
         folder = opened.checkpoint / f"ctranslate2-{quantization}"
-        if not folder.is_dir():
+        if not (folder / HASHES).is_file():
             convert_checkpoint(opened, folder, quantization)
+        require_unchanged(opened, folder)
         settings = opened.settings
         load = partial(load_engine, folder.absolute(), device)  # for a process in another directory, too
         translator = cls(load(), opened.tokenizer, model_config=settings.model, decoding=settings.decoding)
@@ -162,13 +164,37 @@ def as_hypotheses(found: Sequence[Sequence[Output]], n_best: int, pad_id: int) -
 
 
 def convert_checkpoint(opened: OpenedRun, folder: Path, quantization: str) -> None:
-    """Write the folder of a checkpoint's converted model; it appears only when complete."""
+    """Write the folder of a checkpoint's converted model, or replace it; it appears only when complete."""
+    # FileExistsError: another process was faster
+    with suppress(FileExistsError), whole_folder(folder, replace=folder.is_dir()) as unfinished:
+        write_checkpoint_model(opened, unfinished, quantization)
+        seal(opened, unfinished)
+
+
+def seal(opened: OpenedRun, folder: Path) -> None:
+    """Record the hashes of the folder's files and of the weights that they were converted from."""
+    write(folder / HASHES, json.dumps(found_hashes(opened, folder), indent=1))
+
+
+def found_hashes(opened: OpenedRun, folder: Path) -> dict[str, str]:
+    """The hash of each file in the folder, and of the checkpoint's weights, as they are now."""
+    files = [opened.checkpoint / MODEL, *sorted(path for path in folder.iterdir() if path.name != HASHES)]
+    return {path.name: file_hash(path) for path in files}
+
+
+def require_unchanged(opened: OpenedRun, folder: Path) -> None:
+    """`CheckpointError` unless a converted model is what `seal` has recorded."""
     try:
-        with conversion_folder(folder) as unfinished:
-            write_checkpoint_model(opened, unfinished, quantization)
-    except (OSError, ConversionError):
-        if not folder.is_dir():  # another process has not been faster
-            raise
+        recorded = read_object(folder / HASHES)
+        found = found_hashes(opened, folder)
+    except (OSError, ValueError, RecursionError):
+        raise CheckpointError(f"{folder}: no readable {HASHES}; delete it to convert again") from None
+    for name in sorted(recorded.keys() | found.keys()):
+        if recorded.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{folder}: missing or damaged, the hash of {shortened(name)} is not the one in {HASHES}; "
+                "delete it to convert again"
+            )
 
 
 def write_checkpoint_model(opened: OpenedRun, folder: Path, quantization: str) -> None:
@@ -194,6 +220,8 @@ def load_engine(folder: Path, device: str) -> Any:
             intra_threads=torch.get_num_threads(),
         )
     except (RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(
             f"{folder}: CTranslate2 cannot load it: {error}; delete it to convert again"
         ) from None

@@ -1,6 +1,6 @@
-"""Converting a Hugging Face Marian model to a run with the same logits (`docs/convert.md`)."""
+"""Converting a Marian model, Hugging Face's folder or Marian's own files, to a run (`docs/convert.md`)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,13 +12,17 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from transformer.checkpoint.format import MODEL
+from transformer.checkpoint.hub import local_folder
 from transformer.checkpoint.run import Run
 from transformer.checkpoint.writing import write_checkpoint
-from transformer.config import Settings
+from transformer.config import DataConfig, ModelConfig, Settings
 from transformer.config.files import save_settings
 from transformer.convert.common import ConversionError, conversion_folder
-from transformer.convert.marian_folder import MarianFolder, find_folder
-from transformer.convert.marian_weights import convert_weights
+from transformer.convert.marian_files import MarianFiles, find_npz
+from transformer.convert.marian_folder import CONFIG, FILES, MarianFolder
+from transformer.convert.marian_programs import PROGRAMS, ProgramName
+from transformer.convert.marian_vocabulary import Vocabulary, convert_vocabularies
+from transformer.convert.marian_weights import convert_weights, position_table
 from transformer.data.tokenizers.marian import MarianTokenizer
 from transformer.data.tokenizers.protocol import BOS_ID, PAD_ID, SPECIAL_IDS
 from transformer.decoding.translator import Translator
@@ -27,26 +31,71 @@ TOLERANCE = 1e-4
 """Largest difference between logits, relative to the largest of them where that is above 1."""
 
 
-def from_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None] = lambda _: None) -> Path:
-    """Convert the folder or Hub id `name` to a run in the folder `output`, which appears only when complete.
+def from_marian(
+    name: str | Path,
+    output: str | Path,
+    *,
+    trained_with: ProgramName | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Convert the folder, `.npz` file or Hub id `name` to a run in the folder `output`.
 
-    The run is loaded back first and, if `transformers` is installed, its logits are compared with the
-    original's; `say` reports the difference. `ValueError` for a model that cannot be converted.
+    `trained_with` is the program whose numbers the run gives, because positions and LayerNorm's ε differ
+    between the two; by default the one where the weights were trained, as far as the folder shows it.
+    `output` appears only when complete. The run is loaded back first and, if `name` is a Hugging Face folder
+    and `transformers` is installed, its logits are compared with the original's; `say` reports the
+    difference. `ValueError` for a model that cannot be converted.
     """
     output = Path(output)
-    folder = MarianFolder(find_folder(name))
+    original = open_original(name)
     with conversion_folder(output) as unfinished:
-        tokenizer = folder.tokenizer()
+        tokenizer = convert_vocabularies(*original.vocabularies, *original.sentencepiece_models)
+        report_rows_without_piece(original.vocabularies, say)
+        config = original.model_config(tokenizer.vocab_size)
+        default = original.trained_with(config)
+        program = trained_with or default
+        config = PROGRAMS[program].applied_to(config)
         settings = Settings(
             output=str(output),
-            model=folder.model_config(tokenizer.vocab_size),
-            data=folder.data_config(name, tokenizer.vocab_size),
-            decoding=folder.decoding_config(),
+            model=config,
+            data=data_config(name, config, original.languages()),
+            decoding=original.decoding_config(),
         )
+        source, target = original.vocabularies
+        weights = convert_weights(original.weights, config, tokenizer, (source.rows, target.rows))
         run = Run(unfinished)
-        write_run(run, settings, tokenizer, convert_weights(folder, settings.model, tokenizer.marian_ids))
-        check(run, folder, say)
+        write_run(run, settings, tokenizer, weights)
+        say(f"positions and ε are those of {program}; --trained-with chooses")
+        check(run, original, program, say)
     return output
+
+
+def open_original(name: str | Path) -> MarianFiles | MarianFolder:
+    """Hugging Face's folder, or Marian's own `.npz`, which `name` is or has."""
+    path = local_folder(name, patterns=FILES)
+    if not path.exists():
+        raise ConversionError(f"{name}: there is no such folder, and a Hub id has the form OWNER/NAME")
+    npz = None if (path / CONFIG).is_file() else find_npz(path)
+    return MarianFolder(path) if npz is None else MarianFiles(npz)
+
+
+def report_rows_without_piece(
+    vocabularies: tuple[Vocabulary, Vocabulary], say: Callable[[str], None]
+) -> None:
+    for vocabulary in {each.path: each for each in vocabularies}.values():
+        if unused := vocabulary.rows - len(vocabulary.ids):
+            say(f"{vocabulary.path}: {unused} rows of the embedding have no piece, and are left out")
+
+
+def data_config(name: str | Path, config: ModelConfig, languages: dict[str, str]) -> DataConfig:
+    return DataConfig(
+        train=f"(converted from Marian: {name})",
+        valid=None,
+        test=None,
+        vocab_size=config.vocab_size,
+        max_tokens=min(DataConfig.max_tokens, config.max_positions),
+        **languages,  # type: ignore[arg-type]  # source and target alone
+    )
 
 
 def write_run(run: Run, settings: Settings, tokenizer: MarianTokenizer, weights: dict[str, Tensor]) -> None:
@@ -59,59 +108,82 @@ def write_run(run: Run, settings: Settings, tokenizer: MarianTokenizer, weights:
     run.mark("best", checkpoint)
 
 
-def check(run: Run, folder: MarianFolder, say: Callable[[str], None]) -> None:
+def check(
+    run: Run, original: MarianFiles | MarianFolder, program: ProgramName, say: Callable[[str], None]
+) -> None:
     """Load the run; `ConversionError` if its logits are not the original's."""
     translator = Translator.from_pretrained(run.path, device="cpu")
     tokenizer = translator.tokenizer
     assert isinstance(tokenizer, MarianTokenizer)  # write_run saved one
+    if isinstance(original, MarianFiles):
+        say("the logits were not compared: transformers cannot read Marian's own files")
+        return
     if find_spec("transformers") is None:
         say("transformers is not installed, so the logits were not compared with the original's")
         return
-    difference, largest = compare(translator.model, tokenizer.marian_ids, folder)
+    with load_original(original.path) as theirs:
+        if program == "marian":
+            compute_as_marian(theirs, translator.config)
+        ids = tokenizer.source_ids, tokenizer.marian_ids
+        difference, largest = compare(translator.model, theirs, *ids)
     say(f"largest difference from the original's logits: {difference:.1e}, of logits up to {largest:.1f}")
     if not difference <= TOLERANCE * max(1.0, largest):
         raise ConversionError(
-            f"{folder.path}: the converted model's logits differ from the original's by {difference:.1e}"
+            f"{original.path}: the converted model's logits differ from the original's by {difference:.1e}"
         )
+
+
+def compute_as_marian(theirs: Any, config: ModelConfig) -> None:
+    """Give the model of `transformers` Marian's positions and ε, so that only the weights are compared."""
+    for stack in (theirs.model.encoder, theirs.model.decoder):
+        table = stack.embed_positions.weight
+        table.data.copy_(position_table(config, len(table)))
+    for module in theirs.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = config.norm_epsilon
 
 
 @torch.no_grad()
-def compare(model: nn.Module, marian_ids: list[int], folder: MarianFolder) -> tuple[float, float]:
+def compare(
+    model: nn.Module, theirs: Any, source_ids: Sequence[int | None], target_ids: Sequence[int | None]
+) -> tuple[float, float]:
     """The largest difference between the logits of random sentences, and the largest logit.
 
-    Compares all tokens that both models may produce, at every target position that is not padding.
+    Compares all tokens that both models may produce, at every target position that is not padding. The ids
+    are those of `theirs` for ours.
     """
-    ids = torch.tensor(marian_ids)
     generator = torch.Generator().manual_seed(1)
-    src_tokens, tgt_tokens = (
-        random_batch(lengths, len(ids), generator) for lengths in ((7, 12, 3), (9, 4, 11))
-    )
+    src_tokens = random_batch((7, 12, 3), source_ids, generator)
+    tgt_tokens = random_batch((9, 4, 11), target_ids, generator)
     tgt_tokens[:, 0] = BOS_ID
-    with original(folder) as theirs:
-        output = theirs(
-            input_ids=ids[src_tokens],
-            attention_mask=(src_tokens != PAD_ID).long(),
-            decoder_input_ids=ids[tgt_tokens],
-        )
-    can_be_produced = torch.ones(len(ids), dtype=torch.bool)
-    can_be_produced[[PAD_ID, BOS_ID]] = False
-    compared = (tgt_tokens != PAD_ID)[:, :, None] & can_be_produced
-    ours, expected = model(src_tokens, tgt_tokens)[compared], output.logits[:, :, ids][compared]
-    return (ours - expected).abs().max().item(), expected.abs().max().item()
+    to_source, to_target = (
+        torch.tensor([0 if number is None else number for number in ids]) for ids in (source_ids, target_ids)
+    )
+    output = theirs(
+        input_ids=to_source[src_tokens],
+        attention_mask=(src_tokens != PAD_ID).long(),
+        decoder_input_ids=to_target[tgt_tokens],
+    )
+    produced = [ours for ours, number in enumerate(target_ids) if number is not None and ours > BOS_ID]
+    is_real = tgt_tokens != PAD_ID
+    logits, expected = model(src_tokens, tgt_tokens)[is_real], output.logits[is_real]
+    difference = logits[:, produced] - expected[:, to_target[produced]]
+    return difference.abs().max().item(), expected[:, to_target[produced]].abs().max().item()
 
 
 def random_batch(
-    lengths: tuple[int, ...], vocab_size: int, generator: torch.Generator
+    lengths: tuple[int, ...], marian_ids: Sequence[int | None], generator: torch.Generator
 ) -> Int[Tensor, "batch length"]:
-    """Right-padded rows of random tokens that are not special."""
+    """Right-padded rows of random tokens that are not special and that Marian has."""
+    known = [ours for ours, number in enumerate(marian_ids) if number is not None and ours not in SPECIAL_IDS]
     tokens = torch.full((len(lengths), max(lengths)), PAD_ID)
     for row, length in enumerate(lengths):
-        tokens[row, :length] = torch.randint(len(SPECIAL_IDS), vocab_size, (length,), generator=generator)
+        tokens[row, :length] = torch.tensor(known)[torch.randint(len(known), (length,), generator=generator)]
     return tokens
 
 
 @contextmanager
-def original(folder: MarianFolder) -> Iterator[Any]:
+def load_original(folder: Path) -> Iterator[Any]:
     """Load the model with `transformers`, without its progress bars and messages."""
     transformers: Any = import_module("transformers")  # its own types are incomplete
     logging = transformers.utils.logging
@@ -121,9 +193,9 @@ def original(folder: MarianFolder) -> Iterator[Any]:
     try:
         load = transformers.MarianMTModel.from_pretrained
         try:
-            model = load(folder.path, dtype=torch.float32, use_safetensors=True).eval()
+            model = load(folder, dtype=torch.float32, use_safetensors=True).eval()
         except Exception as error:  # of many kinds, for settings that only transformers reads
-            raise ConversionError(f"{folder.path}: transformers cannot load it: {error}") from error
+            raise ConversionError(f"{folder}: transformers cannot load it: {error}") from error
         yield model
     finally:
         logging.set_verbosity(verbosity)

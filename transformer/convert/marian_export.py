@@ -20,21 +20,14 @@ from transformer.convert.common import (
     require_package,
     require_unique,
 )
-from transformer.convert.marian import TOLERANCE, compare
-from transformer.convert.marian_folder import (
-    ACTIVATIONS,
-    CONFIG,
-    GENERATION,
-    NORM_EPSILON,
-    TOKENIZER_CONFIG,
-    VOCABULARY,
-    WEIGHTS,
-    MarianFolder,
-)
+from transformer.convert.marian import TOLERANCE, compare, load_original
+from transformer.convert.marian_folder import ACTIVATIONS, CONFIG, GENERATION, TOKENIZER_CONFIG, VOCABULARY
 from transformer.convert.marian_names import interleaved, layer_weights
-from transformer.convert.marian_weights import OUTPUT, OUTPUT_BIAS, SHARED
-from transformer.convert.marian_weights import SOURCE as SOURCE_EMBEDDING
-from transformer.convert.marian_weights import TARGET as TARGET_EMBEDDING
+from transformer.convert.marian_programs import PROGRAMS
+from transformer.convert.marian_safetensors import OUTPUT, OUTPUT_BIAS, POSITIONS, SHARED, WEIGHTS
+from transformer.convert.marian_safetensors import SOURCE as SOURCE_EMBEDDING
+from transformer.convert.marian_safetensors import TARGET as TARGET_EMBEDDING
+from transformer.convert.marian_weights import position_table
 from transformer.data.tokenizers.marian import SOURCE, TARGET, MarianTokenizer
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.data.tokenizers.sentence_piece import SentencePieceTokenizer
@@ -58,12 +51,14 @@ def to_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None
         write_json(folder / CONFIG, model_settings(settings.model))
         write_json(folder / GENERATION, generation_settings(settings))
         ids = list(range(settings.model.vocab_size))  # they are the same in both
-        difference, largest = compare(model, ids, MarianFolder(folder))
+        with load_original(folder) as theirs:
+            difference, largest = compare(model, theirs, ids, ids)
         say(f"largest difference from the run's logits: {difference:.1e}, of logits up to {largest:.1f}")
         if not difference <= TOLERANCE * max(1.0, largest):
             raise ConversionError(
                 f"{name}: the converted model's logits differ from the run's by {difference:.1e}; "
-                f"model.norm_epsilon is {settings.model.norm_epsilon}, and Marian's always {NORM_EPSILON}"
+                f"model.norm_epsilon is {settings.model.norm_epsilon}, and in transformers always "
+                f"{PROGRAMS['transformers'].norm_epsilon}"
             )
     return output
 
@@ -71,13 +66,13 @@ def to_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None
 def require_expressible(config: ModelConfig) -> None:
     width = config.d_model // config.num_heads
     for setting, found, valid in (
-        ("norm", config.norm, "post"),
-        ("positions", config.positions, "sinusoidal"),
-        ("d_k", config.key_width, width),
-        ("d_v", config.value_width, width),
+        ("norm", config.norm, ["post"]),
+        ("positions", config.positions, ["sinusoidal", "tensor2tensor"]),
+        ("d_k", config.key_width, [width]),
+        ("d_v", config.value_width, [width]),
     ):
-        if found != valid:
-            raise refuse(setting, found, f"Marian has only {valid}")
+        if found not in valid:
+            raise refuse(setting, found, f"Marian has only {' and '.join(map(str, valid))}")
 
 
 def marian_weights(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
@@ -88,7 +83,7 @@ def marian_weights(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[s
         tensor = weights.get(part.ours)
         if tensor is None:  # without model.attention_bias
             tensor = torch.zeros(len(weights[part.ours.removesuffix("bias") + "weight"]))
-        converted[part.theirs] = in_order(tensor, part.channels, channels)
+        converted[part.hugging_face] = in_order(tensor, part.channels, channels)
     embeddings = {"output.weight": SHARED}
     if not config.tie_embeddings:
         embeddings = {
@@ -98,6 +93,9 @@ def marian_weights(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[s
         }
     for ours, theirs in embeddings.items():
         converted[theirs] = in_order(weights[ours], 1, channels)
+    if config.positions != PROGRAMS["transformers"].positions:
+        for name in POSITIONS:  # an encoding in the file replaces that program's own
+            converted[name] = position_table(config, config.max_positions)
     converted[OUTPUT_BIAS] = weights.get("output.bias", torch.zeros(config.vocab_size))[None].clone()
     return converted
 
@@ -163,8 +161,10 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, settings: Settings) -> N
     if isinstance(tokenizer, SentencePieceTokenizer):
         model = tokenizer.processor.serialized_model_proto()
         models = {SOURCE: model, TARGET: model}
-    elif isinstance(tokenizer, MarianTokenizer):
+    elif isinstance(tokenizer, MarianTokenizer) and tokenizer.is_joint:
         models = tokenizer.models
+    elif isinstance(tokenizer, MarianTokenizer):
+        raise ConversionError("the run's source and target have two vocabularies; only one can be written")
     else:
         raise ConversionError(f"data.tokenizer is {settings.data.tokenizer}; Marian has only sentencepiece")
     for name, content in models.items():

@@ -1,9 +1,9 @@
-"""The names of Marian's weights and of ours, and the order of the d_model channels, which differs.
+"""The names of the weights in our model, in Hugging Face's folders and in Marian's own files.
 
-Marian's positional encoding has all sines, then all cosines; ours interleaves them, as in the paper. Nothing
-else depends on the order of the channels in the residual stream: if all weights that read from it or write to
-it are permuted in the same way, the logits do not change. So the permutation is applied to the weights, and
-neither model has to change.
+The order of the d_model channels differs too. Marian's positional encoding has all sines, then all cosines;
+ours interleaves them, as in the paper. Nothing else depends on the order of the channels in the residual
+stream: if all weights that read from it or write to it are permuted in the same way, the logits do not
+change. So the permutation is applied to the weights, and neither model has to change.
 """
 
 from collections.abc import Iterator
@@ -13,17 +13,27 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-ATTENTION = {"w_q": "q_proj", "w_k": "k_proj", "w_v": "v_proj", "w_o": "out_proj"}
+ATTENTION = {"w_q": ("q_proj", "q"), "w_k": ("k_proj", "k"), "w_v": ("v_proj", "v"), "w_o": ("out_proj", "o")}
+FEED_FORWARD = {"w_1": ("fc1", "1"), "w_2": ("fc2", "2")}
 WRITES_TO_STREAM = ("w_o", "w_2")
 
 
 class Correspondence(NamedTuple):
-    """The names of one weight in both models."""
+    """The names of one weight."""
 
     ours: str
-    theirs: str
+    hugging_face: str
+    marian: str
     channels: int | None
-    """The dimension of the weight that runs over the d_model channels, if any does."""
+    """The dimension of our weight that runs over the d_model channels, if any does."""
+
+
+class Prefixes(NamedTuple):
+    """The start of the names of one layer's weights, in the same order."""
+
+    ours: str
+    hugging_face: str
+    marian: str
 
 
 def interleaved(d_model: int) -> Int[Tensor, " d_model"]:
@@ -34,30 +44,50 @@ def interleaved(d_model: int) -> Int[Tensor, " d_model"]:
 def layer_weights(num_layers: int) -> Iterator[Correspondence]:
     """All weights of the encoder and decoder stacks, without embeddings and output projection."""
     for layer in range(num_layers):
-        encoder = f"encoder.blocks.{layer}", f"model.encoder.layers.{layer}"
-        decoder = f"decoder.blocks.{layer}", f"model.decoder.layers.{layer}"
-        for ours, theirs in (encoder, decoder):
-            yield from attention(f"{ours}.self_attention", f"{theirs}.self_attn")
-            yield from norm(f"{ours}.around_self_attention", f"{theirs}.self_attn_layer_norm")
-            yield from linear(f"{ours}.feed_forward", "w_1", f"{theirs}.fc1")
-            yield from linear(f"{ours}.feed_forward", "w_2", f"{theirs}.fc2")
-            yield from norm(f"{ours}.around_feed_forward", f"{theirs}.final_layer_norm")
-        ours, theirs = decoder
-        yield from attention(f"{ours}.cross_attention", f"{theirs}.encoder_attn")
-        yield from norm(f"{ours}.around_cross_attention", f"{theirs}.encoder_attn_layer_norm")
+        for side in ("encoder", "decoder"):
+            names = Prefixes(f"{side}.blocks.{layer}", f"model.{side}.layers.{layer}", f"{side}_l{layer + 1}")
+            yield from attention(names, "self_attention", "self_attn", "self")
+            if side == "decoder":
+                yield from attention(names, "cross_attention", "encoder_attn", "context")
+            yield from feed_forward(names)
 
 
-def attention(ours: str, theirs: str) -> Iterator[Correspondence]:
-    for our_name, their_name in ATTENTION.items():
-        yield from linear(ours, our_name, f"{theirs}.{their_name}")
+def attention(names: Prefixes, ours: str, hugging_face: str, marian: str) -> Iterator[Correspondence]:
+    """One attention sub-layer and its LayerNorm."""
+    for our_name, (theirs, letter) in ATTENTION.items():
+        yield from linear(
+            f"{names.ours}.{ours}.{our_name}",
+            f"{names.hugging_face}.{hugging_face}.{theirs}",
+            (f"{names.marian}_{marian}_W{letter}", f"{names.marian}_{marian}_b{letter}"),
+        )
+    yield from norm(
+        f"{names.ours}.around_{ours}.norm",
+        f"{names.hugging_face}.{hugging_face}_layer_norm",
+        f"{names.marian}_{marian}_Wo_ln",
+    )
 
 
-def linear(ours: str, name: str, theirs: str) -> Iterator[Correspondence]:
-    writes = name in WRITES_TO_STREAM
-    yield Correspondence(f"{ours}.{name}.weight", f"{theirs}.weight", 0 if writes else 1)
-    yield Correspondence(f"{ours}.{name}.bias", f"{theirs}.bias", 0 if writes else None)
+def feed_forward(names: Prefixes) -> Iterator[Correspondence]:
+    for our_name, (theirs, number) in FEED_FORWARD.items():
+        yield from linear(
+            f"{names.ours}.feed_forward.{our_name}",
+            f"{names.hugging_face}.{theirs}",
+            (f"{names.marian}_ffn_W{number}", f"{names.marian}_ffn_b{number}"),
+        )
+    yield from norm(
+        f"{names.ours}.around_feed_forward.norm",
+        f"{names.hugging_face}.final_layer_norm",
+        f"{names.marian}_ffn_ffn_ln",
+    )
 
 
-def norm(ours: str, theirs: str) -> Iterator[Correspondence]:
-    yield Correspondence(f"{ours}.norm.weight", f"{theirs}.weight", 0)
-    yield Correspondence(f"{ours}.norm.bias", f"{theirs}.bias", 0)
+def linear(ours: str, hugging_face: str, marian: tuple[str, str]) -> Iterator[Correspondence]:
+    writes = ours.endswith(WRITES_TO_STREAM)
+    weight, bias = marian
+    yield Correspondence(f"{ours}.weight", f"{hugging_face}.weight", weight, 0 if writes else 1)
+    yield Correspondence(f"{ours}.bias", f"{hugging_face}.bias", bias, 0 if writes else None)
+
+
+def norm(ours: str, hugging_face: str, marian: str) -> Iterator[Correspondence]:
+    yield Correspondence(f"{ours}.weight", f"{hugging_face}.weight", f"{marian}_scale", 0)
+    yield Correspondence(f"{ours}.bias", f"{hugging_face}.bias", f"{marian}_bias", 0)

@@ -16,6 +16,7 @@ from transformer.data.corpus import quiet_datasets
 from transformer.data.epochs import EpochBatches, TensorBatch
 from transformer.data.flat import FlatPairs
 from transformer.data.padding import cut_by_tokens, padded
+from transformer.data.text import MAX_CHARACTERS_PER_TOKEN
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, Tokenizer
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Counts:
     empty: int
     """Pairs with a side that is blank, or empty after normalisation."""
     too_long: int
-    """Pairs with a side of more than `data.max_tokens` tokens, including EOS."""
+    """Pairs with a side of more than `data.max_tokens` tokens, including EOS, or 64 characters for each."""
 
 
 def tokenize_pairs(
@@ -82,14 +83,16 @@ def encode_pairs(
     sources: list[str], targets: list[str], tokenizer: Tokenizer, max_tokens: int
 ) -> tuple[list[list[int]], list[list[int]], list[str]]:
     """The ids of both sides, and why each pair is dropped: "empty", "too long", or "" if it is kept."""
-    src = [[*ids, EOS_ID] for ids in tokenizer.encode(sources)]
-    tgt = [[*ids, EOS_ID] for ids in tokenizer.encode_target(targets)]
+    longest = MAX_CHARACTERS_PER_TOKEN * max_tokens
+    src = [[*ids, EOS_ID] for ids in tokenizer.encode([source[:longest] for source in sources])]
+    tgt = [[*ids, EOS_ID] for ids in tokenizer.encode_target([target[:longest] for target in targets])]
     reasons = []
     for source, target, src_ids, tgt_ids in zip(sources, targets, src, tgt, strict=True):
         if not source.strip() or not target.strip() or len(src_ids) == 1 or len(tgt_ids) == 1:
             reasons.append("empty")
         else:
-            reasons.append("too long" if max(len(src_ids), len(tgt_ids)) > max_tokens else "")
+            fits = max(len(src_ids), len(tgt_ids)) <= max_tokens and max(len(source), len(target)) <= longest
+            reasons.append("" if fits else "too long")
     return src, tgt, reasons
 
 

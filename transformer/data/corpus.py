@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformer import toyland
+from transformer.config.errors import shortened
 from transformer.data.pairs import (
     TABLES,
     LocalFile,
@@ -25,7 +26,7 @@ from transformer.data.pairs import (
     read_table,
 )
 from transformer.data.slices import Slice, require_slice, split_slice
-from transformer.data.text import CorpusError, open_bytes
+from transformer.data.text import CorpusError, is_file, open_bytes
 
 if TYPE_CHECKING:
     import datasets  # slow to import: the functions below do it when they are called
@@ -35,6 +36,8 @@ TOYLAND_SIZES = {"train": 200_000, "valid": 1_000, "test": 1_000} | dict.fromkey
 )
 """Pairs of a toyland split when the name does not end in a slice `[:N]`."""
 
+TOYLAND_MOST = 10_000_000
+"""The last pair that a slice may ask for."""
 HUB_NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(:(?P<subset>[^:/]+))?:(?P<split>[^:/]+)")
 
 
@@ -54,9 +57,9 @@ def load_parallel(name: str, source: str, target: str) -> "datasets.Dataset":
 def load_whole(text: str, source: str, target: str) -> "datasets.Dataset":
     if any(sides := [find_side(text, language) for language in (source, target)]):
         return load_plain(text, sides, source, target)
-    if ending_of(text) in TABLES and Path(text).is_file():
+    if ending_of(text) in TABLES and is_file(Path(text)):
         return cached(read_table, file=LocalFile.at(Path(text)), source=source, target=target)
-    if ending_of(text) == ".parquet" and Path(text).is_file():
+    if ending_of(text) == ".parquet" and is_file(Path(text)):
         return load_parquet(text, source, target)
     if hub_name := HUB_NAME.fullmatch(text):
         return load_hub(hub_name, source, target)
@@ -66,10 +69,11 @@ def load_whole(text: str, source: str, target: str) -> "datasets.Dataset":
 
 def nothing_found(text: str, source: str, target: str) -> str:
     """One line that says why no text was found under this name."""
-    if Path(text).is_file():
-        found = f"{text!r} is one file of no known format, or one side of a corpus"
+    if is_file(Path(text)):
+        found = f"{shortened(repr(text))} is one file of no known format, or one side of a corpus"
     else:
-        found = f"no corpus at {text!r}: looked for {text}.{source} and {text}.{target} (also .gz, .xz)"
+        name = shortened(text)
+        found = f"no corpus at {name!r}: looked for {name}.{source} and {name}.{target} (also .gz, .xz)"
     return (
         f"{found}; name a path without its language ending, a json, jsonl, csv, tsv or parquet file, "
         "HUB/ID:SPLIT, HUB/ID:SUBSET:SPLIT or toyland:SPLIT"
@@ -110,11 +114,19 @@ def load_toyland(split: str, part: Slice, source: str, target: str) -> "datasets
             "set data.source, data.target"
         )
     if split not in TOYLAND_SIZES:
-        raise CorpusError(f"toyland has no split {split!r}; choose one of {', '.join(TOYLAND_SIZES)}")
+        require_slice(f"toyland:{split}")
+        raise CorpusError(
+            f"toyland has no split {shortened(repr(split))}; choose one of {', '.join(TOYLAND_SIZES)}"
+        )
     # The grammar generates without end, so `[:N]` may exceed the default size.
     chosen = part.of(int(part.end) if part.end.isdecimal() else TOYLAND_SIZES[split])
     if not chosen:
         raise CorpusError(f"toyland:{split}[{part.start}:{part.end}]: there are no pairs in it")
+    if chosen.stop > TOYLAND_MOST:
+        raise CorpusError(
+            f"toyland:{split}[{part.start}:{part.end}]: toyland is kept in memory, so it ends after "
+            f"{TOYLAND_MOST:,} pairs"
+        )
     examples = islice(toyland.generate(split, chosen.stop), chosen.start, None)
     text = datasets.Value("string")
     # Keep only the columns of the table: the syntax trees of all examples would fill the memory.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from transformer.data.json_text import parse_json, why_no_text
-from transformer.data.text import CorpusError, read_lines
+from transformer.data.text import LONGEST_LINE, CorpusError, is_file, read_lines
 
 ARCHIVES = ("", ".gz", ".xz")
 TABLES = (".csv", ".tsv", ".json", ".jsonl")
@@ -38,7 +38,7 @@ class LocalFile:
 
 def find_side(text: str, language: str) -> Path | None:
     candidates = (Path(f"{text}.{language}{archive}") for archive in ARCHIVES)
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if is_file(path)), None)
 
 
 def read_plain(source: LocalFile, target: LocalFile) -> Iterator[dict[str, str]]:
@@ -115,7 +115,7 @@ def choose_columns(names: Collection[str], text: str, source: str, target: str) 
 
 def read_csv(path: str) -> Iterator[TableRow]:
     """Comma-separated fields, quoted as usual and otherwise unchanged; the first line names the columns."""
-    csv.field_size_limit(2**31 - 1)  # Python's own limit is 131,072 characters
+    csv.field_size_limit(LONGEST_LINE)  # a field may have several lines; Python's limit is 131,072 characters
     rows = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True)
     header: list[str] = []
     start = 1

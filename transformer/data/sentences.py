@@ -15,7 +15,7 @@ from transformer.config import DataConfig
 from transformer.data.epochs import BatchType, EpochBatches, TensorBatch
 from transformer.data.padding import cut_by_tokens, right_padded
 from transformer.data.slices import require_file, split_slice
-from transformer.data.text import CorpusError, read_lines
+from transformer.data.text import MAX_CHARACTERS_PER_TOKEN, CorpusError, read_lines
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 
 
@@ -98,7 +98,8 @@ def class_numbers(sentences: Sequence[Sentence], names: Sequence[str]) -> NDArra
 
 def encode_sentences(texts: Sequence[str], tokenizer: Tokenizer, max_tokens: int) -> list[NDArray[np.int64]]:
     """The ids of each text with EOS, cut to `max_tokens` including EOS."""
-    return [np.array([*ids[: max_tokens - 1], EOS_ID]) for ids in tokenizer.encode(texts)]
+    starts = [text[: MAX_CHARACTERS_PER_TOKEN * max_tokens] for text in texts]
+    return [np.array([*ids[: max_tokens - 1], EOS_ID]) for ids in tokenizer.encode(starts)]
 
 
 class SentenceBatches(EpochBatches[BatchType]):

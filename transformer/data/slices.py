@@ -4,9 +4,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformer.config.errors import shortened
 from transformer.data.text import CorpusError
 
-SLICE = re.compile(r"(?P<text>.+)\[(?P<start>[0-9]+%?)?:(?P<end>[0-9]+%?)?\]")
+SLICE = re.compile(r"(?P<text>.+)\[(?P<start>[0-9]{1,18}%?)?:(?P<end>[0-9]{1,18}%?)?\]")
 NO_SLICE = re.compile(r"(?P<text>.+)\[[^\[\]]*\]")
 FORMS = "[:1000], [1000:], [1000:2000], [:90%] or [90%:]"
 
@@ -41,7 +42,7 @@ def split_slice(name: str) -> tuple[str, Slice]:
 def require_slice(name: str) -> None:
     """`CorpusError` if a name under which no text was found ends in brackets that are not a valid slice."""
     if NO_SLICE.fullmatch(name) and not SLICE.fullmatch(name):
-        raise CorpusError(f"{name}: the brackets at the end hold no slice; write {FORMS}")
+        raise CorpusError(f"{shortened(name)}: the brackets at the end hold no slice; write {FORMS}")
 
 
 def require_file(name: str, path: str) -> None:

@@ -8,12 +8,21 @@ import codecs
 import gzip
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NoReturn, Protocol, runtime_checkable
 
 OnError = Literal["error", "skip", "replace"]
+
+LONGEST_LINE = 2**27
+"""Maximum bytes of a line of a file; text without line breaks for a language model is one line."""
+LONGEST_INPUT_LINE = 2**20
+"""Maximum bytes of a line that a command answers: it holds many of them at once."""
+SKIPPED_AT_ONCE = 2**16
+MAX_CHARACTERS_PER_TOKEN = 64
+"""Lines are cut to this many characters per token that a model reads before they are tokenized, because
+tokenizing a huge line would be slow and all but its start is dropped anyway."""
 
 BYTES_THAT_BREAK_LINES = str.maketrans("\n\r", "  ")
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -23,22 +32,40 @@ UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 class LineStream(Protocol):
     """Anything that can be read line by line: a binary file, standard input's buffer, an archive."""
 
-    def readline(self) -> bytes: ...
+    def readline(self, size: int = -1, /) -> bytes: ...
 
 
 class CorpusError(ValueError):
     """Text that cannot be used; the message is one line with the file, the position, and what to do."""
 
 
-def read_lines(path: str | Path, on_error: OnError = "error") -> Iterator[str]:
+def refuse(message: str) -> NoReturn:
+    raise CorpusError(message)
+
+
+def read_lines(
+    path: str | Path,
+    on_error: OnError = "error",
+    *,
+    longest: int = LONGEST_LINE,
+    too_long: Callable[[str], None] = refuse,
+) -> Iterator[str]:
     """The lines of a UTF-8 file, decompressed if `.gz` or `.xz`; the last line need not end in `\\n`."""
     try:
         with open_bytes(Path(path)) as stream:
-            yield from decode_lines(stream, str(path), on_error)
+            yield from decode_lines(stream, str(path), on_error, longest=longest, too_long=too_long)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise CorpusError(f"{path}: the archive is damaged, cut short or of another kind ({error})") from None
     except OSError as error:
         raise CorpusError(f"{path}: {error.strerror or error}") from None
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; there is none with a name that the system does not allow."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def open_bytes(path: Path) -> BufferedIOBase:
@@ -49,36 +76,60 @@ def open_bytes(path: Path) -> BufferedIOBase:
     return path.open("rb")
 
 
-def decode_lines(stream: LineStream, name: str, on_error: OnError) -> Iterator[str]:
+def decode_lines(
+    stream: LineStream,
+    name: str,
+    on_error: OnError,
+    *,
+    longest: int = LONGEST_LINE,
+    too_long: Callable[[str], None] = refuse,
+) -> Iterator[str]:
     """One text per line of a stream called `name`, yielded as soon as it arrives.
 
     `\\n` ends a line, and a `\\r` directly before it belongs to the line ending. A byte order mark at the
     start of the stream is removed. A line that is not UTF-8, or contains NUL, is an error ("error"), becomes
     an empty line, so that there is still one text per line ("skip"), or has its bad bytes replaced by U+FFFD
-    ("replace").
+    ("replace"). No more than `longest` bytes of a line are held in memory: for a longer one `too_long` is
+    called with a message, which raises a `CorpusError` by default; otherwise the line is cut there.
     """
-    for number, line in enumerate(iter(stream.readline, b""), start=1):
+    for number, line in enumerate(iter(lambda: stream.readline(longest + 1), b""), start=1):
+        is_whole = len(line) <= longest or line.endswith(b"\n")
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
             if not line:
                 return  # nothing but the mark
         if line.endswith(b"\n"):
             line = line[:-1].removesuffix(b"\r")
-        try:
-            text, bad = line.decode(), line.find(b"\0")
-        except UnicodeDecodeError as error:
-            text, bad = line.decode(errors="replace"), error.start
-        if bad < 0:
-            yield text
-        elif on_error == "error":
-            kind = "invalid UTF-8" if line[bad] else "NUL"
-            is_utf16 = b"\0" in line or (number == 1 and line.startswith(UTF16_MARKS))
-            raise CorpusError(
-                f"{name}, line {number}: {kind} at byte {bad + 1} (0x{line[bad]:02x})"
-                f"{'; this looks like UTF-16' if is_utf16 else ''}; convert the file to UTF-8"
-            )
-        else:
-            yield "" if on_error == "skip" else text.replace("\0", "\ufffd")
+        text = decoded(line[:longest], is_whole, name, number, on_error)
+        if not is_whole:
+            too_long(f"{name}, line {number} is longer than {longest:,} bytes; no more of a line is read")
+        yield text
+        if not is_whole:
+            skip_to_next_line(stream)
+
+
+def decoded(line: bytes, is_whole: bool, name: str, number: int, on_error: OnError) -> str:
+    """The text of a line; a character at the end that was cut in two is left out."""
+    try:
+        text, bad = codecs.utf_8_decode(line, "strict", is_whole)[0], line.find(b"\0")
+    except UnicodeDecodeError as error:
+        text, bad = line.decode(errors="replace"), error.start
+    if bad < 0:
+        return text
+    if on_error == "error":
+        kind = "invalid UTF-8" if line[bad] else "NUL"
+        is_utf16 = b"\0" in line or (number == 1 and line.startswith(UTF16_MARKS))
+        raise CorpusError(
+            f"{name}, line {number}: {kind} at byte {bad + 1} (0x{line[bad]:02x})"
+            f"{'; this looks like UTF-16' if is_utf16 else ''}; convert the file to UTF-8"
+        )
+    return "" if on_error == "skip" else text.replace("\0", "\ufffd")
+
+
+def skip_to_next_line(stream: LineStream) -> None:
+    while part := stream.readline(SKIPPED_AT_ONCE):
+        if part.endswith(b"\n"):
+            return
 
 
 def text_list(texts: Iterable[str], name: str = "line", first: int = 1) -> list[str]:

@@ -1,12 +1,18 @@
 """Files of sentence vectors: `.npy` has only the vectors, `.jsonl` each sentence with its vector."""
 
 import json
+import math
+import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0
 from numpy.typing import NDArray
 
+from transformer.config.errors import shortened
 from transformer.data.json_text import parse_json, why_no_text
 from transformer.data.text import CorpusError, read_lines
 from transformer.files import whole_file
@@ -35,6 +41,7 @@ def write_vectors(path: str, sentences: Sequence[str], vectors: NDArray[np.float
                     lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
 def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[np.float32]]:
     """The sentences and their vectors of length 1; with `.npy`, the sentences are read from `sentences`.
 
@@ -67,11 +74,33 @@ def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[n
 
 def read_npy(path: str) -> NDArray[np.float32]:
     try:
-        with Path(path).open("rb") as file:
+        with Path(path).open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's about headers that Python 2 has written
+            require_content(file)
             vectors = np.lib.format.read_array(file, allow_pickle=False)
-        return vectors.astype(np.float32, casting="same_kind")
-    except (ValueError, EOFError, TypeError) as error:
-        raise CorpusError(f"{path}: not an array of numbers in numpy's format ({error})") from None
+    except OSError:
+        raise
+    except Exception as error:  # numpy's parser of the header raises many types
+        why = shortened(" ".join(str(error).split()), 200)
+        raise CorpusError(f"{path}: not an array of numbers in numpy's format ({why})") from None
+    return vectors.astype(np.float32)
+
+
+def require_content(file: BinaryIO) -> None:
+    """`ValueError` unless an `.npy` file holds the numbers that its header promises; reads none of them.
+
+    Otherwise an absurd shape would fill the memory.
+    """
+    version = np.lib.format.read_magic(file)
+    read_header = read_array_header_1_0 if version == (1, 0) else read_array_header_2_0
+    shape, _, kind = read_header(file)
+    if kind.kind not in "fiu" or min(shape, default=0) < 0:
+        raise ValueError(f"it has the type {kind} and the shape {shape}")
+    start = file.tell()
+    promised, there = math.prod(shape) * kind.itemsize, file.seek(0, os.SEEK_END) - start
+    if promised > there:
+        raise ValueError(f"its header promises {promised:,} bytes, but it has {there:,}")
+    file.seek(0)
 
 
 def read_jsonl(path: str) -> tuple[list[str], NDArray[np.float32]]:

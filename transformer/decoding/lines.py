@@ -5,21 +5,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from transformer.config import DecodingConfig, ModelConfig
+from transformer.config.decoding import MAX_BEAM_SIZE
 from transformer.data.padding import longest_first
-from transformer.data.text import one_line, text_list
+from transformer.data.text import MAX_CHARACTERS_PER_TOKEN, one_line, text_list
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.decoding.sampling import Sampler
 from transformer.decoding.search import Hypotheses, Processor
 from transformer.decoding.translation import Translation
 from transformer.messages import warn
 
-MAX_CHARACTERS_PER_TOKEN = 64
-"""Lines are cut to this many characters per token of `max_positions` before they are tokenized, because
-tokenizing a huge line would be slow and all but its start is dropped anyway."""
 MAX_HYPOTHESES_PER_TOKEN = 1 / 8
 """A batch has at most this many hypotheses per token of `decoding.batch_tokens`. Without this limit, very
 short sentences would make batches of thousands of hypotheses, each with a row of logits."""
-MAX_BEAM_SIZE = 1000
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,6 @@ class SearchOptions:
     sampler: Sampler | None = None
 
     def __post_init__(self) -> None:
-        if self.beam_size > MAX_BEAM_SIZE:
-            raise ValueError(f"decoding.beam_size is {self.beam_size}; it must be at most {MAX_BEAM_SIZE}")
         if self.sampler is None and not 1 <= self.n_best <= self.beam_size:
             raise ValueError(f"n_best is {self.n_best}; it must be between 1 and beam_size, {self.beam_size}")
         if not 1 <= self.n_best <= MAX_BEAM_SIZE:

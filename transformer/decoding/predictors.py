@@ -15,7 +15,7 @@ from transformer.config import Settings
 from transformer.data.masking import MASK, MASK_ID, encode_with_masks
 from transformer.data.padding import longest_first, right_padded
 from transformer.data.sentences import encode_sentences
-from transformer.data.text import CorpusError, one_line, text_list
+from transformer.data.text import MAX_CHARACTERS_PER_TOKEN, CorpusError, one_line, text_list
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 from transformer.hardware import without_cudnn_attention
 from transformer.model.build import build_model
@@ -140,6 +140,10 @@ class MaskFiller(Reader):
     def read(self, line: str, number: int) -> NDArray[np.int64]:
         """The ids of line `number`; `CorpusError` if it has no `<mask>` or is too long."""
         limit = self.settings.data.max_tokens
+        if len(line) > MAX_CHARACTERS_PER_TOKEN * limit:
+            raise CorpusError(
+                f"line {number} has {len(line)} characters; the model reads at most {limit} tokens"
+            )
         ids = np.array([*encode_with_masks([line], self.tokenizer)[0], EOS_ID])
         if MASK_ID not in ids:
             raise CorpusError(f"line {number} has no {MASK} to fill")

@@ -55,6 +55,8 @@ class Sampler:
         if self.top_p is not None:
             best = best / best.sum(dim=-1, keepdim=True)
             before = best.cumsum(dim=-1) - best  # a token stays while those before it hold less than top_p
-            best = best.masked_fill(before >= self.top_p, 0)
+            dropped = before >= self.top_p
+            dropped[:, 0] = False  # a tiny top_p is 0 in float32
+            best = best.masked_fill(dropped, 0)
         kept = torch.zeros_like(probabilities).scatter(1, tokens, best)
         return kept / kept.sum(dim=-1, keepdim=True)

@@ -2,12 +2,13 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.run import Run
+from transformer.data.text import decode_lines
 from transformer.files import write_whole
 
 Curve = dict[int, float]
@@ -15,6 +16,8 @@ Curve = dict[int, float]
 
 SCORES = {"bleu": "BLEU", "p@1": "P@1, %", "accuracy": "accuracy, %", "bits_per_byte": "bits per byte"}
 """Scores for the third panel, with their axis labels; the first that a run has is plotted."""
+LONGEST_EVENT = 2**16
+"""Bytes of a line of the log; those that we write have some hundreds."""
 STARTS = ("data", "resume")
 """Events that are logged when training starts; their step is that of the checkpoint it continues from."""
 FORMATS = (".png", ".svg", ".pdf")
@@ -28,7 +31,7 @@ def read_curves(run: Run) -> dict[str, Curve]:
     or no number in it.
     """
     try:
-        lines = run.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = list(read_log(run.log))
     except OSError as error:
         raise CheckpointError(f"{run.log}: {error.strerror}; name a folder of `transformer train`") from None
     curves: dict[str, Curve] = {}
@@ -36,7 +39,9 @@ def read_curves(run: Run) -> dict[str, Curve]:
         try:
             entry = json.loads(line)
             event, step = str(entry["event"]), int(entry["step"])
-            figures = {name: float(value) for name, value in entry.items() if isinstance(value, int | float)}
+            figures = {name: float(value) for name, value in entry.items() if is_plottable(value)}
+            if not 0 <= step < 2**53:
+                continue
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
         if event in STARTS:
@@ -49,6 +54,17 @@ def read_curves(run: Run) -> dict[str, Curve]:
     if not curves:
         raise CheckpointError(f"{run.log}: no update has been logged")
     return curves
+
+
+def read_log(path: Path) -> Iterator[str]:
+    """The lines of a log; one that is too long to be an event is cut, so that it is no JSON."""
+    with path.open("rb") as file:
+        yield from decode_lines(file, str(path), "replace", longest=LONGEST_EVENT, too_long=lambda _: None)
+
+
+def is_plottable(value: Any) -> bool:
+    """Whether matplotlib can compute with a value: its axes square some numbers."""
+    return isinstance(value, int | float) and abs(value) < 1e100
 
 
 def up_to(step: int, curve: Curve) -> Curve:

@@ -137,8 +137,8 @@ class Choice(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Inspection:
-    """What a model did with one sentence."""
+class Findings:
+    """What a model did with one sentence; `inspect` returns it as an `Inspection`."""
 
     task: str
     facts: str
@@ -169,9 +169,3 @@ class Inspection:
     def module(self, kind: str, layer: int) -> Attention:
         [found] = [each for each in self.attention if (each.kind, each.layer) == (kind, layer)]
         return found
-
-    def _repr_html_(self) -> str:
-        """The page inside a notebook."""
-        from transformer.inspection.page import frame  # which needs this class
-
-        return frame(self)

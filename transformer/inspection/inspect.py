@@ -1,7 +1,7 @@
 """Inspecting a sentence with each kind of model: the search, one forced pass, and what the heads do."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,16 +17,26 @@ from transformer.decoding.predictors import Classifier, Embedder, MaskFiller, Re
 from transformer.decoding.scoring import with_bos
 from transformer.decoding.search import evaluation_mode
 from transformer.decoding.translator import Translator
-from transformer.inspection.data import READ, SOURCE, TARGET, Axis, Choice, Gold, Head, Inspection, Output
+from transformer.inspection.data import READ, SOURCE, TARGET, Axis, Choice, Findings, Gold, Head, Output
 from transformer.inspection.forced import ForcedPass, forced_pass
 from transformer.inspection.numbers import class_prediction, norms_of, token_predictions
+from transformer.inspection.page import frame
 from transformer.inspection.roles import first_choice, heads_of, mean_heads
 from transformer.inspection.search_record import SearchRecord
 from transformer.inspection.searching import search_line
-from transformer.inspection.tokens import SPECIAL_TEXTS, axis_of
+from transformer.inspection.tokens import SPECIAL_TEXTS, START, axis_of
 
 MAX_NEW_TOKENS = 40
 """Continuations of a prompt end here, unless the caller says otherwise."""
+
+
+@dataclass(frozen=True)
+class Inspection(Findings):
+    """What a model did with one sentence; in a notebook it shows itself as the page."""
+
+    def _repr_html_(self) -> str:
+        return frame(self)
+
 
 Inspectable = Translator | TextGenerator | MaskFiller | Classifier | Embedder
 
@@ -96,7 +106,9 @@ def inspect_translation(
     axes = {
         SOURCE: axis_of(tokenizer, source, "source"),
         TARGET: axis_of(tokenizer, output, "translation"),
-        READ: axis_of(tokenizer, read[0].tolist(), "read"),
+        READ: axis_of(
+            tokenizer, read[0].tolist(), "read", {**SPECIAL_TEXTS, translator.config.bos_id: START}
+        ),
     }
     # the words that the oracle knows are those of its own translation
     known = gold if gold is not None and search.finished[0].text == gold.reference else None

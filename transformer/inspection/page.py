@@ -8,56 +8,22 @@ import base64
 import hashlib
 import json
 import math
-import zlib
 from html import escape
 from importlib.resources import files
 from string import Template
 from typing import Any
 from unicodedata import bidirectional, east_asian_width
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from transformer.inspection.data import (
-    ABOUT_ATTENTION,
-    AXES,
-    CROSS,
-    DECODER,
-    ENCODER,
-    READ,
-    SOURCE,
-    TARGET,
-    Attention,
-    Axis,
-    Head,
-    Inspection,
-)
-from transformer.inspection.paper import place
-from transformer.inspection.roles import by_words
-from transformer.inspection.search_record import Node, SearchRecord
+from transformer.inspection.data import ABOUT_ATTENTION, SOURCE, TARGET, Axis, Findings
+from transformer.inspection.page_data import page_data
 from transformer.inspection.tables import tables
 from transformer.inspection.tokens import visible
 
-KIND_NAMES = {CROSS: "cross-attention", ENCODER: "encoder", DECODER: "decoder"}
-ROW_NOTES = {
-    CROSS: "Row t is where token t is predicted.",
-    DECODER: "Row t is where token t is predicted; columns are the tokens read before it.",
-    ENCODER: "Each row is a token of the source, each column one that it looks at.",
-}
-PLACES = {"equation": "§3.2.1 equation 1", "residual": "§3.1 residual", "output": "§3.4 one matrix"}
-"""The parts of the paper that the numbers of the page belong to, by their names in page.js."""
-MOST_TERMS = 100_000
-"""The number of terms of equation 1 that a page keeps. For longer sentences it keeps only the largest of each
-row, but at least `FEWEST_TERMS`."""
-FEWEST_TERMS = 8
-NOTHING = 65535
 LONG_LINE = 160
 """Lines with more characters than this, counting wide ones twice, are shown in a smaller font."""
 
 
-def page(inspection: Inspection) -> str:
+def page(inspection: Findings) -> str:
     """The page of an inspected sentence, a complete HTML document."""
     style, script = (read_file(name) for name in ("page.css", "page.js"))
     lines = [name for name in (SOURCE, TARGET) if name in inspection.axes]
@@ -79,7 +45,7 @@ def page(inspection: Inspection) -> str:
     )
 
 
-def frame(inspection: Inspection) -> str:
+def frame(inspection: Findings) -> str:
     """The page as an element of another page, cut off from it."""
     return (
         '<iframe sandbox="allow-scripts" style="width: 100%; height: 900px; border: 0" '
@@ -117,7 +83,7 @@ def direction(text: str) -> str:
     return next((("ltr" if each == "L" else "rtl") for each in strong if each in ("L", "R", "AL")), "ltr")
 
 
-def verdict(inspection: Inspection) -> str:
+def verdict(inspection: Findings) -> str:
     """Right or wrong, if an oracle knows, and how probable the output is."""
     parts = []
     if inspection.is_right:
@@ -132,224 +98,3 @@ def verdict(inspection: Inspection) -> str:
         exact = f" (probability {100 * probability:.1f} %)" if probability >= 0.001 else ""
         parts.append(f"log-probability {inspection.log_prob:.4f}{exact}".replace(" -", " −"))
     return " · ".join(parts)
-
-
-def page_data(inspection: Inspection) -> dict[str, Any]:
-    """Everything that page.js draws."""
-    present = {module.kind for module in inspection.attention}
-    kinds = {kind: rows_columns for kind, rows_columns in AXES.items() if kind in present}
-    gold = inspection.gold if inspection.is_right else None
-    axes = inspection.axes
-    return {
-        "axes": {name: axis_data(axis) for name, axis in axes.items()},
-        "readPlaces": read_places(inspection),
-        "kinds": kinds,
-        "kindNames": KIND_NAMES,
-        "rowNotes": ROW_NOTES,
-        "rowNames": {CROSS: "predicted", DECODER: "predicted", ENCODER: "looks"},
-        "columnNames": {CROSS: "looked at", DECODER: "read before", ENCODER: "looked at"},
-        "modules": [module_data(module) for module in inspection.attention],
-        "weights": packed(np.concatenate([np.zeros(0, np.uint16), *weights(inspection)])),
-        "terms": terms_of(inspection.attention),
-        "heads": [head_data(head) for head in inspection.heads],
-        "costUnit": "the cosine" if inspection.task == "embedding" else "log p",
-        "rolesFrom": inspection.roles_from,
-        "choice": inspection.choice and inspection.choice._asdict(),
-        "gold": gold
-        and [
-            (axes[SOURCE].word_at(source), axes[TARGET].word_at(target)) for source, target in gold.alignment
-        ],
-        "predictions": [
-            {
-                "text": each.text,
-                "logProb": each.log_prob,
-                "axis": each.axis,
-                "place": each.place,
-                "layers": each.by_layer,
-                "own": [round(value, 4) for value in each.own],
-            }
-            for each in inspection.predictions
-        ],
-        "sublayers": [
-            {
-                "name": each.name,
-                "axis": each.axis,
-                **{
-                    name: [round(value, 3) for value in getattr(each, name)]
-                    for name in ("before", "update", "after")
-                },
-            }
-            for each in inspection.sublayers
-        ],
-        "places": {
-            name: {"paper": place(start).paper, "code": place(start).symbol} for name, start in PLACES.items()
-        },
-        "search": inspection.search and search_data(inspection.search),
-    }
-
-
-def axis_data(axis: Axis) -> dict[str, Any]:
-    return {
-        "label": axis.label,
-        "pieces": axis.pieces,
-        "words": axis.words,
-        "wordOf": axis.word_of,
-        "spaced": axis.is_spaced,
-    }
-
-
-def read_places(inspection: Inspection) -> list[tuple[str, int] | None]:
-    """Where each token that a decoder reads is in the lines at the top: in the prompt or in the output."""
-    if READ not in inspection.axes:
-        return []
-    prompt = len(inspection.axes[SOURCE].pieces)
-    if inspection.task == "translation":  # the decoder reads BOS and then the output
-        return [None, *((TARGET, number) for number in range(len(inspection.axes[READ].pieces) - 1))]
-    return [
-        (SOURCE, number) if number < prompt else (TARGET, number - prompt)
-        for number in range(len(inspection.axes[READ].pieces))
-    ]
-
-
-def module_data(module: Attention) -> dict[str, Any]:
-    return {
-        "kind": module.kind,
-        "layer": module.layer,
-        "heads": len(module.weights),
-        "keyWidth": module.key_width,
-    }
-
-
-def head_data(head: Head) -> dict[str, Any]:
-    aligns = head.measures.get("aligns")
-    return {
-        "kind": head.kind,
-        "layer": head.layer,
-        "head": head.head,
-        "role": head.role,
-        "value": None if head.role == "aligns" else head.measures.get(head.role),
-        "aer": None if aligns is None else 1 - aligns,
-        "cost": head.cost,
-    }
-
-
-def weights(inspection: Inspection) -> list[Any]:
-    """round(1000 · weight) of each module: the mean over heads and each head, by pieces, then by words."""
-    found = []
-    for module in inspection.attention:
-        rows, columns = (inspection.axes[name] for name in AXES[module.kind])
-        with_mean = torch.cat((module.weights.mean(dim=0, keepdim=True), module.weights))
-        in_words = torch.stack([by_words(each, rows, columns) for each in with_mean])
-        found += [thousandths(with_mean), thousandths(in_words)]
-    return found
-
-
-def thousandths(values: Float[Tensor, "heads rows columns"]) -> Any:
-    return (1000 * values).round().flatten().numpy().astype(np.uint16)
-
-
-def terms_of(attention: list[Attention]) -> list[dict[str, Any] | None]:
-    """The terms of equation 1: log Σ exp(s) of each row, and the largest log weights with their columns."""
-    rows = sum(module.weights.shape[0] * module.weights.shape[1] for module in attention)
-    most = max(FEWEST_TERMS, MOST_TERMS // max(rows, 1))
-    return [None if module.scores is None else module_terms(module.scores, most) for module in attention]
-
-
-def module_terms(scores: Float[Tensor, "heads rows columns"], most: int) -> dict[str, Any]:
-    totals = scores.logsumexp(dim=-1)
-    logs, columns = (scores - totals[:, :, None]).topk(min(most, scores.shape[2]), dim=-1)
-    is_hidden = logs == -math.inf
-    short = (1000 * logs.clamp(min=-32)).round().masked_fill(is_hidden, 0)
-    return {
-        "kept": columns.shape[2],
-        "totals": packed(totals.flatten().numpy().astype(np.float32)),
-        "columns": packed(columns.masked_fill(is_hidden, NOTHING).flatten().numpy().astype(np.uint16)),
-        "logs": packed(short.flatten().numpy().astype(np.int16)),
-    }
-
-
-def packed(numbers: Any) -> str:
-    """Little-endian numbers, deflated, in base64: all first bytes, then all second ones, and so on.
-
-    Neighbours share their high bytes, so this order deflates by a fifth better than number by number.
-    """
-    plain = numbers.astype(numbers.dtype.newbyteorder("<"))
-    by_byte = plain.view(np.uint8).reshape(-1, plain.itemsize).T.tobytes()
-    compressor = zlib.compressobj(6, strategy=zlib.Z_FILTERED)
-    return base64.b64encode(compressor.compress(by_byte) + compressor.flush()).decode()
-
-
-def search_data(search: SearchRecord) -> dict[str, Any]:
-    """The search as page.js draws it."""
-    paths = {path.name: path.tokens for path in search.paths}
-    before = [Node((), 0, "", 0.0, 0.0, 0)]
-    steps = []
-    for step in search.steps:
-        nodes = [node_data(node, paths, search.winner) for node in step.nodes]
-        endings = [
-            {
-                "lane": ending.lane,
-                "what": "end" if ending.is_end else "cut off",
-                "parentLane": before[ending.parent].lane,
-                "score": ending.score,
-                "place": ending.place,
-            }
-            for ending in step.endings
-        ]
-        candidates = [
-            {
-                "parent": each.parent,
-                "text": each.text,
-                "logProb": each.log_prob,
-                "total": each.total,
-                "score": each.score,
-                "fate": each.fate,
-            }
-            for each in step.candidates
-        ]
-        steps.append(
-            {
-                "penalty": step.penalty,
-                "margin": step.margin,
-                "runnerUp": step.runner_up,
-                "candidates": candidates,
-                "nodes": nodes,
-                "endings": endings,
-            }
-        )
-        before = step.nodes
-    return {
-        "beamSize": search.beam_size,
-        "alpha": search.alpha,
-        "closed": search.closed,
-        "isReferenceWinner": paths.get("reference") == search.winner,
-        "steps": steps,
-        "paths": [
-            {
-                "name": path.name,
-                "text": path.text,
-                "tokens": path.pieces,
-                "total": sum(path.log_probs),
-                "lostAt": path.lost_at,
-                "fate": path.fate,
-                "isWinner": path.tokens == search.winner,
-            }
-            for path in search.paths
-        ],
-    }
-
-
-def node_data(node: Node, paths: dict[str, tuple[int, ...]], winner: tuple[int, ...]) -> dict[str, Any]:
-    """A live hypothesis, marked with the other paths that it is the beginning of."""
-    marks = [
-        name
-        for name, tokens in paths.items()
-        if tokens != winner and tokens[: len(node.tokens)] == node.tokens
-    ]
-    return {
-        "parent": node.parent,
-        "lane": node.lane,
-        "text": node.text,
-        "total": node.total,
-        "marks": marks,
-    }

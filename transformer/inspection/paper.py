@@ -159,8 +159,10 @@ PLACES = (
     ),
     Place(
         "§5.4 label smoothing",
-        "`transformer/training/objectives.py: smoothed_cross_entropy`",
-        "`tests/test_objectives.py: test_the_loss_is_the_papers_formula_with_the_mass_on_every_class`",
+        "`transformer/training/objectives.py: smoothed_cross_entropy`; training calls "
+        "`transformer/kernels/loss.py: overwriting_cross_entropy`, which computes the same",
+        "`tests/test_objectives.py: test_the_loss_is_the_papers_formula_with_the_mass_on_every_class`, "
+        "`tests/test_fused_loss.py`",
     ),
     Place(
         "§6.1 averaging checkpoints",
@@ -179,7 +181,7 @@ PLACES = (
     ),
     Place(
         "§6.1 at most input + 50 tokens",
-        "`transformer/decoding/translator.py: Translator`",
+        "`transformer/decoding/lines.py: LineTranslator` (`limit`)",
         "`tests/test_translator.py: test_translations_end_at_the_papers_limit`",
     ),
     Place(

@@ -39,7 +39,7 @@ class Node:
 
 
 class Ending(NamedTuple):
-    """A complete hypothesis, where its last token is."""
+    """A complete hypothesis, in the lane of its last token or, if that is EOS, of the one before."""
 
     tokens: tuple[int, ...]
     is_end: bool
@@ -165,6 +165,8 @@ class Recorder:
                 endings.append(Ending(tokens, fate == ENDED, parent, lane, score, places.get(tokens)))
         winner = finished[0].tokens
         give_lanes(nodes, before, winner)
+        lanes = {node.tokens: node.lane for node in nodes}
+        endings = [ending._replace(lane=lanes.get(ending.tokens, ending.lane)) for ending in endings]
         return Step(
             step.length, penalty, candidates, nodes, endings, *margin_of(step, before, winner, text_of)
         )

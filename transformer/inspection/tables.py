@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from transformer.inspection.data import SOURCE, TARGET, Head, Inspection
+from transformer.inspection.data import SOURCE, TARGET, Findings, Head
 from transformer.inspection.tokens import visible
 
 
-def tables(inspection: Inspection) -> str:
+def tables(inspection: Findings) -> str:
     """All tables that apply to an inspected sentence."""
     found = []
     if inspection.search is not None:
@@ -28,7 +28,7 @@ def tables(inspection: Inspection) -> str:
     return "\n".join(found)
 
 
-def alignment_table(inspection: Inspection) -> str:
+def alignment_table(inspection: Findings) -> str:
     """The source words that each word of the translation is aligned with, and those of the oracle."""
     source, target = (inspection.axes[name].text.split(" ") for name in (SOURCE, TARGET))
     right = inspection.gold.alignment if inspection.gold is not None and inspection.is_right else None

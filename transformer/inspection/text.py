@@ -11,8 +11,8 @@ from transformer.inspection.data import (
     SOURCE,
     TARGET,
     Choice,
+    Findings,
     Head,
-    Inspection,
     Prediction,
 )
 from transformer.inspection.paper import Place, place
@@ -25,7 +25,7 @@ COLUMNS = ("attention", "layer", "head", "role", "without", "measures")
 """The columns of `head_rows`."""
 
 
-def summary(inspection: Inspection) -> str:
+def summary(inspection: Findings) -> str:
     """The sentence, the output, the word that the page shows first, and the most important heads."""
     lines = [axis.text for name, axis in inspection.axes.items() if name in (SOURCE, TARGET)]
     if inspection.task in ("masked", "classification"):
@@ -44,7 +44,7 @@ def summary(inspection: Inspection) -> str:
     return "\n".join([*lines, *inspection.missing])
 
 
-def choice_text(inspection: Inspection, choice: Choice) -> str:
+def choice_text(inspection: Findings, choice: Choice) -> str:
     """The word that the chosen head attends to most for the chosen word."""
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     weights = inspection.module(choice.kind, choice.layer).weights[choice.head - 1]
@@ -71,7 +71,7 @@ def head_rows(heads: list[Head]) -> Iterator[tuple[str, ...]]:
         yield head.kind, str(head.layer), str(head.head), head.role, cost, measure_text(head)
 
 
-def explain(inspection: Inspection, word: int | None = None) -> str:
+def explain(inspection: Findings, word: int | None = None) -> str:
     """The paper's equations in the order of the computation, each with its code, its shapes and the numbers.
 
     `word` is the number of a predicted word, from 0; by default the one that the page shows first.
@@ -83,7 +83,7 @@ def explain(inspection: Inspection, word: int | None = None) -> str:
     parts = [
         *embedding(inspection),
         *attention(inspection, choice),
-        *sublayers(inspection, prediction),
+        *sublayers(inspection, choice, prediction),
         *output(inspection, prediction),
         *search(inspection),
     ]
@@ -95,7 +95,7 @@ def explain(inspection: Inspection, word: int | None = None) -> str:
     return "\n".join(lines)
 
 
-def strongest_head(inspection: Inspection, choice: Choice, word: int) -> Choice:
+def strongest_head(inspection: Findings, choice: Choice, word: int) -> Choice:
     """The head of the last layer, of the choice's kind, that gives the largest weight for a word."""
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     if not 0 <= word < len(rows.words):
@@ -106,7 +106,7 @@ def strongest_head(inspection: Inspection, choice: Choice, word: int) -> Choice:
     return Choice(choice.kind, word, layer, peaks.index(max(peaks)) + 1)
 
 
-def predicted(inspection: Inspection, choice: Choice | None) -> Prediction | None:
+def predicted(inspection: Findings, choice: Choice | None) -> Prediction | None:
     """The prediction of the chosen word's first piece; else the first one."""
     if choice is not None:
         axis = AXES[choice.kind][0]
@@ -120,7 +120,7 @@ def predicted(inspection: Inspection, choice: Choice | None) -> Prediction | Non
 Section = tuple[Place, list[str]]
 
 
-def shapes(inspection: Inspection, *kinds: str) -> list[str]:
+def shapes(inspection: Findings, *kinds: str) -> list[str]:
     """`name: (1, 15) -> (1, 15, 128)` of each module of one of these classes, but of blocks only the last."""
     found: dict[str, str] = {}
     for name, call in inspection.calls.items():
@@ -130,7 +130,7 @@ def shapes(inspection: Inspection, *kinds: str) -> list[str]:
     return list(found.values())
 
 
-def embedding(inspection: Inspection) -> Iterator[Section]:
+def embedding(inspection: Findings) -> Iterator[Section]:
     found = shapes(inspection, "TokenEmbedding")
     if found:
         width = next(call.output[-1] for call in inspection.calls.values() if call.kind == "TokenEmbedding")
@@ -144,7 +144,7 @@ def embedding(inspection: Inspection) -> Iterator[Section]:
         yield place("§3.1 encoder"), stacks
 
 
-def attention(inspection: Inspection, choice: Choice | None) -> Iterator[Section]:
+def attention(inspection: Findings, choice: Choice | None) -> Iterator[Section]:
     if choice is None:
         return
     module = inspection.module(choice.kind, choice.layer)
@@ -161,7 +161,7 @@ def attention(inspection: Inspection, choice: Choice | None) -> Iterator[Section
     yield place("§3.2.1 equation 1"), cell_lines(inspection, choice)
 
 
-def cell_lines(inspection: Inspection, choice: Choice) -> list[str]:
+def cell_lines(inspection: Findings, choice: Choice) -> list[str]:
     """The terms of equation 1 that give the largest weight of the chosen word and head."""
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     module = inspection.module(choice.kind, choice.layer)
@@ -184,7 +184,9 @@ def cell_lines(inspection: Inspection, choice: Choice) -> list[str]:
     ]
 
 
-def sublayers(inspection: Inspection, prediction: Prediction | None) -> Iterator[Section]:
+def sublayers(
+    inspection: Findings, choice: Choice | None, prediction: Prediction | None
+) -> Iterator[Section]:
     if found := shapes(inspection, "FeedForward"):
         inner = {
             call.output[-1] for name, call in inspection.calls.items() if name.endswith("feed_forward.w_1")
@@ -193,8 +195,11 @@ def sublayers(inspection: Inspection, prediction: Prediction | None) -> Iterator
             place("§3.3"),
             [*found, *(f"the inner layer has {size} numbers" for size in inner)],
         )
-    axis = SOURCE if prediction is None or prediction.axis is None else prediction.axis
-    piece = 0 if prediction is None else prediction.place
+    axis, piece = SOURCE, 0
+    if prediction is not None and prediction.axis is not None:
+        axis, piece = prediction.axis, prediction.place
+    elif choice is not None:
+        piece = inspection.axes[SOURCE].word_of.index(choice.word)
     rows = [
         f"{each.name:30} {each.before[piece]:7.2f} {each.update[piece]:13.2f} {each.after[piece]:9.2f}"
         for each in inspection.sublayers
@@ -208,7 +213,7 @@ def sublayers(inspection: Inspection, prediction: Prediction | None) -> Iterator
         )
 
 
-def output(inspection: Inspection, prediction: Prediction | None) -> Iterator[Section]:
+def output(inspection: Findings, prediction: Prediction | None) -> Iterator[Section]:
     lines = shapes(inspection, "Linear", "PackedLinear")[-1:]
     if prediction is None:
         return
@@ -220,7 +225,7 @@ def output(inspection: Inspection, prediction: Prediction | None) -> Iterator[Se
     yield place("§3.4 one matrix"), lines
 
 
-def search(inspection: Inspection) -> Iterator[Section]:
+def search(inspection: Findings) -> Iterator[Section]:
     record = inspection.search
     if record is None:
         return

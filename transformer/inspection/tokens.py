@@ -52,7 +52,7 @@ def words_in(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[list[str], list[
     for place in reversed(range(len(ids) - 1)):  # a space that is a piece of its own begins the next word
         if not texts[place].strip():
             by_space[place] = by_space[place + 1]
-    alone = [stands_alone(text) for text in texts]
+    alone = [stands_alone(text) or "\n" in text for text in texts]
     mark = [bool(text.strip()) and all(map(is_mark, text.strip())) for text in texts]
     for place in reversed(range(1, len(ids))):  # marks that end a word are words of their own
         is_last = place + 1 == len(ids) or by_space[place + 1] != by_space[place] or alone[place + 1]
@@ -73,7 +73,7 @@ def words_in(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[list[str], list[
         for text, group in zip(tokenizer.decode(groups), groups, strict=True)
     ]
     firsts = [place for place, is_start in enumerate(starts) if is_start]
-    is_spaced = [place > 0 and by_space[place] != by_space[place - 1] for place in firsts]
+    is_spaced = ["\n" in texts[place] or by_space[place] != by_space[place - 1] for place in firsts]
     return words, [True, *is_spaced[1:]], word_of
 
 

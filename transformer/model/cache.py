@@ -65,7 +65,8 @@ def copy_rows(
 ) -> Float[Tensor, "chosen heads room width"]:
     """The first `length` slots of the chosen rows, in a new buffer of the same size per row."""
     copy = buffer.new_empty(rows.shape[0], *buffer.shape[1:])
-    copy[:, :, :length] = buffer[:, :, :length].index_select(0, rows)
+    with torch.no_grad():  # no gradients flow through a cache
+        torch.index_select(buffer[:, :, :length], 0, rows, out=copy[:, :, :length])
     return copy
 
 

@@ -20,13 +20,26 @@ class SinusoidalEncoding(nn.Module):
         if d_model % 2:
             raise ValueError(f"d_model is {d_model}; sinusoidal positions need an even width")
         self.d_model = d_model
+        self.divisor = d_model
 
     def forward(self, positions: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape d_model"]:
         # float64, because in float32 the angle at position 1,000 is already wrong in the fifth decimal
         even = torch.arange(0, self.d_model, 2, dtype=torch.float64, device=positions.device)
-        angles = positions[..., None] / 10_000 ** (even / self.d_model)
+        angles = positions[..., None] / 10_000 ** (even / self.divisor)
         # (…, d/2, 2) -> (…, d): each sine next to its cosine
         return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).to(torch.get_default_dtype())
+
+
+class Tensor2TensorEncoding(SinusoidalEncoding):
+    """The same with 10000^(2i/(d-2)), so that the longest wavelength is 10000 · 2π.
+
+    The paper's formula stops just short of it. These are the wavelengths of the authors' code, Tensor2Tensor,
+    and of programs that follow it, such as Marian.
+    """
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__(d_model)
+        self.divisor = max(d_model - 2, 1)  # of a single wavelength the exponent is 0
 
 
 class LearnedEncoding(nn.Embedding):
@@ -43,6 +56,7 @@ class LearnedEncoding(nn.Embedding):
 
 POSITIONS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "sinusoidal": lambda config: SinusoidalEncoding(config.d_model),
+    "tensor2tensor": lambda config: Tensor2TensorEncoding(config.d_model),
     "learned": lambda config: LearnedEncoding(config.max_positions, config.d_model),
 }
 """By the words of `model.positions`."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from transformer.config import Precision, Settings, TrainingConfig
+from transformer.config.errors import is_out_of_memory
 from transformer.hardware import autocast
 from transformer.training.distributed import ALONE, Group
 from transformer.training.finite import FiniteGuard, first_not_finite
@@ -29,9 +30,6 @@ from transformer.training.updates import Update, shapes_of, updates
 
 HALVINGS = 16
 """From float16's first loss scale, 2^16, down to 1: so many skipped updates in a row are no failure."""
-
-CPU_REFUSES = "can't allocate memory"
-"""Torch's message when CPU memory runs out; there is no exception class for it."""
 
 
 UNSCALED = GradScaler(enabled=False)
@@ -191,8 +189,8 @@ def naming_what_is_too_large(batches: Sequence[Any] = ()) -> Iterator[None]:
     """Turns out-of-memory errors into a `ValueError` with the shapes of the batches and what to lower."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and CPU_REFUSES not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         where = f" in an update with {'; '.join(map(shapes_of, batches))}" if batches else ""
         raise ValueError(

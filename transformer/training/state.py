@@ -6,7 +6,6 @@ validation so far. The state of the random generator is not needed, because each
 
 import hashlib
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +16,13 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE, CheckpointError
-from transformer.checkpoint.reading import load_model, read_state, unique_tensors
+from transformer.checkpoint.reading import is_figure, load_model, read_state, unique_tensors
 from transformer.checkpoint.run import Run
 from transformer.checkpoint.writing import write_checkpoint
 from transformer.config import LOWER_IS_BETTER
 from transformer.data.epochs import EpochBatches
 from transformer.training.finite import require_finite
 from transformer.training.update_rule import UpdateRule
-
-LARGEST = sys.float_info.max
 
 
 @dataclass
@@ -167,11 +164,6 @@ def is_scaler(state: Any) -> bool:
         and state.keys() == expected.keys()
         and all(is_figure(value) and value >= 0 for value in state.values())
     )
-
-
-def is_figure(value: Any) -> bool:
-    """Whether it is a number that fits into a float; JSON allows integers of any length."""
-    return isinstance(value, int | float) and -LARGEST < value < LARGEST
 
 
 def seed_update(seed: int, step: int, rank: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from transformer.checkpoint.format import STATE, CheckpointError, with_current_names
-from transformer.checkpoint.reading import read_tensors
+from transformer.checkpoint.reading import is_figure, read_tensors, require_finite_floats
 from transformer.config import Settings
 from transformer.training.optimizer import MakeOptimizer, make_optimizers, take_step
 from transformer.training.schedule import learning_rate
@@ -109,7 +109,7 @@ class UpdateRule:
         for optimizer in self.optimizers:
             self.load_state(optimizer, stored, path)
         for group, changed in zip(self.groups(), values["groups"], strict=False):
-            group |= changed
+            group |= {key: value for key, value in changed.items() if key in numbers_of(group)}
 
     def classes(self) -> list[str]:
         return [type(optimizer).__name__ for optimizer in self.optimizers]
@@ -119,6 +119,7 @@ class UpdateRule:
         tensors = read_tensors(path)
         keys = {name.rpartition(".")[2] for name in tensors}
         tensors = with_current_names(tensors, [f"{name}.{key}" for name in self.parameters for key in keys])
+        require_adams(tensors, path)
         stored: dict[str, dict[str, Any]] = {}
         for full_name, value in (tensors | numbers).items():
             name, _, key = full_name.rpartition(".")
@@ -155,6 +156,15 @@ class UpdateRule:
                     loaded[key] = value.to(loaded[key].device)  # torch has cast it to the parameter's dtype
 
 
+def require_adams(tensors: dict[str, Tensor], path: Path) -> None:
+    """`CheckpointError` for values of Adam's state that no training can have written."""
+    of_adam = {name: value for name, value in tensors.items() if name.rpartition(".")[2] in ADAM_STATE}
+    require_finite_floats(of_adam, path)
+    for name, value in of_adam.items():
+        if not name.endswith(".exp_avg") and bool((value < 0).any()):
+            raise CheckpointError(f"{path}: {name} has negative values; the file is damaged")
+
+
 def make_update_rule(
     model: nn.Module,
     settings: Settings,
@@ -189,11 +199,12 @@ def numbers_of(group: dict[str, Any]) -> dict[str, int | float]:
 def is_well_formed(values: Any) -> bool:
     """Whether `UpdateRule.values` may have returned these."""
     kinds = {"classes": (list, str), "numbers": (dict, str), "groups": (list, dict)}
-    return (
-        isinstance(values, dict)
-        and values.keys() == kinds.keys()
-        and all(
-            isinstance(values[name], outer) and all(isinstance(item, inner) for item in values[name])
-            for name, (outer, inner) in kinds.items()
-        )
+    if not isinstance(values, dict) or values.keys() != kinds.keys():
+        return False
+    for name, (outer, inner) in kinds.items():
+        if not isinstance(values[name], outer) or not all(isinstance(item, inner) for item in values[name]):
+            return False
+    changed = [number for group in values["groups"] for number in group.values()]
+    return all(is_figure(number) for number in changed) and all(
+        number is None or is_figure(number) for number in values["numbers"].values()
     )

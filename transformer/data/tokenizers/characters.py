@@ -63,6 +63,6 @@ def load_character_tokenizer(content: bytes) -> CharacterTokenizer:
         saved = json.loads(content)
         if saved["kind"] != KIND or not isinstance(saved["characters"], str):
             raise ValueError
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError("not a tokenizer of characters, or a damaged one") from None
     return CharacterTokenizer(saved["characters"])

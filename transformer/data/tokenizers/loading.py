@@ -4,11 +4,12 @@ from pathlib import Path
 
 from transformer.data.tokenizers.characters import load_character_tokenizer
 from transformer.data.tokenizers.custom import load_custom_tokenizer, names_custom
-from transformer.data.tokenizers.marian import load_marian_tokenizer
+from transformer.data.tokenizers.marian import LARGEST_FILE, load_marian_tokenizer
 from transformer.data.tokenizers.moses import load_moses_tokenizer, names_moses
 from transformer.data.tokenizers.pair import SOURCE, TARGET, PairTokenizer
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.data.tokenizers.sentence_piece import SentencePieceTokenizer
+from transformer.files import read_bounded
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -19,7 +20,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
             return PairTokenizer(load_tokenizer(path / SOURCE), load_tokenizer(path / TARGET))
         if path.is_dir():
             return load_marian_tokenizer(path)
-        model = path.read_bytes()
+        model = read_bounded(path, LARGEST_FILE)
         if names_custom(model):
             return load_custom_tokenizer(model)
         if model.startswith(b"{"):

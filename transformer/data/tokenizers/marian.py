@@ -1,4 +1,4 @@
-"""Marian's tokenizer: one SentencePiece model for each language and one vocabulary for both."""
+"""Marian's tokenizer: a SentencePiece model for each language, and a vocabulary for both or for each."""
 
 import hashlib
 import json
@@ -10,8 +10,10 @@ import sentencepiece
 
 from transformer.data.text import text_list
 from transformer.data.tokenizers.protocol import UNK_ID
-from transformer.files import whole_folder, write
+from transformer.files import read_bounded, whole_folder, write
 
+LARGEST_FILE = 2**28
+"""Bytes of each of its files; a vocabulary of a million pieces has a tenth of that."""
 SOURCE, TARGET, VOCABULARY = "source.spm", "target.spm", "vocabulary.json"
 
 
@@ -19,23 +21,35 @@ class MarianTokenizer:
     """Source lines are split by one SentencePiece model, target lines by another.
 
     `pieces[id]` is the vocabulary in this project's order: the special tokens first, with the ids of
-    `ModelConfig`, then all others in Marian's order. `marian_ids[id]` is Marian's id of the same token.
-    Marian has no BOS, so BOS maps to the token that Marian's decoder starts with.
+    `ModelConfig`, then all others in Marian's order. `marian_ids[id]` is Marian's id of the same token, and
+    that of BOS is the token that its decoder starts with. None: Marian has no such token.
+
+    If Marian has a vocabulary for each language, `marian_ids` are those of the target, and `source_ids` those
+    of the source. A piece that only one of them has can only be encoded in its own language.
     """
 
     keeps_lines = False
 
     def __init__(
-        self, source: bytes, target: bytes, pieces: Sequence[str], marian_ids: Sequence[int]
+        self,
+        source: bytes,
+        target: bytes,
+        pieces: Sequence[str],
+        marian_ids: Sequence[int | None],
+        *,
+        source_ids: Sequence[int | None] | None = None,
     ) -> None:
         self.models = {SOURCE: source, TARGET: target}
         self.source, self.target = (read_model(name, model) for name, model in self.models.items())
         self.pieces = list(pieces)
         self.marian_ids = list(marian_ids)
-        if len(self.pieces) <= UNK_ID or len(self.pieces) != len(self.marian_ids):
+        self.is_joint = source_ids is None
+        self.source_ids = self.marian_ids if source_ids is None else list(source_ids)
+        if len(self.pieces) <= UNK_ID or {len(self.marian_ids), len(self.source_ids)} != {len(self.pieces)}:
             raise ValueError(f"{VOCABULARY} does not hold the special tokens and an id for each piece")
-        # pad, bos and eos are control tokens: no text of a line is ever encoded as one of them
-        self.id_of = {piece: number for number, piece in enumerate(self.pieces) if number >= UNK_ID}
+        self.source_id_of, self.target_id_of = (
+            ids_of_text(self.pieces, ids) for ids in (self.source_ids, self.marian_ids)
+        )
         hashes = [hashlib.sha256(content).hexdigest() for content in self.files().values()]
         self.digest: str = hashlib.sha256("".join(hashes).encode()).hexdigest()
 
@@ -45,19 +59,11 @@ class MarianTokenizer:
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
         """The ids of each source line, without EOS; a piece that the vocabulary lacks becomes `unk`."""
-        return self.ids(self.source, lines)
+        return encode(lines, self.source, self.source_id_of)
 
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
         """The ids of each target line, without BOS and EOS."""
-        return self.ids(self.target, lines)
-
-    def ids(self, model: Any, lines: Sequence[str]) -> list[list[int]]:
-        split = [split_language_code(line) for line in text_list(lines)]
-        encoded = model.encode([text for _, text in split], out_type=str)
-        return [
-            [self.id_of.get(piece, UNK_ID) for piece in (*code, *pieces)]
-            for (code, _), pieces in zip(split, encoded, strict=True)
-        ]
+        return encode(lines, self.target, self.target_id_of)
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """The target text of each row, without its special ids."""
@@ -65,7 +71,9 @@ class MarianTokenizer:
         return [self.target.decode_pieces(pieces).replace("▁", " ").strip() for pieces in rows]
 
     def files(self) -> dict[str, bytes]:
-        vocabulary = {"pieces": self.pieces, "marian_ids": self.marian_ids}
+        vocabulary: dict[str, Any] = {"pieces": self.pieces, "marian_ids": self.marian_ids}
+        if not self.is_joint:
+            vocabulary["source_ids"] = self.source_ids
         return {**self.models, VOCABULARY: json.dumps(vocabulary, ensure_ascii=False, indent=0).encode()}
 
     def save(self, path: str | Path) -> None:
@@ -73,6 +81,21 @@ class MarianTokenizer:
         with whole_folder(Path(path), replace=True) as folder:
             for name, content in self.files().items():
                 write(folder / name, content)
+
+
+def ids_of_text(pieces: list[str], marian_ids: list[int | None]) -> dict[str, int]:
+    """Our ids of one language's pieces, without the control tokens pad, BOS and EOS, which never are text."""
+    numbered = enumerate(zip(pieces, marian_ids, strict=True))
+    return {piece: ours for ours, (piece, theirs) in numbered if ours >= UNK_ID and theirs is not None}
+
+
+def encode(lines: Sequence[str], model: Any, id_of: dict[str, int]) -> list[list[int]]:
+    split = [split_language_code(line) for line in text_list(lines)]
+    encoded = model.encode([text for _, text in split], out_type=str)
+    return [
+        [id_of.get(piece, UNK_ID) for piece in (*code, *pieces)]
+        for (code, _), pieces in zip(split, encoded, strict=True)
+    ]
 
 
 def split_language_code(line: str) -> tuple[list[str], str]:
@@ -94,13 +117,17 @@ def read_model(name: str, content: bytes) -> Any:
 
 def load_marian_tokenizer(folder: Path) -> MarianTokenizer:
     """Load what `save` wrote; `ValueError` if it is something else."""
-    source, target, content = ((folder / name).read_bytes() for name in (SOURCE, TARGET, VOCABULARY))
+    names = (SOURCE, TARGET, VOCABULARY)
+    source, target, content = (read_bounded(folder / name, LARGEST_FILE) for name in names)
     try:
         vocabulary = json.loads(content)
         pieces, marian_ids = vocabulary["pieces"], vocabulary["marian_ids"]
-        is_valid = all(type(piece) is str for piece in pieces) and all(type(id_) is int for id_ in marian_ids)
-    except (ValueError, KeyError, TypeError, RecursionError):
+        source_ids = vocabulary.get("source_ids")  # only where Marian has two vocabularies
+        is_valid = all(type(piece) is str for piece in pieces)
+        for ids in (marian_ids, source_ids or []):
+            is_valid &= all(number is None or type(number) is int for number in ids)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         is_valid = False
     if not is_valid:
         raise ValueError(f"{VOCABULARY} is not a vocabulary of this project, or a damaged one")
-    return MarianTokenizer(source, target, pieces, marian_ids)
+    return MarianTokenizer(source, target, pieces, marian_ids, source_ids=source_ids)

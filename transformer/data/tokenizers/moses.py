@@ -108,6 +108,6 @@ def load_moses_tokenizer(content: bytes) -> MosesTokenizer:
         if saved["kind"] != KIND or not (isinstance(source, str) and isinstance(target, str)):
             raise ValueError
         model = base64.b64decode(saved["model"], validate=True)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError("not a tokenizer of Moses' words, or a damaged one") from None
     return MosesTokenizer(SentencePieceTokenizer(model), source, target)

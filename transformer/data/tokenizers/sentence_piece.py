@@ -119,6 +119,7 @@ def train_bpe(
         eos_id=EOS_ID,
         unk_id=UNK_ID,
         user_defined_symbols=list(symbols),
+        num_threads=1,  # only reading is faster with more; if memory lacks for one, the process aborts
         minloglevel=2,  # errors only; they are raised as well
     )
     return SentencePieceTokenizer(model.getvalue())

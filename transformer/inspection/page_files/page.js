@@ -54,7 +54,7 @@
       kept: part.kept,
       totals: await unpack(part.totals, Float32Array),
       columns: await unpack(part.columns, Uint16Array),
-      logs: await unpack(part.logs, Int16Array),
+      scores: await unpack(part.scores, Float32Array),
     };
   }
   let offset = 0;
@@ -654,7 +654,7 @@
     const body = $("numbers-body");
     const pieces = piecesOf(axis, at);
     const parts = [];
-    if (data.predictions.length) parts.push(decided(axis, pieces));
+    if (data.predictions.length > 1) parts.push(decided(axis, pieces));
     const own = data.predictions.filter((each) => each.axis === null || (each.axis === axis && pieces.includes(each.place)));
     const left = element("div");
     if (own.length) left.append(guesses(own));
@@ -755,12 +755,12 @@
 
   function equationTable(index, row, chosen, rowAxis, columnAxis, cell) {
     const module = data.modules[index];
-    const { kept, totals, columns, logs } = terms[index];
+    const { kept, totals, columns, scores } = terms[index];
     const line = (state.head - 1) * fineRows(module) + row;
     const found = [];
     for (let each = 0; each < kept; each++) {
       const at = columns[line * kept + each];
-      if (at !== NOTHING) found.push({ at, score: totals[line] + logs[line * kept + each] / 1000 });
+      if (at !== NOTHING) found.push({ at, score: scores[line * kept + each] });
     }
     const own = found.find((each) => each.at === chosen);
     const outer = element("div");

@@ -1,0 +1,67 @@
+"""The settings of another program's model, read field by field; errors name file, field and valid values."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformer.config.errors import shortened
+from transformer.convert.common import ConversionError
+
+MAX_SIZE = 1_000_000
+"""A larger size means a damaged file; refusing it avoids huge allocations."""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of one mapping; `where` is its file."""
+
+    where: Path
+    values: Mapping[str, Any]
+
+    def refuse(self, name: str, found: Any, valid: str) -> ConversionError:
+        return ConversionError(
+            f"{self.where}: {name} is {shortened(json.dumps(found, default=str))}; {valid}"
+        )
+
+    def number(self, name: str, *, least: int = 1, most: int = MAX_SIZE) -> int:
+        value = self.values.get(name)
+        if type(value) is not int or not least <= value <= most:
+            raise self.refuse(name, value, f"it must be a whole number from {least} to {most}")
+        return value
+
+    def share(self, name: str, default: float) -> float:
+        value = self.values.get(name, default)
+        if type(value) not in (int, float) or not 0 <= value < 1:
+            raise self.refuse(name, value, "it must be at least 0 and less than 1")
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self.values.get(name, default)
+        if type(value) is not bool:
+            raise self.refuse(name, value, "it must be true or false")
+        return value
+
+    def word(self, name: str, default: str, meanings: Mapping[str, str]) -> str:
+        """Our word for the field's."""
+        value = self.values.get(name, default)
+        if not isinstance(value, str) or value not in meanings:
+            raise self.refuse(name, value, f"only {', '.join(meanings)} can be converted")
+        return meanings[value]
+
+    def same(self, encoder: str, decoder: str) -> int:
+        """A size that must be equal in encoder and decoder, because our model has one for both."""
+        sizes = self.number(encoder), self.number(decoder)
+        if sizes[0] != sizes[1]:
+            raise ConversionError(
+                f"{self.where}: {encoder} {sizes[0]}, but {decoder} {sizes[1]}; "
+                "only stacks of equal sizes can be converted"
+            )
+        return sizes[0]
+
+    def require_only(self, valid: Mapping[str, Any]) -> None:
+        """Each field must have the value in `valid`, or be missing."""
+        for name, only in valid.items():
+            if self.values.get(name, only) != only:
+                raise self.refuse(name, self.values[name], f"only {json.dumps(only)} can be converted")

@@ -1,0 +1,24 @@
+"""The two programs that train and run Marian models, and what they compute differently."""
+
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+from transformer.config import ModelConfig
+
+ProgramName = Literal["marian", "transformers"]
+
+
+class Program(NamedTuple):
+    """The settings of our model with which it computes what the program computes."""
+
+    positions: Literal["sinusoidal", "tensor2tensor"]
+    norm_epsilon: float
+
+    def applied_to(self, config: ModelConfig) -> ModelConfig:
+        return replace(config, **self._asdict())
+
+
+PROGRAMS: dict[ProgramName, Program] = {
+    "marian": Program("tensor2tensor", 1e-6),
+    "transformers": Program("sinusoidal", 1e-5),  # PyTorch's default ε; Marian has no setting for it
+}
