@@ -21,11 +21,13 @@ from transformer.testing import assert_transformer_contract
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PARTS = ("rotary", "gated_feed_forward", "grouped_query", "additive_attention")
-PROGRAMS = re.findall(
-    r"^```python\n(.*?)^```",
-    (ROOT / "docs/extending.md").read_text(encoding="utf-8"),
-    flags=re.MULTILINE | re.DOTALL,
-)
+PAGES = ("extending", "custom_training")
+
+
+def programs(page: str) -> str:
+    """The Python programs of a page in docs/, one after the other."""
+    text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
 
 
 @pytest.fixture
@@ -239,7 +241,18 @@ def test_the_own_loop_has_80_lines_without_train_and_learns(tmp_path: Path) -> N
     assert re.search(r"^The old man buys a red apple\. +\S", printed, re.MULTILINE)
 
 
-def test_the_programs_of_the_document_run(tmp_path: Path) -> None:
-    """They run one after the other in one process, as if a reader typed them."""
-    assert len(PROGRAMS) >= 8
-    run("-c", "\n".join(PROGRAMS), folder=tmp_path)
+@pytest.mark.parametrize("page", PAGES)
+def test_the_programs_of_a_page_run(page: str, tmp_path: Path) -> None:
+    """One after the other in one process, as a reader types them."""
+    run("-c", programs(page), folder=tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_change_takes_at_most_15_lines(page: str) -> None:
+    """A class or function of a page; whole models and tasks are longer."""
+    long = {
+        node.name
+        for node in ast.walk(ast.parse(programs(page)))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.end_lineno - node.lineno >= 15  # type: ignore[operator]
+    }
+    assert long <= {"Bigrams", "NumberBatches", "LengthTask", "adamw_groups"}

@@ -237,6 +237,11 @@ def test_a_task_given_as_a_class_is_trained_resumed_loaded_and_evaluated(tmp_pat
         Translator.from_pretrained(whole)
 
 
+def test_a_task_of_the_package_given_as_a_class_is_recorded_by_its_name(tmp_path: Path) -> None:
+    run = train(tiny_settings(tmp_path / "run", max_steps=1, valid_every=5), task=task_class("translation"))
+    assert load_pretrained(run).settings.task == "translation"
+
+
 # The registry
 
 

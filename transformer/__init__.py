@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformer.config import Settings as Settings
     from transformer.config import TrainingConfig as TrainingConfig
     from transformer.config.files import load_settings as load_settings
+    from transformer.data.tokenizers.custom import CustomTokenizer as CustomTokenizer
     from transformer.decoding.beam import beam_search as beam_search
     from transformer.decoding.sampling import Sampler as Sampler
     from transformer.decoding.search import Hypotheses as Hypotheses
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
 PUBLIC_NAMES = {
     "config": ("DataConfig", "DecodingConfig", "ModelConfig", "Settings", "TrainingConfig"),
+    "data.tokenizers.custom": ("CustomTokenizer",),
     "decoding.beam": ("beam_search",),
     "decoding.sampling": ("Sampler",),
     "decoding.search": ("Hypotheses", "generate", "greedy", "greedy_search", "length_penalty"),

@@ -8,7 +8,7 @@ from transformer.checkpoint.pretrained import Build, require_builder
 from transformer.config import Settings
 from transformer.config.checks import require, require_choice
 from transformer.model.build import build_model
-from transformer.tasks.registry import is_custom
+from transformer.tasks.registry import TASKS, is_custom
 from transformer.tasks.task import Task, task_class
 from transformer.training.optimizer import MakeOptimizer
 from transformer.training.update_rule import Schedule
@@ -32,7 +32,8 @@ class Parts:
         if self.build is not build_model:
             settings = replace(settings, build=name_of(self.build))
         if self.task is not None:
-            settings = replace(settings, task=name_of(self.task))
+            own = {task_class(name): name for name in TASKS}
+            settings = replace(settings, task=own.get(self.task) or name_of(self.task))
         task = chosen_task(settings, self.task)
         require(
             task.kind in (None, settings.model.kind),

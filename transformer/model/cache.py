@@ -10,6 +10,7 @@ token overwrites them.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -72,6 +73,7 @@ def copy_rows(
 class DecodeState:
     """The decoding state: caches, positions and, in an encoder-decoder, the projected memory.
 
+    Each layer has a `KeyValueCache`, or an object of your own with its `room`, `append` and `select`.
     `positions` (B,) counts the tokens that each row has read. `length`, a Python int, is at least the largest
     of them; attention looks at that many slots of the buffers. `is_ragged` is False as long as all rows have
     read exactly `length` tokens. The rows of one sentence are neighbours and share its memory: with S
@@ -80,7 +82,7 @@ class DecodeState:
 
     def __init__(
         self,
-        caches: Sequence[KeyValueCache],
+        caches: Sequence[Any],
         positions: Int[Tensor, " batch"],
         length: int = 0,
         memory: Sequence[KeyValue] = (),
