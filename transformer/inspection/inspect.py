@@ -88,6 +88,8 @@ def inspect_translation(
         raise ValueError("an ensemble cannot be inspected; inspect its members one by one")
     decoding = changed(translator.decoding, beam_size, alpha)
     [source] = translator.encode([line], 1)
+    if not source:
+        raise ValueError("the tokenizer makes no tokens of this sentence; give another one")
     src_tokens = translator.right_padded([source])
 
     def log_probs_of(tokens: Sequence[int]) -> list[float]:
