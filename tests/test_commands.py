@@ -329,3 +329,47 @@ def test_on_a_terminal_it_prompts_on_standard_error_and_only_translations_go_out
         process.stdout.close()
         process.stderr.close()
         os.close(ours)
+
+
+@pytest.mark.slow
+def test_on_a_terminal_lines_can_be_edited_and_called_back(tiny_run):
+    """Backspace is left to any terminal; the arrow keys need readline."""
+    pytest.importorskip("readline")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "transformer", "translate", "--run", str(tiny_run), "--scores"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env={**ENVIRONMENT, "TERM": "xterm", "INPUTRC": os.devnull},
+    )
+    os.close(theirs)
+
+    def screen(typed: bytes) -> list[str]:
+        """What appears up to the next prompt, without the escape sequences of the terminal."""
+        os.write(ours, typed)
+        seen, end = b"", time.monotonic() + 120
+        while not re.search(rb"\n[^\n]*> $", b"\n" + shown(seen)) and time.monotonic() < end:
+            if select.select([ours], [], [], 1)[0]:
+                seen += os.read(ours, 1000)
+        return shown(seen).decode().split("\r\n")
+
+    def shown(seen: bytes) -> bytes:
+        return re.sub(rb"\x1b\[[?\d;]*[a-zA-Z]", b"", seen)
+
+    up, left = b"\x1b[A", b"\x1b[D"
+    try:
+        assert screen(b"") == ["> "]
+        echo, translation, prompt = screen(b"The dog sleeps.\n")
+        assert (echo, prompt) == ("The dog sleeps.", "> ")
+        assert re.match(r"-\d+\.\d{4}\t", translation)
+        assert screen(up + b"\n") == ["The dog sleeps.", translation, "> "]
+        assert screen(b"The dog sleep." + left + b"s\n")[-2:] == [translation, "> "]
+        os.write(ours, b"\x04")  # Ctrl-D
+        assert process.wait(60) == 0
+        assert process.stderr.read() == b"\n"
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+        os.close(ours)
