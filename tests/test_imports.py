@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # protocol, so it imports no other part.
 BELOW: dict[str, list[str]] = {
     "messages": [],
+    "progress": ["messages"],
     "locks": [],
     "files": ["locks"],
     "tasks.registry": [],
@@ -29,6 +30,7 @@ BELOW: dict[str, list[str]] = {
     "training": [
         "config",
         "messages",
+        "progress",
         "files",
         "locks",
         "hardware",

@@ -104,9 +104,8 @@ def decode_lines(
         text = decoded(line[:longest], is_whole, name, number, on_error)
         if not is_whole:
             too_long(f"{name}, line {number} is longer than {longest:,} bytes; no more of a line is read")
-        yield text
-        if not is_whole:
             skip_to_next_line(stream)
+        yield text
 
 
 def decoded(line: bytes, is_whole: bool, name: str, number: int, on_error: OnError) -> str:
