@@ -28,6 +28,7 @@ COMMANDS = {
     "fill-mask": "predict the tokens hidden by <mask> in each line",
     "embed": "compute a sentence vector for each line of standard input",
     "nearest": "find the indexed sentences most similar to each line",
+    "serve": "serve translation models over HTTP, with a page to type into",
     "average": "average the last checkpoints of a run",
     "plot": "plot loss, learning rate and score of one or more runs",
     "convert": "convert a Marian model to a run, or a run to Marian or CTranslate2",

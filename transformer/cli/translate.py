@@ -122,19 +122,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     parser.add_argument(
         "--buffer", type=int, default=1000, help="number of lines to read and translate together"
     )
-    parser.add_argument(
-        "--engine",
-        choices=("torch", "ctranslate2", "ctranslate2-int8"),
-        default="torch",
-        help="inference engine; for ctranslate2 the model is converted once and kept with its checkpoint",
-    )
-    add_device_option(parser)
-    parser.add_argument(
-        "--precision",
-        choices=get_args(Precision),
-        default="float32",
-        help="precision of the matrix products; auto: bfloat16 or float16 if the hardware is fast at it",
-    )
+    add_engine_options(parser)
     options = parser.parse_args(arguments)
     for name in ("beam_size", "n_best", "buffer", "min_length", "no_repeat"):
         value = getattr(options, name)
@@ -150,6 +138,22 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     if options.engine != "torch":
         refuse_what_only_torch_does(options)
     return options
+
+
+def add_engine_options(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--engine",
+        choices=("torch", "ctranslate2", "ctranslate2-int8"),
+        default="torch",
+        help="inference engine; for ctranslate2 the model is converted once and kept with its checkpoint",
+    )
+    add_device_option(parser)
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="float32",
+        help="precision of the matrix products; auto: bfloat16 or float16 if the hardware is fast at it",
+    )
 
 
 def require_one_way_to_choose(options: Namespace) -> None:
@@ -218,9 +222,11 @@ def translate(
         prefixes=prefixes,
         sampler=sampler(cast("Translator", translator), first_line, options) if options.sample else None,
     )
-    rows: list[list[tuple[Translation, str | None]]] = [[(output, None) for output in row] for row in found]
+    rows: Sequence[Sequence[tuple[Translation, str | None]]] = [
+        [(output, None) for output in row] for row in found
+    ]
     if options.alignment:
-        rows = aligned(cast("Translator", translator), chunk, found)
+        rows = cast("Translator", translator).with_alignments([request.source for request in chunk], found)
     write = json_lines if options.json else text_lines
     written = (
         line
@@ -255,20 +261,10 @@ def sampler(translator: "Translator", first_line: int, options: Namespace) -> An
     return Sampler(options.temperature, options.top_k, options.top_p, generator)
 
 
-def aligned(
-    translator: "Translator", chunk: Sequence[Request], found: "list[list[Translation]]"
-) -> "list[list[tuple[Translation, str | None]]]":
-    from transformer.decoding.alignment import pharaoh
-
-    sources = [request.source for request, row in zip(chunk, found, strict=True) for _ in row]
-    alignments = iter(translator.align(sources, [output for row in found for output in row]))
-    return [[(output, pharaoh(next(alignments))) for output in row] for row in found]
-
-
 def text_lines(
     request: Request,  # noqa: ARG001
     number: int,
-    outputs: "list[tuple[Translation, str | None]]",
+    outputs: "Sequence[tuple[Translation, str | None]]",
     options: Namespace,
 ) -> Iterator[str]:
     for output, alignment in outputs:
@@ -280,7 +276,7 @@ def text_lines(
 def json_lines(
     request: Request,
     number: int,  # noqa: ARG001
-    outputs: "list[tuple[Translation, str | None]]",
+    outputs: "Sequence[tuple[Translation, str | None]]",
     options: Namespace,
 ) -> Iterator[str]:
     """Add the best translation to the fields of the input; with --n-best above 1, also the list of all.
