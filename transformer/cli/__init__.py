@@ -31,6 +31,7 @@ COMMANDS = {
     "serve": "serve translation models over HTTP, with a page to type into",
     "average": "average the last checkpoints of a run",
     "plot": "plot loss, learning rate and score of one or more runs",
+    "compare": "compare two systems on one test text",
     "convert": "convert a Marian model to a run, or a run to Marian or CTranslate2",
     "table3": "print Table 3 of the paper with the size of our models",
     "selftest": "compare this installation with independent implementations",
