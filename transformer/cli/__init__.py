@@ -33,6 +33,7 @@ COMMANDS = {
     "plot": "plot loss, learning rate and score of one or more runs",
     "compare": "compare two systems on one test text",
     "convert": "convert a Marian model to a run, or a run to Marian or CTranslate2",
+    "card": "write a model card for a run, for the Hugging Face Hub",
     "table3": "print Table 3 of the paper with the size of our models",
     "selftest": "compare this installation with independent implementations",
 }
