@@ -50,6 +50,7 @@ BELOW["evaluation"] = [*BELOW["training"], "toyland", "training", "decoding"]
 BELOW["tasks"] = [*BELOW["evaluation"], "evaluation"]
 BELOW["convert"] = [*BELOW["decoding"], "files", "decoding"]
 BELOW["inspection"] = [*BELOW["decoding"], "tasks.registry", "toyland", "decoding"]
+BELOW["serving"] = ["config", "data", "decoding", "training"]
 BELOW["testing"] = ["config", "kernels", "model", "decoding"]
 BELOW["custom"] = list(BELOW)
 BELOW["trained"] = list(BELOW)

@@ -44,7 +44,7 @@ def evaluate(
     """The numbers that `transformer evaluate` gives for a run on the text `data`, by default `data.test`."""
     trained = load_pretrained(path, build=build, task=task, device=device)
     chosen = chosen_task(trained.settings, task)
-    values, _ = chosen.score(trained, text_to_score(trained.settings, data))
+    values = chosen.score(trained, text_to_score(trained.settings, data)).values
     return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 

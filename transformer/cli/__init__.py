@@ -28,9 +28,12 @@ COMMANDS = {
     "fill-mask": "predict the tokens hidden by <mask> in each line",
     "embed": "compute a sentence vector for each line of standard input",
     "nearest": "find the indexed sentences most similar to each line",
+    "serve": "serve translation models over HTTP, with a page to type into",
     "average": "average the last checkpoints of a run",
     "plot": "plot loss, learning rate and score of one or more runs",
+    "compare": "compare two systems on one test text",
     "convert": "convert a Marian model to a run, or a run to Marian or CTranslate2",
+    "card": "write a model card for a run, for the Hugging Face Hub",
     "table3": "print Table 3 of the paper with the size of our models",
     "selftest": "compare this installation with independent implementations",
 }

@@ -1,6 +1,7 @@
 """`transformer evaluate`: score a trained model on a test text."""
 
 import json
+from pathlib import Path
 from typing import Any, get_args
 
 from transformer.cli.custom_code import add_task_option, custom_build, custom_task
@@ -17,6 +18,7 @@ other language is the right translation."""
 OPTIONS_OF_A_TASK: dict[str, dict[str, Any]] = {
     "--beam-size, --alpha and --show are for translations": {"beam_size": None, "alpha": None, "show": 0},
     "--bleu-tokenizer is for translations": {"bleu_tokenizer": None},
+    "--output is for translations": {"output": None},
 }
 """Options that only some tasks have, with their defaults, by the error message for the other tasks."""
 
@@ -39,6 +41,11 @@ def run(arguments: list[str], prog: str) -> None:
     parser.add_argument(
         "--show", type=int, default=0, help="print this many right and wrong translations each"
     )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="write what was scored, a JSON object with source, reference and output per line",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_device_option(parser)
     options = parser.parse_args(arguments)
@@ -48,6 +55,7 @@ def run(arguments: list[str], prog: str) -> None:
     from transformer.checkpoint.pretrained import find_pretrained
     from transformer.config.files import load_settings
     from transformer.custom import chosen_task
+    from transformer.evaluation.scored import write_scored
     from transformer.trained import load_pretrained, text_to_score
 
     found, checkpoint = find_pretrained(options.run)
@@ -59,11 +67,15 @@ def run(arguments: list[str], prog: str) -> None:
         if not chosen.keys() <= task.score_options:
             raise ValueError(f"the run's task is {settings.trained_task}; {reason}")
         given |= chosen
+    output = given.pop("output", None)  # written here, whatever the task
+    if output is not None and not Path(output).parent.is_dir():
+        raise ValueError(f"--output {output}: there is no such folder")
     data = text_to_score(settings, options.data)
     tell(f"scoring {checkpoint} on {data}")
-    values, text = task.score(
-        load_pretrained(options.run, build=build, task=task, device=options.device), data, **given
-    )
+    trained = load_pretrained(options.run, build=build, task=task, device=options.device)
+    values, text, scored = task.score(trained, data, **given)
+    if output is not None:
+        write_scored(Path(output), scored)
     if options.json:
         text = json.dumps({"checkpoint": str(checkpoint), "data": data, **values})
     print(text)

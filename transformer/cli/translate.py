@@ -20,7 +20,7 @@ from transformer.cli.search_options import (
 )
 from transformer.cli.standard_input import StandardInput, in_chunks, input_file
 from transformer.config import Precision
-from transformer.config.parser import command_parser
+from transformer.config.parser import CommandParser, command_parser
 from transformer.data.json_text import json_line
 from transformer.data.text import read_lines
 
@@ -167,19 +167,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     parser.add_argument(
         "--buffer", type=int, default=1000, help="maximum number of lines to translate together"
     )
-    parser.add_argument(
-        "--engine",
-        choices=("torch", "ctranslate2", "ctranslate2-int8"),
-        default="torch",
-        help="inference engine; for ctranslate2 the model is converted once and kept with its checkpoint",
-    )
-    add_device_option(parser)
-    parser.add_argument(
-        "--precision",
-        choices=get_args(Precision),
-        default="float32",
-        help="precision of the matrix products; auto: bfloat16 or float16 if the hardware is fast at it",
-    )
+    add_engine_options(parser)
     options = parser.parse_args(arguments)
     for name in ("beam_size", "n_best", "buffer", "min_length", "no_repeat"):
         value = getattr(options, name)
@@ -195,6 +183,22 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     if options.engine != "torch":
         refuse_what_only_torch_does(options)
     return options
+
+
+def add_engine_options(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--engine",
+        choices=("torch", "ctranslate2", "ctranslate2-int8"),
+        default="torch",
+        help="inference engine; for ctranslate2 the model is converted once and kept with its checkpoint",
+    )
+    add_device_option(parser)
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="float32",
+        help="precision of the matrix products; auto: bfloat16 or float16 if the hardware is fast at it",
+    )
 
 
 def refuse_what_only_torch_does(options: Namespace) -> None:
@@ -223,9 +227,11 @@ def translate(
         prefixes=prefixes,
         sampler=sampler(cast("Translator", translator), first_line, options) if options.sample else None,
     )
-    rows: list[list[tuple[Translation, str | None]]] = [[(output, None) for output in row] for row in found]
+    rows: Sequence[Sequence[tuple[Translation, str | None]]] = [
+        [(output, None) for output in row] for row in found
+    ]
     if options.alignment:
-        rows = aligned(cast("Translator", translator), chunk, found)
+        rows = cast("Translator", translator).with_alignments([request.source for request in chunk], found)
     write = json_lines if options.json else text_lines
     written = (
         line
@@ -235,20 +241,10 @@ def translate(
     return "".join(f"{line}\n" for line in written).encode()
 
 
-def aligned(
-    translator: "Translator", chunk: Sequence[Request], found: "list[list[Translation]]"
-) -> "list[list[tuple[Translation, str | None]]]":
-    from transformer.decoding.alignment import pharaoh
-
-    sources = [request.source for request, row in zip(chunk, found, strict=True) for _ in row]
-    alignments = iter(translator.align(sources, [output for row in found for output in row]))
-    return [[(output, pharaoh(next(alignments))) for output in row] for row in found]
-
-
 def text_lines(
     request: Request,  # noqa: ARG001
     number: int,
-    outputs: "list[tuple[Translation, str | None]]",
+    outputs: "Sequence[tuple[Translation, str | None]]",
     options: Namespace,
 ) -> Iterator[str]:
     for output, alignment in outputs:
@@ -260,7 +256,7 @@ def text_lines(
 def json_lines(
     request: Request,
     number: int,  # noqa: ARG001
-    outputs: "list[tuple[Translation, str | None]]",
+    outputs: "Sequence[tuple[Translation, str | None]]",
     options: Namespace,
 ) -> Iterator[str]:
     """Add the best translation to the fields of the input; with --n-best above 1, also the list of all.

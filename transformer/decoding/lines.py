@@ -102,11 +102,7 @@ class LineTranslator(ABC):
         `sampler` translations are sampled instead; texts may then repeat, and scores are log-probabilities.
         """
         lines = text_list(lines, first=first_line)
-        search = self.decoding
-        beam_size = search.beam_size if beam_size is None else beam_size
-        alpha = search.alpha if alpha is None else alpha
-        replace(search, beam_size=beam_size, alpha=alpha)  # validates both
-        options = SearchOptions(n_best, beam_size, alpha, processors, sampler)
+        options = self.search_options(n_best, beam_size, alpha, processors, sampler)
         sources = self.encode(lines, first_line)
         starts = self.encode_prefixes(prefixes, len(lines), first_line)
         results: list[list[Translation]] = [[Translation("", 0.0, [])] * n_best for _ in lines]
@@ -117,6 +113,21 @@ class LineTranslator(ABC):
             for row, outputs in zip(rows, found, strict=True):
                 results[row] = outputs
         return results
+
+    def search_options(
+        self,
+        n_best: int,
+        beam_size: int | None = None,
+        alpha: float | None = None,
+        processors: Sequence[Processor] = (),
+        sampler: Sampler | None = None,
+    ) -> SearchOptions:
+        """Valid options for a call, with the run's `decoding` settings as defaults; else `ValueError`."""
+        search = self.decoding
+        beam_size = search.beam_size if beam_size is None else beam_size
+        alpha = search.alpha if alpha is None else alpha
+        replace(search, beam_size=beam_size, alpha=alpha)  # validates both
+        return SearchOptions(n_best, beam_size, alpha, processors, sampler)
 
     @property
     def longest(self) -> int:

@@ -12,7 +12,7 @@ from transformer.config import DecodingConfig, ModelConfig, Precision
 from transformer.data.padding import right_padded
 from transformer.data.text import text_list
 from transformer.data.tokenizers.protocol import Tokenizer
-from transformer.decoding.alignment import Alignment, align
+from transformer.decoding.alignment import Alignment, align, pharaoh
 from transformer.decoding.beam import search_n_best
 from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.inference import freeze, without_gradients
@@ -152,6 +152,14 @@ class Translator(LineTranslator):
         member = self.model.members[0] if isinstance(self.model, Ensemble) else self.model
         assert isinstance(member, nn.Module)  # of an nn.ModuleList
         return align(member, self.tokenizer, sources, targets, batch_tokens=self.decoding.batch_limit())
+
+    def with_alignments(
+        self, lines: Sequence[str], found: Sequence[Sequence[Translation]]
+    ) -> list[list[tuple[Translation, str]]]:
+        """The translations of each line, each with its word alignment, such as `0-0 1-2`."""
+        sources = [line for line, row in zip(lines, found, strict=True) for _ in row]
+        alignments = iter(self.align(sources, [output for row in found for output in row]))
+        return [[(output, pharaoh(next(alignments))) for output in row] for row in found]
 
     def score(self, lines: Sequence[str], targets: Sequence[str], *, first_line: int = 1) -> list[Score]:
         """The log-probability of given translations; both sides are cut at `max_positions`."""

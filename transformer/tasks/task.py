@@ -1,7 +1,7 @@
 """The interface of a task, and the code that all tasks share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, NamedTuple
@@ -13,6 +13,7 @@ from transformer.config import Settings
 from transformer.data.epochs import EpochBatches
 from transformer.data.text import CorpusError
 from transformer.data.tokenizers.protocol import Tokenizer
+from transformer.evaluation.scored import Scored
 from transformer.tasks.registry import TASKS
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Objective
@@ -42,6 +43,8 @@ class Report(NamedTuple):
 
     values: dict[str, Any]
     text: str
+    scored: Sequence[Scored] = ()
+    """The sentences that were scored, of a task whose outputs are sentences."""
 
 
 class Task(ABC):
@@ -54,7 +57,7 @@ class Task(ABC):
     settings: Settings
     """The settings it was created with, completed with the values that depend on the text."""
     score_options: ClassVar[frozenset[str]] = frozenset()
-    """The names of the extra options that this task's `score` takes."""
+    """The options of `transformer evaluate` that this task has; all but `output` are for its `score`."""
 
     @abstractmethod
     def __init__(self, settings: Settings) -> None: ...

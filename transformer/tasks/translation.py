@@ -23,6 +23,7 @@ from transformer.decoding.translator import Translator
 from transformer.evaluation.bleu import choose_tokenizer, make_bleu, signature
 from transformer.evaluation.metrics import bracket_f1, corpus_scores, tokenized_bleu
 from transformer.evaluation.report import examples, phenomenon_rows, phenomenon_table, score_table
+from transformer.evaluation.scored import Scored
 from transformer.evaluation.validation import mean_loss, perplexity
 from transformer.kernels.loss import overwriting_cross_entropy
 from transformer.tasks.registry import TASKS
@@ -98,7 +99,7 @@ class TranslationTask(ParallelText):
 
     kind, metrics = TASKS["translation"].kind, TASKS["translation"].metrics
 
-    score_options = frozenset(("beam_size", "alpha", "bleu_tokenizer", "show"))
+    score_options = frozenset(("beam_size", "alpha", "bleu_tokenizer", "show", "output"))
 
     def __init__(self, settings: Settings) -> None:
         bleu_tokenizer = choose_tokenizer(settings.data)
@@ -183,7 +184,8 @@ class TranslationTask(ParallelText):
             values["bracket_f1"] = bracket_f1(outputs, references)
             parts.append(f"bracket F1   {values['bracket_f1']:.1f}")
         parts += examples(sources, outputs, references, show)
-        return Report(values, "\n\n".join(parts))
+        scored = [Scored(*each) for each in zip(sources, references, outputs, strict=True)]
+        return Report(values, "\n\n".join(parts), scored)
 
 
 def computes_bleu(settings: Settings) -> bool:

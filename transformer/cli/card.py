@@ -1,0 +1,36 @@
+"""`transformer card`: a model card for a run."""
+
+from pathlib import Path
+
+from transformer.config.checks import require
+from transformer.config.parser import command_parser
+from transformer.files import write_whole
+from transformer.messages import tell
+
+DESCRIPTION = """Write a model card for the Hugging Face Hub as README.md in the run's folder: language pair,
+sizes, data, settings and scores, from what the run knows. Fill in the licence and the intended use.
+docs/convert.md shows how to upload the folder."""
+
+
+def run(arguments: list[str], prog: str) -> None:
+    parser = command_parser(prog, DESCRIPTION)
+    parser.add_argument("named", nargs="?", metavar="RUN", help="a run's folder, or a checkpoint in it")
+    parser.add_argument("--run", metavar="RUN", help="the same")
+    parser.add_argument(
+        "--scores", metavar="FILE", help="what `transformer evaluate --json` has printed, to add test scores"
+    )
+    parser.add_argument("--output", metavar="FILE", help="file to write (default: README.md in the run)")
+    options = parser.parse_args(arguments)
+    name = options.named or options.run
+    require(name is not None, "name a run, as in transformer card runs/toyland")
+
+    from transformer.checkpoint.pretrained import find_pretrained
+    from transformer.evaluation.card import model_card, read_scores
+
+    scores = None if options.scores is None else read_scores(Path(options.scores))
+    text = model_card(name, scores)
+    path = Path(options.output) if options.output else find_pretrained(name)[0].path / "README.md"
+    if path.exists():
+        raise ValueError(f"{path} exists, perhaps with your own text; delete it, or name another --output")
+    write_whole(path, text)
+    tell(f"wrote {path}; fill in its licence, and what else is marked")

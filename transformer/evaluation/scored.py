@@ -1,0 +1,36 @@
+"""What an evaluation scored, in memory and as a file of JSON lines."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from transformer.data.json_text import json_line, parse_object
+from transformer.data.text import CorpusError, read_lines
+from transformer.files import write_whole
+
+MEMBERS = ("source", "reference", "output")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One sentence of a test text, its reference, and what a model made of it."""
+
+    source: str
+    reference: str
+    output: str
+
+
+def write_scored(path: Path, sentences: Sequence[Scored]) -> None:
+    """One JSON object per sentence; the file is written whole or not at all."""
+    write_whole(path, "".join(f"{json_line(asdict(sentence))}\n" for sentence in sentences))
+
+
+def read_scored(path: Path) -> list[Scored]:
+    """The sentences of a file of `write_scored`; other members of its objects are ignored."""
+    sentences = []
+    for number, line in enumerate(read_lines(path), start=1):
+        values, _ = parse_object(line, f"{path}, line {number}", MEMBERS)
+        sentences.append(Scored(*(values[name] for name in MEMBERS)))
+    if not sentences:
+        raise CorpusError(f"{path}: there are no sentences in it")
+    return sentences

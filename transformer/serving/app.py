@@ -1,0 +1,133 @@
+"""The paths of the server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from math import isfinite
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+
+from transformer.config.errors import did_you_mean
+from transformer.decoding.lines import LineTranslator
+from transformer.decoding.translator import Translator
+from transformer.serving.batching import Answer, Batcher, BusyError, Kind
+from transformer.serving.errors import ERRORS, add_errors
+from transformer.serving.limits import Limits, RequestLimits
+from transformer.serving.pages import add_pages
+from transformer.serving.schemas import Health, ModelInfo, Output, TranslateRequest, TranslateResponse
+
+DESCRIPTION = """Translates lines of text. A request may have up to {lines:,} lines of {characters:,}
+characters each, a body of {body_bytes:,} bytes, and a beam of {beam_size:,}; after {seconds:g} seconds it
+gets an error instead of an answer. Requests that wait at the same time are translated together. An error is
+an object with one member, error: one line that says what is wrong."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A translator with what clients may know of it."""
+
+    translator: LineTranslator
+    info: ModelInfo
+
+
+def make_app(models: Sequence[ServedModel], limits: Limits) -> FastAPI:
+    """The application; it translates in its own thread from startup to shutdown."""
+    by_name = {model.info.name: model for model in models}
+    batcher = Batcher(
+        {name: model.translator for name, model in by_name.items()},
+        batch_lines=limits.lines,
+        waiting_lines=limits.waiting_lines,
+    )
+
+    @asynccontextmanager
+    async def answering_all(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(batcher.close)
+
+    app = FastAPI(
+        title="transformer serve",
+        description=" ".join(DESCRIPTION.format(**vars(limits)).split()),
+        lifespan=answering_all,
+        docs_url=None,  # FastAPI's own pages load scripts from the network
+        redoc_url=None,
+    )
+    app.add_middleware(RequestLimits, limits=limits)
+    add_errors(app)
+
+    @app.post("/translate", responses=ERRORS)
+    async def translate(request: TranslateRequest) -> TranslateResponse:
+        """Translate a list of lines."""
+        require_allowed(request, limits)
+        kind = kind_of(request, by_name)
+        try:
+            waiting = batcher.submit(kind, request.lines)
+        except BusyError:
+            raise HTTPException(
+                503,
+                f"{batcher.waiting_lines():,} lines are waiting, and this server allows "
+                f"{limits.waiting_lines:,}; try again later",
+                {"Retry-After": "1"},
+            ) from None
+        return response(kind.model, await asyncio.wrap_future(waiting))
+
+    @app.get("/health")
+    async def health() -> Health:
+        """The models that are served, and how much there is to do."""
+        return Health(
+            status="ok",
+            models=[model.info for model in models],
+            waiting_lines=batcher.waiting_lines(),
+            translated_lines=batcher.lines,
+            batches=batcher.batches,
+        )
+
+    add_pages(app, [model.info for model in models])
+    return app
+
+
+def require_allowed(request: TranslateRequest, limits: Limits) -> None:
+    if len(request.lines) > limits.lines:
+        raise HTTPException(
+            413, f"there are {len(request.lines):,} lines; send at most {limits.lines:,} at once"
+        )
+    for number, line in enumerate(request.lines, start=1):
+        if len(line) > limits.characters:
+            raise HTTPException(
+                413, f"line {number} has {len(line):,} characters; at most {limits.characters:,} are allowed"
+            )
+    if (request.beam_size or 0) > limits.beam_size:
+        raise HTTPException(413, f"beam_size is {request.beam_size}; at most {limits.beam_size} is allowed")
+
+
+def kind_of(request: TranslateRequest, models: Mapping[str, ServedModel]) -> Kind:
+    name = request.model or next(iter(models))
+    if name not in models:
+        raise HTTPException(
+            422,
+            f"there is no model {name!r}{did_you_mean(name, models)}; this server has {', '.join(models)}",
+        )
+    translator = models[name].translator
+    if request.alignment and not isinstance(translator, Translator):
+        raise HTTPException(422, "alignment needs a server with --engine torch")
+    try:
+        options = translator.search_options(request.n_best, request.beam_size, request.alpha)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from None
+    return Kind(name, options, request.alignment)
+
+
+def response(model: str, answer: Answer) -> TranslateResponse:
+    results = [
+        [
+            Output(
+                translation=output.text,
+                score=output.score if isfinite(output.score) else None,  # JSON has no infinity
+                alignment=alignment,
+            )
+            for output, alignment in row
+        ]
+        for row in answer.results
+    ]
+    return TranslateResponse(model=model, results=results, warnings=answer.warnings)

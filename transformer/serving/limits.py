@@ -1,0 +1,74 @@
+"""What the server accepts, and the limits that hold for every request, whatever its path."""
+
+import asyncio
+from dataclasses import dataclass
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from transformer.serving.errors import problem
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A request beyond a limit gets an error; all others are answered as usual."""
+
+    lines: int = 100
+    """Lines of a request."""
+    characters: int = 2_000
+    """Characters of a line."""
+    beam_size: int = 16
+    """Hypotheses per line; a model's own default is always allowed."""
+    body_bytes: int = 1_000_000
+    """Bytes of a request's body."""
+    seconds: float = 60.0
+    """Time of a request, from its headers to its answer."""
+    waiting_lines: int = 1_000
+    """Lines that may wait for translation, over all requests."""
+
+
+class RequestLimits:
+    """ASGI middleware: limits the bytes of a body and the time of a request."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self.app = app
+        self.limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        size, is_answered = 0, False
+
+        async def noting(message: Message) -> None:
+            nonlocal is_answered
+            is_answered = True
+            await send(message)
+
+        async def limited() -> Message:
+            """The next part of the body.
+
+            A body that is too large is read to its end before it is refused, without keeping it: if the
+            connection were closed while the client still sends, the client would never see the error.
+            """
+            nonlocal size
+            while True:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if size <= self.limits.body_bytes:
+                    return message
+                if not message.get("more_body"):
+                    raise HTTPException(
+                        413, f"the body has {size:,} bytes; at most {self.limits.body_bytes:,} are allowed"
+                    )
+
+        try:
+            async with asyncio.timeout(self.limits.seconds):
+                await self.app(scope, limited, noting)
+        except TimeoutError:
+            if is_answered:  # the client does not read the answer; uvicorn closes the connection
+                return
+            message = (
+                f"no answer within {self.limits.seconds:g} seconds; send fewer lines, or try again later"
+            )
+            await problem(503, message)(scope, receive, send)

@@ -1,0 +1,97 @@
+"""The JSON that the server reads and writes; FastAPI derives the OpenAPI description from it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from transformer.config.errors import did_you_mean
+from transformer.data.json_text import why_no_text
+
+LONGEST_SHOWN = 40
+"""Characters of a wrong value that an error message repeats."""
+
+
+def require_text(value: Any) -> Any:
+    if isinstance(value, str) and (problem := why_no_text(value)):
+        raise ValueError(f"expected a text, found {problem}")
+    return value
+
+
+class TranslateRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    lines: list[Annotated[str, BeforeValidator(require_text)]] = Field(
+        description="What to translate, one sentence per line; a blank line gives an empty translation.",
+        examples=[["The old man gives the child a red apple."]],
+    )
+    model: str | None = Field(None, description="The model's name in /health; by default the first.")
+    n_best: int = Field(1, ge=1, description="Translations per line; at most beam_size.")
+    beam_size: int | None = Field(
+        None, ge=1, description="Hypotheses per line; 1 is greedy. By default the model's."
+    )
+    alpha: float | None = Field(
+        None, ge=0, description="Exponent of the length penalty. By default the model's."
+    )
+    alignment: bool = Field(False, description="Whether to add the word alignment of each translation.")
+
+
+class Output(BaseModel):
+    translation: str
+    score: float | None = Field(
+        description="Log-probability / length penalty; null if the search found fewer than n_best."
+    )
+    alignment: str | None = Field(
+        description="Pairs SOURCE-TARGET of words, counted from 0, such as 0-0 1-2; null unless asked for."
+    )
+
+
+class TranslateResponse(BaseModel):
+    model: str
+    results: list[list[Output]] = Field(description="For each line its translations, best first.")
+    warnings: list[str] = Field(
+        description="Lines, counted from 1, that were cut because they have more tokens than the model reads."
+    )
+
+
+class ModelInfo(BaseModel):
+    name: str
+    source: str = Field(description="Language to translate from.")
+    target: str = Field(description="Language to translate into.")
+    checkpoint: str
+    beam_size: int = Field(description="The default; a request can ask for another.")
+    alpha: float
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+    models: list[ModelInfo]
+    waiting_lines: int
+    translated_lines: int = Field(description="Since the server was started.")
+    batches: int = Field(description="Batches in which these lines were translated.")
+
+
+class Problem(BaseModel):
+    error: str = Field(description="What is wrong, where, and what would be valid.")
+
+
+def describe(problem: dict[str, Any]) -> str:
+    """The first thing that pydantic found wrong with a request, in one line."""
+    place, kind = problem["loc"][1:], problem["type"]
+    name = f"line {place[1] + 1}" if len(place) > 1 else ".".join(map(str, place)) or "the body"
+    if kind == "json_invalid":
+        return f"the body is not JSON: {problem['ctx']['error']} at character {place[0] + 1}"
+    if kind == "missing":
+        return f'{name} is missing; send a JSON object such as {{"lines": ["A sentence."]}}'
+    if kind == "extra_forbidden":
+        return f"unknown field {shown(place[0])}{did_you_mean(str(place[0]), TranslateRequest.model_fields)}"
+    if kind == "value_error":
+        return f"{name}: {problem['ctx']['error']}"
+    if name == "the body":
+        return "the body is not a JSON object, or is not sent as Content-Type: application/json"
+    message = problem["msg"]
+    return f"{name}: {message[0].lower()}{message[1:]}, found {shown(problem['input'])}"
+
+
+def shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"

@@ -1,0 +1,48 @@
+"""Listening, and a clean shutdown."""
+
+import math
+import signal
+import socket
+from collections.abc import Sequence
+
+import uvicorn
+
+from transformer.serving.app import ServedModel, make_app
+from transformer.serving.limits import Limits
+from transformer.training.interruption import handled_by
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 is any free one. `ValueError` if the address cannot be used."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ValueError(
+            f"cannot listen on port {port} of {host}: {error.strerror}; choose another --host or --port "
+            "(0: any free one)"
+        ) from None
+
+
+def address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(models: Sequence[ServedModel], limits: Limits, listening: socket.socket) -> None:
+    """Answer requests until SIGTERM or Ctrl-C; requests that have arrived by then are still answered.
+
+    A second Ctrl-C does not wait for them. uvicorn raises the signal again at the end: after Ctrl-C that is
+    `KeyboardInterrupt`, and SIGTERM ends the function.
+    """
+    config = uvicorn.Config(
+        make_app(models, limits),
+        log_config=None,  # errors and their tracebacks go to standard error, and nothing else anywhere
+        access_log=False,
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(limits.seconds),
+    )
+    server = uvicorn.Server(config)
+    with handled_by(server.handle_exit, (signal.SIGTERM,)):
+        server.run(sockets=[listening])
