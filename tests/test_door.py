@@ -145,7 +145,8 @@ def test_errors_in_settings_reach_the_user_as_one_line(command, capsys, tmp_path
     path.write_text("model: {d_modle: 3}")
     lines = {
         f"--config={path}": f"{path}: unknown setting model.d_modle; did you mean model.d_model?",
-        "--config=nowhere.yaml": "nowhere.yaml: No such file or directory",
+        "--config=nowhere.yaml": "nowhere.yaml: no such file, and no recipe of this name; "
+        "see transformer recipes",
         "--sede=3": "command line: unknown option --sede; did you mean --seed?",
         "--model.dropout=2": "model.dropout is 2.0; it must be at least 0 and less than 1",
     }
