@@ -314,10 +314,13 @@ def test_the_sum_is_over_sentences_however_they_are_batched() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": "classification"}, "model.kind is encoder_decoder, and task is 'classification'; choose"),
+        (
+            {"task": "classification"},
+            "task classification is for model.kind encoder_only, and model.kind is",
+        ),
         (
             {"task": "translation", "model": ModelConfig(kind="encoder_only")},
-            "choose one of masked_language_",
+            "or task to masked_language_model or classification or sentence_embedding",
         ),
         (
             {"training": TrainingConfig(best_metric="accuracy")},

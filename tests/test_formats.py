@@ -139,5 +139,5 @@ def test_settings_of_a_newer_format_are_refused(tiny_run, tmp_path):
     assert text.startswith("format_version: 1\n")
     newer = tmp_path / "config.yaml"
     newer.write_text(text.replace("format_version: 1", "format_version: 2"))
-    with pytest.raises(UsageError, match=r"config.yaml: format version '2', but this version .* reads 1"):
+    with pytest.raises(UsageError, match=r"config.yaml: format version 2, but this version .* reads 1"):
         load_settings(newer)

@@ -248,7 +248,7 @@ def test_help_shows_every_setting_with_type_and_default(capsys):
         assert sum(line.startswith(f"--{name} ") for line in lines) == (name not in SPECIAL_IDS)
     assert all(line.endswith("]") or "[" in line for line in lines if re.match(r"--\w+\.", line))
     assert "--training.adam_epsilon X Adam's ε [1e-09]" in lines
-    assert "--model.positions NAME Positional encoding: [sinusoidal], learned" in lines
+    assert "--model.norm NAME Place of LayerNorm: [post], pre" in lines
     assert "--training.max_norm X Maximum gradient norm [no clipping]" in lines
     assert "--model CONFIG" not in text
 

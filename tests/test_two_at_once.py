@@ -2,6 +2,7 @@
 
 import multiprocessing
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,8 @@ def test_a_second_training_into_the_same_folder_is_refused(
 
     def set_rate(rule, step):
         if step == when:
+            while when > 1 and not (Path(settings.output) / "last").exists():  # a thread writes it
+                time.sleep(0.01)
             before = {path: path.read_bytes() for path in Path(settings.output).rglob("*") if path.is_file()}
             found.append(main(["train", "--config", config, "--data.vocab_size", "340", *options]))
             assert before == {path: path.read_bytes() for path in before}

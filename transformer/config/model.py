@@ -69,9 +69,9 @@ class ModelConfig:
     """Activation function.
     Between the two linear maps of the feed-forward network (§3.3)."""
     positions: Literal["sinusoidal", "tensor2tensor", "learned"] = "sinusoidal"
-    """Positional encoding.
-    sinusoidal: §3.5; tensor2tensor: the same with the wavelengths of the authors' code, and of Marian;
-    learned: row E of Table 3."""
+    """Positions.
+    The positional encoding. sinusoidal: §3.5; tensor2tensor: the same with the wavelengths of the authors'
+    code, and of Marian; learned: row E of Table 3."""
     attention_bias: bool = False
     """Biases in the attention projections.
     The paper shows none."""

@@ -30,10 +30,11 @@ def with_recorded(now: Settings, before: Settings, metrics: Collection[str]) -> 
 
 def completed(now: Settings, before: Settings) -> Settings:
     """The settings with the values that training takes from the text, as the run has recorded them."""
-    classes = before.data.classes if now.data.classes is None else now.data.classes
     sizes = before.model.vocab_size, before.model.source_vocab_size
     model = replace(now.model, vocab_size=sizes[0], source_vocab_size=sizes[1])
-    return replace(now, model=model, data=replace(now.data, classes=classes))
+    names = [name for name in ("classes", "bleu_tokenizer") if getattr(now.data, name) is None]
+    data = replace(now.data, **{name: getattr(before.data, name) for name in names})
+    return replace(now, model=model, data=data)
 
 
 def require_same(before: Settings, now: Settings, run: Run) -> None:
