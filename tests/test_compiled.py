@@ -53,7 +53,7 @@ def gradients(objective, step, batch):
     return [loss.total, *(weight.grad for weight in model.parameters())]
 
 for step in range(20):
-    count = 9 + step % 7  # not the size of anything in the model, which a compiler may take for the same
+    count = 20 + step % 7  # not the size of anything else, which a compiler may take for the same
     tokens = rows(*torch.randint(2, 4 + step, (count,)).tolist(), first=1)
     source = rows(*torch.randint(1, 15, (count,)).tolist())
     real = int((tokens[:, 1:] != 0).sum())
