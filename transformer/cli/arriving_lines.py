@@ -22,7 +22,7 @@ def raw_pipe(stream: Any) -> RawIOBase | None:
         mode = os.fstat(stream.fileno()).st_mode
     except (AttributeError, OSError):  # replaced from Python
         return None
-    return None if stat.S_ISREG(mode) else stream.raw
+    return None if stat.S_ISREG(mode) else getattr(stream, "raw", None)
 
 
 class ArrivingLines:
