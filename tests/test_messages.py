@@ -16,7 +16,6 @@ from transformer.messages import UnfailingStream, standard_error, tell, warn
 from transformer.progress import Progress
 from transformer.recipe import train
 from transformer.training.log import Log
-from transformer.training.saving import warn as warn_in_training
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,14 +57,14 @@ def test_a_message_is_a_line(capsys):
 
 @pytest.mark.usefixtures("broken")
 def test_a_message_that_cannot_be_written_is_lost(tmp_path):
-    for say in (tell, warn, warn_in_training):
+    for say in (tell, warn):
         say("a line")
     standard_error().writelines(["two ", "parts\n"])
     with Progress(10, "update") as progress:
         progress.note = "loss 1.0"
         for _ in range(10):
             progress.update()
-        progress.say("a line")
+        tell("a line")
     (tmp_path / "log.jsonl").mkdir()  # so writing the log fails, which is reported to the user
     Log(Run(tmp_path))("train", 1)
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import transformer.progress
+from transformer.messages import ABOVE_BARS, tell
 from transformer.progress import Progress
 
 
@@ -30,7 +31,7 @@ def shown(monkeypatch):
                     progress.note = f"loss {9.9 - number / 200:.3f}, {number:7,.0f} tokens/s"
                     progress.update()
                     if number == 500:
-                        progress.say("half")
+                        tell("half")
         return stream.getvalue()
 
     return run
@@ -62,6 +63,7 @@ def test_on_a_terminal_the_bar_keeps_its_width(shown):
 
 def test_what_is_said_gets_a_line_of_its_own_above_the_bar(shown):
     assert re.search(r"\r *\rhalf\n\r", shown(Screen()))
+    assert ABOVE_BARS == []
 
 
 def test_without_a_total_only_what_is_done_is_shown(shown):
@@ -70,8 +72,8 @@ def test_without_a_total_only_what_is_done_is_shown(shown):
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Screen])
-def test_hidden_progress_shows_nothing(shown, stream):
-    assert shown(stream(), hidden=True) == ""
+def test_hidden_progress_shows_only_messages(shown, stream):
+    assert shown(stream(), hidden=True) == "half\n"
 
 
 def test_the_interval_is_what_the_documents_say():

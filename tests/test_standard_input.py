@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonargparse import Namespace
 
-from transformer.cli.standard_input import BLOCK, ArrivingLines, StandardInput, in_chunks, raw_pipe
+from transformer.cli.arriving_lines import BLOCK, ArrivingLines, raw_pipe
+from transformer.cli.standard_input import StandardInput, in_chunks
 from transformer.data.text import CorpusError
 
 ROOT = Path(__file__).parents[1]

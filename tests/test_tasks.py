@@ -275,7 +275,7 @@ def test_validation_and_evaluation_give_the_metrics_of_the_registry(
     settings = replace(made, task=name, model=model)  # type: ignore[arg-type]
     run = train(settings)
     [found] = events(run, "valid")
-    assert set(TASKS[name].metrics) == found.keys() - {"event", "step", "time"}
+    assert set(TASKS[name].metrics) == found.keys() - {"event", "step", "time", "samples"}
     options = ["--run", str(run), "--data", settings.data.valid or "", "--device", "cpu", "--json"]
     assert main(["evaluate", *options]) == 0
     scores = json.loads(capsys.readouterr().out)

@@ -1,7 +1,7 @@
 """Messages to the user on standard error, which may be closed, on a full disk, or a broken pipe."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TextIO, cast
 
 
@@ -59,8 +59,15 @@ def standard_error() -> UnfailingStream:
     return stream if isinstance(stream, UnfailingStream) else UnfailingStream(stream)
 
 
+ABOVE_BARS: list[Callable[[str], None]] = []
+"""Functions that write above the progress bars which are shown now; the newest bar's is the last."""
+
+
 def tell(text: str, *, end: str = "\n") -> None:
-    """Write a line to standard error and flush it."""
+    """Write a line to standard error, above a progress bar if there is one, and flush it."""
+    if ABOVE_BARS:
+        ABOVE_BARS[-1](text + end)
+        return
     stream = standard_error()
     stream.write(text + end)
     stream.flush()

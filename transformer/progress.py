@@ -5,7 +5,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from transformer.messages import standard_error, tell
+from transformer.messages import ABOVE_BARS, standard_error, tell
 
 SECONDS_PER_LINE = 30.0
 BAR = "{percentage:3.0f}%|{bar:20}| {n:>WIDTH,}/{total:,} {unit}s [{elapsed}<{remaining}{postfix}]"
@@ -16,8 +16,9 @@ WITHOUT_TOTAL = "{n:,} {unit}s [{elapsed}{postfix}]"
 class Progress:
     """Shows how many of `total` units are done, and `note` next to it.
 
-    On a terminal it is a bar of fixed width; elsewhere a line every 30 seconds, without carriage returns, so
-    that a log file stays readable. `total` is `None` if it is unknown. A hidden one shows nothing.
+    On a terminal it is a bar of fixed width, with messages above it; elsewhere a line every 30 seconds,
+    without carriage returns, so that a log file stays readable. `total` is `None` if it is unknown. A hidden
+    one shows nothing.
     """
 
     def __init__(self, total: int | None, unit: str, *, done: int = 0, hidden: bool = False) -> None:
@@ -59,16 +60,16 @@ class Progress:
             bar_format=LINE if self.total else WITHOUT_TOTAL,
         )
 
-    def say(self, text: str) -> None:
-        """Write lines above the bar."""
-        if self.bar is not None:
-            self.bar.write(text, file=self.bar.fp)
-        elif not self.hidden:
-            tell(text)
+    def write_above(self, text: str) -> None:
+        assert self.bar is not None
+        self.bar.write(text, file=self.bar.fp, end="")
 
     def __enter__(self) -> "Progress":
+        if self.bar is not None:
+            ABOVE_BARS.append(self.write_above)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
+            ABOVE_BARS.remove(self.write_above)
             self.bar.close()

@@ -8,14 +8,15 @@ from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.run import STEP, Run
 from transformer.config.files import load_settings
 from transformer.evaluation.curves import read_curves
+from transformer.tasks.registry import is_custom
 from transformer.training.report import in_a_line
 
 NEXT = {
-    "translation": "translate --run {run}",
-    "language_model": "generate --run {run} --prompt TEXT",
-    "masked_language_model": "fill-mask --run {run}",
-    "classification": "classify --run {run}",
-    "sentence_embedding": "embed --run {run} --output FILE.npy",
+    "translation": "translate {run}",
+    "language_model": "generate {run} --prompt TEXT",
+    "masked_language_model": "fill-mask {run}",
+    "classification": "classify {run}",
+    "sentence_embedding": "embed {run} --output FILE.npy",
 }
 """The command that uses a trained model, by its task."""
 
@@ -27,10 +28,14 @@ def results(folder: Path) -> Iterator[str]:
         step = int(best.name.removeprefix(STEP))
         if metrics := validation_at(step, run):
             yield f"best checkpoint, update {step:,}: {in_a_line(metrics)}"
-    settings, name = load_settings(run.config), shlex.quote(str(folder))
-    if settings.trained_task in NEXT:
-        yield f"use it:    transformer {NEXT[settings.trained_task].format(run=name)}"
-    yield f"score it:  transformer evaluate --run {name}{'' if settings.data.test else ' --data TEXT'}"
+    settings = load_settings(run.config)
+    task = settings.trained_task
+    given = f"--run {shlex.quote(str(folder))}" + (f" --build {settings.build}" if settings.build else "")
+    if task in NEXT:
+        yield f"use it:    transformer {NEXT[task].format(run=given)}"
+    given += f" --task {task}" if is_custom(task) else ""
+    given += "" if settings.data.test else " --data TEXT"
+    yield f"score it:  transformer evaluate {given}"
 
 
 def validation_at(step: int, run: Run) -> dict[str, float]:

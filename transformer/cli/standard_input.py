@@ -1,19 +1,12 @@
 """Standard input, line by line: typed on a terminal, sent through a pipe, or a file."""
 
-import os
-import stat
 import sys
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from io import RawIOBase
-from itertools import chain, repeat
-from queue import Queue
-from threading import Thread
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from jsonargparse import Namespace
 
+from transformer.cli.arriving_lines import ArrivingLines, raw_pipe
 from transformer.data.text import (
     LONGEST_INPUT_LINE,
     CorpusError,
@@ -28,10 +21,6 @@ Item = TypeVar("Item")
 CHUNK = 1000
 """The number of items that are processed together unless a command says otherwise."""
 PROMPT = "> "
-BLOCK = 2**16
-"""Bytes to read from a pipe at once: as many as a pipe holds on Linux."""
-BLOCKS_AHEAD = 16
-"""Blocks to read while others are processed; a fast writer must not fill the memory."""
 
 
 class StandardInput:
@@ -137,73 +126,3 @@ def import_readline() -> bool:
     except ImportError:  # Windows, whose terminal edits lines itself
         return False
     return True
-
-
-def raw_pipe(stream: Any) -> RawIOBase | None:
-    """The unbuffered stream below `stream`, unless it is a regular file or not a file of the system."""
-    try:
-        mode = os.fstat(stream.fileno()).st_mode
-    except (AttributeError, OSError):  # replaced from Python
-        return None
-    return None if stat.S_ISREG(mode) else stream.raw
-
-
-class ArrivingLines:
-    """The lines of a pipe, read by a thread, so that one can ask whether the next one has arrived.
-
-    The thread reads the raw stream: it may still wait in `read` when Python exits, and would then hold the
-    lock of a buffered stream, which Python's own clean-up needs.
-    """
-
-    def __init__(self, pipe: RawIOBase) -> None:
-        self.pipe = pipe
-        self.read_ahead: Queue[bytes | Exception] = Queue(BLOCKS_AHEAD)
-        """What the thread has read: blocks, and at the end an empty one or the error that ended it."""
-        self.blocks: deque[bytes | Exception] = deque()
-        """Those taken from there."""
-        self.start = 0
-        """The bytes of the first block that `readline` has returned."""
-        Thread(target=self.read, name="standard input", daemon=True).start()
-
-    def read(self) -> None:
-        try:
-            while (block := self.pipe.read(BLOCK)) != b"":
-                if block is None:  # another program has made the pipe non-blocking, and it is empty
-                    time.sleep(0.01)
-                else:
-                    self.read_ahead.put(block)
-            self.read_ahead.put(b"")
-        except Exception as error:  # raised where the line is read
-            self.read_ahead.put(error)
-
-    def readline(self, size: int = -1, /) -> bytes:
-        """The next line, or `size` bytes of it; waits for it. Empty at the end of the input."""
-        parts: list[bytes] = []
-        while size and not (parts and parts[-1].endswith(b"\n")):
-            if not self.blocks:
-                self.blocks.append(self.read_ahead.get())
-            block = self.blocks[0]
-            if isinstance(block, Exception):
-                raise block
-            if not block:
-                break  # and stays there
-            end = block.find(b"\n", self.start) + 1 or len(block)
-            if size > 0:
-                end = min(end, self.start + size)
-                size -= end - self.start
-            parts.append(block[self.start : end])
-            self.start = end
-            if end == len(block):
-                self.blocks.popleft()
-                self.start = 0
-        return b"".join(parts)
-
-    def has_line(self) -> bool:
-        """Whether `readline` would return at once."""
-        while not self.read_ahead.empty():
-            self.blocks.append(self.read_ahead.get())
-        starts = chain([self.start], repeat(0))
-        return any(
-            isinstance(block, Exception) or not block or block.find(b"\n", start) >= 0
-            for block, start in zip(self.blocks, starts, strict=False)
-        )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from transformer.checkpoint.run import Run
-from transformer.messages import tell
+from transformer.messages import warn
 from transformer.training.distributed import Group
 
 
@@ -64,7 +64,7 @@ class Log:
                         self.board.add_scalar(f"{event}/{name}", value, step)
                 self.board.flush()
         except OSError as error:  # a full disk must not stop the training
-            tell(f"\nwarning: {self.path}: {error}; a line of the log is lost")
+            warn(f"{self.path}: {error}; a line of the log is lost")
 
 
 def as_json(value: Any) -> Any:

@@ -13,6 +13,7 @@ from torch.amp import GradScaler
 from transformer.config import Precision, Settings, TrainingConfig
 from transformer.config.errors import is_out_of_memory
 from transformer.hardware import autocast
+from transformer.messages import tell, warn
 from transformer.progress import Progress
 from transformer.training.distributed import ALONE, Group
 from transformer.training.finite import FiniteGuard, first_not_finite
@@ -26,7 +27,7 @@ from transformer.training.objectives import (
     objective_at,
 )
 from transformer.training.report import validation_report
-from transformer.training.saving import Saver, warn
+from transformer.training.saving import Saver
 from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import Update, shapes_of, updates
 
@@ -134,7 +135,8 @@ def fit(
                     metrics = evaluate(model.eval(), group)
                 log("valid", step, **metrics)
                 is_best = state.is_better(training.best_metric, group.of_first(metrics[training.best_metric]))
-                progress.say(validation_report(step, metrics, training.best_metric if is_best else None))
+                if group.is_first:
+                    tell(validation_report(step, metrics, training.best_metric if is_best else None))
                 is_last = is_last or is_stale(state, training)
             if is_saving or is_best or is_last:
                 with meter.paused():

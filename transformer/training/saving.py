@@ -9,7 +9,7 @@ from functools import partial
 
 from transformer.checkpoint.run import Run
 from transformer.config import TrainingConfig
-from transformer.messages import tell
+from transformer.messages import warn
 from transformer.training.distributed import Group
 from transformer.training.rescue import Rescue
 from transformer.training.state import Snapshot, TrainingState
@@ -123,7 +123,3 @@ class Saver:
         if then is not None:
             warn(f"update {step}: no checkpoint could be written ({error}); {then}")
         return error
-
-
-def warn(message: str) -> None:
-    tell(f"\nwarning: {message}")
