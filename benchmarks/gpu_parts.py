@@ -240,18 +240,22 @@ def decoding(bench: Bench, size: str, precision: Precision, beam: int) -> Iterat
         )
 
 
-def recipe(_: Bench, path: str, minutes: float) -> Iterator[str]:
+def recipe(bench: Bench, path: str, minutes: float) -> Iterator[str]:
     """Train a recipe for this many minutes, and score it on its test text."""
-    from transformer import load_settings, train
-    from transformer.recipe import evaluate
+    from transformer import evaluate, load_settings, train
     from transformer.training.interruption import TrainingStopped
+    from transformer.training.log import Event
 
     with tempfile.TemporaryDirectory() as folder:
-        settings = replace(load_settings(path), output=folder)
+        settings = replace(load_settings(path), output=folder, device=str(bench.device))
         timer = Timer(60 * minutes, lambda: signal.raise_signal(signal.SIGTERM))
-        timer.start()
+
+        def begin(event: Event) -> None:
+            if event.name == "data":  # text and model are ready
+                timer.start()
+
         try:
-            train(settings)
+            train(settings, on_event=begin)
             yield "trained to the end"
         except TrainingStopped as stopped:
             yield str(stopped)

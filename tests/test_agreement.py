@@ -195,7 +195,7 @@ def translate_together(capfd, *commands: list[str]) -> tuple[list[int], list[str
 
 @pytest.fixture
 def files(tmp_path) -> list[str]:
-    (tmp_path / "in").write_text("the clock\n" * 9)
+    (tmp_path / "in").write_text("The dog sleeps.\n" * 9)
     return ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
 
 

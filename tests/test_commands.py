@@ -13,7 +13,7 @@ from argparse import SUPPRESS
 from pathlib import Path
 
 import pytest
-from fixtures_run import tiny_settings
+from fixtures_run import events, tiny_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +22,7 @@ from transformer.cli import COMMANDS, main
 from transformer.config.files import save_settings
 from transformer.config.help import as_typed
 from transformer.config.parser import CommandParser
-from transformer.toyland import PHENOMENA
+from transformer.toyland import PHENOMENA, generate
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -60,7 +60,14 @@ def test_from_training_to_an_averages_translations(call, tmp_path):
     arguments = ["train", "--config", str(tmp_path / "tiny.yaml"), "--output", folder]
     code, out, err = call(*arguments, "--training.max-steps", "4")
     assert (code, out) == (0, b"")
-    assert err.splitlines()[-1] == f"trained model: {folder}"
+    trained, best, use, score = err.splitlines()[-4:]
+    assert trained == f"trained model: {folder}"
+    assert re.fullmatch(
+        r"best checkpoint, update 4: loss [\d.]+ nats, perplexity .*, exact match 0.0 %", best
+    )
+    assert use == f"use it:    transformer translate --run {folder}"
+    assert score == f"score it:  transformer evaluate --run {folder}"
+    assert "\r" not in err  # as in a log file
     code, out, err = call(*arguments)
     assert code == 2
     assert f"transformer train: error: {folder} holds a run already; --resume continues it" in err
@@ -89,7 +96,34 @@ def test_from_training_to_an_averages_translations(call, tmp_path):
     assert call("evaluate", "--run", averaged, "--data", "toyland:valid[:2]")[0] == 0
 
 
+def test_a_validation_is_one_line_and_two_samples(call, tmp_path):
+    save_settings(tiny_settings(tmp_path / "run", valid_every=2, max_steps=4), tmp_path / "tiny.yaml")
+    code, _, err = call("train", "--config", str(tmp_path / "tiny.yaml"))
+    assert code == 0
+    assert "\r" not in err  # as it will be in a log file
+    lines = err.splitlines()
+    logged = events(tmp_path / "run", "valid")
+    places = [place for place, line in enumerate(lines) if line.startswith("update ")]
+    pairs = list(generate("valid", 8))
+    is_better = logged[1]["loss"] < logged[0]["loss"]
+    for place, entry, best in zip(places, logged, [True, is_better], strict=True):
+        start = f"update {entry['step']}: loss {entry['loss']:.4f} nats, perplexity "
+        assert lines[place].startswith(start)
+        assert ("BLEU" in lines[place], lines[place].endswith(" (best so far by loss)")) == (True, best)
+        samples = [lines[place + row : place + row + 3] for row in (1, 4)]
+        for shown, sample, pair in zip(samples, entry["samples"], (pairs[0], pairs[2]), strict=True):
+            assert (sample["source"], sample["reference"]) == (pair.source, pair.target)
+            assert list(sample) == ["source", "translation", "reference"]
+            assert shown == [f"    {label:11}  {text}".rstrip() for label, text in sample.items()]
+
+
 # translate
+
+
+@pytest.fixture(autouse=True)
+def anything(monkeypatch):
+    """The lines of these tests need not be toyland's: nothing warns of them."""
+    monkeypatch.setattr("transformer.cli.translate.learned_toyland", lambda _: False)
 
 
 @given(text=st.lists(st.binary(max_size=12) | st.just(b"die Uhr"), max_size=5).map(b"\n".join))
@@ -244,7 +278,7 @@ def test_help_shows_every_option_with_its_default(name, capsys, monkeypatch):
 
 def test_a_reader_who_leaves_early_is_no_error(tiny_run):
     command = f'"{sys.executable}" -m transformer translate --run "{tiny_run}" --buffer 1 | head -n 1'
-    lines = b"the clock\n" * 2000
+    lines = b"The dog sleeps.\n" * 2000
     result = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
         input=lines,
@@ -280,7 +314,7 @@ def test_on_a_terminal_it_prompts_on_standard_error_and_only_translations_go_out
 
     try:
         answers = []
-        for line in (b"the clock\n", b"\n", b"the dog\n"):
+        for line in (b"The dog sleeps.\n", b"\n", b"I sleep.\n"):
             assert prompt() == b"> "
             os.write(ours, line)
             answers.append(process.stdout.readline())  # each translation is written before the next prompt
@@ -293,5 +327,49 @@ def test_on_a_terminal_it_prompts_on_standard_error_and_only_translations_go_out
         process.kill()
         process.wait()
         process.stdout.close()
+        process.stderr.close()
+        os.close(ours)
+
+
+@pytest.mark.slow
+def test_on_a_terminal_lines_can_be_edited_and_called_back(tiny_run):
+    """Backspace is left to any terminal; the arrow keys need readline."""
+    pytest.importorskip("readline")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "transformer", "translate", "--run", str(tiny_run), "--scores"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env={**ENVIRONMENT, "TERM": "xterm", "INPUTRC": os.devnull},
+    )
+    os.close(theirs)
+
+    def screen(typed: bytes) -> list[str]:
+        """What appears up to the next prompt, without the escape sequences of the terminal."""
+        os.write(ours, typed)
+        seen, end = b"", time.monotonic() + 120
+        while not re.search(rb"\n[^\n]*> $", b"\n" + shown(seen)) and time.monotonic() < end:
+            if select.select([ours], [], [], 1)[0]:
+                seen += os.read(ours, 1000)
+        return shown(seen).decode().split("\r\n")
+
+    def shown(seen: bytes) -> bytes:
+        return re.sub(rb"\x1b\[[?\d;]*[a-zA-Z]", b"", seen)
+
+    up, left = b"\x1b[A", b"\x1b[D"
+    try:
+        assert screen(b"") == ["> "]
+        echo, translation, prompt = screen(b"The dog sleeps.\n")
+        assert (echo, prompt) == ("The dog sleeps.", "> ")
+        assert re.match(r"-\d+\.\d{4}\t", translation)
+        assert screen(up + b"\n") == ["The dog sleeps.", translation, "> "]
+        assert screen(b"The dog sleep." + left + b"s\n")[-2:] == [translation, "> "]
+        os.write(ours, b"\x04")  # Ctrl-D
+        assert process.wait(60) == 0
+        assert process.stderr.read() == b"\n"
+    finally:
+        process.kill()
+        process.wait()
         process.stderr.close()
         os.close(ours)

@@ -52,7 +52,9 @@ def test_training_and_saving_are_measured_without_the_packages_of_a_corpus():
 
 @pytest.mark.slow
 def test_every_part_is_measured():
-    code, output = call("--minutes", "20", "--train", "0.05", "--recipe", "configs/toyland.yaml")
+    code, output = call(
+        "--minutes", "60", "--tokens", "600", "--train", "0.1", "--recipe", "configs/toyland.yaml"
+    )
     assert "FAILED" not in output
     assert code == 0
     assert len(re.findall(r", after \d+ s$", output, re.MULTILINE)) == 13

@@ -6,11 +6,13 @@ import re
 import shutil
 import struct
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from test_commands import Streams
 from test_fuzzing import seal
@@ -20,11 +22,15 @@ from transformer.checkpoint.format import MODEL, OPTIMIZER, CheckpointError
 from transformer.checkpoint.reading import read_manifest
 from transformer.checkpoint.run import Run, checkpoint_to_resume, find_run
 from transformer.config.files import load_settings
+from transformer.convert.common import ConversionError
+from transformer.convert.fields import Fields
 from transformer.data.text import CorpusError
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.data.vectors import read_vectors
+from transformer.decoding.translator import Translator
 from transformer.recipe import train
-from transformer.trained import load_pretrained
+
+LETTERS = list(pairwise("abcdefghi"))
 
 # Indexes
 
@@ -135,7 +141,7 @@ def longer(run: Run):
 def test_weights_that_are_none_are_refused(run, change, message):
     message = rf"{MODEL}: {re.escape(with_weights(run, change))} {message}"
     with pytest.raises(CheckpointError, match=message):
-        load_pretrained(run.path, task="translation")
+        Translator.from_pretrained(run.path, device="cpu")
     with pytest.raises(CheckpointError, match=message):
         average_checkpoints(run, 2)
     with pytest.raises(CheckpointError, match=message):
@@ -147,13 +153,13 @@ def test_whole_numbers_are_no_weights_nor_become_some_by_averaging(run, kind):
     with_weights(run, lambda weight: weight.to(kind))
     for path in (run.path, average_checkpoints(run, 2)):
         with pytest.raises(CheckpointError, match=r"holds (u?int|bool)\d*; weights are float32, bfloat16"):
-            load_pretrained(path, task="translation")
+            Translator.from_pretrained(path, device="cpu")
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
 def test_weights_of_other_precisions_are_read(run, kind):
     with_weights(run, lambda weight: weight.to(kind))
-    load_pretrained(run.path, task="translation")
+    Translator.from_pretrained(run.path, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -215,7 +221,7 @@ def test_a_manifest_that_nobody_wrote_is_refused(run, change, message):
     path = run.marked("best") / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(CheckpointError, match=message) as refusal:
-        load_pretrained(run.path, task="translation")
+        Translator.from_pretrained(run.path, device="cpu")
     assert len(str(refusal.value)) < 600
 
 
@@ -257,6 +263,21 @@ def test_deep_json_is_no_tokenizer(tmp_path, content):
     (tmp_path / "tokenizer.model").write_text(content)
     with pytest.raises(ValueError, match=r"tokenizer\.model: not a tokenizer of "):
         load_tokenizer(tmp_path / "tokenizer.model")
+
+
+def test_endless_aliases_in_marians_settings_are_quoted_in_part():
+    laughs = [
+        "a: &a [x, x, x, x, x, x, x, x, x]",
+        *(f"{n}: &{n} [{', '.join([f'*{m}'] * 9)}]" for m, n in LETTERS),
+    ]
+    values = yaml.safe_load("\n".join(laughs)) | yaml.safe_load("itself: &i [*i]")
+    fields = Fields(Path("model.npz"), values)
+    for name in ("i", "itself"):
+        with pytest.raises(
+            ConversionError, match=rf"^model\.npz: {name} is \[\[.*; it must be a whole"
+        ) as refusal:
+            fields.number(name)
+        assert len(str(refusal.value)) < 300
 
 
 # Texts

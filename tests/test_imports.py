@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # protocol, so it imports no other part.
 BELOW: dict[str, list[str]] = {
     "messages": [],
+    "progress": ["messages"],
     "locks": [],
     "files": ["locks"],
     "tasks.registry": [],
@@ -29,6 +30,7 @@ BELOW: dict[str, list[str]] = {
     "training": [
         "config",
         "messages",
+        "progress",
         "files",
         "locks",
         "hardware",
@@ -47,7 +49,7 @@ BELOW: dict[str, list[str]] = {
 BELOW["evaluation"] = [*BELOW["training"], "toyland", "training", "decoding"]
 BELOW["tasks"] = [*BELOW["evaluation"], "evaluation"]
 BELOW["convert"] = [*BELOW["decoding"], "files", "decoding"]
-BELOW["inspection"] = [*BELOW["decoding"], "toyland", "decoding", "tasks.registry"]
+BELOW["inspection"] = [*BELOW["decoding"], "tasks.registry", "toyland", "decoding"]
 BELOW["testing"] = ["config", "kernels", "model", "decoding"]
 BELOW["custom"] = list(BELOW)
 BELOW["trained"] = list(BELOW)

@@ -19,14 +19,14 @@ from transformer.decoding.scoring import with_bos
 from transformer.decoding.search import greedy_search, length_penalty
 from transformer.decoding.translator import Translator
 from transformer.inspection import paper
-from transformer.inspection.data import AXES, Attention, Axis, Gold
+from transformer.inspection.data import AXES, Attention, Gold
 from transformer.inspection.gold import toyland_gold
 from transformer.inspection.inspect import Inspection, inspect, mean_over_sentences
 from transformer.inspection.loading import open_model
 from transformer.inspection.page_data import page_data
 from transformer.inspection.roles import breadth, by_words, first_choice, measures, role_of
 from transformer.inspection.text import explain, summary
-from transformer.inspection.tokens import axis_of, visible
+from transformer.inspection.tokens import Axis, axis_of, visible
 from transformer.model.attention import MultiHeadAttention
 from transformer.model.build import ModelBuilder
 from transformer.model.recording import record_attention, without_head
@@ -435,6 +435,8 @@ def test_a_model_of_another_kind_shows_what_it_can(translator, monkeypatch):
 def test_what_cannot_be_inspected_is_refused(translator):
     with pytest.raises(ValueError, match="the sentence is blank"):
         inspect(translator, "  ")
+    with pytest.raises(ValueError, match="the tokenizer makes no tokens of this sentence"):
+        inspect(translator, "\u200b")
     with pytest.raises(ValueError, match=r"decoding.beam_size is 0"):
         inspect(translator, "a", beam_size=0)
 

@@ -11,12 +11,13 @@ import torch
 
 from transformer.decoding.scoring import with_bos
 from transformer.decoding.translator import Translator
-from transformer.inspection.data import AXES, Attention, Axis, Choice, Gold, Head
+from transformer.inspection.data import AXES, Attention, Choice, Gold, Head
 from transformer.inspection.gold import toyland_gold
 from transformer.inspection.inspect import Inspection, inspect
 from transformer.inspection.page import frame, page
 from transformer.inspection.page_data import page_data
 from transformer.inspection.roles import by_words
+from transformer.inspection.tokens import Axis
 from transformer.model.build import build_model
 
 SENTENCE, TRANSLATION = (
@@ -371,6 +372,18 @@ def test_a_hundred_tokens_fit(show, long_inspection, width, scheme):
 
 def test_a_page_of_a_hundred_tokens_is_under_two_megabytes(long_inspection):
     assert len(page(long_inspection).encode()) < 2_000_000
+
+
+def test_a_model_without_attention_has_a_page_without_it(show):
+    bare = replace(
+        made_up(layers=1, heads=1, tokens=4), attention=[], heads=[], choice=None, missing=["No attention."]
+    )
+    tab = show(bare)
+    for key in ("ArrowRight", "ArrowDown", "1", "e", "w", "]", "Escape"):
+        tab.keyboard.press(key)
+    assert tab.complaints == []
+    assert tab.locator("#missing").inner_text().endswith("No attention.")
+    assert not tab.locator("#attention").is_visible()
 
 
 def test_right_to_left_text_is_a_line_from_the_right(show):

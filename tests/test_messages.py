@@ -13,8 +13,9 @@ from fixtures_run import tiny_settings
 from transformer import Translator
 from transformer.checkpoint.run import Run
 from transformer.messages import UnfailingStream, standard_error, tell, warn
+from transformer.progress import Progress
 from transformer.recipe import train
-from transformer.training.log import Log, progress_bar
+from transformer.training.log import Log
 from transformer.training.saving import warn as warn_in_training
 
 ROOT = Path(__file__).parents[1]
@@ -60,11 +61,11 @@ def test_a_message_that_cannot_be_written_is_lost(tmp_path):
     for say in (tell, warn, warn_in_training):
         say("a line")
     standard_error().writelines(["two ", "parts\n"])
-    with progress_bar(0, 10, hidden=False) as bar:
+    with Progress(10, "update") as progress:
+        progress.note = "loss 1.0"
         for _ in range(10):
-            bar.update()
-            bar.refresh()
-        bar.set_postfix_str("loss 1.0")
+            progress.update()
+        progress.say("a line")
     (tmp_path / "log.jsonl").mkdir()  # so writing the log fails, which is reported to the user
     Log(Run(tmp_path))("train", 1)
 

@@ -5,6 +5,9 @@ import math
 import pytest
 import torch
 from helpers import assert_close, tiny_config
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from transformer.model.build import build_model
 from transformer.model.positions import LearnedEncoding, SinusoidalEncoding, Tensor2TensorEncoding
@@ -39,6 +42,24 @@ def test_positions_of_any_shape_get_one_more_axis(shape):
     assert torch.equal(encoded.flatten(0, -2), SinusoidalEncoding(8)(positions.flatten()))
 
 
+def test_a_device_without_float64_gets_none():
+    """On fake tensors; `mps` is such a device."""
+    found = set()
+
+    class Results(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **kwargs or {})
+            tensors = [each for each in tree_leaves(result) if isinstance(each, torch.Tensor)]
+            found.update((each.device.type, each.dtype) for each in tensors)
+            return result
+
+    with FakeTensorMode(), Results():
+        vectors = SinusoidalEncoding(8)(torch.zeros(2, 5, dtype=torch.int64, device="mps"))
+    assert (vectors.device.type, vectors.dtype) == ("mps", torch.float32)
+    assert ("cpu", torch.float64) in found
+    assert ("mps", torch.float64) not in found
+
+
 @pytest.mark.parametrize("offset", [1, 5, 100])
 def test_a_shift_is_a_rotation(offset):
     """PE(pos + k) = R_k PE(pos), with the same R_k for all positions: the paper's reason for sinusoids."""
@@ -53,6 +74,24 @@ def test_a_shift_is_a_rotation(offset):
     torch.testing.assert_close(
         encoding(positions + offset), encoding(positions) @ rotation.T, rtol=0, atol=1e-6
     )
+
+
+class OnMps(torch.Tensor):
+    """A tensor that claims to be on Apple's GPU until it is copied to the CPU."""
+
+    is_mps = True
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_sinusoids_are_computed_on_the_cpu_for_a_device_without_float64():
+    positions = torch.arange(7)
+    encoding = SinusoidalEncoding(8)
+    computed = []
+    encoding.register_forward_pre_hook(lambda _, inputs: computed.append(type(inputs[0])))
+    assert torch.equal(encoding(positions.as_subclass(OnMps)), encoding(positions))
+    assert computed[:2] == [OnMps, torch.Tensor]
 
 
 def test_an_odd_width_has_no_pairs():

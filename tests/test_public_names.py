@@ -54,6 +54,8 @@ SIGNATURES = {
     "attention": "q k v *mask *is_causal",
     "attention_weights": "q k *mask *is_causal",
     "record_attention": "model",
+    "record_sublayers": "model",
+    "without_head": "attention head",
     "SinusoidalEncoding": "d_model",
     "SinusoidalEncoding.forward": "self positions",
     "inverse_sqrt_rate": "step d_model warmup_steps scale",

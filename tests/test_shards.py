@@ -91,9 +91,9 @@ def translate_here(run: Path, source: Path, output: Path) -> int:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("cut.gz", gzip.compress(b"the clock\n" * 99)[:-12]),
+        ("cut.gz", gzip.compress(b"The dog sleeps.\n" * 99)[:-12]),
         ("other.gz", b"text"),
-        ("cut.xz", lzma.compress(b"the clock\n" * 99)[:-12]),
+        ("cut.xz", lzma.compress(b"The dog sleeps.\n" * 99)[:-12]),
         ("other.xz", b"text"),
     ],
     ids=["cut.gz", "other.gz", "cut.xz", "other.xz"],
@@ -109,7 +109,7 @@ def test_a_damaged_archive_is_named_in_one_line(name, content, tiny_run, tmp_pat
 
 def test_only_a_plain_file_is_replaced(tiny_run, tmp_path, capsys):
     """A symbolic link is kept; a device, which would be replaced by a file, and a folder are rejected."""
-    (tmp_path / "source").write_text("the clock\n")
+    (tmp_path / "source").write_text("The dog sleeps.\n")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     for output, reason in {

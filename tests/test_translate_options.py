@@ -22,6 +22,12 @@ LINES = ["the clock strikes seven .", "", "Is the house old?", "x", "the dog sle
 TEXT = "".join(f"{line}\n" for line in LINES).encode()
 
 
+@pytest.fixture(autouse=True)
+def anything(monkeypatch):
+    """The lines of these tests need not be toyland's: nothing warns of them."""
+    monkeypatch.setattr("transformer.cli.translate.learned_toyland", lambda _: False)
+
+
 @pytest.fixture(scope="module")
 def translator(tiny_run) -> Translator:
     return Translator.from_pretrained(tiny_run, device="cpu")

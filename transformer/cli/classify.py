@@ -3,7 +3,8 @@
 import sys
 
 from transformer.cli.custom_code import custom_build
-from transformer.cli.lines import add_line_options, standard_input, together, write_row
+from transformer.cli.lines import add_line_options, write_row
+from transformer.cli.standard_input import StandardInput
 from transformer.config.parser import command_parser
 
 DESCRIPTION = """Predict the class of each line of standard input. Writes one line LABEL<TAB>PROBABILITY per
@@ -20,7 +21,8 @@ def run(arguments: list[str], prog: str) -> None:
     classifier = Classifier.from_pretrained(
         options.run, build=custom_build(options.build), device=options.device
     )
-    for lines in together(standard_input(options)):
+    given = StandardInput(options)
+    for lines in given.together(given.lines):
         for label in classifier.classify(lines):
             write_row(*([label.name, f"{label.probability:.4f}"] if label else []))
         sys.stdout.buffer.flush()

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from transformer.cli.custom_code import custom_build
-from transformer.cli.lines import add_line_options, standard_input
+from transformer.cli.lines import add_line_options
 from transformer.cli.shards import require_plain
+from transformer.cli.standard_input import StandardInput
 from transformer.config.parser import command_parser
 from transformer.data.vectors import require_vector_file, write_vectors
 from transformer.messages import tell
@@ -24,7 +25,7 @@ def run(arguments: list[str], prog: str) -> None:
     from transformer.decoding.predictors import Embedder
 
     embedder = Embedder.from_pretrained(options.run, build=custom_build(options.build), device=options.device)
-    lines = list(standard_input(options))
+    lines = list(StandardInput(options).lines)
     vectors = embedder.embed(lines)
     write_vectors(options.output, lines, vectors)
     tell(f"{options.output}: {len(vectors):,} vectors of {vectors.shape[1]} numbers")

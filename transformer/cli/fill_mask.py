@@ -3,13 +3,8 @@
 import sys
 
 from transformer.cli.custom_code import custom_build
-from transformer.cli.lines import (
-    add_line_options,
-    require_positive_option,
-    standard_input,
-    together,
-    write_row,
-)
+from transformer.cli.lines import add_line_options, require_positive_option, write_row
+from transformer.cli.standard_input import StandardInput
 from transformer.config.parser import command_parser
 
 DESCRIPTION = """Predict the most probable tokens for each <mask> in the lines of standard input. Writes them
@@ -26,10 +21,11 @@ def run(arguments: list[str], prog: str) -> None:
     from transformer.decoding.predictors import MaskFiller
 
     filler = MaskFiller.from_pretrained(options.run, build=custom_build(options.build), device=options.device)
+    given = StandardInput(options)
     first = 1
-    lines = enumerate(standard_input(options), start=1)
+    lines = enumerate(given.lines, start=1)
     # Read one by one: if a line has no <mask>, the lines before it are still answered first.
-    for sentences in together(filler.read(line, number) for number, line in lines):
+    for sentences in given.together(filler.read(line, number) for number, line in lines):
         for line, masks in enumerate(filler.fill_ids(sentences, options.count), first):
             for mask, candidates in enumerate(masks, start=1):
                 for candidate in candidates:

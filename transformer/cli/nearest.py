@@ -3,13 +3,8 @@
 import sys
 
 from transformer.cli.custom_code import custom_build
-from transformer.cli.lines import (
-    add_line_options,
-    require_positive_option,
-    standard_input,
-    together,
-    write_row,
-)
+from transformer.cli.lines import add_line_options, require_positive_option, write_row
+from transformer.cli.standard_input import StandardInput
 from transformer.config.parser import command_parser
 from transformer.data.text import one_line
 from transformer.data.vectors import read_vectors
@@ -37,8 +32,9 @@ def run(arguments: list[str], prog: str) -> None:
     from transformer.decoding.predictors import Embedder, nearest
 
     embedder = Embedder.from_pretrained(options.run, build=custom_build(options.build), device=options.device)
+    given = StandardInput(options)
     number = 1
-    for lines in together(standard_input(options)):
+    for lines in given.together(given.lines):
         for line, found in enumerate(nearest(embedder.embed(lines), index, options.count), number):
             for row, cosine in found:
                 write_row(str(line), f"{cosine:.4f}", one_line(sentences[row]))

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from jsonargparse import Namespace
 
 from transformer.data.json_text import parse_object, why_no_text
 from transformer.data.text import LONGEST_INPUT_LINE, CorpusError, read_lines
-from transformer.messages import tell, warn
-
-Item = TypeVar("Item")
+from transformer.messages import warn
 
 
 class Request(NamedTuple):
@@ -44,33 +42,3 @@ def read_json(line: str, number: int) -> Request:
     if problem := why_no_text(prefix):
         raise CorpusError(f'line {number}: "prefix" is not a text: it is {problem}')
     return Request(values["source"], prefix, written)
-
-
-def prompted(lines: Iterable[str]) -> Iterator[str]:
-    """Prompt for each line on standard error, so that standard output holds only translations."""
-    remaining = iter(lines)
-    while True:
-        tell("> ", end="")
-        line = next(remaining, None)
-        if line is None:
-            tell("")
-            return
-        yield line
-
-
-def in_chunks(lines: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """The lines in lists of `size`; if reading fails, the lines before the error are still yielded first."""
-    chunk: list[Item] = []
-    failure = None
-    try:
-        for line in lines:
-            chunk.append(line)
-            if len(chunk) == size:
-                yield chunk
-                chunk = []
-    except CorpusError as error:
-        failure = error
-    if chunk:
-        yield chunk
-    if failure is not None:
-        raise failure

@@ -4,7 +4,8 @@ import sys
 from typing import Any, NamedTuple
 
 from transformer.cli.custom_code import custom_build
-from transformer.cli.lines import add_line_options, standard_input, together, write_row
+from transformer.cli.lines import add_line_options, write_row
+from transformer.cli.standard_input import StandardInput
 from transformer.config.parser import command_parser
 from transformer.data.json_text import json_line, parse_object
 from transformer.data.text import CorpusError
@@ -31,9 +32,10 @@ def run(arguments: list[str], prog: str) -> None:
     translator = Translator.from_pretrained(
         options.run, build=custom_build(options.build), device=options.device
     )
-    numbered = enumerate(standard_input(options, is_json=options.json), start=1)
+    given = StandardInput(options, is_json=options.json)
+    numbered = enumerate(given.lines, start=1)
     first = 1
-    for pairs in together(read(line, number, options.json) for number, line in numbered):
+    for pairs in given.together(read(line, number, options.json) for number, line in numbered):
         sources, targets = [pair.source for pair in pairs], [pair.target for pair in pairs]
         for pair, score in zip(pairs, translator.score(sources, targets, first_line=first), strict=True):
             if options.json:

@@ -22,6 +22,8 @@ def run(arguments: list[str], prog: str) -> int:
         tell(f"\n{prog}: error: name a recipe, as in: {prog} --config toyland")
         return 2
     settings, options = read_settings(arguments, prog=prog, description=DESCRIPTION, add_options=add_options)
+    from transformer.cli.results import results
+    from transformer.hardware import rank_and_size
     from transformer.recipe import dry_run, train  # slow (torch): not needed for --help or a settings error
     from transformer.training.distributed import ProcessLostError
 
@@ -42,6 +44,8 @@ def run(arguments: list[str], prog: str) -> int:
     except ProcessLostError:
         return 2
     tell(f"trained model: {folder}")
+    if rank_and_size()[0] == 0:
+        tell("\n".join(results(folder)))
     return 0
 
 

@@ -1,29 +1,38 @@
 """`transformer translate`: translate standard input or a file line by line."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 from jsonargparse import Namespace
 
 from transformer.cli.custom_code import add_build_option, custom_build
-from transformer.cli.lines import input_file, standard_input
 from transformer.cli.options import add_device_option, add_on_error_option
-from transformer.cli.requests import Request, in_chunks, prompted, read_requests
+from transformer.cli.outside_toyland import OutsideToyland, learned_toyland
+from transformer.cli.requests import Request, read_requests
+from transformer.cli.search_options import (
+    add_search_options,
+    processors,
+    require_one_way_to_choose,
+    sampler,
+)
+from transformer.cli.standard_input import StandardInput, in_chunks, input_file
 from transformer.config import Precision
-from transformer.config.parser import CommandParser, command_parser
+from transformer.config.parser import command_parser
 from transformer.data.json_text import json_line
+from transformer.data.text import read_lines
 
 if TYPE_CHECKING:
     from transformer.decoding.lines import LineTranslator
-    from transformer.decoding.search import Processor
     from transformer.decoding.translation import Translation
     from transformer.decoding.translator import Translator
+    from transformer.progress import Progress
 
 DESCRIPTION = """Translate standard input to standard output, one output line per input line, in order. On a
-terminal, type a sentence and read its translation; Ctrl-D ends. With --input and --output the command can run
+terminal, type a sentence and read its translation; Ctrl-D ends. Lines from a pipe are translated as soon as
+no more are waiting. With --input and --output the command can run
 under torchrun, which splits the lines among the processes."""
 
 
@@ -35,13 +44,16 @@ def run(arguments: list[str], prog: str) -> int | None:
         return translate_file(options)
     if rank_and_size()[1] > 1:
         raise ValueError("several processes cannot share standard input; pass --input and --output")
-    translator = load(options)
-    is_prompting = sys.stdin.isatty()
-    typed = standard_input(options, is_json=options.json)
-    requests = read_requests(prompted(typed) if is_prompting else typed, options)
+    work = translating(options)
+    given = StandardInput(options, is_json=options.json)
+    requests = read_requests(given.lines, options)
+    if options.sample and not given.is_terminal:
+        chunks = in_chunks(requests, options.buffer)  # each is seeded, so chance must not divide them
+    else:
+        chunks = given.together(requests, options.buffer)
     number = 1
-    for chunk in in_chunks(requests, 1 if is_prompting else options.buffer):
-        sys.stdout.buffer.write(translate(translator, chunk, number, options))
+    for chunk in chunks:
+        sys.stdout.buffer.write(work(chunk, number))
         sys.stdout.buffer.flush()
         number += len(chunk)
     return None
@@ -50,6 +62,7 @@ def run(arguments: list[str], prog: str) -> int | None:
 def translate_file(options: Namespace) -> int | None:
     """Translate --input to --output, in one process or in several that share the work."""
     from transformer.cli.shards import require_one_task, require_plain, sharing_processes, write_shared
+    from transformer.progress import Progress
     from transformer.training.distributed import ProcessLostError
 
     try:
@@ -57,18 +70,47 @@ def translate_file(options: Namespace) -> int | None:
             group.from_first(lambda: require_plain(Path(options.output)))
             if group.size > 1:
                 require_one_task(group, options)
-            translator = load(options)
+            work = translating(options)
             requests = read_requests(input_file(options.input, options, is_json=options.json), options)
-            write_shared(
-                Path(options.output),
-                in_chunks(requests, options.buffer),
-                lambda number, chunk: translate(translator, chunk, number * options.buffer + 1, options),
-                options.buffer * (1 if options.json else options.n_best),
-                group,
-            )
+            with Progress(number_of_lines(options.input), "line", hidden=not group.is_first) as progress:
+                write_shared(
+                    Path(options.output),
+                    watched(in_chunks(requests, options.buffer), progress),
+                    lambda number, chunk: work(chunk, number * options.buffer + 1),
+                    options.buffer * (1 if options.json else options.n_best),
+                    group,
+                )
     except ProcessLostError:  # already reported on standard error
         return 2
     return None
+
+
+def number_of_lines(path: str) -> int | None:
+    """For the progress; `None` for a pipe, which can be read only once."""
+    if not Path(path).is_file():
+        return None
+    return sum(1 for _ in read_lines(path, "replace", too_long=lambda _: None))
+
+
+def watched(chunks: Iterable[list[Request]], progress: "Progress") -> Iterator[list[Request]]:
+    """The chunks; each counts as done when the next one is asked for."""
+    for chunk in chunks:
+        yield chunk
+        progress.update(len(chunk))
+
+
+def translating(options: Namespace) -> Callable[[Sequence[Request], int], bytes]:
+    """Load the models; returns a function from a chunk and the number of its first line to output lines."""
+    translator = load(options)
+    outside = OutsideToyland() if learned_toyland(options.run) else None
+
+    def work(chunk: Sequence[Request], first_line: int) -> bytes:
+        written = translate(translator, chunk, first_line, options)
+        if outside is not None:
+            outside.check([request.source for request in chunk], first_line)
+        return written
+
+    return work
 
 
 def load(options: Namespace) -> "LineTranslator":
@@ -106,7 +148,10 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     )
     add_search_options(parser)
     parser.add_argument(
-        "--n-best", type=int, default=1, help="translations per line; above 1 written as NUMBER<TAB>TEXT"
+        "--n-best",
+        type=int,
+        default=1,
+        help="translations per line; above 1, written as the number of the input line, a tab and the text",
     )
     parser.add_argument(
         "--scores",
@@ -120,7 +165,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     )
     add_on_error_option(parser)
     parser.add_argument(
-        "--buffer", type=int, default=1000, help="number of lines to read and translate together"
+        "--buffer", type=int, default=1000, help="maximum number of lines to translate together"
     )
     parser.add_argument(
         "--engine",
@@ -152,17 +197,6 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     return options
 
 
-def require_one_way_to_choose(options: Namespace) -> None:
-    """`ValueError` for options of beam search and of sampling together."""
-    if options.sample:
-        if options.beam_size is not None or options.alpha is not None:
-            raise ValueError("--beam-size and --alpha are for a search; leave them out, or --sample")
-    elif options.temperature != 1 or any(
-        value is not None for value in (options.top_k, options.top_p, options.seed)
-    ):
-        raise ValueError("--temperature, --top-k, --top-p and --seed need --sample")
-
-
 def refuse_what_only_torch_does(options: Namespace) -> None:
     names = ("build", "min_length", "no_repeat", "prefixes", "sample", "alignment")
     asked = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
@@ -170,35 +204,6 @@ def refuse_what_only_torch_does(options: Namespace) -> None:
     asked += ["--precision"] if options.precision != "float32" else []
     if asked:
         raise ValueError(f"{asked[0]} needs --engine torch, not {options.engine}")
-
-
-def add_search_options(parser: CommandParser) -> None:
-    parser.add_argument(
-        "--beam-size", type=int, help="hypotheses per sentence; 1 is greedy (default: the run's)"
-    )
-    parser.add_argument("--alpha", type=float, help="exponent of the length penalty (default: the run's)")
-    parser.add_argument(
-        "--min-length", type=int, help="minimum tokens of a translation, including the end of sentence"
-    )
-    parser.add_argument(
-        "--no-repeat", type=int, metavar="N", help="never repeat a sequence of N tokens in a translation"
-    )
-    parser.add_argument(
-        "--prefixes",
-        metavar="FILE",
-        help="text that each translation must start with, one line per input line; lines may be blank",
-    )
-    parser.add_argument(
-        "--sample", action="store_true", help="sample translations instead of searching for the best"
-    )
-    parser.add_argument(
-        "--temperature", type=float, default=1.0, help="below 1: more predictable; above 1: more varied"
-    )
-    parser.add_argument("--top-k", type=int, help="sample from the K most probable tokens only")
-    parser.add_argument(
-        "--top-p", type=float, help="sample from the smallest set of tokens with this total probability"
-    )
-    parser.add_argument("--seed", type=int, help="random seed of --sample (default: 1)")
 
 
 def translate(
@@ -228,31 +233,6 @@ def translate(
         for line in write(request, number, outputs, options)
     )
     return "".join(f"{line}\n" for line in written).encode()
-
-
-def processors(translator: "LineTranslator", options: Namespace) -> "list[Processor]":
-    from transformer.decoding.processors import MinLength, NoRepeat
-
-    chosen: list[Processor] = []
-    if options.min_length:
-        chosen.append(MinLength(options.min_length, translator.config.eos_id))
-    if options.no_repeat:
-        chosen.append(NoRepeat(options.no_repeat))
-    return chosen
-
-
-def sampler(translator: "Translator", first_line: int, options: Namespace) -> Any:
-    """Seeded by each chunk's first line, so the draws do not depend on the number of processes."""
-    import torch
-
-    from transformer.decoding.sampling import Sampler
-
-    generator = torch.Generator(next(translator.model.parameters()).device)
-    seed = 1 if options.seed is None else options.seed
-    generator.manual_seed(
-        (seed + first_line * 2_654_435_761) % 2**32
-    )  # a large prime keeps nearby seeds apart
-    return Sampler(options.temperature, options.top_k, options.top_p, generator)
 
 
 def aligned(

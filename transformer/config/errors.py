@@ -21,7 +21,7 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """The text, with `…` for its middle if it has more than `most` characters: messages stay one line."""
+    """The text, with `…` in place of its middle if it has more than `most` characters."""
     half = most // 2
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 

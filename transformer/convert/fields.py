@@ -1,6 +1,7 @@
 """The settings of another program's model, read field by field; errors name file, field and valid values."""
 
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,7 @@ class Fields:
     values: Mapping[str, Any]
 
     def refuse(self, name: str, found: Any, valid: str) -> ConversionError:
-        return ConversionError(
-            f"{self.where}: {name} is {shortened(json.dumps(found, default=str))}; {valid}"
-        )
+        return ConversionError(f"{self.where}: {name} is {shortened(written(found))}; {valid}")
 
     def number(self, name: str, *, least: int = 1, most: int = MAX_SIZE) -> int:
         value = self.values.get(name)
@@ -65,3 +64,8 @@ class Fields:
         for name, only in valid.items():
             if self.values.get(name, only) != only:
                 raise self.refuse(name, self.values[name], f"only {json.dumps(only)} can be converted")
+
+
+def written(value: Any) -> str:
+    """A value as in JSON, but only a part of a list or mapping: YAML's aliases can make it endless."""
+    return reprlib.repr(value) if isinstance(value, list | dict) else json.dumps(value, default=str)

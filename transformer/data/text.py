@@ -9,6 +9,7 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Literal, NoReturn, Protocol, runtime_checkable
@@ -92,7 +93,7 @@ def decode_lines(
     ("replace"). No more than `longest` bytes of a line are held in memory: for a longer one `too_long` is
     called with a message, which raises a `CorpusError` by default; otherwise the line is cut there.
     """
-    for number, line in enumerate(iter(lambda: stream.readline(longest + 1), b""), start=1):
+    for number, line in enumerate(iter(partial(stream.readline, longest + 1), b""), start=1):
         is_whole = len(line) <= longest or line.endswith(b"\n")
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
@@ -103,9 +104,8 @@ def decode_lines(
         text = decoded(line[:longest], is_whole, name, number, on_error)
         if not is_whole:
             too_long(f"{name}, line {number} is longer than {longest:,} bytes; no more of a line is read")
-        yield text
-        if not is_whole:
             skip_to_next_line(stream)
+        yield text
 
 
 def decoded(line: bytes, is_whole: bool, name: str, number: int, on_error: OnError) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from transformer.inspection.search_record import SearchRecord
+from transformer.inspection.tokens import Axis
 from transformer.model.recording import Call
 
 CROSS, ENCODER, DECODER = "cross", "encoder", "decoder"
@@ -16,29 +17,6 @@ AXES = {CROSS: (TARGET, SOURCE), ENCODER: (SOURCE, SOURCE), DECODER: (TARGET, RE
 row, `READ` those that the decoder reads to predict them, which are shifted by one step."""
 
 ABOUT_ATTENTION = "Attention shows where a head looks, not why the word was chosen; “without it” does."
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A line of tokens: its pieces, and the words that they belong to."""
-
-    label: str
-    text: str
-    pieces: list[str]
-    words: list[str]
-    word_of: list[int]
-    """The number of each piece's word."""
-    is_spaced: list[bool]
-    """Whether a space comes before each word."""
-
-    @property
-    def spaced_word_of(self) -> list[int]:
-        """The number of each piece's word when only spaces separate words, as in alignments."""
-        return [sum(self.is_spaced[: word + 1]) - 1 for word in self.word_of]
-
-    def word_at(self, number: int) -> int:
-        """The word with which the text's word `number`, counted by spaces, begins."""
-        return [word for word, spaced in enumerate(self.is_spaced) if spaced][number]
 
 
 class Attention(NamedTuple):

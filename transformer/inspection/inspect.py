@@ -17,14 +17,14 @@ from transformer.decoding.predictors import Classifier, Embedder, MaskFiller, Re
 from transformer.decoding.scoring import with_bos
 from transformer.decoding.search import evaluation_mode
 from transformer.decoding.translator import Translator
-from transformer.inspection.data import READ, SOURCE, TARGET, Axis, Choice, Findings, Gold, Head, Output
+from transformer.inspection.data import READ, SOURCE, TARGET, Choice, Findings, Gold, Head, Output
 from transformer.inspection.forced import ForcedPass, forced_pass
 from transformer.inspection.numbers import class_prediction, norms_of, token_predictions
 from transformer.inspection.page import frame
 from transformer.inspection.roles import first_choice, heads_of, mean_heads
 from transformer.inspection.search_record import SearchRecord
 from transformer.inspection.searching import search_line
-from transformer.inspection.tokens import SPECIAL_TEXTS, START, axis_of
+from transformer.inspection.tokens import SPECIAL_TEXTS, START, Axis, axis_of
 
 MAX_NEW_TOKENS = 40
 """Continuations of a prompt end here, unless the caller says otherwise."""
@@ -88,6 +88,8 @@ def inspect_translation(
         raise ValueError("an ensemble cannot be inspected; inspect its members one by one")
     decoding = changed(translator.decoding, beam_size, alpha)
     [source] = translator.encode([line], 1)
+    if not source:
+        raise ValueError("the tokenizer makes no tokens of this sentence; give another one")
     src_tokens = translator.right_padded([source])
 
     def log_probs_of(tokens: Sequence[int]) -> list[float]:

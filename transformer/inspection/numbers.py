@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.inspection.data import Guess, Prediction, SublayerNorms
 from transformer.inspection.forced import ForcedPass, by_layer
-from transformer.inspection.tokens import token_text
+from transformer.inspection.tokens import Texts
 from transformer.model.heads import mean_over_tokens
 from transformer.model.recording import Sublayer
 
@@ -25,12 +25,13 @@ def token_predictions(
     tokens: Mapping[int, int],
 ) -> list[Prediction]:
     """What is predicted at some places of an axis; `tokens` has the token of each place."""
+    texts = Texts(tokenizer)
     layers = predicted_by_layer(model, stack, found, lambda hidden: hidden)
     return [
         prediction(
             [layer[place] for layer in layers],
             token,
-            lambda number: token_text(tokenizer, number),
+            texts.token,
             axis,
             place,
         )

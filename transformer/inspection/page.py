@@ -14,18 +14,20 @@ from string import Template
 from typing import Any
 from unicodedata import bidirectional, east_asian_width
 
-from transformer.inspection.data import ABOUT_ATTENTION, SOURCE, TARGET, Axis, Findings
+from transformer.inspection.data import ABOUT_ATTENTION, SOURCE, TARGET, Findings
 from transformer.inspection.page_data import page_data
 from transformer.inspection.tables import tables
-from transformer.inspection.tokens import visible
+from transformer.inspection.tokens import Axis, visible
 
+SCRIPTS = ("data.js", "state.js", "lines.js", "heads.js", "chosen.js", "search.js", "numbers.js", "main.js")
+"""The parts of the page's script, which is one JavaScript module, in their order."""
 LONG_LINE = 160
 """Lines with more characters than this, counting wide ones twice, are shown in a smaller font."""
 
 
 def page(inspection: Findings) -> str:
     """The page of an inspected sentence, a complete HTML document."""
-    style, script = (read_file(name) for name in ("page.css", "page.js"))
+    style, script = read_file("page.css"), "".join(map(read_file, SCRIPTS))
     lines = [name for name in (SOURCE, TARGET) if name in inspection.axes]
     title = visible(inspection.axes[SOURCE].text)
     return Template(read_file("page.html")).substitute(

@@ -1,4 +1,4 @@
-"""What page.js draws, as JSON: axes, weights, the terms of equation 1, and the search."""
+"""What the script draws, as JSON: axes, weights, the terms of equation 1, and the search."""
 
 import base64
 import math
@@ -19,13 +19,13 @@ from transformer.inspection.data import (
     SOURCE,
     TARGET,
     Attention,
-    Axis,
     Findings,
     Head,
 )
 from transformer.inspection.paper import place
 from transformer.inspection.roles import by_words
 from transformer.inspection.search_record import Node, SearchRecord
+from transformer.inspection.tokens import Axis
 
 KIND_NAMES = {CROSS: "cross-attention", ENCODER: "encoder", DECODER: "decoder"}
 ROW_NOTES = {
@@ -34,7 +34,7 @@ ROW_NOTES = {
     ENCODER: "Each row is a token of the source, each column one that it looks at.",
 }
 PLACES = {"equation": "§3.2.1 equation 1", "residual": "§3.1 residual", "output": "§3.4 one matrix"}
-"""The parts of the paper that the numbers of the page belong to, by their names in page.js."""
+"""The parts of the paper that the numbers of the page belong to, by their names in the script."""
 MOST_TERMS = 100_000
 """The number of terms of equation 1 that a page keeps. For longer sentences it keeps only the largest of each
 row, but at least `FEWEST_TERMS`."""
@@ -44,7 +44,7 @@ NOTHING = 65535
 
 
 def page_data(inspection: Findings) -> dict[str, Any]:
-    """Everything that page.js draws."""
+    """Everything that the script draws."""
     present = {module.kind for module in inspection.attention}
     kinds = {kind: rows_columns for kind, rows_columns in AXES.items() if kind in present}
     gold = inspection.gold if inspection.is_right else None
@@ -187,7 +187,7 @@ def packed(numbers: Any) -> str:
 
 
 def search_data(search: SearchRecord) -> dict[str, Any]:
-    """The search as page.js draws it."""
+    """The search as the script draws it."""
     paths = {path.name: path.tokens for path in search.paths}
     before = [Node((), 0, "", 0.0, 0.0, 0)]
     steps = []

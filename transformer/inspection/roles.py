@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from transformer.decoding.alignment import alignment_error_rate, best_words
-from transformer.inspection.data import AXES, CROSS, DECODER, ENCODER, Attention, Axis, Gold, Head
+from transformer.inspection.data import AXES, CROSS, DECODER, ENCODER, Attention, Gold, Head
+from transformer.inspection.tokens import Axis
 from transformer.model.attention import MultiHeadAttention
 from transformer.model.recording import without_head
 

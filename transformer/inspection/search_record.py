@@ -1,12 +1,13 @@
 """A beam search as plain data: every candidate and its fate, and lanes in which hypotheses can be drawn."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from transformer.decoding.beam import BeamStep, Closed
 from transformer.decoding.search import length_penalty
+from transformer.inspection.tokens import Texts
 
 KEPT, PRUNED = "kept", "pruned"
 ENDED, TOO_LATE = "ended", "end too late"
@@ -55,8 +56,8 @@ class Ending(NamedTuple):
 class Step:
     """One step of the search."""
 
-    length: int
     penalty: float
+    """The length penalty of hypotheses with as many tokens as steps so far."""
     candidates: list[Candidate]
     nodes: list[Node]
     endings: list[Ending]
@@ -106,81 +107,68 @@ class SearchRecord:
 class Recorder:
     """An observer of a beam search for a single sentence (`beam_search(…, observe=recorder)`)."""
 
-    def __init__(self, beam_size: int, alpha: float, eos_id: int) -> None:
+    def __init__(self, beam_size: int, alpha: float, eos_id: int, texts: Texts) -> None:
         self.beam_size = beam_size
         self.alpha = alpha
         self.eos_id = eos_id
+        self.texts = texts
         self.steps: list[BeamStep] = []
 
     def __call__(self, step: BeamStep) -> None:
         self.steps.append(step)
 
-    def record(
-        self,
-        text_of: Callable[[int], str],
-        texts: Callable[[Sequence[Sequence[int]]], list[str]],
-        paths: Sequence[tuple[str, Sequence[int], Sequence[float]]] = (),
-    ) -> SearchRecord:
-        """`text_of` gives the text of a token, `texts` those of outputs; `paths` are name, tokens, values."""
-        last = self.steps[-1]
-        [closed] = last.closed.values()
-        finished = [
-            Finished(tuple(tokens[:length]), "", score * length_penalty(length, self.alpha), score)
-            for tokens, score, length in zip(*(part[0].tolist() for part in last.finished), strict=True)
-            if length
-        ]
-        named = texts([each.tokens for each in finished])
-        finished = [each._replace(text=text) for each, text in zip(finished, named, strict=True)]
+    def record(self, paths: Sequence[tuple[str, Sequence[int], list[float]]] = ()) -> SearchRecord:
+        """`paths` are outputs to follow through the search: name, tokens, and their log-probabilities."""
+        [closed] = self.steps[-1].closed.values()
+        finished = self.finished(self.steps[-1])
         steps: list[Step] = []
         for step in self.steps:
             before = steps[-1].nodes if steps else [Node((), 0, "", 0.0, 0.0, 0)]
-            steps.append(self.step(step, before, finished, text_of))
-        return SearchRecord(
-            self.beam_size,
-            self.alpha,
-            steps,
-            finished,
-            str(closed),
-            [
-                self.path(name, tuple(tokens), list(values), texts([tokens])[0], text_of)
-                for name, tokens, values in paths
-            ],
-        )
+            steps.append(self.step(step, before, finished))
+        followed = [self.follow(name, tuple(tokens), log_probs) for name, tokens, log_probs in paths]
+        return SearchRecord(self.beam_size, self.alpha, steps, finished, str(closed), followed)
 
-    def step(
-        self, step: BeamStep, before: list[Node], finished: Sequence[Finished], text_of: Callable[[int], str]
-    ) -> Step:
+    def finished(self, step: BeamStep) -> list[Finished]:
+        """The complete hypotheses after a step, best first."""
+        rows = zip(*(part[0].tolist() for part in step.finished), strict=True)
+        return [
+            Finished(
+                tuple(tokens[:length]),
+                self.texts.output(tokens[:length]),
+                score * length_penalty(length, self.alpha),
+                score,
+            )
+            for tokens, score, length in rows
+            if length
+        ]
+
+    def step(self, step: BeamStep, before: list[Node], finished: Sequence[Finished]) -> Step:
         penalty = length_penalty(step.length, self.alpha)
-        rows = self.candidates(step)
-        live = live_tokens(step)
-        candidates, nodes, endings = [], [], []
+        live, winner = live_tokens(step), finished[0].tokens
         places = {each.tokens: place for place, each in enumerate(finished)}
-        for tokens, total, parent, fate in rows:
-            log_prob, text = total - before[parent].total, text_of(tokens[-1])
+        candidates, nodes, endings = [], [], []
+        for tokens, total, parent, fate in self.candidates(step):
+            log_prob, text = total - before[parent].total, self.texts.token(tokens[-1])
             candidates.append(Candidate(parent, text, log_prob, total, total / penalty, fate))
             if tokens in live:
                 nodes.append(Node(tokens, parent, text, log_prob, total))
             if fate in (ENDED, CUT_OFF):
                 score, lane = total / penalty, before[parent].lane
                 endings.append(Ending(tokens, fate == ENDED, parent, lane, score, places.get(tokens)))
-        winner = finished[0].tokens
         give_lanes(nodes, before, winner)
         lanes = {node.tokens: node.lane for node in nodes}
         endings = [ending._replace(lane=lanes.get(ending.tokens, ending.lane)) for ending in endings]
-        return Step(
-            step.length, penalty, candidates, nodes, endings, *margin_of(step, before, winner, text_of)
-        )
+        return Step(penalty, candidates, nodes, endings, *self.margin(step, before, winner))
 
     def candidates(self, step: BeamStep) -> list[tuple[tuple[int, ...], float, int, str]]:
         """(tokens, log-probability, parent, fate) of each candidate that has a probability."""
         live, closed = live_tokens(step), next(iter(step.closed.values()), None)
         rows = zip(*(part[0].tolist() for part in step.candidates), strict=True)
-        found = []
-        for place, (tokens, total, parent) in enumerate(rows):
-            if total > -math.inf:
-                fate = self.fate(tuple(tokens), place, live, closed)
-                found.append((tuple(tokens), total, parent, fate))
-        return found
+        return [
+            (tuple(tokens), total, parent, self.fate(tuple(tokens), place, live, closed))
+            for place, (tokens, total, parent) in enumerate(rows)
+            if total > -math.inf
+        ]
 
     def fate(
         self, tokens: tuple[int, ...], place: int, live: set[tuple[int, ...]], closed: Closed | None
@@ -191,65 +179,45 @@ class Recorder:
             return PRUNED
         return {None: KEPT, Closed.LIMIT: CUT_OFF}.get(closed, BEATEN)
 
-    def path(
-        self,
-        name: str,
-        tokens: tuple[int, ...],
-        log_probs: list[float],
-        text: str,
-        text_of: Callable[[int], str],
-    ) -> Path:
-        """Follow `tokens` through the search, to their end or to the step that dropped them."""
-        pieces = [text_of(token) for token in tokens]
+    def margin(
+        self, step: BeamStep, before: Sequence[Node], winner: tuple[int, ...]
+    ) -> tuple[float | None, str]:
+        """How far the winner's next token is ahead of the most probable other one, and that token."""
+        if step.length > len(winner):
+            return None, ""
+        [row] = [place for place, node in enumerate(before) if node.tokens == winner[: step.length - 1]]
+        log_probs = step.log_probs[row].float()
+        own = winner[step.length - 1]
+        others = log_probs.clone()
+        others[own] = -math.inf
+        second = int(others.argmax())
+        return float(log_probs[own] - log_probs[second]), self.texts.token(second)
+
+    def follow(self, name: str, tokens: tuple[int, ...], log_probs: list[float]) -> Path:
+        """Follow an output through the search, to its end or to the step that dropped it."""
+        path = Path(
+            name, tokens, self.texts.output(tokens), [*map(self.texts.token, tokens)], log_probs, None, ""
+        )
         for number, step in enumerate(self.steps, start=1):
-            prefix = tokens[:number]
-            fates = {row: (place, fate) for place, (row, *_, fate) in enumerate(self.candidates(step))}
-            place, fate = fates.get(prefix, (None, PRUNED))
-            if number >= len(tokens) and fate in (ENDED, CUT_OFF):
-                return Path(name, tokens, text, pieces, log_probs, None, fate)
+            fates = {prefix: (place, fate) for place, (prefix, *_, fate) in enumerate(self.candidates(step))}
+            place, fate = fates.get(tokens[:number], (None, PRUNED))
+            if number == len(tokens) and fate in (ENDED, CUT_OFF):
+                return path._replace(fate=fate)
             if fate != KEPT:
-                why = self.why(step, prefix, log_probs, place, fate, text_of)
-                return Path(name, tokens, text, pieces, log_probs, number, why)
+                why = f"“{path.pieces[number - 1]}”: {fate}"
+                if fate == PRUNED:
+                    why = self.why_pruned(step, path, place)
+                return path._replace(lost_at=number, fate=why)
         raise AssertionError("the last step closes the search, so it keeps nothing")
 
-    def why(
-        self,
-        step: BeamStep,
-        prefix: tuple[int, ...],
-        log_probs: list[float],
-        place: int | None,
-        fate: str,
-        text_of: Callable[[int], str],
-    ) -> str:
-        """The reason in words why a path was dropped in a step."""
-        token, value = text_of(prefix[-1]), log_probs[step.length - 1]
-        if fate != PRUNED:
-            return f"“{token}”: {fate}"
-        total, kept = (
-            sum(log_probs[: step.length]),
-            [x for x in step.after.scores[0].tolist() if x > -math.inf],
-        )
-        if place is None:
-            rank = f"was not among the best {2 * self.beam_size}"
-        else:
-            rank = f"was number {place + 1}"
+    def why_pruned(self, step: BeamStep, path: Path, place: int | None) -> str:
+        """Why a step dropped a path, which has this place among the candidates, if any."""
+        values = path.log_probs[: step.length]
+        token = f"“{path.pieces[step.length - 1]}” (log p {values[-1]:.2f}, sum {sum(values):.2f})"
+        rank = f"was not among the best {2 * self.beam_size}" if place is None else f"was number {place + 1}"
+        kept = [score for score in step.after.scores[0].tolist() if score > -math.inf]
         needed = f"; the last one kept has {kept[-1]:.2f}" if kept else ""
-        return f"“{token}” (log p {value:.2f}, sum {total:.2f}) {rank} of the step{needed}".replace("-", "−")
-
-
-def margin_of(
-    step: BeamStep, before: Sequence[Node], winner: tuple[int, ...], text_of: Callable[[int], str]
-) -> tuple[float | None, str]:
-    """How far the winner's next token is ahead of the most probable other one, and that token's text."""
-    if step.length > len(winner):
-        return None, ""
-    [row] = [place for place, node in enumerate(before) if node.tokens == winner[: step.length - 1]]
-    log_probs = step.log_probs[row].float()
-    own = winner[step.length - 1]
-    others = log_probs.clone()
-    others[own] = -math.inf
-    second = int(others.argmax())
-    return float(log_probs[own] - log_probs[second]), text_of(second)
+        return f"{token} {rank} of the step{needed}".replace("-", "−")
 
 
 def live_tokens(step: BeamStep) -> set[tuple[int, ...]]:

@@ -5,12 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor, nn
 
 from transformer.config import DecodingConfig
-from transformer.data.text import one_line
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 from transformer.decoding.beam import beam_search
 from transformer.decoding.search import greedy_search
 from transformer.inspection.search_record import Recorder, SearchRecord
-from transformer.inspection.tokens import token_text
+from transformer.inspection.tokens import Texts
 
 
 def search_line(
@@ -23,7 +22,8 @@ def search_line(
     paths: Mapping[str, Sequence[int]],
 ) -> SearchRecord:
     """The beam search for one row of tokens, with greedy search's output and other named `paths`."""
-    recorder = Recorder(decoding.beam_size, decoding.alpha, getattr(model, "eos_id", EOS_ID))
+    eos_id = getattr(model, "eos_id", EOS_ID)
+    recorder = Recorder(decoding.beam_size, decoding.alpha, eos_id, Texts(tokenizer))
     found = beam_search(
         model,  # type: ignore[arg-type]  # an nn.Module with prefill and step
         tokens,
@@ -36,8 +36,4 @@ def search_line(
         raise ValueError("the search found no output for this sentence")
     greedy = greedy_search(model, tokens, max_length=limit)  # type: ignore[arg-type]
     followed = {"greedy": greedy.tokens[0, 0].tolist(), **paths}
-    return recorder.record(
-        lambda token: token_text(tokenizer, token),
-        lambda rows: [one_line(text) for text in tokenizer.decode(rows)],
-        [(name, path, log_probs_of(path)) for name, path in followed.items()],
-    )
+    return recorder.record([(name, path, log_probs_of(path)) for name, path in followed.items()])

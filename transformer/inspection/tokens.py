@@ -2,16 +2,40 @@
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 from transformer.data.text import one_line
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, SPECIAL_IDS, Tokenizer
 from transformer.decoding.alignment import words_of
-from transformer.inspection.data import Axis
 
 START, END = "⟨start⟩", "⟨end⟩"
 SPECIAL_TEXTS = {PAD_ID: "⟨pad⟩", BOS_ID: START, EOS_ID: END}
 WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 """Scripts without spaces between words, by how their characters' names begin; each piece is a word."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A line of tokens: its pieces, and the words that they belong to."""
+
+    label: str
+    text: str
+    pieces: list[str]
+    words: list[str]
+    word_of: list[int]
+    """The number of each piece's word."""
+    is_spaced: list[bool]
+    """Whether a space comes before each word."""
+
+    @property
+    def spaced_word_of(self) -> list[int]:
+        """The number of each piece's word when only spaces separate words, as in alignments."""
+        return [sum(self.is_spaced[: word + 1]) - 1 for word in self.word_of]
+
+    def word_at(self, number: int) -> int:
+        """The word with which the text's word `number`, counted by spaces, begins."""
+        return [word for word, spaced in enumerate(self.is_spaced) if spaced][number]
 
 
 def axis_of(
@@ -47,39 +71,42 @@ def runs(ids: Sequence[int], special: Mapping[int, str]) -> list[list[int]]:
 
 def words_in(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[list[str], list[bool], list[int]]:
     """The words of a text, whether a space comes before each, and the number of each piece's word."""
-    by_space = words_of(tokenizer, ids)
     texts = tokenizer.decode([[number] for number in ids])
+    by_space = words_of(tokenizer, ids)
     for place in reversed(range(len(ids) - 1)):  # a space that is a piece of its own begins the next word
         if not texts[place].strip():
             by_space[place] = by_space[place + 1]
-    alone = [stands_alone(text) or "\n" in text for text in texts]
-    mark = [bool(text.strip()) and all(map(is_mark, text.strip())) for text in texts]
-    for place in reversed(range(1, len(ids))):  # marks that end a word are words of their own
-        is_last = place + 1 == len(ids) or by_space[place + 1] != by_space[place] or alone[place + 1]
-        alone[place] |= mark[place] and is_last and by_space[place] == by_space[place - 1]
-    starts = [
-        place == 0 or by_space[place] != by_space[place - 1] or alone[place] or alone[place - 1]
-        for place in range(len(ids))
-    ]
-    for place in range(1, len(ids)):
-        if starts[place - 1] and not texts[place - 1].strip():
-            starts[place] = False
-    word_of = [sum(starts[: place + 1]) - 1 for place in range(len(ids))]
-    groups: list[list[int]] = [[] for _ in range(sum(starts))]
-    for number, word in zip(ids, word_of, strict=True):
-        groups[word].append(number)
+    starts = word_starts(texts, by_space)
+    groups = [list(ids[first:last]) for first, last in pairwise([*starts, len(ids)])]
     words = [
         visible(text.strip()) or "".join(piece_text(tokenizer, number) for number in group)
         for text, group in zip(tokenizer.decode(groups), groups, strict=True)
     ]
-    firsts = [place for place, is_start in enumerate(starts) if is_start]
-    is_spaced = ["\n" in texts[place] or by_space[place] != by_space[place - 1] for place in firsts]
-    return words, [True, *is_spaced[1:]], word_of
+    is_spaced = [
+        place == 0 or "\n" in texts[place] or by_space[place] != by_space[place - 1] for place in starts
+    ]
+    word_of = [word for word, group in enumerate(groups) for _ in group]
+    return words, is_spaced, word_of
 
 
-def is_mark(character: str) -> bool:
-    """Whether this is a punctuation mark."""
-    return unicodedata.category(character).startswith("P")
+def word_starts(texts: Sequence[str], by_space: Sequence[int]) -> list[int]:
+    """The pieces that begin a word: after a space, at a mark that ends a word, and around lone pieces."""
+    alone = [stands_alone(text) or "\n" in text for text in texts]
+    for place in reversed(range(1, len(texts))):
+        is_last = place + 1 == len(texts) or by_space[place + 1] != by_space[place] or alone[place + 1]
+        alone[place] |= is_last and by_space[place] == by_space[place - 1] and is_mark(texts[place].strip())
+    starts = [0]
+    for place in range(1, len(texts)):
+        is_new = by_space[place] != by_space[place - 1] or alone[place] or alone[place - 1]
+        is_after_space = starts[-1] == place - 1 and not texts[place - 1].strip()
+        if is_new and not is_after_space:
+            starts.append(place)
+    return starts
+
+
+def is_mark(text: str) -> bool:
+    """Whether a text is punctuation only."""
+    return bool(text) and all(unicodedata.category(character).startswith("P") for character in text)
 
 
 def stands_alone(text: str) -> bool:
@@ -101,11 +128,20 @@ def picture(character: str) -> str:
     return f"⟨U+{ord(character):04X}⟩" if is_hidden else character
 
 
-def token_text(tokenizer: Tokenizer, number: int) -> str:
-    """One token of the vocabulary."""
-    if number in SPECIAL_IDS:
-        return SPECIAL_TEXTS.get(number, "⟨unknown⟩")
-    return piece_text(tokenizer, number)
+class Texts:
+    """The texts of single tokens and of outputs."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def token(self, number: int) -> str:
+        if number in SPECIAL_IDS:
+            return SPECIAL_TEXTS.get(number, "⟨unknown⟩")
+        return piece_text(self.tokenizer, number)
+
+    def output(self, tokens: Sequence[int]) -> str:
+        """In one line, without special tokens."""
+        return one_line(self.tokenizer.decode([list(tokens)])[0])
 
 
 def piece_text(tokenizer: Tokenizer, number: int) -> str:

@@ -80,7 +80,10 @@ MADE = WeakTensorKeyDictionary()
 
 
 def bias_of(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
-    """`as_bias`, made once for all layers that are given the same mask, and again if the mask has changed."""
+    """`as_bias`, made once for all layers that are given the same mask, and again if the mask has changed.
+
+    A mask made in inference mode has no version counter, so that a write to it is not detected.
+    """
     if is_recorded():  # a compiler makes it once by itself
         return as_bias(mask, dtype)
     version = None if mask.is_inference() else mask._version

@@ -80,9 +80,7 @@ class OverwritingCrossEntropy(torch.autograd.Function):
             expected = part.gather(1, gold[:, None])[:, 0].to(dtype)
             if epsilon:  # not with ε = 0, where one logit of -inf would make this NaN: 0 × -inf
                 expected = (1 - epsilon) * expected + epsilon * part.mean(dim=1, dtype=dtype)
-            probabilities = part.softmax(
-                dim=1, dtype=dtype
-            )  # a fast kernel: rows sum to `one`, not exactly 1
+            probabilities = part.softmax(dim=1, dtype=dtype)  # a fast kernel: rows sum to `one`, not to 1
             one = probabilities.sum(dim=1, keepdim=True)
             # log Σ exp(scores) = max score - log(max probability), safe because that probability is ≥ 1 / V
             log_sums = part.amax(dim=1) - (probabilities.amax(dim=1) / one[:, 0]).log()

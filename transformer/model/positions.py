@@ -23,6 +23,8 @@ class SinusoidalEncoding(nn.Module):
         self.divisor = d_model
 
     def forward(self, positions: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape d_model"]:
+        if positions.is_mps:  # which has no float64
+            return self(positions.cpu()).to(positions.device)
         # float64, because in float32 the angle at position 1,000 is already wrong in the fifth decimal
         even = torch.arange(0, self.d_model, 2, dtype=torch.float64, device=positions.device)
         angles = positions[..., None] / 10_000 ** (even / self.divisor)

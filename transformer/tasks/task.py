@@ -16,9 +16,14 @@ from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.tasks.registry import TASKS
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Objective
+from transformer.training.report import SAMPLES, labelled
 
-Evaluate = Callable[[nn.Module, Group], Mapping[str, float]]
-"""A validation function: returns a model's metrics; the processes of the group share the work."""
+Evaluate = Callable[[nn.Module, Group], Mapping[str, Any]]
+"""A validation function: returns a model's metrics; the processes of the group share the work.
+
+Under the name `samples` it may also return a list of texts by their labels (source, reference and so on), to
+be printed and logged with the metrics.
+"""
 
 
 @dataclass(frozen=True)
@@ -82,20 +87,9 @@ class Task(ABC):
         """The scores of a trained model on the text `data`; by default its validation metrics."""
         model, tokenizer, settings = trained
         values = dict(cls.validation(data, tokenizer, settings)(model, ALONE))
-        figures = {name: FIGURES.get(name, (name, "{:.4f}")) for name in values}
-        rows = [(figures[name][0], figures[name][1].format(value)) for name, value in values.items()]
+        values.pop(SAMPLES, None)
+        rows = labelled(values).items()
         return Report(values, "\n".join(f"{name:<13}  {value}" for name, value in rows))
-
-
-FIGURES = {
-    "loss": ("loss", "{:.4f} nats"),
-    "perplexity": ("perplexity", "{:.3f}"),
-    "bits_per_byte": ("bits per byte", "{:.4f}"),
-    "accuracy": ("accuracy", "{:.1f} %"),
-    "p@1": ("P@1", "{:.1f} %"),
-    "p@1_reversed": ("P@1 reversed", "{:.1f} %"),
-}
-"""How the package's validation metrics are printed: label and format."""
 
 
 def task_class(name: str) -> type[Task]:

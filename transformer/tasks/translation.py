@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -29,9 +29,13 @@ from transformer.tasks.registry import TASKS
 from transformer.tasks.task import Report, Task, TokenizedText
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Loss, TokenLoss
+from transformer.training.report import SAMPLES
 
 if TYPE_CHECKING:
     import datasets
+
+SHOWN = 2
+"""Translations that training shows after each validation."""
 
 
 class TranslationLoss(TokenLoss):
@@ -44,7 +48,10 @@ class TranslationLoss(TokenLoss):
 
 @dataclass(frozen=True)
 class TranslationValidation:
-    """Loss and perplexity per token of a parallel text, and scores for translations of some of it."""
+    """Loss and perplexity per token of a parallel text, and scores for translations of some of it.
+
+    The first of these translations are the samples.
+    """
 
     batches: TokenBatches
     objective: TranslationLoss
@@ -53,16 +60,20 @@ class TranslationValidation:
     translator: Callable[[nn.Module], Translator]
     bleu_tokenizer: str = "13a"
 
-    def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
+    def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, Any]:
         loss, _ = mean_loss(model, self.batches, self.objective, group)
-        metrics = {"loss": loss, "perplexity": perplexity(loss)}
+        metrics: dict[str, Any] = {"loss": loss, "perplexity": perplexity(loss)}
         if self.sources and not math.isfinite(loss):  # no search finds anything in such a model
             return metrics | {"bleu": math.nan, "exact_match": math.nan}
         if self.sources:
             share = self.sources[group.rank :: group.size]
             outputs = group.collect(self.translator(model).translate(share, beam_size=1))
             scores = corpus_scores(outputs, self.references, self.bleu_tokenizer)
-            metrics |= {"bleu": scores.bleu, "exact_match": scores.exact_match}
+            samples = [
+                {"source": source, "translation": output, "reference": reference}
+                for source, output, reference in zip(self.sources, outputs, self.references, strict=True)
+            ]
+            metrics |= {"bleu": scores.bleu, "exact_match": scores.exact_match, SAMPLES: samples[:SHOWN]}
         return metrics
 
 

@@ -28,17 +28,33 @@ def translate(sentence: str) -> str:
 def analyse(sentence: str) -> Example:
     """A sentence as the grammar makes it, with its tree; `ValueError` if the grammar cannot say it."""
     sentence = " ".join(sentence.split())
-    if unknown := unknown_words(sentence):
-        raise ValueError(f"outside toyland: unknown word{'s' * (len(unknown) > 1)} {', '.join(unknown)}")
-    if not sentence.endswith((".", "?")):
-        raise ValueError("outside toyland: a sentence ends in . or ?")
-    if sentence[0].islower():
-        raise ValueError("outside toyland: a sentence begins with a capital letter")
+    if (reason := obviously_outside(sentence)) is not None:
+        raise ValueError(reason)
     reading = Reading(sentence)
     for maker in (say, deeper, new_pair):
         if (example := _search(maker, sentence, reading)) is not None:
             return example
     raise ValueError(f"outside toyland: all words are known, but the grammar never says {sentence!r}")
+
+
+def why_outside(sentence: str) -> str | None:
+    """Why a sentence is outside toyland; `None` if the grammar can say it."""
+    try:
+        analyse(sentence)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def obviously_outside(sentence: str) -> str | None:
+    """The same from its words and marks alone, without parsing; `None` if they are fine."""
+    if unknown := unknown_words(sentence):
+        return f"outside toyland: unknown word{'s' * (len(unknown) > 1)} {', '.join(unknown)}"
+    if not sentence.rstrip().endswith((".", "?")):
+        return "outside toyland: a sentence ends in . or ?"
+    if sentence.lstrip()[0].islower():
+        return "outside toyland: a sentence begins with a capital letter"
+    return None
 
 
 def _search(maker: Callable[[Draft], Branch], sentence: str, reading: Reading) -> Example | None:

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from transformer.checkpoint.run import Run
-from transformer.messages import standard_error, tell
+from transformer.messages import tell
 from transformer.training.distributed import Group
 
 
@@ -61,7 +60,8 @@ class Log:
                 self.board = self.make_board(purge_step=step + 1)
             if self.board is not None and event in ("train", "valid"):
                 for name, value in values.items():
-                    self.board.add_scalar(f"{event}/{name}", value, step)
+                    if isinstance(value, int | float):
+                        self.board.add_scalar(f"{event}/{name}", value, step)
                 self.board.flush()
         except OSError as error:  # a full disk must not stop the training
             tell(f"\nwarning: {self.path}: {error}; a line of the log is lost")
@@ -116,19 +116,3 @@ class Meter:
         began = time.perf_counter()
         yield
         self.start += time.perf_counter() - began
-
-
-def progress_bar(done: int, total: int, *, hidden: bool) -> "tqdm[NoReturn]":
-    """A progress bar: updated often on a terminal, every 15 seconds if the output is a file."""
-    stream = standard_error()
-    seconds = 0.2 if stream.isatty() else 15.0
-    return tqdm(
-        total=total,
-        initial=done,
-        unit="update",
-        mininterval=seconds,
-        maxinterval=2 * seconds,
-        file=stream,
-        dynamic_ncols=True,
-        disable=hidden,
-    )

@@ -13,10 +13,11 @@ from torch.amp import GradScaler
 from transformer.config import Precision, Settings, TrainingConfig
 from transformer.config.errors import is_out_of_memory
 from transformer.hardware import autocast
+from transformer.progress import Progress
 from transformer.training.distributed import ALONE, Group
 from transformer.training.finite import FiniteGuard, first_not_finite
 from transformer.training.interruption import TrainingStopped, stop_requests
-from transformer.training.log import Meter, progress_bar
+from transformer.training.log import Meter
 from transformer.training.objectives import (
     CompiledObjective,
     Loss,
@@ -24,6 +25,7 @@ from transformer.training.objectives import (
     in_precision,
     objective_at,
 )
+from transformer.training.report import validation_report
 from transformer.training.saving import Saver, warn
 from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import Update, shapes_of, updates
@@ -44,15 +46,16 @@ def fit(
     settings: Settings,
     *,
     objective: Objective,
-    evaluate: Callable[[nn.Module, Group], Mapping[str, float]] | None,
+    evaluate: Callable[[nn.Module, Group], Mapping[str, Any]] | None,
     precision: Precision,
     saver: Saver,
     figures: Callable[[nn.Module], Mapping[str, float]] = no_figures,
 ) -> None:
     """Train `state` up to update `training.max_steps`; `saver` writes checkpoints and the log.
 
-    `evaluate` maps the model to metrics; the processes of the saver's group share the work. The metric named
-    by `training.best_metric`, as computed by the first process, decides which checkpoint is the best.
+    `evaluate` maps the model to metrics, perhaps with `samples` (training/report.py); the processes of the
+    saver's group share the work. The metric named by `training.best_metric`, as computed by the first
+    process, decides which checkpoint is the best.
     `figures` is called with the model between the backward pass and the step of each update that is logged;
     the numbers that it returns are added to the log.
     `TrainingStopped` after a signal, once everything is saved; `DivergedError` after too many updates in a
@@ -77,7 +80,7 @@ def fit(
         return first_not_finite(model, partial(accumulate_gradients, current, model, update.batches))
 
     with (
-        progress_bar(state.step, training.max_steps, hidden=not group.is_first) as bar,
+        Progress(training.max_steps, "update", done=state.step, hidden=not group.is_first) as progress,
         stop_requests() as stop,
         group.naming_lost_processes(),
         closing(upcoming),
@@ -109,7 +112,7 @@ def fit(
                 scaler.update()
             meter.add(loss.total, tokens, finite)
             state.step, state.position = step, update.position
-            bar.update()
+            progress.update()
 
             reads_all = is_logging or device.type == "cpu"
             if reads_all or guard.is_full:  # because reading makes a GPU wait
@@ -119,7 +122,7 @@ def fit(
                         warn(f"update {skipped} was skipped: its loss or gradient is not finite")
             if is_logging:
                 values = meter.read()
-                bar.set_postfix_str("loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s".format(**values))
+                progress.note = "loss {loss:.3f}, {tokens_per_second:7,.0f} tokens/s".format(**values)
                 added = {name: float(value) for name, value in added.items()}
                 log("train", step, rate=rate, gradient_norm=float(norm), **values, **added)
             state.seconds += time.perf_counter() - began
@@ -131,6 +134,7 @@ def fit(
                     metrics = evaluate(model.eval(), group)
                 log("valid", step, **metrics)
                 is_best = state.is_better(training.best_metric, group.of_first(metrics[training.best_metric]))
+                progress.say(validation_report(step, metrics, training.best_metric if is_best else None))
                 is_last = is_last or is_stale(state, training)
             if is_saving or is_best or is_last:
                 with meter.paused():

@@ -74,7 +74,7 @@ def load_custom_tokenizer(content: bytes) -> CustomTokenizer:
     try:
         saved = json.loads(content)
         name, fields = str(saved["class"]), dict(saved["fields"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError("not a custom tokenizer, or a damaged one") from None
     if name not in CustomTokenizer.known:
         raise ValueError(

@@ -1,0 +1,44 @@
+"""What `transformer train` says at its end: how good the model is, and how to use it."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from transformer.checkpoint.format import CheckpointError
+from transformer.checkpoint.run import STEP, Run
+from transformer.config.files import load_settings
+from transformer.evaluation.curves import read_curves
+from transformer.training.report import in_a_line
+
+NEXT = {
+    "translation": "translate --run {run}",
+    "language_model": "generate --run {run} --prompt TEXT",
+    "masked_language_model": "fill-mask --run {run}",
+    "classification": "classify --run {run}",
+    "sentence_embedding": "embed --run {run} --output FILE.npy",
+}
+"""The command that uses a trained model, by its task."""
+
+
+def results(folder: Path) -> Iterator[str]:
+    """The metrics of the run's best checkpoint, if there was a validation, and the commands to type next."""
+    run = Run(folder)
+    if (best := run.marked("best")) is not None:
+        step = int(best.name.removeprefix(STEP))
+        if metrics := validation_at(step, run):
+            yield f"best checkpoint, update {step:,}: {in_a_line(metrics)}"
+    settings, name = load_settings(run.config), shlex.quote(str(folder))
+    if settings.trained_task in NEXT:
+        yield f"use it:    transformer {NEXT[settings.trained_task].format(run=name)}"
+    yield f"score it:  transformer evaluate --run {name}{'' if settings.data.test else ' --data TEXT'}"
+
+
+def validation_at(step: int, run: Run) -> dict[str, float]:
+    """The metrics in the run's log for this update; none if the log could not be written."""
+    try:
+        logged = {name.partition("/"): curve for name, curve in read_curves(run).items()}
+    except CheckpointError:
+        return {}
+    return {
+        name: curve[step] for (event, _, name), curve in logged.items() if event == "valid" and step in curve
+    }

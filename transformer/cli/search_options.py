@@ -1,0 +1,77 @@
+"""The options of `translate` that decide how it searches or samples."""
+
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import Namespace
+
+from transformer.config.parser import CommandParser
+
+if TYPE_CHECKING:
+    from transformer.decoding.lines import LineTranslator
+    from transformer.decoding.search import Processor
+    from transformer.decoding.translator import Translator
+
+
+def add_search_options(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--beam-size", type=int, help="hypotheses per sentence; 1 is greedy (default: the run's)"
+    )
+    parser.add_argument("--alpha", type=float, help="exponent of the length penalty (default: the run's)")
+    parser.add_argument(
+        "--min-length", type=int, help="minimum tokens of a translation, including the end of sentence"
+    )
+    parser.add_argument(
+        "--no-repeat", type=int, metavar="N", help="never repeat a sequence of N tokens in a translation"
+    )
+    parser.add_argument(
+        "--prefixes",
+        metavar="FILE",
+        help="text that each translation must start with, one line per input line; lines may be blank",
+    )
+    parser.add_argument(
+        "--sample", action="store_true", help="sample translations instead of searching for the best"
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="below 1: more predictable; above 1: more varied"
+    )
+    parser.add_argument("--top-k", type=int, help="sample from the K most probable tokens only")
+    parser.add_argument(
+        "--top-p", type=float, help="sample from the smallest set of tokens with this total probability"
+    )
+    parser.add_argument("--seed", type=int, help="random seed of --sample (default: 1)")
+
+
+def require_one_way_to_choose(options: Namespace) -> None:
+    """`ValueError` for options of beam search and of sampling together."""
+    if options.sample:
+        if options.beam_size is not None or options.alpha is not None:
+            raise ValueError("--beam-size and --alpha are for a search; leave them out, or --sample")
+    elif options.temperature != 1 or any(
+        value is not None for value in (options.top_k, options.top_p, options.seed)
+    ):
+        raise ValueError("--temperature, --top-k, --top-p and --seed need --sample")
+
+
+def processors(translator: "LineTranslator", options: Namespace) -> "list[Processor]":
+    from transformer.decoding.processors import MinLength, NoRepeat
+
+    chosen: list[Processor] = []
+    if options.min_length:
+        chosen.append(MinLength(options.min_length, translator.config.eos_id))
+    if options.no_repeat:
+        chosen.append(NoRepeat(options.no_repeat))
+    return chosen
+
+
+def sampler(translator: "Translator", first_line: int, options: Namespace) -> Any:
+    """Seeded by each chunk's first line, so the draws do not depend on the number of processes."""
+    import torch
+
+    from transformer.decoding.sampling import Sampler
+
+    generator = torch.Generator(next(translator.model.parameters()).device)
+    seed = 1 if options.seed is None else options.seed
+    generator.manual_seed(
+        (seed + first_line * 2_654_435_761) % 2**32
+    )  # a large prime keeps nearby seeds apart
+    return Sampler(options.temperature, options.top_k, options.top_p, generator)

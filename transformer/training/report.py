@@ -1,0 +1,47 @@
+"""What the user reads about a validation: its metrics in one line, and a few samples."""
+
+from collections.abc import Mapping
+from typing import Any
+
+FIGURES = {
+    "loss": ("loss", "{:.4f} nats"),
+    "perplexity": ("perplexity", "{:.3f}"),
+    "bleu": ("BLEU", "{:.1f}"),
+    "exact_match": ("exact match", "{:.1f} %"),
+    "bits_per_byte": ("bits per byte", "{:.4f}"),
+    "accuracy": ("accuracy", "{:.1f} %"),
+    "p@1": ("P@1", "{:.1f} %"),
+    "p@1_reversed": ("P@1 reversed", "{:.1f} %"),
+}
+"""How validation metrics are printed: label and format."""
+SAMPLES = "samples"
+"""The name under which a validation may return samples: a list of texts by their labels."""
+LONGEST_TEXT = 200
+"""Characters of a sample's text to print."""
+
+
+def labelled(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """The metrics as they are printed; those of custom tasks have four digits after the point."""
+    figures = {name: FIGURES.get(name, (name, "{:.4f}")) for name in metrics if name != SAMPLES}
+    return {label: form.format(metrics[name]) for name, (label, form) in figures.items()}
+
+
+def in_a_line(metrics: Mapping[str, Any]) -> str:
+    return ", ".join(f"{label} {value}" for label, value in labelled(metrics).items())
+
+
+def validation_report(step: int, metrics: Mapping[str, Any], best_metric: str | None) -> str:
+    """A line with the metrics, and the samples below it.
+
+    `best_metric` is the name of the metric by which this is the best validation so far, or `None`.
+    """
+    best = "" if best_metric is None else f" (best so far by {FIGURES.get(best_metric, (best_metric,))[0]})"
+    lines = [f"update {step:,}: {in_a_line(metrics)}{best}"]
+    for sample in metrics.get(SAMPLES, ()):
+        width = max(map(len, sample))
+        lines += [f"    {label:{width}}  {shortened(text)}".rstrip() for label, text in sample.items()]
+    return "\n".join(lines)
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
