@@ -15,18 +15,24 @@ from torch import nn
 import transformer
 
 
+def numbers(event: transformer.Event) -> dict[str, float]:
+    """Those of an event's figures that can be plotted; a validation also has samples."""
+    figures = event.figures if event.name in ("train", "valid") else {}
+    return {
+        f"{event.name}/{name}": value for name, value in figures.items() if isinstance(value, int | float)
+    }
+
+
 def to_wandb(event: transformer.Event) -> None:
     """After `wandb.init(project=...)`."""
-    if event.name in ("train", "valid"):
-        values = {f"{event.name}/{name}": value for name, value in event.figures.items()}
-        import_module("wandb").log(values, step=event.step)
+    if found := numbers(event):
+        import_module("wandb").log(found, step=event.step)
 
 
 def to_mlflow(event: transformer.Event) -> None:
     """Inside `with mlflow.start_run():`."""
-    if event.name in ("train", "valid"):
-        values = {f"{event.name}/{name}": float(value) for name, value in event.figures.items()}
-        import_module("mlflow").log_metrics(values, step=event.step)
+    if found := numbers(event):
+        import_module("mlflow").log_metrics(found, step=event.step)
 
 
 def gradient_norms(model: nn.Module) -> dict[str, Any]:

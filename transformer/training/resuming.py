@@ -1,7 +1,7 @@
 """Checking that the settings match those of the run to resume."""
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.run import Run
@@ -29,12 +29,14 @@ def with_recorded(now: Settings, before: Settings, metrics: Collection[str]) -> 
 
 
 def completed(now: Settings, before: Settings) -> Settings:
-    """The settings with the values that training takes from the text, as the run has recorded them."""
+    """The settings with the values that the task and the tokenizer fill in, as the run has recorded them."""
+    unset = [item.name for item in fields(now.data) if getattr(now.data, item.name) is None]
     sizes = before.model.vocab_size, before.model.source_vocab_size
-    model = replace(now.model, vocab_size=sizes[0], source_vocab_size=sizes[1])
-    names = [name for name in ("classes", "bleu_tokenizer") if getattr(now.data, name) is None]
-    data = replace(now.data, **{name: getattr(before.data, name) for name in names})
-    return replace(now, model=model, data=data)
+    return replace(
+        now,
+        model=replace(now.model, vocab_size=sizes[0], source_vocab_size=sizes[1]),
+        data=replace(now.data, **{name: getattr(before.data, name) for name in unset}),
+    )
 
 
 def require_same(before: Settings, now: Settings, run: Run) -> None:
