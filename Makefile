@@ -47,7 +47,8 @@ clean:  ## remove .venv, caches and build files, but not runs/
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer was found; name one: make PYTHON=/path/to/python3 ..." >&2; exit 2; }
 	"$(PYTHON)" -m venv .venv
 
-.venv/core: pyproject.toml constraints.txt | .venv/bin/python
+.venv/core: pyproject.toml constraints.txt setup.py | .venv/bin/python
+	$(if $(TORCH_INDEX),$(IN_VENV) pip install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
 	$(IN_VENV) pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 

@@ -173,7 +173,7 @@ def test_the_commands_for_own_data_run(
     assert [shlex.split(line)[:2] for line in lines] == [
         ["transformer", name] for name in ("train", "evaluate", "translate")
     ]
-    smaller = "--training.max_steps 3 --data.vocab_size 420 --training.tokens_per_batch 500"
+    smaller = "--training.max_steps 3 --training.tokens_per_batch 500"
     assert main(shlex.split(lines[0])[1:] + smaller.split()) == 0
     assert main(shlex.split(lines[1])[1:]) == 0
     with (folder / "test.en").open() as file:
