@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shutil
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -445,5 +446,5 @@ def test_gold_words_are_outlined_only_where_the_translation_is_right(inspection)
 
 
 def test_the_files_of_the_page_are_part_of_the_package():
-    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-    assert 'transformer = ["py.typed", "inspection/page_files/*"]' in text
+    settings = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "inspection/page_files/*" in settings["tool"]["setuptools"]["package-data"]["transformer"]
