@@ -199,9 +199,12 @@ def test_events_and_custom_figures(tmp_path: Path) -> None:
 
     settings = tiny_settings(tmp_path / "run", max_steps=4, valid_every=2, log_every=2)
     run = train(settings, on_event=found.append, figures=norms)
-    assert [event.name for event in found] == ["data", "train", "valid", "save", "train", "valid", "save"]
+    names = [event.name for event in found]
+    assert names.count("save") == 2  # when a checkpoint is written, which a thread does
+    assert [name for name in names if name != "save"] == ["data", "train", "valid", "train", "valid"]
     assert found[0].figures["optimizer"] == "AdamW"
     for event in found:
         [entry] = [e for e in events(run, event.name) if e["step"] == event.step]
         assert entry.keys() - {"event", "step", "time"} == event.figures.keys()
-    assert all(0 < event.figures["norm/encoder"] <= event.figures["gradient_norm"] for event in found[1::3])
+    logged = [event.figures for event in found if event.name == "train"]
+    assert all(0 < figures["norm/encoder"] <= figures["gradient_norm"] for figures in logged)
