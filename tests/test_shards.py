@@ -77,7 +77,7 @@ def test_two_processes_write_what_one_writes(tiny_run, tmp_path):
 
 
 def test_a_bad_line_leaves_no_output(tiny_run, tmp_path):
-    (tmp_path / "source").write_bytes(b"the clock\nthe \xffcat\n")
+    (tmp_path / "source").write_bytes(b"The dog sleeps.\nThe \xffcat sleeps.\n")
     error = translate_file(tiny_run, tmp_path / "source", tmp_path / "output", 1)
     assert error.splitlines()[-1].startswith("transformer translate: error: ")
     assert "line 2: invalid UTF-8 at byte 5" in error
