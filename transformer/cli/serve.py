@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 
 from transformer.cli.custom_code import add_build_option
+from transformer.cli.outside_toyland import learned_toyland
 from transformer.cli.translate import add_engine_options, load
 from transformer.config.parser import command_parser
 from transformer.messages import tell
@@ -92,6 +93,7 @@ def names_of(runs: list[str]) -> dict[str, str]:
 
 
 def served(name: str, run: str, options: Namespace) -> "ServedModel":
+    from transformer import toyland
     from transformer.checkpoint.pretrained import find_pretrained
     from transformer.config.files import load_settings
     from transformer.serving.app import ServedModel
@@ -109,4 +111,5 @@ def served(name: str, run: str, options: Namespace) -> "ServedModel":
     )
     own = options.clone()
     own.run = [run]
-    return ServedModel(load(own), info)
+    why_outside = toyland.obviously_outside if learned_toyland([run]) else None
+    return ServedModel(load(own), info, why_outside)

@@ -1,7 +1,7 @@
 """The paths of the server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import isfinite
@@ -30,6 +30,8 @@ class ServedModel:
 
     translator: LineTranslator
     info: ModelInfo
+    why_outside: Callable[[str], str | None] | None = None
+    """Says why a line is none that the model can know, if there is such a test: `outside toyland: …`."""
 
 
 def make_app(models: Sequence[ServedModel], limits: Limits) -> FastAPI:
@@ -70,7 +72,8 @@ def make_app(models: Sequence[ServedModel], limits: Limits) -> FastAPI:
                 f"{limits.waiting_lines:,}; try again later",
                 {"Retry-After": "1"},
             ) from None
-        return response(kind.model, await asyncio.wrap_future(waiting))
+        answer = await asyncio.wrap_future(waiting)
+        return response(kind.model, answer, outside(by_name[kind.model], request.lines))
 
     @app.get("/health")
     async def health() -> Health:
@@ -118,7 +121,15 @@ def kind_of(request: TranslateRequest, models: Mapping[str, ServedModel]) -> Kin
     return Kind(name, options, request.alignment)
 
 
-def response(model: str, answer: Answer) -> TranslateResponse:
+def outside(model: ServedModel, lines: Sequence[str]) -> list[str]:
+    """A warning for each line that the model cannot know; it is translated all the same."""
+    if model.why_outside is None:
+        return []
+    reasons = [model.why_outside(line) if line.strip() else None for line in lines]
+    return [f"line {number} is {reason}" for number, reason in enumerate(reasons, start=1) if reason]
+
+
+def response(model: str, answer: Answer, warnings: Sequence[str]) -> TranslateResponse:
     results = [
         [
             Output(
@@ -130,4 +141,4 @@ def response(model: str, answer: Answer) -> TranslateResponse:
         ]
         for row in answer.results
     ]
-    return TranslateResponse(model=model, results=results, warnings=answer.warnings)
+    return TranslateResponse(model=model, results=results, warnings=[*answer.warnings, *warnings])

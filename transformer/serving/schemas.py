@@ -49,7 +49,8 @@ class TranslateResponse(BaseModel):
     model: str
     results: list[list[Output]] = Field(description="For each line its translations, best first.")
     warnings: list[str] = Field(
-        description="Lines, counted from 1, that were cut because they have more tokens than the model reads."
+        description="Lines, counted from 1, that were cut because the model reads fewer tokens, and lines "
+        "that a model of the toy language cannot know."
     )
 
 
