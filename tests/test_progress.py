@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import transformer.progress
+from transformer.cli import main
 from transformer.messages import ABOVE_BARS, tell
 from transformer.progress import Progress
 
@@ -74,6 +75,15 @@ def test_without_a_total_only_what_is_done_is_shown(shown):
 @pytest.mark.parametrize("stream", [io.StringIO, Screen])
 def test_hidden_progress_shows_only_messages(shown, stream):
     assert shown(stream(), hidden=True) == "half\n"
+
+
+def test_translating_a_file_shows_its_lines(tiny_run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "in").write_text("The dog sleeps.\n" * 3)
+    monkeypatch.setattr(sys, "stderr", screen := Screen())
+    files = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--buffer", "2"]
+    assert main(["translate", "--run", str(tiny_run), *files]) == 0
+    assert re.findall(r"(\d)/3 lines", screen.getvalue())[-1] == "3"
+    assert capsys.readouterr().out == ""
 
 
 def test_the_interval_is_what_the_documents_say():

@@ -7,6 +7,7 @@ import sys
 import time
 from itertools import islice
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from hypothesis import given
@@ -163,7 +164,10 @@ def client(tiny_run):
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+    watchdog = Timer(120, process.kill)  # an answer that never comes must not hold up the tests
+    watchdog.start()
     yield process
+    watchdog.cancel()
     process.kill()
     for stream in (process.stdin, process.stdout, process.stderr):
         stream.close()

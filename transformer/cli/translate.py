@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Translate standard input to standard output, one output line per input line, in order. On a
 terminal, type a sentence and read its translation; Ctrl-D ends. Lines from a pipe are translated as soon as
-no more are waiting. With --input and --output the command can run
-under torchrun, which splits the lines among the processes."""
+no more are waiting. With --input and --output the command can run under torchrun, which splits the lines
+among the processes."""
 
 
 def run(arguments: list[str], prog: str) -> int | None:
