@@ -13,8 +13,8 @@ WITHOUT_POSIX = """
 import ctypes, importlib, os, pkgutil, shutil, signal, sys
 
 # Other packages support other systems in their own way, so they are imported before anything is hidden.
-import datasets, fastapi, jsonargparse, numpy, sacrebleu, safetensors.torch, sentencepiece, torch, tqdm, uvicorn
-import yaml
+import datasets, fastapi, jsonargparse, numpy, sacrebleu, safetensors.torch, sentencepiece, torch, tqdm
+import uvicorn, yaml
 
 for module, names in {
     signal: ("SIGALRM", "SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2", "pthread_sigmask", "setitimer"),
