@@ -31,7 +31,7 @@ class Counts:
     empty: int
     """Pairs with a side that is blank, or empty after normalisation."""
     too_long: int
-    """Pairs with a side of more than `data.max_tokens` tokens (with EOS), or over 64 characters for each of them."""
+    """Pairs with a side of more than `data.max_tokens` tokens (with EOS), or over 64 characters per token."""
 
 
 def tokenize_pairs(
