@@ -161,10 +161,10 @@ def unanswered() -> str | None:
 def handled_by(
     handler: Callable[[int, FrameType | None], None], numbers: tuple[signal.Signals, ...]
 ) -> Iterator[None]:
-    """Inside, `handler` handles these signals.
+    """In this context, `handler` handles these signals.
 
-    Left alone are signals that are ignored (under `nohup`, or in a script's background jobs) and those whose
-    handler was not installed from Python.
+    Signals that are ignored (under `nohup`, or in a script's background jobs) stay ignored, and a handler that
+    was not installed from Python stays in place.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
