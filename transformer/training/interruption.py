@@ -163,8 +163,8 @@ def handled_by(
 ) -> Iterator[None]:
     """In this context, `handler` handles these signals.
 
-    Signals that are ignored (under `nohup`, or in a script's background jobs) stay ignored, and a handler that
-    was not installed from Python stays in place.
+    Signals that are ignored (under `nohup`, or in a script's background jobs) stay ignored, and handlers that
+    were not installed from Python stay in place.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
