@@ -19,7 +19,7 @@ SIGNALS: tuple[signal.Signals, ...] = tuple(
 
 
 class TrainingStopped(Exception):  # noqa: N818 - it is not an error
-    """A signal has stopped the training; the run's newest checkpoint holds everything up to that point."""
+    """A signal has stopped training; the run's newest checkpoint holds everything up to that point."""
 
 
 class Interrupted(KeyboardInterrupt):

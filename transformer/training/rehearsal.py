@@ -1,4 +1,4 @@
-"""The dry run: whether a training fits into memory, how fast it is and how long it will take."""
+"""The dry run: whether a training run fits into memory, how fast it is and how long it will take."""
 
 import sys
 import time

@@ -20,7 +20,7 @@ LAST_TRIES = (1.0, 4.0, 15.0)
 
 @dataclass
 class Saver:
-    """Writes the run's checkpoints in the first process; a full disk does not stop the training.
+    """Writes the run's checkpoints in the first process; a full disk does not stop training.
 
     A checkpoint is copied to host memory and written in a thread, while training continues. At most one is
     being written: the next one waits for it, and so does the end of `writing`.
