@@ -230,7 +230,7 @@ def delete_temporary(folder: Path, lock: FileLock | None) -> None:
 
 
 def put_in_place(folder: Path, path: Path, own: Path) -> None:
-    """Rename `folder` to `path`; what is there already is moved into the temporary folder `own`.
+    """Rename `folder` to `path`; anything there already is moved into the temporary folder `own`.
 
     If several processes do so at once, all of them succeed and the folder of the last one remains.
     """

@@ -32,7 +32,7 @@ class Saver:
     group: Group
     log: Callable[..., None]
     rescue: Rescue | None = None
-    """In the first process: what is needed to recreate the run's folder if it is deleted or moved."""
+    """In the first process: everything needed to recreate the run's folder if it is deleted or moved."""
     failed: bool = False
     """Whether the last attempt failed, so that the next one comes earlier than scheduled."""
     owes_best: bool = False
