@@ -104,7 +104,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def naming(path: Path, unfinished: Path | None = None) -> Iterator[None]:
-    """Inside, every `OSError` names `path` or a file in it.
+    """Inside the block, every `OSError` names `path` or a file in it.
 
     The system names no file when the disk is full, for example. Names inside the temporary `unfinished` are
     replaced by the names that the files will have in `path`.

@@ -107,7 +107,7 @@ class EpochBatches(ABC, Generic[BatchType]):
 
     @contextmanager
     def planning_ahead(self) -> Iterator[None]:
-        """In this context, a thread makes the next epoch's plan during the second half of each epoch.
+        """Inside the block, a thread makes the next epoch's plan during the second half of each epoch.
 
         Sorting millions of rows takes seconds, for which training would have to wait.
         """

@@ -44,7 +44,7 @@ class Saver:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Inside, `save` can be called; at the end every checkpoint is written or its failure reported."""
+        """Inside the block, `save` can be called; its end waits for all checkpoints and reports failures."""
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints") as self.writer:
             try:
                 yield
