@@ -1,4 +1,4 @@
-"""Following a training elsewhere: Weights & Biases, MLflow, or rows for a notebook's table.
+"""Following training elsewhere: Weights & Biases, MLflow, or rows for a notebook's table.
 
 python examples/monitoring.py [UPDATES]
 

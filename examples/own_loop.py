@@ -1,4 +1,4 @@
-"""A whole training without `train()`: text, tokenizer, batches, model, loss, optimizer and loop, one by one.
+"""Training without `train()`: text, tokenizer, batches, model, loss, optimizer and loop, one by one.
 
 python examples/own_loop.py [UPDATES]     500 by default: about half a minute on one CPU core
 

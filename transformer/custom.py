@@ -1,4 +1,4 @@
-"""The parts of a training that are code, not settings, and the names by which a run remembers them."""
+"""The parts of a training run that are code, not settings, and the names that a run stores for them."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +16,7 @@ from transformer.training.update_rule import Schedule
 
 @dataclass(frozen=True)
 class Parts:
-    """What `train` is given besides settings; by default the parts of the package."""
+    """The parts that `train` takes in addition to settings; by default, those of the package."""
 
     build: Build = build_model
     task: type[Task] | None = None

@@ -104,7 +104,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def naming(path: Path, unfinished: Path | None = None) -> Iterator[None]:
-    """Inside, every `OSError` names `path` or a file in it.
+    """Inside the block, every `OSError` names `path` or a file in it.
 
     The system names no file when the disk is full, for example. Names inside the temporary `unfinished` are
     replaced by the names that the files will have in `path`.
@@ -230,7 +230,7 @@ def delete_temporary(folder: Path, lock: FileLock | None) -> None:
 
 
 def put_in_place(folder: Path, path: Path, own: Path) -> None:
-    """Rename `folder` to `path`; what is there already is moved into the temporary folder `own`.
+    """Rename `folder` to `path`; anything there already is moved into the temporary folder `own`.
 
     If several processes do so at once, all of them succeed and the folder of the last one remains.
     """

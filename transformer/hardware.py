@@ -73,7 +73,7 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Inside, matrix products are computed in `precision`; sums, norms and losses stay in float32."""
+    """Inside the block, matrix products use `precision`; sums, norms and losses stay in float32."""
     return torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32")
 
 
@@ -84,7 +84,7 @@ def loss_scaler(device: torch.device, precision: Precision) -> GradScaler:
 
 @contextmanager
 def tf32_products(allowed: bool) -> Iterator[None]:
-    """Inside, a CUDA GPU may compute float32 products in TF32, if `allowed`."""
+    """Inside the block, a CUDA GPU may compute float32 products in TF32, if `allowed`."""
     before = torch.get_float32_matmul_precision()
     if allowed:
         torch.set_float32_matmul_precision("high")
@@ -102,7 +102,7 @@ def wait_for(device: torch.device) -> None:
 
 @contextmanager
 def without_cudnn_attention() -> Iterator[None]:
-    """Inside, attention on a CUDA GPU is computed by torch's own kernels, never by cuDNN's.
+    """Inside the block, attention on a CUDA GPU is computed by torch's own kernels, never by cuDNN's.
 
     On Hopper GPUs torch prefers cuDNN's, which makes a plan for every new shape. Batches of sentences have
     thousands of shapes, and in decoding every step has a new one. The switch is global to the process, so it

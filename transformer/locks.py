@@ -60,7 +60,7 @@ def take_lock(path: Path, *, on_acquired: Callable[[int], None] | None = None) -
 
 @contextmanager
 def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolder]:
-    """Inside, this process has the lock of the folder `path`, which is created if needed.
+    """Inside the block, this process has the lock of the folder `path`, which is created if needed.
 
     `FolderInUseError` if another process has it. `warn` is called if the file system has no locks. At the end
     a newly created folder is deleted again if nothing was written to it.

@@ -1,4 +1,4 @@
-"""Everything that a training needs, built from its settings: task, tokenizer, text, model, optimizer."""
+"""Everything that a training run needs, built from its settings: task, tokenizer, text, model, optimizer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -73,7 +73,7 @@ def set_up(
     """
     require_trainable(asked.model)
     precision = choose_precision(asked.precision, device)
-    is_ours = parts.build is build_model  # the sizes of another model are known only to its builder
+    is_ours = parts.build is build_model  # only its own builder knows the sizes of a custom model
     if is_ours:
         require_memory(asked.model, device)
     resumed = None if last is None else open_checkpoint(run, last, unread=CHECKED if group.is_first else ())
@@ -128,7 +128,7 @@ def set_up(
 
 
 def with_vocabulary(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
-    """The model's settings with the sizes of the tokenizer's vocabulary, or of its two."""
+    """The model's settings with the sizes of the tokenizer's vocabulary or vocabularies."""
     source = tokenizer.source.vocab_size if isinstance(tokenizer, PairTokenizer) else None
     return replace(model, vocab_size=tokenizer.vocab_size, source_vocab_size=source)
 
@@ -144,7 +144,7 @@ def opened_start(settings: Settings, parts: Parts) -> OpenedRun | None:
 
 
 def make_model(settings: Settings, build: Build, task: type[Task], start: OpenedRun | None) -> nn.Module:
-    """The model with its task's head, initialised by the seed.
+    """The model with its task's head, initialised from the seed.
 
     With `start` it gets the weights of that run's checkpoint, or only those of the encoder if that run was
     trained for another task or other classes. The encoder may become that of a translation model.

@@ -17,8 +17,8 @@ class Progress:
     """Shows how many of `total` units are done, and `note` next to it.
 
     On a terminal it is a bar of fixed width, with messages above it; elsewhere a line every 30 seconds,
-    without carriage returns, so that a log file stays readable. `total` is `None` if it is unknown. A hidden
-    one shows nothing.
+    without carriage returns, so that a log file stays readable. `total` is `None` if it is unknown. If
+    `hidden`, nothing is shown.
     """
 
     def __init__(self, total: int | None, unit: str, *, done: int = 0, hidden: bool = False) -> None:

@@ -163,7 +163,7 @@ def step_to_resume(run: Run, say: Callable[[str], None]) -> int | None:
 
 @contextmanager
 def reproducible(deterministic: bool) -> Iterator[None]:
-    """Inside, torch uses only algorithms that give the same result every time, if `deterministic`."""
+    """Inside the block, torch uses only algorithms that always give the same result, if `deterministic`."""
     if not deterministic:
         yield
         return

@@ -24,7 +24,7 @@ def load_pretrained(
     """The model of a run, with the head of its task, its tokenizer and its settings.
 
     The path is a run's folder (its best checkpoint), one checkpoint of it, or a run on the Hub. The model is
-    in evaluation mode and its parameters can be trained. `build` and `task` must be those of the training.
+    in evaluation mode and its parameters can be trained. `build` and `task` must be as in training.
     """
     run, checkpoint = find_pretrained(path)
     settings = load_settings(run.config)

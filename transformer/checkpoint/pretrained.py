@@ -97,7 +97,7 @@ def require_plausible(config: ModelConfig, checkpoint: Path) -> None:
 def load_run(
     path: str | Path, *, task: str, build: Build = build_model, head: Head = no_head, device: str = "auto"
 ) -> Pretrained:
-    """Load what `open_run` opens; `build` must be that of the training."""
+    """Load what `open_run` opens; `build` must be the one that it was trained with."""
     return load_opened(open_run(path, task=task, build=build), build=build, head=head, device=device)
 
 

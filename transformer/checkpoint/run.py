@@ -41,7 +41,7 @@ class Run:
         return self.path / "checkpoints"
 
     def locked(self, warn: Callable[[str], None]) -> AbstractContextManager[HeldFolder]:
-        """Inside, no other process trains in this folder; `FolderInUseError` if one does."""
+        """Inside the block, no other process trains in this folder; `FolderInUseError` if one does."""
         return locked_folder(self.path, warn)
 
     def checkpoint(self, step: int) -> Path:

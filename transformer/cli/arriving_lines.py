@@ -13,11 +13,11 @@ from typing import Any
 BLOCK = 2**16
 """Bytes to read from a pipe at once: as many as a pipe holds on Linux."""
 BLOCKS_AHEAD = 16
-"""Blocks to read while others are processed; a fast writer must not fill the memory."""
+"""Blocks to read while others are processed; the limit keeps a fast writer from filling the memory."""
 
 
 def raw_pipe(stream: Any) -> RawIOBase | None:
-    """The unbuffered stream below `stream`, unless it is a regular file or not a file of the system."""
+    """The unbuffered stream below `stream`; None for a regular file or a stream without file descriptor."""
     try:
         mode = os.fstat(stream.fileno()).st_mode
     except (AttributeError, OSError):  # replaced from Python
@@ -26,7 +26,7 @@ def raw_pipe(stream: Any) -> RawIOBase | None:
 
 
 class ArrivingLines:
-    """The lines of a pipe, read by a thread, so that one can ask whether the next one has arrived.
+    """The lines of a pipe, read by a thread, so that `has_line` can tell whether the next one has arrived.
 
     The thread reads the raw stream: it may still wait in `read` when Python exits, and would then hold the
     lock of a buffered stream, which Python's own clean-up needs.
@@ -37,9 +37,9 @@ class ArrivingLines:
         self.read_ahead: Queue[bytes | Exception] = Queue(BLOCKS_AHEAD)
         """What the thread has read: blocks, and at the end an empty one or the error that ended it."""
         self.blocks: deque[bytes | Exception] = deque()
-        """Those taken from there."""
+        """The blocks taken from `read_ahead` that `readline` has not used up."""
         self.start = 0
-        """The bytes of the first block that `readline` has returned."""
+        """How many bytes of the first block `readline` has already returned."""
         Thread(target=self.read, name="standard input", daemon=True).start()
 
     def read(self) -> None:
@@ -50,7 +50,7 @@ class ArrivingLines:
                 else:
                     self.read_ahead.put(block)
             self.read_ahead.put(b"")
-        except Exception as error:  # raised where the line is read
+        except Exception as error:  # `readline` raises it
             self.read_ahead.put(error)
 
     def readline(self, size: int = -1, /) -> bytes:
@@ -63,7 +63,7 @@ class ArrivingLines:
             if isinstance(block, Exception):
                 raise block
             if not block:
-                break  # and stays there
+                break  # the empty block stays, so that every later call ends here, too
             end = block.find(b"\n", self.start) + 1 or len(block)
             if size > 0:
                 end = min(end, self.start + size)

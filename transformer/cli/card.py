@@ -8,16 +8,16 @@ from transformer.files import write_whole
 from transformer.messages import tell
 
 DESCRIPTION = """Write a model card for the Hugging Face Hub as README.md in the run's folder: language pair,
-sizes, data, settings and scores, from what the run knows. Fill in the licence and the intended use.
+sizes, data, settings and scores, as recorded in the run. Fill in the licence and the intended use.
 docs/convert.md shows how to upload the folder."""
 
 
 def run(arguments: list[str], prog: str) -> None:
     parser = command_parser(prog, DESCRIPTION)
     parser.add_argument("named", nargs="?", metavar="RUN", help="a run's folder, or a checkpoint in it")
-    parser.add_argument("--run", metavar="RUN", help="the same")
+    parser.add_argument("--run", metavar="RUN", help="the same as RUN by itself")
     parser.add_argument(
-        "--scores", metavar="FILE", help="what `transformer evaluate --json` has printed, to add test scores"
+        "--scores", metavar="FILE", help="output of `transformer evaluate --json`, to add test scores"
     )
     parser.add_argument("--output", metavar="FILE", help="file to write (default: README.md in the run)")
     options = parser.parse_args(arguments)

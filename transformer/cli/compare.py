@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """Compare two translation systems on the same text: BLEU and chrF with sacreBLEU's paired
 bootstrap, BLEU by length, F1 of words by their frequency in the training text, and the sentences where the
 systems differ most.
-A system is a run, which translates the text now, or a file that `evaluate --output` has written."""
+A system is a run, which is used to translate the text, or a file written by `evaluate --output`."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -57,7 +57,7 @@ def run(arguments: list[str], prog: str) -> None:
 def parse(arguments: list[str], prog: str) -> Namespace:
     parser = command_parser(prog, DESCRIPTION)
     parser.add_argument("systems", nargs="*", metavar="SYSTEM", help="a run, a checkpoint in it, or a file")
-    parser.add_argument("--run", nargs="+", metavar="RUN", help="the same for runs")
+    parser.add_argument("--run", nargs="+", metavar="RUN", help="the same as SYSTEM, for runs")
     add_build_option(parser)
     add_task_option(parser)
     parser.add_argument("--data", help="test text for runs, named as in data.test (default: the first run's)")
@@ -70,7 +70,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         "--bleu-tokenizer",
         metavar="NAME",
         choices=get_args(BleuTokenizer),
-        help="sacreBLEU's tokenizer for BLEU (default: the first run's, for two files 13a)",
+        help="sacreBLEU's tokenizer for BLEU (default: that of the first run, or 13a for two files)",
     )
     parser.add_argument(
         "--show", type=int, default=3, help="print this many sentences where each system is ahead"
@@ -103,7 +103,7 @@ def translated(name: str, first: "Settings", options: Namespace) -> "Sequence[Sc
     trained = load_pretrained(name, build=custom_build(options.build), task=task, device=options.device)
     scored = chosen_task(trained.settings, task).score(trained, data).scored
     if not scored:
-        raise ValueError(f"{name} was trained for {trained.settings.trained_task}, which is no translation")
+        raise ValueError(f"{name} was trained for {trained.settings.trained_task}, not for translation")
     return scored
 
 

@@ -13,7 +13,7 @@ A setting that the other format cannot express is an error that names it.
 logits, for `translate`, `evaluate` and the other commands. DIR has Hugging Face's files, or Marian's own.
 `convert --run RUN --to marian --output DIR` is the reverse.
 `convert --run RUN --to ctranslate2 --output DIR` writes a model that CTranslate2 can serve;
-`translate --engine ctranslate2` converts by itself."""
+`translate --engine ctranslate2` does this by itself."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -51,8 +51,8 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     parser.add_argument(
         "--trained-with",
         choices=("marian", "transformers"),
-        help="program whose numbers the run gives: the two differ in the wavelengths of the positions and in "
-        "LayerNorm's ε (default: the one where the weights were trained, as far as DIR shows it)",
+        help="program whose outputs the run reproduces: the two differ in the wavelengths of the positional "
+        "encoding and in LayerNorm's ε (default: the one that trained the weights, as far as DIR shows it)",
     )
     parser.add_argument("--to", choices=("marian", "ctranslate2"), help="format to convert a run to")
     parser.add_argument(

@@ -10,8 +10,9 @@ from transformer.config.parser import command_parser
 from transformer.data.vectors import require_vector_file, write_vectors
 from transformer.messages import tell
 
-DESCRIPTION = """Compute a vector of length 1 for each line of standard input, in order. FILE.npy gets an
-array (lines, d_model), FILE.jsonl one object {"text": ..., "embedding": [...]} per line."""
+DESCRIPTION = """Compute a vector of length 1 for each line of standard input, in order. With
+--output FILE.npy, they are an array (lines, d_model); with FILE.jsonl, each line becomes an object {"text":
+..., "embedding": [...]}."""
 
 
 def run(arguments: list[str], prog: str) -> None:

@@ -5,8 +5,8 @@ from transformer.cli.options import add_device_option, add_inspection_options, a
 from transformer.config.parser import command_parser
 
 DESCRIPTION = """Translate one sentence and print the paper's equations in the order of the computation: for
-each its section, the code that computes it, the shapes, and the numbers at one predicted word. Other models
-are explained as in transformer inspect, which shows the same on a page."""
+each, its section, the code that computes it, the shapes, and the numbers at one predicted word. transformer
+inspect shows the same on a page; its help says what the sentence is for models of other tasks."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -17,8 +17,8 @@ def run(arguments: list[str], prog: str) -> None:
         "--word",
         type=int,
         metavar="N",
-        help="the number of the predicted word, from 1; marks count as words (default: a pronoun, or the "
-        "word where attention jumps furthest)",
+        help="the number of the predicted word, from 1; punctuation counts as words (default: a pronoun, or "
+        "the word where attention jumps furthest)",
     )
     add_inspection_options(parser)
     add_device_option(parser)

@@ -14,7 +14,7 @@ it is sampled from the model's distribution, and the same seed gives the same te
 the end of the line, which is its end-of-sentence token; a character model continues to --max-length."""
 
 LONGEST = 1_000_000
-"""Tokens; each costs the attention to all before it."""
+"""The largest --max-length, in tokens: each new token attends to all before it, so long texts are slow."""
 
 
 def run(arguments: list[str], prog: str) -> None:

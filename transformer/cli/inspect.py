@@ -12,9 +12,9 @@ from transformer.config.parser import command_parser
 from transformer.messages import tell
 
 DESCRIPTION = """Translate one sentence and write a page that shows the attention, the search and the numbers:
-a single HTML file that loads nothing. With a language model the sentence is a prompt, with a masked language
-model it contains <mask>, with a classifier it is what to classify. With --sentences and no sentence, write a
-table of what each head does instead, the mean over the sentences of a file."""
+a self-contained HTML file. With a language model the sentence is a prompt, with a masked language model it
+contains <mask>, with a classifier it is the text to classify. With --sentences and no sentence, print a table
+of what each head does instead, averaged over the sentences of a file."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -23,7 +23,7 @@ def run(arguments: list[str], prog: str) -> None:
     parser.add_argument("sentence", nargs="?", metavar="SENTENCE", help="the text to inspect")
     parser.add_argument("-o", "--output", default="inspect.html", metavar="FILE", help="the page to write")
     parser.add_argument(
-        "--sentences", metavar="FILE", help="measure what the heads do on the lines of this file"
+        "--sentences", metavar="FILE", help="average what each head does over the lines of this file"
     )
     add_inspection_options(parser)
     add_device_option(parser)

@@ -15,7 +15,7 @@ def add_run_option(parser: CommandParser) -> None:
 
 def add_device_option(parser: CommandParser) -> None:
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:N; not yet run: mps, xpu, xpu:N"
+        "--device", default="auto", help="auto, cpu, cuda, cuda:N; so far untested: mps, xpu, xpu:N"
     )
 
 

@@ -7,22 +7,22 @@ from transformer.config.files import load_settings
 from transformer.messages import warn
 
 MOST_WARNINGS = 10
-"""Someone who translates a whole file of another language needs no more."""
+"""Enough for someone who translates a whole file in another language."""
 MOST_PARSED = 10
-"""Of more sentences at once, only the words are looked at: parsing takes up to 0.3 seconds a sentence."""
+"""If there are more sentences at once, only words are checked: parsing takes up to 0.3 seconds each."""
 
 
 @dataclass
 class OutsideToyland:
-    """Warns about sentences that toyland's grammar cannot say, and names the words that it does not know.
+    """Warns about sentences that toyland's grammar cannot produce, and names the words that it lacks.
 
-    The model translates them all the same, into words that make no sense.
+    The model translates them anyway, but the result makes no sense.
     """
 
     warnings: int = 0
 
     def check(self, sentences: Sequence[str], first_line: int) -> None:
-        """Warn about these sentences, if they are the first of their kind; blank ones are fine."""
+        """Warn about sentences outside toyland until there are `MOST_WARNINGS`; blank ones are fine."""
         from transformer import toyland
 
         why = toyland.why_outside if len(sentences) <= MOST_PARSED else toyland.obviously_outside

@@ -6,7 +6,7 @@ from transformer.config.checks import require
 from transformer.config.parser import command_parser
 from transformer.messages import tell
 
-DESCRIPTION = """Plot loss, learning rate and validation score of one or more runs over the updates."""
+DESCRIPTION = """Plot loss, learning rate and validation score of one or more runs against the updates."""
 
 
 def run(arguments: list[str], prog: str) -> None:

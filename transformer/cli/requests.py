@@ -29,7 +29,7 @@ def read_requests(lines: Iterable[str], options: Namespace) -> Iterator[Request]
             if line is None or prefix is None:
                 shorter = "the input" if line is None else options.prefixes
                 raise CorpusError(
-                    f"{shorter} ends before line {number}; give a prefix, or a blank, for each line"
+                    f"{shorter} ends before line {number}; give a prefix, or a blank line, for each line"
                 )
             yield Request(line, prefix, {})
     else:

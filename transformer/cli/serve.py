@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from transformer.serving.app import ServedModel
 
 DESCRIPTION = """Serve translation models over HTTP. POST /translate translates a JSON list of lines, with
-scores, n-best lists and word alignments. GET /health names the models. / is a page to type into, and /docs
-documents the rest. Requests that wait at the same time are translated together. Ctrl-C or SIGTERM ends the
-server; requests that have arrived by then are still answered. Needs the extra serve."""
+scores, n-best lists and word alignments. GET /health names the models. / is a page where one can type text,
+and /docs documents the rest. Requests that are waiting at the same time are translated together. Ctrl-C or
+SIGTERM ends the server; requests that have arrived by then are still answered. Needs the extra serve."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -52,23 +52,23 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         required=True,
         nargs="+",
         metavar="RUN",
-        help="a run's folder, or a checkpoint in it; of several, a request names one, by default the first",
+        help="a run's folder, or a checkpoint in it; a request can name one of several (default: the first)",
     )
     add_build_option(parser)
     parser.add_argument("--port", type=int, default=8000, help="TCP port; 0: any free one")
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on; 0.0.0.0: all, for clients on other machines",
+        help="address to listen on; 0.0.0.0 admits clients on other machines",
     )
-    parser.add_argument("--max-lines", type=int, default=100, help="lines of a request, and of a batch")
-    parser.add_argument("--max-characters", type=int, default=2000, help="characters of a line")
-    parser.add_argument("--max-beam-size", type=int, default=16, help="beam that a request may ask for")
-    parser.add_argument("--max-bytes", type=int, default=1_000_000, help="bytes of a request's body")
+    parser.add_argument("--max-lines", type=int, default=100, help="maximum lines in a request or batch")
+    parser.add_argument("--max-characters", type=int, default=2000, help="maximum characters in a line")
+    parser.add_argument("--max-beam-size", type=int, default=16, help="largest beam a request may ask for")
+    parser.add_argument("--max-bytes", type=int, default=1_000_000, help="maximum bytes in a request")
     parser.add_argument(
-        "--max-waiting", type=int, default=1000, help="lines that may wait, over all requests"
+        "--max-waiting", type=int, default=1000, help="maximum lines waiting, in all requests together"
     )
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds until a request gets an error")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds until a request times out")
     add_engine_options(parser)
     options = parser.parse_args(arguments)
     for name in ("max_lines", "max_characters", "max_beam_size", "max_bytes", "max_waiting", "timeout"):
@@ -84,7 +84,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
 
 
 def names_of(runs: list[str]) -> dict[str, str]:
-    """The runs by the names for requests: the last part of the path, or all of it if that is not unique."""
+    """The runs by the names that requests use: the last part of the path, or all of it if not unique."""
     last = [Path(run).resolve().name for run in runs]
     names = [run if last.count(name) > 1 else name for run, name in zip(runs, last, strict=True)]
     if twice := {name for name in names if names.count(name) > 1}:

@@ -24,10 +24,10 @@ PROMPT = "> "
 
 
 class StandardInput:
-    """The lines of standard input, and the rule how many of them are processed together.
+    """The lines of standard input, and the rule for how many of them are processed together.
 
     A file is processed in full chunks. From a pipe a chunk ends as soon as no further line has arrived, so
-    that a client which sends a line and waits gets its answer. On a terminal each line is a chunk.
+    that a client that sends a line and waits gets its answer. On a terminal each line is a chunk.
     """
 
     def __init__(self, options: Namespace, *, is_json: bool = False) -> None:
@@ -42,7 +42,7 @@ class StandardInput:
         self.lines: Iterator[str] = decode_lines(
             stream, "standard input", options.on_error, longest=LONGEST_INPUT_LINE, too_long=too_long(is_json)
         )
-        """A line that is too long is cut with a warning, but JSON is refused."""
+        """A line that is too long is cut with a warning, or refused if it is JSON."""
 
     def together(self, items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:
         """Lists of up to `size` items, each of which was made from the next line of `lines`."""
@@ -55,7 +55,7 @@ def input_file(path: str, options: Namespace, *, is_json: bool = False) -> Itera
 
 
 def too_long(is_json: bool) -> Callable[[str], None]:
-    """What to do about a line that is too long: a part of a JSON object is no object."""
+    """What to do with a line that is too long. JSON is refused: part of an object is not valid JSON."""
     return refuse if is_json else warn
 
 
@@ -105,7 +105,7 @@ class Terminal:
     def readline(self, _: int = -1, /) -> bytes:
         line = self.edited() if self.has_readline else self.typed()
         if not line:
-            tell("")  # the shell's prompt begins a new line after Ctrl-D
+            tell("")  # after Ctrl-D, the shell's prompt should start on a new line
         return line
 
     def edited(self) -> bytes:
@@ -120,7 +120,7 @@ class Terminal:
 
 
 def import_readline() -> bool:
-    """Whether there is a readline for `input` to use, which it does once the module is imported."""
+    """Whether Python has readline; `input` uses the module once it is imported."""
     try:
         import readline  # noqa: F401
     except ImportError:  # Windows, whose terminal edits lines itself

@@ -1,4 +1,4 @@
-"""Settings of the training (§5.2–5.4)."""
+"""Settings of training (§5.2–5.4)."""
 
 from dataclasses import dataclass
 from typing import Literal

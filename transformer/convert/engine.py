@@ -26,7 +26,7 @@ from transformer.model.build import build_model
 HASHES = "hashes.json"
 PATIENCE = 2
 """CTranslate2 closes a sentence when `PATIENCE` × `beam_size` hypotheses have ended, our search when no live
-one can still win. With 2, the results agree at the paper's length penalty (docs/convert.md)."""
+hypothesis can still win. With 2, the results agree at the paper's length penalty (docs/convert.md)."""
 SMALLEST_PENALTY = 1e-3
 """Used instead of 0: with a length penalty of 0, CTranslate2 closes a sentence by a different rule."""
 
@@ -43,8 +43,8 @@ class CTranslate2Translator(LineTranslator):
 
     Its beam search keeps and ends hypotheses by the rules of docs/decoding.md, but closes a sentence by its
     own rule. Its own length penalty decides which of the ended hypotheses it returns; they are scored and
-    ranked here. What `from_pretrained` returns can be pickled: another process loads the engine from its
-    folder.
+    ranked here. A translator made by `from_pretrained` can be pickled: another process loads the engine from
+    its folder.
     """
 
     def __init__(self, engine: Any, tokenizer: Tokenizer, **options: Any) -> None:
@@ -95,7 +95,7 @@ class CTranslate2Translator(LineTranslator):
     ) -> list[list[Translation]]:
         """`ValueError` for processors, prefixes and sampling, which are not supported with CTranslate2."""
         if options.processors or options.sampler or any(starts):
-            raise ValueError("CTranslate2 takes no processors, prefixes and sampler; use a Translator")
+            raise ValueError("CTranslate2 supports no processors, prefixes or sampler; use a Translator")
         found = self.search(sources, options)
         return [
             filled(distinct_texts(outputs, options.n_best), options.n_best)
@@ -183,7 +183,7 @@ def found_hashes(opened: OpenedRun, folder: Path) -> dict[str, str]:
 
 
 def require_unchanged(opened: OpenedRun, folder: Path) -> None:
-    """`CheckpointError` unless a converted model is what `seal` has recorded."""
+    """`CheckpointError` unless a converted model has the hashes that `seal` recorded."""
     try:
         recorded = read_object(folder / HASHES)
         found = found_hashes(opened, folder)

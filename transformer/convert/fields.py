@@ -43,7 +43,7 @@ class Fields:
         return value
 
     def word(self, name: str, default: str, meanings: Mapping[str, str]) -> str:
-        """Our word for the field's."""
+        """The field's value in our terms; `meanings` maps theirs to ours."""
         value = self.values.get(name, default)
         if not isinstance(value, str) or value not in meanings:
             raise self.refuse(name, value, f"only {', '.join(meanings)} can be converted")
@@ -67,5 +67,5 @@ class Fields:
 
 
 def written(value: Any) -> str:
-    """A value as in JSON, but only a part of a list or mapping: YAML's aliases can make it endless."""
+    """A value as JSON; lists and mappings are abbreviated, because YAML aliases can make them endless."""
     return reprlib.repr(value) if isinstance(value, list | dict) else json.dumps(value, default=str)

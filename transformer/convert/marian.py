@@ -40,8 +40,8 @@ def from_marian(
 ) -> Path:
     """Convert the folder, `.npz` file or Hub id `name` to a run in the folder `output`.
 
-    `trained_with` is the program whose numbers the run gives, because positions and LayerNorm's ε differ
-    between the two; by default the one where the weights were trained, as far as the folder shows it.
+    `trained_with` is the program whose outputs the run reproduces, because the two differ in positions and
+    LayerNorm's ε; by default the program that trained the weights, as far as the folder shows it.
     `output` appears only when complete. The run is loaded back first and, if `name` is a Hugging Face folder
     and `transformers` is installed, its logits are compared with the original's; `say` reports the
     difference. `ValueError` for a model that cannot be converted.

@@ -147,7 +147,7 @@ def special_token_ids(config: ModelConfig) -> dict[str, int | None]:
 
 
 def generation_settings(settings: Settings) -> dict[str, Any]:
-    """The closest settings to the run's search: `transformers` has the penalty |y| ** length_penalty."""
+    """The settings closest to the run's search; in `transformers` the penalty is |y| ** length_penalty."""
     return {
         **special_token_ids(settings.model),
         "num_beams": settings.decoding.beam_size,

@@ -31,11 +31,11 @@ ONLY = {
     "add_bias_logits": False,
     "static_position_embeddings": True,
 }
-"""Settings with one value that can be converted, which is also their default."""
+"""Settings of which only one value can be converted; it is also the default."""
 
 
 class MarianFolder:
-    """What is in the folder; `ConversionError` for what our model does not support."""
+    """A folder's settings, weights and vocabularies; `ConversionError` if our model does not support them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -116,7 +116,7 @@ class MarianFolder:
         return self.vocabulary(VOCABULARY, rows), self.vocabulary(TARGET_VOCABULARY, target_rows)
 
     def vocabulary(self, name: str, rows: int) -> Vocabulary:
-        """One of the two, or the joint one; config.json has the source's pad, and the token to start with."""
+        """The vocabulary in a file; the ids of the source's pad and the start token are in config.json."""
         ids = self.read(name)
         eos, unk = self.special_id("eos", ids), ids.values.get(self.special_token("unk"))
         is_target = name == TARGET_VOCABULARY
@@ -142,7 +142,7 @@ class MarianFolder:
     # In our terms
 
     def model_config(self, vocab_size: int) -> ModelConfig:
-        """With the positions and ε of the paper's defaults; the caller replaces them."""
+        """The model's settings; positions and ε are our defaults, which the caller replaces."""
         config = self.config
         source, target = self.vocabularies
         is_tied = self.is_shared and self.is_output_tied and self.is_scaled
@@ -163,10 +163,11 @@ class MarianFolder:
         )
 
     def trained_with(self, config: ModelConfig) -> ProgramName:
-        """Where these weights were trained, as far as the folder shows it.
+        """The program that trained these weights, as far as the folder shows it.
 
-        Marian's decoder starts with zeros, which are the row of pad here. A folder may also store Marian's
-        positional encoding. Hugging Face's tells nothing, because old versions always stored it.
+        It was Marian if the decoder starts with pad, whose embedding is all zeros as at the start of Marian's
+        own decoder, or if the folder stores Marian's positional encoding. Hugging Face's positional encoding
+        proves nothing, because old versions of transformers always stored it.
         """
         stored = self.weights.take_positions(config)
         values = self.config.values

@@ -32,7 +32,7 @@ UNREADABLE = (
 
 
 class NpzWeights(MarianWeights):
-    """Marian multiplies rows by matrices, so its matrices are the transposes of ours; a bias has one row."""
+    """Marian multiplies rows by matrices, so its matrices are the transposes of ours; a bias is one row."""
 
     def __init__(self, path: Path, tensors: dict[str, Tensor], *, is_output_tied: bool) -> None:
         super().__init__(path, tensors)
@@ -78,11 +78,11 @@ def read_npz(path: Path) -> tuple[str, dict[str, Tensor]]:
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > MOST_UNPACKED * path.stat().st_size:
-                raise ValueError("it unpacks to far more than weights can be compressed to")
+                raise ValueError("it is compressed far more than weights can be")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         if SETTINGS not in arrays:
-            raise ValueError(f"it lacks {SETTINGS}, which every model of Marian's has")
+            raise ValueError(f"it lacks {SETTINGS}, which every Marian model has")
         settings = bytes(arrays.pop(SETTINGS)).rstrip(b"\0").decode()
         return settings, {name: as_tensor(name, array) for name, array in arrays.items()}
     except UNREADABLE as error:

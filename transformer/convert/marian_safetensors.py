@@ -42,12 +42,12 @@ class SafetensorsWeights(MarianWeights):
         return self.take(weight.hugging_face, shape)
 
     def embeddings(self, rows: tuple[int, int], d_model: int) -> Embeddings:
-        """Our model always multiplies embeddings by √d_model; if Marian's does not, this divides by it."""
+        """Our model always multiplies embeddings by √d_model; if Marian's does not, divide by it here."""
         source_rows, target_rows = rows
         sizes = {SHARED: source_rows, SOURCE: source_rows, TARGET: target_rows, OUTPUT: target_rows}
         found = {name: self.take(name, (size, d_model)) for name, size in sizes.items() if name in self.left}
         if self.is_shared and self.is_output_tied:
-            source = target = output = self.first(found, *sizes)  # the file may use any of its names
+            source = target = output = self.first(found, *sizes)  # stored under any of these names
         else:
             fallback = (SHARED,) if self.is_shared else ()
             source, target = self.first(found, SOURCE, *fallback), self.first(found, TARGET, *fallback)

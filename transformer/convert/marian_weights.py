@@ -26,7 +26,7 @@ Matrix = Float[Tensor, "vocabulary d_model"]
 class Embeddings(NamedTuple):
     """The three matrices over the vocabulary; tied ones are the same tensor.
 
-    `source` and `target` are such that the model multiplies them by √d_model.
+    `source` and `target` are the values before the model multiplies them by √d_model.
     """
 
     source: Matrix
@@ -47,7 +47,7 @@ class MarianWeights(ABC):
 
     @abstractmethod
     def layer(self, weight: Correspondence, shape: Sequence[int]) -> Tensor:
-        """A weight of a layer in the `shape` that ours has."""
+        """A weight of a layer, in the `shape` that our model expects."""
 
     @abstractmethod
     def embeddings(self, rows: tuple[int, int], d_model: int) -> Embeddings:

@@ -31,7 +31,7 @@ class Counts:
     empty: int
     """Pairs with a side that is blank, or empty after normalisation."""
     too_long: int
-    """Pairs with a side of more than `data.max_tokens` tokens, including EOS, or 64 characters for each."""
+    """Pairs with a side of more than `data.max_tokens` tokens (with EOS), or over 64 characters per token."""
 
 
 def tokenize_pairs(
@@ -115,8 +115,8 @@ class TokenBatches(EpochBatches[Batch]):
     """Endless batches of a tokenized table, epoch after epoch; the position can be saved.
 
     Pairs × longest source and pairs × longest target (including EOS) are at most `tokens_per_batch`. The
-    order depends only on seed and epoch. Memory holds 16 bytes per pair, and 8 more while it also holds the
-    next epoch's order; the tokens stay in the table.
+    order depends only on seed and epoch. A pair takes 16 bytes of memory, and 8 more while the next epoch's
+    order is held as well; the tokens stay in the table.
     """
 
     def __init__(
@@ -158,8 +158,9 @@ class TokenBatches(EpochBatches[Batch]):
     def by_length(self, ties: NDArray[np.int64]) -> NDArray[np.int64]:
         """All rows sorted by the length of their longer side; `ties` orders pairs of equal lengths.
 
-        Within one length, the shorter side is sorted in ascending and descending order alternately, so that
-        neighbours have similar lengths on both sides even where the longer side changes. Compared with
+        Pairs with equal longer sides are sorted by the shorter one: in ascending order for one length, in
+        descending order for the next, so that neighbours have similar lengths on both sides even where the
+        longer side changes. Compared with
         sorting by target, then source length, this halves the padding.
         """
         in_turn = np.where(self.longer_side % 2, self.difference, -self.difference)

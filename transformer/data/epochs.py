@@ -58,7 +58,7 @@ class EpochBatches(ABC, Generic[BatchType]):
     def epoch(self, number: int) -> Plan:
         """The rows of each batch of an epoch; every row is in exactly one batch.
 
-        A function of its argument alone, which a thread may call while batches are fetched.
+        It must depend on its argument alone, because a thread may call it while batches are fetched.
         """
 
     @abstractmethod
@@ -107,7 +107,7 @@ class EpochBatches(ABC, Generic[BatchType]):
 
     @contextmanager
     def planning_ahead(self) -> Iterator[None]:
-        """Inside, a thread makes the plan of each epoch in the second half of the epoch before.
+        """Inside the block, a thread makes the next epoch's plan during the second half of each epoch.
 
         Sorting millions of rows takes seconds, for which training would have to wait.
         """

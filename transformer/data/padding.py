@@ -1,4 +1,4 @@
-"""Rows of different lengths as one tensor, and batches whose padded size fits into a number of tokens."""
+"""Rows of different lengths as one tensor, and batches whose padded size stays within a token budget."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def right_padded(rows: Rows, pad_id: int = PAD_ID) -> Int[Tensor, "batch length"
 
 
 def padded(ids: NDArray[Any], lengths: NDArray[Any], pad_id: int = PAD_ID) -> Int[Tensor, "batch length"]:
-    """The same for rows that are given one after another as `ids`, and their lengths."""
+    """The same for rows that are already concatenated, given as `ids` with their lengths."""
     tokens = np.full((len(lengths), lengths.max()), pad_id, dtype=np.int64)
     tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = ids
     return torch.from_numpy(tokens)

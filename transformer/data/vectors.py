@@ -41,7 +41,7 @@ def write_vectors(path: str, sentences: Sequence[str], vectors: NDArray[np.float
                     lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
+@np.errstate(over="ignore", invalid="ignore")  # values that are not finite are refused
 def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[np.float32]]:
     """The sentences and their vectors of length 1; with `.npy`, the sentences are read from `sentences`.
 

@@ -22,7 +22,7 @@ from transformer.data.text import CorpusError
 from transformer.evaluation.curves import read_curves
 
 LICENCE = "unknown"
-FILL_IN = "  # fill in, such as mit or cc-by-4.0; the licence of the training text may decide"
+FILL_IN = "  # fill in, such as mit or cc-by-4.0; it may depend on the licence of the training text"
 LANGUAGE = re.compile(r"[a-z]{2,3}([-_]\w+)?", re.IGNORECASE)
 """Codes such as `en`, `deu` or `zh_Hans`; `data.source` may be the name of a column instead."""
 LEFT_OUT = ("output", "device")
@@ -47,7 +47,7 @@ CUSTOM = Use(None, "evaluate --run OWNER/NAME")
 
 
 def model_card(name: str | Path, scores: Mapping[str, Any] | None = None) -> str:
-    """The card of a run's best checkpoint, or of a given one; `scores` are those of `evaluate --json`."""
+    """The card of a run's best checkpoint, or of a given one; `scores` come from `evaluate --json`."""
     run, checkpoint = find_pretrained(name)
     settings = load_settings(run.config)
     if scores is not None and (scored := Path(scores["checkpoint"]).name) != checkpoint.name:
@@ -58,7 +58,7 @@ def model_card(name: str | Path, scores: Mapping[str, Any] | None = None) -> str
         f"# {title}": introduction(settings, checkpoint),
         "## Use": (
             "Install the project `transformer` from its repository (the package of this name on PyPI may be "
-            f"another one), then:\n\n    transformer {use.command}"
+            f"a different one), then:\n\n    transformer {use.command}"
         ),
         "## Data": data_table(run, settings),
         "## Training": training_facts(run, checkpoint, settings),
@@ -162,7 +162,7 @@ def score_tables(run: Run, checkpoint: Path, settings: Settings, scores: Mapping
 
 
 def validation_figures(run: Run, checkpoint: Path) -> dict[str, float]:
-    """The validation metrics of a checkpoint, if it is one that was validated."""
+    """The validation metrics of a checkpoint, if it was validated."""
     step = read_state(checkpoint).get("step")
     if step is None or not run.log.exists():
         return {}
@@ -175,27 +175,27 @@ def validation_figures(run: Run, checkpoint: Path) -> dict[str, float]:
 
 
 def data_event(run: Run) -> dict[str, Any]:
-    """What the log says about text and machine, the last time that training was started; `{}` if nothing."""
+    """What the log says about text and machine, from the last start of training; `{}` if nothing."""
     found: dict[str, Any] = {}
     if run.log.exists():
         for line in run.log.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, AttributeError):  # a line that a full disk has cut off
+            with suppress(ValueError, AttributeError):  # a line cut short by a full disk
                 entry = json.loads(line)
                 found = entry if entry.get("event") == "data" else found
     return found
 
 
 def read_scores(path: Path) -> dict[str, Any]:
-    """The scores in a file that `transformer evaluate --json` has printed."""
+    """The scores in a file that holds the output of `transformer evaluate --json`."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise CorpusError(f"{path}: not UTF-8; name what `transformer evaluate --json` has printed") from None
+        raise CorpusError(f"{path}: not UTF-8; give the output of `transformer evaluate --json`") from None
     return parse_object(text, str(path), ["checkpoint", "data"])[0]
 
 
 def score_text(scores: Mapping[str, Any], name: str) -> str:
-    """The value in four digits, and sacreBLEU's signature if the score has one."""
+    """The value to four digits, and sacreBLEU's signature if the score has one."""
     signature = scores.get(f"{name}_signature")
     return f"{scores[name]:.4g}" + (f" `{signature}`" if signature else "")
 

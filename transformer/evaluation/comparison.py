@@ -10,16 +10,16 @@ from transformer.evaluation.metrics import exact_match
 from transformer.evaluation.scored import Scored
 
 LENGTHS = (1, 6, 11, 16, 21, 31, 51)
-"""The least number of words of each row of the table by length."""
+"""The smallest number of words in each row of the table by length."""
 FREQUENCIES = (0, 1, 2, 5, 10, 100, 1000)
-"""The least number of occurrences in the training text of each row of the table by frequency."""
+"""The smallest number of occurrences in the training text in each row of the table by frequency."""
 
 Cut = Callable[[str], Sequence[str]]
 """The words of a text."""
 
 
 class PairedScore(NamedTuple):
-    """A score of both systems, half the width of its 95 % confidence interval, and p of the difference."""
+    """Both systems' scores, half the width of their 95 % confidence intervals, and p of the difference."""
 
     name: str
     signature: str
@@ -29,7 +29,7 @@ class PairedScore(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a table: its range, how much text it is about, and the figure of each system in per cent."""
+    """A row of a table: its range, its number of sentences or words, and each system's figure in %."""
 
     first: int
     last: int | None
@@ -65,10 +65,10 @@ def words_of(bleu_tokenizer: str) -> Cut:
 def paired_scores(
     one: Sequence[Scored], other: Sequence[Scored], bleu_tokenizer: str
 ) -> Iterator[PairedScore]:
-    """BLEU and chrF2, tested by sacreBLEU's paired bootstrap; its signature has the number of samples.
+    """BLEU and chrF2, tested by sacreBLEU's paired bootstrap; its signature states the number of samples.
 
-    For equal scores p is 1: every difference is as large as none. sacreBLEU's own p is nearly 0 where all
-    samples are equal, too, because it counts larger differences only.
+    For equal scores p is 1, because every difference is at least 0. sacreBLEU's own p counts only larger
+    differences, so it is nearly 0 if the samples are all equal, too.
     """
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
@@ -94,7 +94,7 @@ def exact_matches(one: Sequence[Scored], other: Sequence[Scored]) -> tuple[float
 
 
 def by_length(one: Sequence[Scored], other: Sequence[Scored], bleu_tokenizer: str) -> Iterator[Row]:
-    """BLEU of the sentences whose reference has so many words."""
+    """BLEU of the sentences in each range of the reference's length in words."""
     cut = words_of(bleu_tokenizer)
     lengths = [len(cut(sentence.reference)) for sentence in one]
     for first, last in ranges(LENGTHS):
@@ -112,9 +112,9 @@ def by_length(one: Sequence[Scored], other: Sequence[Scored], bleu_tokenizer: st
 def by_frequency(
     one: Sequence[Scored], other: Sequence[Scored], counts: Mapping[str, int], cut: Cut
 ) -> Iterator[Row]:
-    """F1 of the words that occur so often in the training text.
+    """F1 of the words in each range of their frequency in the training text.
 
-    A word of an output is right if the reference has it, and as often as the reference has it.
+    A word in an output counts as right at most as often as it occurs in the reference.
     """
     for first, last in ranges(FREQUENCIES):
 

@@ -72,7 +72,7 @@ def up_to(step: int, curve: Curve) -> Curve:
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:
-    """Plot loss, learning rate and score of the runs over the updates.
+    """Plot loss, learning rate and score of the runs against the updates.
 
     `ValueError` for an unknown file extension, or without matplotlib.
     """

@@ -1,4 +1,4 @@
-"""What an evaluation scored, in memory and as a file of JSON lines."""
+"""The sentences that an evaluation scored, in memory and as a file of JSON lines."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ MEMBERS = ("source", "reference", "output")
 
 @dataclass(frozen=True)
 class Scored:
-    """One sentence of a test text, its reference, and what a model made of it."""
+    """One sentence of a test text, its reference, and a model's output."""
 
     source: str
     reference: str
@@ -26,7 +26,7 @@ def write_scored(path: Path, sentences: Sequence[Scored]) -> None:
 
 
 def read_scored(path: Path) -> list[Scored]:
-    """The sentences of a file of `write_scored`; other members of its objects are ignored."""
+    """The sentences of a file written by `write_scored`; other members of its objects are ignored."""
     sentences = []
     for number, line in enumerate(read_lines(path), start=1):
         values, _ = parse_object(line, f"{path}, line {number}", MEMBERS)

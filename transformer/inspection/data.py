@@ -1,4 +1,4 @@
-"""What is known about an inspected sentence: plain data, which the page and the text show."""
+"""Everything recorded about an inspected sentence: plain data, which the page and the text show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Attention(NamedTuple):
     weights: Tensor
     """(H, rows, columns), on the CPU, in float32; rows sum to 1."""
     scores: Tensor | None
-    """Q Kᵀ / √d_k of the same shape, -inf where a mask hides; None if the weights are not equation 1's."""
+    """Q Kᵀ / √d_k of the same shape, -inf where masked; None if the weights are not equation 1's."""
     key_width: int
 
 
@@ -70,7 +70,7 @@ class Prediction:
     place: int
     """The piece of the axis; 0 without an axis."""
     by_layer: list[list[Guess]]
-    """The most probable ones, from the hidden states after each layer; the last are the model's own."""
+    """The most probable guesses from the hidden states after each layer; the last are the model's output."""
     own: list[float]
     """The probability of `text` after each layer."""
 
@@ -88,7 +88,7 @@ class SublayerNorms:
 
 @dataclass(frozen=True)
 class Gold:
-    """What an oracle knows about a sentence; words are counted from 0 (source, target)."""
+    """What an oracle knows about a sentence; pairs are (source word, target word), counted from 0."""
 
     reference: str
     alignment: list[tuple[int, int]] = field(default_factory=list)

@@ -1,8 +1,8 @@
 """One forced pass over a finished output, with everything that the page shows recorded by hooks.
 
-The output is read again instead of being recorded while it is searched for: the pass gives every position at
-once, also of outputs that came from elsewhere, and the search needs no recording. Its numbers are those of
-the search except for rounding, about 1e-6 in float32.
+The finished output is read again, so that the search itself needs no hooks: one pass gives every position at
+once, even for an output that did not come from the search. Its numbers equal those of the search up to
+rounding, about 1e-6 in float32.
 """
 
 import math
@@ -85,7 +85,7 @@ def kind_of(name: str) -> str:
 
 
 def missing_parts(model: nn.Module, weights: dict[str, Tensor], around: dict[str, Sublayer]) -> list[str]:
-    """What could not be recorded, in a sentence each."""
+    """One sentence for each thing that could not be recorded."""
     found = []
     if not weights:
         found.append(
@@ -109,7 +109,7 @@ def missing_parts(model: nn.Module, weights: dict[str, Tensor], around: dict[str
 def by_layer(
     sublayers: dict[str, Sublayer], stack: str, read_out: Callable[[Tensor], Tensor]
 ) -> list[Tensor]:
-    """What `read_out` makes of the output of each layer of a stack, as probabilities on the CPU."""
+    """`read_out` applied to the output of each layer of a stack, as probabilities on the CPU."""
     outputs: dict[str, Tensor] = {}
     for name, sublayer in sublayers.items():
         if found := re.match(rf"(?:.*\b)?{stack}\.blocks\.(\d+)\.", name):

@@ -6,7 +6,7 @@ from transformer.toyland import alignments, analyse, antecedents, particles
 
 
 def toyland_gold(line: str) -> Gold | None:
-    """The right translation, its alignment and its references; None for a sentence outside toyland."""
+    """The correct translation, its alignment and its references; None for a sentence outside toyland."""
     try:
         example = analyse(line)
     except ValueError:

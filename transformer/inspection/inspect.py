@@ -27,7 +27,7 @@ from transformer.inspection.searching import search_line
 from transformer.inspection.tokens import SPECIAL_TEXTS, START, Axis, axis_of
 
 MAX_NEW_TOKENS = 40
-"""Continuations of a prompt end here, unless the caller says otherwise."""
+"""The default limit of a prompt's continuation, in tokens."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ Inspectable = Translator | TextGenerator | MaskFiller | Classifier | Embedder
 def inspect(model: Inspectable, line: str, **options: Any) -> Inspection:
     """What `model` does with one line: the search, the attention, and the numbers.
 
-    For a `Translator` the options are `beam_size`, `alpha` and `gold`, what an oracle knows. For a
+    For a `Translator` the options are `beam_size`, `alpha` and `gold` (what an oracle knows). For a
     `TextGenerator`, whose line is a prompt, they are `beam_size`, `alpha` and `max_length` in new tokens. The
     line of a `MaskFiller` contains `<mask>`. `ValueError` for a blank line.
     """
@@ -66,7 +66,7 @@ def mean_over_sentences(
     gold: Callable[[str], Gold | None] = lambda line: None,  # noqa: ARG005
     **options: Any,
 ) -> list[Head]:
-    """What each head does, the mean over `lines`; `gold` says what an oracle knows about a line."""
+    """What each head does, averaged over `lines`; `gold` returns what an oracle knows about a line."""
     found = []
     for line in lines:
         known = {"gold": gold(line)} if isinstance(model, Translator) else {}
@@ -210,7 +210,7 @@ def inspect_embedding(embedder: Embedder, line: str) -> Inspection:
     found, axes, tokens = read_sentence(embedder, line)
     vector = model(tokens)[0]
     part = basis("embedding", model, found, axes, None, lambda: float(model(tokens)[0] @ vector))
-    note = "No predictions: the model makes a vector. The figure for “without it” is 1 - the cosine of both."
+    note = "No predictions: the model makes a vector. “Without it” is 1 - the cosine to the original vector."
     return replace(part, missing=[*part.missing, note])
 
 
@@ -231,7 +231,7 @@ def basis(
     known: Gold | None,
     log_prob: Callable[[], float],
 ) -> Inspection:
-    """What every model has: attention, what its heads do, and the numbers of its sub-layers."""
+    """The findings that every model has: attention, what its heads do, and the numbers of its sub-layers."""
     first = first_choice(found.attention, axes, known)
     layers = max((each.layer for each in found.attention), default=0)
     heads = max((len(each.weights) for each in found.attention), default=0)
@@ -279,7 +279,7 @@ def read_sentence(reader: Reader, line: str) -> tuple[ForcedPass, dict[str, Axis
 
 
 def changed(decoding: DecodingConfig, beam_size: int | None, alpha: float | None) -> DecodingConfig:
-    """The settings of the search, with those that are given; `ValueError` for one that is out of range."""
+    """The settings of the search, updated with those given; `ValueError` for one that is out of range."""
     given = {"beam_size": beam_size, "alpha": alpha}
     return replace(decoding, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 

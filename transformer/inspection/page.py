@@ -1,7 +1,7 @@
-"""The page: one HTML file with everything in it, which loads nothing and can be opened anywhere.
+"""The page: one self-contained HTML file, which can be opened anywhere.
 
-Its HTML, CSS and JavaScript are files in `page_files/`. What the sentence consists of reaches them as JSON
-and as escaped text only, and a content security policy names the hash of the one script that may run.
+Its HTML, CSS and JavaScript are files in `page_files/`. The text of the sentence reaches them only as
+JSON or escaped, and a content security policy names the hash of the one script that may run.
 """
 
 import base64
@@ -48,7 +48,7 @@ def page(inspection: Findings) -> str:
 
 
 def frame(inspection: Findings) -> str:
-    """The page as an element of another page, cut off from it."""
+    """The page as a sandboxed frame in another page."""
     return (
         '<iframe sandbox="allow-scripts" style="width: 100%; height: 900px; border: 0" '
         f'srcdoc="{escape(page(inspection))}"></iframe>'
@@ -80,7 +80,7 @@ def line(name: str, axis: Axis) -> str:
 
 
 def direction(text: str) -> str:
-    """The direction of the first letter that has one, which is also the rule of browsers."""
+    """The direction of the first letter that has one, the rule that browsers use, too."""
     strong = [bidirectional(character) for character in text]
     return next((("ltr" if each == "L" else "rtl") for each in strong if each in ("L", "R", "AL")), "ltr")
 

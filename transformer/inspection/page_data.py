@@ -108,7 +108,7 @@ def axis_data(axis: Axis) -> dict[str, Any]:
 
 
 def read_places(inspection: Findings) -> list[tuple[str, int] | None]:
-    """Where each token that a decoder reads is in the lines at the top: in the prompt or in the output."""
+    """The place of each token that a decoder reads in the lines at the top: in the prompt or the output."""
     if READ not in inspection.axes:
         return []
     prompt = len(inspection.axes[SOURCE].pieces)
@@ -178,7 +178,7 @@ def module_terms(scores: Float[Tensor, "heads rows columns"], most: int) -> dict
 def packed(numbers: Any) -> str:
     """Little-endian numbers, deflated, in base64: all first bytes, then all second ones, and so on.
 
-    Neighbours share their high bytes, so this order deflates by a fifth better than number by number.
+    Neighbours share their high bytes, so this order compresses a fifth better than storing number by number.
     """
     plain = numbers.astype(numbers.dtype.newbyteorder("<"))
     by_byte = plain.view(np.uint8).reshape(-1, plain.itemsize).T.tobytes()
@@ -247,7 +247,7 @@ def search_data(search: SearchRecord) -> dict[str, Any]:
 
 
 def node_data(node: Node, paths: dict[str, tuple[int, ...]], winner: tuple[int, ...]) -> dict[str, Any]:
-    """A live hypothesis, marked with the other paths that it is the beginning of."""
+    """A live hypothesis, marked with the names of the other paths that begin with it."""
     marks = [
         name
         for name, tokens in paths.items()

@@ -16,7 +16,7 @@ from transformer.model.recording import without_head
 NAMED_FROM = 0.5
 """A measure must be at least this large to name a head's role."""
 BROAD_FROM = 0.75
-"""A head is broad from this mean entropy on, as a share of the entropy of equal weights."""
+"""A head is broad if its mean entropy is at least this share of the entropy of equal weights."""
 
 
 def by_words(
@@ -75,7 +75,7 @@ def measures_by_gold(
 
 
 def diagonal(words: Float[Tensor, "rows columns"], offset: int) -> float:
-    """The mean of what each word gives to the one `offset` columns to its right, where there is one."""
+    """The mean weight that each word gives to the one `offset` columns to its right, if there is one."""
     return mean(words.diagonal(offset))
 
 
@@ -130,7 +130,7 @@ def heads_of(
 
 
 def mean_heads(sentences: Iterable[Sequence[Head]]) -> list[Head]:
-    """Each head's mean over sentences: of every measure, where a sentence has it, and of the cost."""
+    """Each head's measures and cost, averaged over the sentences; a measure over those that have it."""
     found = []
     for same in zip(*sentences, strict=True):
         names = dict.fromkeys(name for head in same for name in head.measures)
@@ -148,8 +148,8 @@ def first_choice(
 ) -> tuple[str, int, int, int] | None:
     """(kind, word, layer, head) that a reader should see first.
 
-    The word is a pronoun that the oracle knows, else that where attention jumps furthest; the head is the one
-    that gives the most to the noun that the pronoun stands for, else to any one word.
+    The word is a pronoun that the oracle knows, or else the word where attention jumps furthest. The head is
+    the one with the most weight on the noun that the pronoun stands for, or else on any single word.
     """
     kinds = [kind for kind in (CROSS, DECODER, ENCODER) if any(module.kind == kind for module in attention)]
     if not kinds:
@@ -176,7 +176,7 @@ def first_choice(
 
 
 def furthest_jump(words: Float[Tensor, "rows columns"]) -> int:
-    """The row whose largest weight is furthest from where the row before has its own."""
+    """The row whose largest weight is furthest, in columns, from that of the row before."""
     best = words.argmax(dim=1)
     jumps = (best[1:-1] - best[:-2]).abs()  # the last row is the end
     return int(jumps.argmax()) + 1 if jumps.numel() else 0

@@ -57,7 +57,7 @@ class Step:
     """One step of the search."""
 
     penalty: float
-    """The length penalty of hypotheses with as many tokens as steps so far."""
+    """The length penalty of a hypothesis that has one token per step so far."""
     candidates: list[Candidate]
     nodes: list[Node]
     endings: list[Ending]
@@ -161,7 +161,7 @@ class Recorder:
         return Step(penalty, candidates, nodes, endings, *self.margin(step, before, winner))
 
     def candidates(self, step: BeamStep) -> list[tuple[tuple[int, ...], float, int, str]]:
-        """(tokens, log-probability, parent, fate) of each candidate that has a probability."""
+        """(tokens, log-probability, parent, fate) of each candidate whose probability is not 0."""
         live, closed = live_tokens(step), next(iter(step.closed.values()), None)
         rows = zip(*(part[0].tolist() for part in step.candidates), strict=True)
         return [
@@ -182,7 +182,7 @@ class Recorder:
     def margin(
         self, step: BeamStep, before: Sequence[Node], winner: tuple[int, ...]
     ) -> tuple[float | None, str]:
-        """How far the winner's next token is ahead of the most probable other one, and that token."""
+        """How far the winner's next token leads the most probable other one, and that one's text."""
         if step.length > len(winner):
             return None, ""
         [row] = [place for place, node in enumerate(before) if node.tokens == winner[: step.length - 1]]
@@ -211,7 +211,7 @@ class Recorder:
         raise AssertionError("the last step closes the search, so it keeps nothing")
 
     def why_pruned(self, step: BeamStep, path: Path, place: int | None) -> str:
-        """Why a step dropped a path, which has this place among the candidates, if any."""
+        """Why a step dropped a path; `place` is its place among the candidates, None if it was not one."""
         values = path.log_probs[: step.length]
         token = f"“{path.pieces[step.length - 1]}” (log p {values[-1]:.2f}, sum {sum(values):.2f})"
         rank = f"was not among the best {2 * self.beam_size}" if place is None else f"was number {place + 1}"

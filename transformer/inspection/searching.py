@@ -1,4 +1,4 @@
-"""Searching for the output of one line, with the search and the paths it is compared with on record."""
+"""The search for one line's output, recorded together with the paths that it is compared with."""
 
 from collections.abc import Callable, Mapping, Sequence
 

@@ -96,7 +96,7 @@ def explain(inspection: Findings, word: int | None = None) -> str:
 
 
 def strongest_head(inspection: Findings, choice: Choice, word: int) -> Choice:
-    """The head of the last layer, of the choice's kind, that gives the largest weight for a word."""
+    """The last layer's head, of the choice's kind, with the largest weight in the row of a word."""
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     if not 0 <= word < len(rows.words):
         raise ValueError(f"there is no word {word + 1}; the {rows.label} has {len(rows.words)}")
@@ -107,7 +107,7 @@ def strongest_head(inspection: Findings, choice: Choice, word: int) -> Choice:
 
 
 def predicted(inspection: Findings, choice: Choice | None) -> Prediction | None:
-    """The prediction of the chosen word's first piece; else the first one."""
+    """The prediction of the chosen word's first piece, or else the first prediction."""
     if choice is not None:
         axis = AXES[choice.kind][0]
         words = inspection.axes[axis].word_of
@@ -121,7 +121,7 @@ Section = tuple[Place, list[str]]
 
 
 def shapes(inspection: Findings, *kinds: str) -> list[str]:
-    """`name: (1, 15) -> (1, 15, 128)` of each module of one of these classes, but of blocks only the last."""
+    """`name: (1, 15) -> (1, 15, 128)` of each module of these classes; of the blocks, only the last."""
     found: dict[str, str] = {}
     for name, call in inspection.calls.items():
         if call.kind in kinds:
@@ -162,7 +162,7 @@ def attention(inspection: Findings, choice: Choice | None) -> Iterator[Section]:
 
 
 def cell_lines(inspection: Findings, choice: Choice) -> list[str]:
-    """The terms of equation 1 that give the largest weight of the chosen word and head."""
+    """Equation 1, term by term, for the largest weight of the chosen word and head."""
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     module = inspection.module(choice.kind, choice.layer)
     if module.scores is None:

@@ -12,7 +12,7 @@ from transformer.decoding.alignment import words_of
 START, END = "⟨start⟩", "⟨end⟩"
 SPECIAL_TEXTS = {PAD_ID: "⟨pad⟩", BOS_ID: START, EOS_ID: END}
 WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
-"""Scripts without spaces between words, by how their characters' names begin; each piece is a word."""
+"""Scripts written without spaces, by the start of their characters' names; each piece counts as a word."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Axis:
         return [sum(self.is_spaced[: word + 1]) - 1 for word in self.word_of]
 
     def word_at(self, number: int) -> int:
-        """The word with which the text's word `number`, counted by spaces, begins."""
+        """The first of the words in the text's word `number`, counted by spaces only."""
         return [word for word, spaced in enumerate(self.is_spaced) if spaced][number]
 
 
@@ -90,7 +90,7 @@ def words_in(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[list[str], list[
 
 
 def word_starts(texts: Sequence[str], by_space: Sequence[int]) -> list[int]:
-    """The pieces that begin a word: after a space, at a mark that ends a word, and around lone pieces."""
+    """The pieces that begin a word: after a space, at punctuation ending a word, and around lone pieces."""
     alone = [stands_alone(text) or "\n" in text for text in texts]
     for place in reversed(range(1, len(texts))):
         is_last = place + 1 == len(texts) or by_space[place + 1] != by_space[place] or alone[place + 1]
@@ -115,7 +115,7 @@ def stands_alone(text: str) -> bool:
 
 
 def visible(text: str) -> str:
-    """The text with control characters replaced by pictures of them."""
+    """The text with control characters replaced by visible symbols."""
     return "".join(picture(character) for character in text)
 
 

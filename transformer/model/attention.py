@@ -116,7 +116,7 @@ class MultiHeadAttention(nn.Module):
         positions: Int[Tensor, "#batch queries"] | None,  # noqa: ARG002
         length: int,  # noqa: ARG002
     ) -> Float[Tensor, "#batch #heads #queries keys"] | None:
-        """What is added to the scores before the softmax: nothing in the paper.
+        """A bias that is added to the scores before the softmax; the paper has none.
 
         A subclass may return a bias for the queries at `positions` and the keys at 0 … `length` - 1. In
         cross-attention there are no `positions`. A bias of -1e4 hides a key; -inf would leave a query

@@ -20,18 +20,18 @@ from transformer.serving.schemas import Health, ModelInfo, Output, TranslateRequ
 
 DESCRIPTION = """Translates lines of text. A request may have up to {lines:,} lines of {characters:,}
 characters each, a body of {body_bytes:,} bytes, and a beam of {beam_size:,}; after {seconds:g} seconds it
-gets an error instead of an answer. Requests that wait at the same time are translated together. An error is
-an object with one member, error: one line that says what is wrong."""
+gets an error instead of an answer. Requests that are waiting at the same time are translated together. An
+error is an object with one member, error: one line that says what is wrong."""
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A translator with what clients may know of it."""
+    """A translator, and what clients are told about it."""
 
     translator: LineTranslator
     info: ModelInfo
     why_outside: Callable[[str], str | None] | None = None
-    """Says why a line is none that the model can know, if there is such a test: `outside toyland: …`."""
+    """Says why the model cannot know a line, such as `outside toyland: …`; None: there is no such check."""
 
 
 def make_app(models: Sequence[ServedModel], limits: Limits) -> FastAPI:
@@ -77,7 +77,7 @@ def make_app(models: Sequence[ServedModel], limits: Limits) -> FastAPI:
 
     @app.get("/health")
     async def health() -> Health:
-        """The models that are served, and how much there is to do."""
+        """The models, how many lines are waiting, and how many have been translated."""
         return Health(
             status="ok",
             models=[model.info for model in models],
@@ -122,7 +122,7 @@ def kind_of(request: TranslateRequest, models: Mapping[str, ServedModel]) -> Kin
 
 
 def outside(model: ServedModel, lines: Sequence[str]) -> list[str]:
-    """A warning for each line that the model cannot know; it is translated all the same."""
+    """A warning for each line that the model cannot know; the line is translated anyway."""
     if model.why_outside is None:
         return []
     reasons = [model.why_outside(line) if line.strip() else None for line in lines]

@@ -1,4 +1,4 @@
-"""Dynamic batching: what waits while a batch is translated becomes the next batch.
+"""Dynamic batching: requests that arrive while a batch is being translated become the next batch.
 
 One thread owns the translators, because a model's forward passes must not overlap. There is no fixed delay:
 on an idle server a request is translated at once, and the busier the server, the larger its batches.
@@ -69,7 +69,7 @@ class Batcher:
         self.thread.start()
 
     def submit(self, kind: Kind, lines: Sequence[str]) -> "Future[Answer]":
-        """A future for the translations; cancel it if nobody waits for them any more."""
+        """A future for the translations; cancel it once nobody is waiting for them."""
         job = Job(kind, lines)
         with self.changed:
             if self.waiting_lines() + len(lines) > self.most_waiting:
@@ -83,7 +83,7 @@ class Batcher:
             return sum(len(job.lines) for job in self.waiting if not job.answer.cancelled())
 
     def close(self) -> None:
-        """Answer what is waiting, then end the thread."""
+        """Answer the waiting requests, then end the thread."""
         with self.changed:
             self.is_closed = True
             self.changed.notify()
@@ -115,7 +115,7 @@ class Batcher:
                     return running
 
     def answer(self, jobs: Sequence[Job]) -> None:
-        """Translate the jobs together, or one by one if that fails: one request must not spoil another."""
+        """Translate the jobs together, or one by one if that fails, so that no request makes others fail."""
         try:
             answers = self.translate(jobs)
         except Exception as error:  # out of memory, for example
@@ -148,7 +148,7 @@ class Batcher:
 
 
 def cut_lines(translator: LineTranslator, lines: Sequence[str]) -> list[str]:
-    """The warnings for one request's lines; the lines of a whole batch have other numbers."""
+    """The warnings for one request's lines; in a batch, the same lines have other numbers."""
     found: list[str] = []
     translator.warn = found.append
     translator.encode(lines, first_line=1)

@@ -13,7 +13,7 @@ from transformer.serving.schemas import Problem, describe
 ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"model": Problem, "description": "The request is larger than this server allows."},
     422: {"model": Problem, "description": "The request is not valid."},
-    503: {"model": Problem, "description": "Too many lines are waiting, or there was no time to answer."},
+    503: {"model": Problem, "description": "Too many lines are waiting, or the request timed out."},
 }
 """The errors of `/translate`, for the OpenAPI description."""
 
@@ -39,7 +39,7 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:
-        """The server logs the traceback, which is no business of the client."""
+        """The server logs the traceback; the client does not see it."""
         return problem(500, f"this server has failed ({type(error).__name__}); its log says why")
 
 

@@ -14,17 +14,17 @@ class Limits:
     """A request beyond a limit gets an error; all others are answered as usual."""
 
     lines: int = 100
-    """Lines of a request."""
+    """Lines per request."""
     characters: int = 2_000
-    """Characters of a line."""
+    """Characters per line."""
     beam_size: int = 16
     """Hypotheses per line; a model's own default is always allowed."""
     body_bytes: int = 1_000_000
-    """Bytes of a request's body."""
+    """Bytes in a request's body."""
     seconds: float = 60.0
-    """Time of a request, from its headers to its answer."""
+    """Seconds from a request's headers to its answer."""
     waiting_lines: int = 1_000
-    """Lines that may wait for translation, over all requests."""
+    """Lines that may wait for translation, in all requests together."""
 
 
 class RequestLimits:
@@ -49,7 +49,7 @@ class RequestLimits:
             """The next part of the body.
 
             A body that is too large is read to its end before it is refused, without keeping it: if the
-            connection were closed while the client still sends, the client would never see the error.
+            connection were closed while the client is still sending, the client would never see the error.
             """
             nonlocal size
             while True:
@@ -66,7 +66,7 @@ class RequestLimits:
             async with asyncio.timeout(self.limits.seconds):
                 await self.app(scope, limited, noting)
         except TimeoutError:
-            if is_answered:  # the client does not read the answer; uvicorn closes the connection
+            if is_answered:  # the client is not reading the answer; uvicorn closes the connection
                 return
             message = (
                 f"no answer within {self.limits.seconds:g} seconds; send fewer lines, or try again later"

@@ -8,7 +8,7 @@ from transformer.config.errors import did_you_mean
 from transformer.data.json_text import why_no_text
 
 LONGEST_SHOWN = 40
-"""Characters of a wrong value that an error message repeats."""
+"""The number of characters of an invalid value that an error message quotes."""
 
 
 def require_text(value: Any) -> Any:
@@ -24,7 +24,7 @@ class TranslateRequest(BaseModel):
         description="What to translate, one sentence per line; a blank line gives an empty translation.",
         examples=[["The old man gives the child a red apple."]],
     )
-    model: str | None = Field(None, description="The model's name in /health; by default the first.")
+    model: str | None = Field(None, description="A model's name, as listed by /health; by default the first.")
     n_best: int = Field(1, ge=1, description="Translations per line; at most beam_size.")
     beam_size: int | None = Field(
         None, ge=1, description="Hypotheses per line; 1 is greedy. By default the model's."
@@ -49,8 +49,8 @@ class TranslateResponse(BaseModel):
     model: str
     results: list[list[Output]] = Field(description="For each line its translations, best first.")
     warnings: list[str] = Field(
-        description="Lines, counted from 1, that were cut because the model reads fewer tokens, and lines "
-        "that a model of the toy language cannot know."
+        description="Lines, counted from 1, that were cut because they had more tokens than the model "
+        "reads, and lines that a model of the toy language cannot know."
     )
 
 

@@ -13,7 +13,7 @@ from transformer.training.interruption import handled_by
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 is any free one. `ValueError` if the address cannot be used."""
+    """A listening socket; port 0 means any free port. `ValueError` if the address cannot be used."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
@@ -32,12 +32,12 @@ def address(listening: socket.socket) -> str:
 def serve(models: Sequence[ServedModel], limits: Limits, listening: socket.socket) -> None:
     """Answer requests until SIGTERM or Ctrl-C; requests that have arrived by then are still answered.
 
-    A second Ctrl-C does not wait for them. uvicorn raises the signal again at the end: after Ctrl-C that is
-    `KeyboardInterrupt`, and SIGTERM ends the function.
+    A second Ctrl-C does not wait for them. uvicorn raises the signal again at the end: after Ctrl-C this
+    function raises `KeyboardInterrupt`, and after SIGTERM it returns.
     """
     config = uvicorn.Config(
         make_app(models, limits),
-        log_config=None,  # errors and their tracebacks go to standard error, and nothing else anywhere
+        log_config=None,  # errors and their tracebacks go to standard error; nothing else is logged
         access_log=False,
         ws="none",
         server_header=False,

@@ -129,9 +129,9 @@ clean sauber solid vehicle clothes hollow room
 quiet ruhig green place
 """
 
-# English base, third person, participle; German infinitive, third person, participle, auxiliary, prefix that
-# separates; kinds of subject; kinds of object or _. `place`: may happen somewhere. `state`: only present, and
-# without a time. `sense`: no modal verb but `can`.
+# English base, third person, participle; German infinitive, third person, participle, auxiliary, separable
+# prefix; kinds of subject; kinds of object or _. `place`: may take an adverbial of place. `state`: only in
+# the present tense, and without a time. `sense`: no modal verb except `can`.
 VERBS = """
 sleep sleeps slept | schlafen schläft geschlafen haben _ | person animal | _ | place
 work works worked | arbeiten arbeitet gearbeitet haben _ | adult | _ | place

@@ -153,7 +153,7 @@ class Group:
         return DistributedDataParallel(model, device_ids=device_ids, **options)
 
     def without_sync(self, model: Any) -> AbstractContextManager[object]:
-        """Inside, gradients stay in this process; a later backward pass of the same update exchanges them."""
+        """Inside the block, gradients stay in this process; a later backward pass exchanges them."""
         return model.no_sync() if self.size > 1 else nullcontext()
 
     @contextmanager

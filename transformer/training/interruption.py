@@ -19,7 +19,7 @@ SIGNALS: tuple[signal.Signals, ...] = tuple(
 
 
 class TrainingStopped(Exception):  # noqa: N818 - it is not an error
-    """A signal has stopped the training; the run's newest checkpoint holds everything up to that point."""
+    """A signal has stopped training; the run's newest checkpoint holds everything up to that point."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -104,7 +104,7 @@ def stop_requests() -> Iterator[StopRequest]:
 
 @contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """Inside, signals interrupt at once, for the time before training, when there is no update to finish.
+    """Inside the block, signals interrupt at once: before training, there is no update to finish.
 
     Ctrl-C raises `KeyboardInterrupt`. The other signals raise `TrainingStopped`: `--resume` can continue.
     """
@@ -127,7 +127,7 @@ def stop(name: str | None) -> None:
 
 @contextmanager
 def interrupting(numbers: tuple[signal.Signals, ...]) -> Iterator[StopRequest]:
-    """Inside, each of these signals raises `Interrupted` in the main thread, but not during an import.
+    """Inside the block, these signals raise `Interrupted` in the main thread, but not during an import.
 
     Python only prints an exception that is raised in a destructor or a callback, and then drops it. So the
     hook below repeats the signal until the exception is raised elsewhere.
@@ -161,10 +161,10 @@ def unanswered() -> str | None:
 def handled_by(
     handler: Callable[[int, FrameType | None], None], numbers: tuple[signal.Signals, ...]
 ) -> Iterator[None]:
-    """Inside, `handler` handles these signals.
+    """Inside the block, `handler` handles these signals.
 
-    Left alone are signals that are ignored (under `nohup`, or in a script's background jobs) and those whose
-    handler was not installed from Python.
+    Signals that are ignored (under `nohup`, or in a script's background jobs) stay ignored, and handlers that
+    were not installed from Python stay in place.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

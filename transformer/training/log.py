@@ -19,7 +19,7 @@ from transformer.training.distributed import Group
 
 @dataclass(frozen=True)
 class Event:
-    """One event of a training, such as a line of `log.jsonl`."""
+    """One event of a training run, such as a line of `log.jsonl`."""
 
     name: str
     """data, train, valid, save, resume, skip, stop and so on."""
@@ -63,7 +63,7 @@ class Log:
                     if isinstance(value, int | float):
                         self.board.add_scalar(f"{event}/{name}", value, step)
                 self.board.flush()
-        except OSError as error:  # a full disk must not stop the training
+        except OSError as error:  # a full disk must not stop training
             warn(f"{self.path}: {error}; a line of the log is lost")
 
 

@@ -1,4 +1,4 @@
-"""The dry run: whether a training fits into memory, how fast it is and how long it will take."""
+"""The dry run: whether a training run fits into memory, how fast it is and how long it will take."""
 
 import sys
 import time
@@ -45,7 +45,7 @@ def rehearse(
     """Compute the largest batches, then time a few updates. This changes `state`: discard it afterwards.
 
     The updates are those of `fit`, with batches that are on the device already, as its prefetching has them.
-    They are computed twice and timed the second time: the first includes what is done once for each shape.
+    They are computed twice and timed the second time: the first time includes work done once for each shape.
     `ValueError` if a batch does not fit into memory.
     """
     training = settings.training

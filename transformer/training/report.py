@@ -15,13 +15,13 @@ FIGURES = {
 }
 """How validation metrics are printed: label and format."""
 SAMPLES = "samples"
-"""The name under which a validation may return samples: a list of texts by their labels."""
+"""The name under which a validation may return samples: a list of mappings from label to text."""
 LONGEST_TEXT = 200
 """Characters of a sample's text to print."""
 
 
 def labelled(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """The metrics as they are printed; those of custom tasks have four digits after the point."""
+    """The metrics as they are printed; those of custom tasks have four decimal places."""
     figures = {name: FIGURES.get(name, (name, "{:.4f}")) for name in metrics if name != SAMPLES}
     return {label: form.format(metrics[name]) for name, (label, form) in figures.items()}
 

@@ -20,7 +20,7 @@ LAST_TRIES = (1.0, 4.0, 15.0)
 
 @dataclass
 class Saver:
-    """Writes the run's checkpoints in the first process; a full disk does not stop the training.
+    """Writes the run's checkpoints in the first process; a full disk does not stop training.
 
     A checkpoint is copied to host memory and written in a thread, while training continues. At most one is
     being written: the next one waits for it, and so does the end of `writing`.
@@ -32,7 +32,7 @@ class Saver:
     group: Group
     log: Callable[..., None]
     rescue: Rescue | None = None
-    """In the first process: what is needed to recreate the run's folder if it is deleted or moved."""
+    """In the first process: everything needed to recreate the run's folder if it is deleted or moved."""
     failed: bool = False
     """Whether the last attempt failed, so that the next one comes earlier than scheduled."""
     owes_best: bool = False
@@ -44,7 +44,7 @@ class Saver:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Inside, `save` can be called; at the end every checkpoint is written or its failure reported."""
+        """Inside the block, `save` can be called; its end waits for all checkpoints and reports failures."""
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints") as self.writer:
             try:
                 yield

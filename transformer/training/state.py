@@ -1,4 +1,4 @@
-"""The state of a training in a checkpoint, complete enough that a resumed run equals an uninterrupted one.
+"""The state of training in a checkpoint, complete enough that a resumed run equals an uninterrupted one.
 
 It consists of the parameters, the optimizers' state (Adam's moments), the position in the data and the best
 validation so far. The state of the random generator is not needed, because each update seeds it for dropout.
@@ -98,7 +98,7 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a training after one update, apart from what training changes next."""
+    """A snapshot of the training state after one update, which later updates do not change."""
 
     tensors: dict[str, dict[str, Tensor]]
     """Parameters and moments in host memory, by file."""

@@ -29,7 +29,7 @@ class UpdateRule:
     """The optimizers of a model, and the schedule of their learning rate.
 
     The schedule gives the rate of the first optimizer. A parameter group whose own `lr` differs from that
-    optimizer's keeps the ratio between the two throughout the training.
+    optimizer's keeps the ratio between the two throughout training.
     """
 
     def __init__(

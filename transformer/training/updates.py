@@ -11,7 +11,7 @@ from transformer.data.epochs import EpochBatches
 from transformer.training.distributed import Group
 
 AHEAD = 3
-"""Updates to prefetch: enough to bridge the moments when the thread gets no time of Python's."""
+"""Updates to prefetch: enough to bridge the moments when Python gives the thread no time."""
 
 
 class Update(NamedTuple):

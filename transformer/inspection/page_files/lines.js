@@ -58,7 +58,7 @@ function say() {
     says.append(name(axis, at), `: ${headName()} looks at it most when `, verb, name(rowAxis, best));
     says.append(`: ${number(cells.at(best, at))}`);
   } else {
-    says.append(name(axis, at), ` is no part of this attention (${state.kind})`);
+    says.append(name(axis, at), ` is not part of this attention (${state.kind})`);
   }
 }
 
