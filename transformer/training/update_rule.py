@@ -39,6 +39,8 @@ class UpdateRule:
         self.optimizers = optimizers
         self.schedule = schedule
         self.parameters = dict(model.named_parameters())
+        trained = {id(parameter) for group in self.groups() for parameter in group["params"]}
+        self.left_out = [value for value in self.parameters.values() if id(value) not in trained]
         self.factors = [float(group["lr"]) / own for group in self.groups()]
         self.initial = [numbers_of(group) for group in self.groups()]
 
@@ -53,15 +55,20 @@ class UpdateRule:
         return rate
 
     def unscale(self, scaler: GradScaler) -> None:
-        """Divide the gradients by the loss scale, if there is one."""
+        """Divide the gradients by the loss scale, if there is one.
+
+        Those of parameters that no optimizer has are deleted: they must not count in the norm of the update.
+        """
         for optimizer in self.optimizers:
             scaler.unscale_(optimizer)
+        for parameter in self.left_out:
+            parameter.grad = None
 
     def step(self, finite: Tensor) -> None:
         """Apply the update if `finite`, and delete the gradients."""
         for optimizer in self.optimizers:
             take_step(optimizer, finite)
-        for parameter in self.parameters.values():  # also those that no optimizer has
+        for parameter in self.parameters.values():
             parameter.grad = None
 
     # The state in a checkpoint
