@@ -16,6 +16,7 @@ from torch import nn
 
 import transformer.checkpoint.reading
 import transformer.checkpoint.writing
+from transformer.checkpoint import averaging
 from transformer.checkpoint.averaging import average_checkpoints
 from transformer.checkpoint.format import FORMAT_VERSION, MANIFEST, MODEL, OPTIMIZER, STATE, CheckpointError
 from transformer.checkpoint.reading import load_model, read_manifest, read_state, read_tensors, unique_tensors
@@ -381,6 +382,18 @@ def test_an_average_can_be_of_checkpoints_so_many_minutes_apart(run):
     for minutes in (-5, math.nan, math.inf):
         with pytest.raises(CheckpointError, match="minutes between checkpoints; it must be 0 or more"):
             average_checkpoints(run, 1, minutes=minutes)
+
+
+def test_checkpoints_that_training_deletes_meanwhile_are_not_averaged(run, monkeypatch):
+    for step in range(1, 5):
+        write(run, step, value=step)
+
+    def read_as_training_goes_on(folder):
+        shutil.rmtree(run.checkpoint(1), ignore_errors=True)
+        return {"seconds": 60 * read_state(folder)["step"]}
+
+    monkeypatch.setattr(averaging, "read_state", read_as_training_goes_on)
+    assert read_state(average_checkpoints(run, 3, minutes=1)) == {"averaged": [2, 3, 4]}
 
 
 @pytest.mark.parametrize("number", [0, -1, 3])

@@ -61,6 +61,20 @@ class Counting(torch.optim.SGD):
         return super().step(closure)
 
 
+class Own(torch.optim.SGD):
+    """Has Adam's names for other tensors: a whole number, and one mean per row of a matrix."""
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    state = self.state[parameter]
+                    state["step"] = state.get("step", torch.zeros(1, dtype=torch.int64)) + 1
+                    rows = parameter.grad.reshape(len(parameter), -1).mean(dim=1)
+                    state["exp_avg"] = 0.9 * state.get("exp_avg", 0.0) + rows
+        return super().step(closure)
+
+
 CUSTOM: dict[str, Callable[..., Any]] = {
     "sgd": lambda named: torch.optim.SGD(named, lr=0.1),
     "momentum": lambda named: torch.optim.SGD(named, lr=0.1, momentum=0.9),
@@ -69,6 +83,7 @@ CUSTOM: dict[str, Callable[..., Any]] = {
     "muon": muon_and_adamw,
     "adafactor": lambda named: torch.optim.Adafactor([p for _, p in named], lr=1e-2),
     "numbers": lambda named: Counting([p for _, p in named]),
+    "names of adam": lambda named: Own(named, lr=0.1),
 }
 
 
@@ -140,6 +155,13 @@ def test_a_run_is_resumed_with_the_optimizer_that_it_has_used(tmp_path: Path) ->
     longer = replace(settings, training=replace(settings.training, max_steps=4))
     with pytest.raises(CheckpointError, match="trained with Muon and AdamW, not AdamW; resume with the same"):
         train(longer, resume=True)
+
+
+def test_one_group_of_parameters_does_not_continue_what_three_have_begun(tmp_path: Path) -> None:
+    settings = tiny_settings(tmp_path / "run", data={"valid": None}, max_steps=2)
+    train(settings, optimizer=adamw_groups)
+    with pytest.raises(CheckpointError, match="trained with 3 groups of parameters, not 1; resume with the"):
+        train(replace(settings, training=replace(settings.training, max_steps=4)), resume=True)
 
 
 @pytest.mark.parametrize(

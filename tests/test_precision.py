@@ -124,6 +124,24 @@ def test_an_overflow_is_skipped_and_halves_the_scale_and_a_resumed_run_has_it_to
     assert_equal_end(Run(tmp_path / "ours"), straight)
 
 
+def test_parameters_without_an_optimizer_do_not_count_in_the_norm(settings, tmp_path):
+    def norms(output: str, precision: str) -> list[float]:
+        run = train(
+            replace(settings, precision=precision, output=str(tmp_path / output)),
+            optimizer=lambda named: torch.optim.Adam([p for name, p in named if "blocks" in name]),
+            figures=lambda model: {
+                "trained": torch.nn.utils.get_total_norm(
+                    [p.grad for name, p in model.named_parameters() if "blocks" in name]
+                )
+            },
+        )
+        logged = events(run, "train")
+        assert [e["gradient_norm"] for e in logged] == pytest.approx([e["trained"] for e in logged])
+        return [entry["gradient_norm"] for entry in logged]
+
+    assert norms("float16", "float16") == pytest.approx(norms("float32", "float32"), rel=0.1)
+
+
 def test_overflows_that_no_scale_helps_against_stop_the_training(settings, monkeypatch):
     longer = replace(settings.training, max_steps=99, max_skipped=2, save_every=100)
     breaking(monkeypatch, set(range(1, 100)))

@@ -601,6 +601,14 @@ def test_a_container_has_the_memory_that_it_is_given(settings, tmp_path, monkeyp
         memory.require_memory(settings.model, torch.device("cpu"))
 
 
+def test_a_custom_optimizer_is_not_measured_by_what_adam_needs(settings, tmp_path, monkeypatch):
+    ours = replace(settings, output=str(tmp_path / "run"))
+    monkeypatch.setattr(memory, "memory_bytes", lambda _: 1000)
+    with pytest.raises(ValueError, match="Adam's moments"):
+        dry_run(ours)
+    assert dry_run(ours, optimizer=lambda named: torch.optim.SGD(named, lr=0.1)).parameters > 1000
+
+
 # Early stopping, the best checkpoint, and saving by time
 
 

@@ -31,8 +31,6 @@ LONGEST_NAME = 50
 """Characters of a name to repeat in its temporary folder's, because file systems allow only 255 bytes."""
 LONGEST_NAME_BYTES = 255
 """Longest name on any file system."""
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""The errors when the disk or a quota is full."""
 TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 """The errors when a folder is renamed to a name that is taken."""
 

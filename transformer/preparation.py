@@ -74,7 +74,7 @@ def set_up(
     require_trainable(asked.model)
     precision = choose_precision(asked.precision, device)
     is_ours = parts.build is build_model  # only its own builder knows the sizes of a custom model
-    if is_ours:
+    if is_ours and parts.optimizer is None:  # a custom optimizer may need less memory than Adam
         require_memory(asked.model, device)
     resumed = None if last is None else open_checkpoint(run, last, unread=CHECKED if group.is_first else ())
     start = opened_start(asked, parts) if resumed is None else None

@@ -26,13 +26,14 @@ def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
     if not 0 <= minutes < math.inf:
         raise CheckpointError(f"{minutes:g} minutes between checkpoints; it must be 0 or more")
     while True:
-        chosen = newest(run, count, minutes)
+        before = run.steps()
         try:
+            chosen = newest(run, count, minutes)
             weights, tokenizer_hash = mean_weights(run, chosen)
         except (CheckpointError, OSError):
-            if set(chosen) <= set(run.steps()):
+            if set(before) <= set(run.steps()):
                 raise
-            continue  # the run is still being trained and has just deleted one of them
+            continue  # the run is still being trained and has just deleted a checkpoint
         break
     folder = run.checkpoints / f"average-{chosen[0]:08d}-{chosen[-1]:08d}-of-{count}"
     write_checkpoint(

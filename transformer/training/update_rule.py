@@ -21,7 +21,7 @@ Schedule = Callable[[int], float]
 
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 """What Adam keeps for each parameter."""
-EARLY_VALUES: dict[str, Any] = {"classes": ["AdamW"], "numbers": {}, "groups": []}
+EARLY_VALUES: dict[str, Any] = {"classes": ["AdamW"], "numbers": {}, "groups": [{}]}
 """The `values` of checkpoints from before they were saved."""
 
 
@@ -39,6 +39,8 @@ class UpdateRule:
         self.optimizers = optimizers
         self.schedule = schedule
         self.parameters = dict(model.named_parameters())
+        trained = {id(parameter) for group in self.groups() for parameter in group["params"]}
+        self.left_out = [value for value in self.parameters.values() if id(value) not in trained]
         self.factors = [float(group["lr"]) / own for group in self.groups()]
         self.initial = [numbers_of(group) for group in self.groups()]
 
@@ -53,15 +55,20 @@ class UpdateRule:
         return rate
 
     def unscale(self, scaler: GradScaler) -> None:
-        """Divide the gradients by the loss scale, if there is one."""
+        """Divide the gradients by the loss scale, if there is one.
+
+        Those of parameters that no optimizer has are deleted: they must not count in the norm of the update.
+        """
         for optimizer in self.optimizers:
             scaler.unscale_(optimizer)
+        for parameter in self.left_out:
+            parameter.grad = None
 
     def step(self, finite: Tensor) -> None:
         """Apply the update if `finite`, and delete the gradients."""
         for optimizer in self.optimizers:
             take_step(optimizer, finite)
-        for parameter in self.parameters.values():  # also those that no optimizer has
+        for parameter in self.parameters.values():
             parameter.grad = None
 
     # The state in a checkpoint
@@ -105,32 +112,30 @@ class UpdateRule:
         if values["classes"] != self.classes():
             before, now = (" and ".join(classes) for classes in (values["classes"], self.classes()))
             raise CheckpointError(f"{path}: trained with {before}, not {now}; resume with the same optimizer")
+        if (number := len(values["groups"])) != len(self.groups()):
+            raise CheckpointError(
+                f"{path}: trained with {number} groups of parameters, not {len(self.groups())}; "
+                "resume with the same optimizer"
+            )
         stored = self.read(path, values["numbers"])
         for optimizer in self.optimizers:
             self.load_state(optimizer, stored, path)
-        for group, changed in zip(self.groups(), values["groups"], strict=False):
+        for group, changed in zip(self.groups(), values["groups"], strict=True):
             group |= {key: value for key, value in changed.items() if key in numbers_of(group)}
 
     def classes(self) -> list[str]:
         return [type(optimizer).__name__ for optimizer in self.optimizers]
 
     def read(self, path: Path, numbers: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """The stored state of each parameter that has one, by its name; shapes are checked where known."""
+        """The stored state of each parameter that has one, by its name."""
         tensors = read_tensors(path)
         keys = {name.rpartition(".")[2] for name in tensors}
         tensors = with_current_names(tensors, [f"{name}.{key}" for name in self.parameters for key in keys])
-        require_adams(tensors, path)
         stored: dict[str, dict[str, Any]] = {}
         for full_name, value in (tensors | numbers).items():
             name, _, key = full_name.rpartition(".")
             if name not in self.parameters:
                 raise CheckpointError(f"{path}: has the unknown {full_name}; the model was built another way")
-            expected = torch.Size() if key == "step" else self.parameters[name].shape
-            if key in ADAM_STATE and isinstance(value, Tensor) and value.shape != expected:
-                raise CheckpointError(
-                    f"{path}: {full_name} has shape {tuple(value.shape)}, but its parameter's is "
-                    f"{tuple(self.parameters[name].shape)}"
-                )
             stored.setdefault(name, {})[key] = value
         return stored
 
@@ -146,8 +151,7 @@ class UpdateRule:
             if not own:
                 raise CheckpointError(f"{path}: holds nothing")
             for number, kept in own.items():
-                if not kept.keys() >= set(ADAM_STATE):
-                    raise CheckpointError(f"{path}: lacks a part of {names[number]}")
+                require_adams(kept, names[number], parameters[number], path)
         optimizer.load_state_dict({"state": own, "param_groups": optimizer.state_dict()["param_groups"]})
         for number, kept in own.items():
             loaded = optimizer.state[parameters[number]]
@@ -156,13 +160,20 @@ class UpdateRule:
                     loaded[key] = value.to(loaded[key].device)  # torch has cast it to the parameter's dtype
 
 
-def require_adams(tensors: dict[str, Tensor], path: Path) -> None:
-    """`CheckpointError` for values of Adam's state that no training can have written."""
-    of_adam = {name: value for name, value in tensors.items() if name.rpartition(".")[2] in ADAM_STATE}
-    require_finite_floats(of_adam, path)
-    for name, value in of_adam.items():
-        if not name.endswith(".exp_avg") and bool((value < 0).any()):
-            raise CheckpointError(f"{path}: {name} has negative values; the file is damaged")
+def require_adams(kept: dict[str, Any], name: str, parameter: Tensor, path: Path) -> None:
+    """`CheckpointError` for a state of the parameter `name` that Adam cannot have written."""
+    tensors = {key: value for key, value in kept.items() if isinstance(value, Tensor) and key in ADAM_STATE}
+    if len(tensors) < len(ADAM_STATE):
+        raise CheckpointError(f"{path}: lacks a part of {name}")
+    for key, value in tensors.items():
+        if value.shape != (() if key == "step" else parameter.shape):
+            raise CheckpointError(
+                f"{path}: {name}.{key} has shape {tuple(value.shape)}, but its parameter's is "
+                f"{tuple(parameter.shape)}"
+            )
+        require_finite_floats({f"{name}.{key}": value}, path)
+        if key != "exp_avg" and bool((value < 0).any()):
+            raise CheckpointError(f"{path}: {name}.{key} has negative values; the file is damaged")
 
 
 def make_update_rule(
