@@ -5,6 +5,7 @@ All are read through `read_lines`, so encodings, line endings and archives are t
 
 import csv
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, zip_longest
@@ -43,17 +44,17 @@ def find_side(text: str, language: str) -> Path | None:
 
 def read_plain(source: LocalFile, target: LocalFile) -> Iterator[dict[str, str]]:
     """The pairs of lines of two files; `CorpusError` if their numbers of lines differ or both are empty."""
-    source_lines, target_lines = read_lines(source.path), read_lines(target.path)
     number = 0
-    for number, (source_line, target_line) in enumerate(zip_longest(source_lines, target_lines), start=1):
-        if source_line is None or target_line is None:
-            more, fewer = (source, target) if target_line is None else (target, source)
-            total = number + sum(1 for _ in source_lines) + sum(1 for _ in target_lines)
-            raise CorpusError(
-                f"{more.path} has {total} lines, {fewer.path} has {number - 1}: "
-                f"line {number} has no translation"
-            )
-        yield {"source": source_line, "target": target_line}
+    with closing(read_lines(source.path)) as sources, closing(read_lines(target.path)) as targets:
+        for number, (source_line, target_line) in enumerate(zip_longest(sources, targets), start=1):
+            if source_line is None or target_line is None:
+                more, fewer = (source, target) if target_line is None else (target, source)
+                total = number + sum(1 for _ in sources) + sum(1 for _ in targets)
+                raise CorpusError(
+                    f"{more.path} has {total} lines, {fewer.path} has {number - 1}: "
+                    f"line {number} has no translation"
+                )
+            yield {"source": source_line, "target": target_line}
     if number == 0:
         raise CorpusError(f"{source.path} and {target.path} are empty")
 
@@ -67,21 +68,22 @@ class TableRow(NamedTuple):
 
 def read_table(file: LocalFile, source: str, target: str) -> Iterator[dict[str, str]]:
     """The pairs of a file with columns; `CorpusError` for a row without text on a side, or no rows."""
-    read: dict[str, Callable[[str], Iterator[TableRow]]] = {
+    read: dict[str, Callable[[str, Iterator[str]], Iterator[TableRow]]] = {
         ".csv": read_csv,
         ".tsv": partial(read_tsv, layouts=layouts(source, target)),
         ".json": read_json,
         ".jsonl": read_json,
     }
     columns = None
-    for where, fields in read[ending_of(file.path)](file.path):
-        if isinstance(translation := fields.get("translation"), dict):
-            fields = {f"translation.{language}": text for language, text in translation.items()}
-        columns = columns or choose_columns(fields, file.path, source, target)
-        for column in columns:
-            if problem := why_no_text(fields.get(column)):
-                raise CorpusError(f"{where}: column {column} holds {problem}, not text")
-        yield {"source": fields[columns[0]], "target": fields[columns[1]]}
+    with closing(read_lines(file.path)) as lines:  # at once, also after an error that keeps this frame alive
+        for where, fields in read[ending_of(file.path)](file.path, lines):
+            if isinstance(translation := fields.get("translation"), dict):
+                fields = {f"translation.{language}": text for language, text in translation.items()}
+            columns = columns or choose_columns(fields, file.path, source, target)
+            for column in columns:
+                if problem := why_no_text(fields.get(column)):
+                    raise CorpusError(f"{where}: column {column} holds {problem}, not text")
+            yield {"source": fields[columns[0]], "target": fields[columns[1]]}
     if columns is None:
         raise CorpusError(f"{file.path}: the file is empty")
 
@@ -113,10 +115,10 @@ def choose_columns(names: Collection[str], text: str, source: str, target: str) 
     return columns
 
 
-def read_csv(path: str) -> Iterator[TableRow]:
+def read_csv(path: str, lines: Iterator[str]) -> Iterator[TableRow]:
     """Comma-separated fields, quoted as usual and otherwise unchanged; the first line names the columns."""
     csv.field_size_limit(LONGEST_LINE)  # a field may have several lines; Python's limit is 131,072 characters
-    rows = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True)
+    rows = csv.reader((f"{line}\n" for line in lines), strict=True)
     header: list[str] = []
     start = 1
     try:
@@ -131,24 +133,24 @@ def read_csv(path: str) -> Iterator[TableRow]:
         raise CorpusError(f"{path}, line {start}: not valid csv: {error}") from None
 
 
-def read_tsv(path: str, layouts: Collection[tuple[str, str]]) -> Iterator[TableRow]:
+def read_tsv(path: str, lines: Iterator[str], layouts: Collection[tuple[str, str]]) -> Iterator[TableRow]:
     """Tab-separated fields; quotation marks have no special meaning.
 
     The first line is a header if it names both columns of one of the `layouts`. Without a header, the first
     two columns are source and target, and the others are ignored.
     """
-    numbered = enumerate(read_lines(path), start=1)
-    lines = ((f"{path}, line {number}", line.split("\t")) for number, line in numbered if line)
-    first = next(lines, None)
+    numbered = enumerate(lines, start=1)
+    rows = ((f"{path}, line {number}", line.split("\t")) for number, line in numbered if line)
+    first = next(rows, None)
     if first is None:
         return
     where, names = first
     if any(set(pair) <= set(names) for pair in layouts):
-        yield from (named_row(where, names, fields) for where, fields in lines)
+        yield from (named_row(where, names, fields) for where, fields in rows)
         return
     if len(names) > 3 and names[0].isdecimal() and names[2].isdecimal():  # Tatoeba: ID, TEXT, ID, TEXT
         raise CorpusError(f"{where} begins with a number; add a header line that names the columns")
-    for where, fields in chain([first], lines):
+    for where, fields in chain([first], rows):
         if len(fields) < 2:
             raise CorpusError(f"{where} has no tab; without a header, lines are SOURCE<TAB>TARGET")
         yield TableRow(where, {"source": fields[0], "target": fields[1]})
@@ -163,16 +165,16 @@ def named_row(where: str, header: list[str], fields: list[str]) -> TableRow:
     return TableRow(where, row)
 
 
-def read_json(path: str) -> Iterator[TableRow]:
+def read_json(path: str, lines: Iterator[str]) -> Iterator[TableRow]:
     """JSON objects, one per line or in one list."""
-    lines = enumerate(read_lines(path), start=1)
-    written = ((number, line) for number, line in lines if line.strip(JSON_SPACE))
+    numbered = enumerate(lines, start=1)
+    written = ((number, line) for number, line in numbered if line.strip(JSON_SPACE))
     first = next(written, None)
     if first is None:
         return
     values: Iterable[tuple[str, Any]]
     if first[1].lstrip(JSON_SPACE).startswith("["):
-        text = "\n" * (first[0] - 1) + "\n".join(chain([first[1]], (line for _, line in lines)))
+        text = "\n" * (first[0] - 1) + "\n".join(chain([first[1]], lines))
         values = ((f"{path}, item {number}", item) for number, item in enumerate(parse_json(text, path), 1))
     else:
         places = ((f"{path}, line {number}", line) for number, line in chain([first], written))

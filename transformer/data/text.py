@@ -8,7 +8,7 @@ import codecs
 import gzip
 import lzma
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
@@ -50,7 +50,7 @@ def read_lines(
     *,
     longest: int = LONGEST_LINE,
     too_long: Callable[[str], None] = refuse,
-) -> Iterator[str]:
+) -> Generator[str]:
     """The lines of a UTF-8 file, decompressed if `.gz` or `.xz`; the last line need not end in `\\n`."""
     try:
         with open_bytes(Path(path)) as stream:

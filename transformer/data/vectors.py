@@ -5,6 +5,7 @@ import math
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
@@ -106,17 +107,19 @@ def require_content(file: BinaryIO) -> None:
 def read_jsonl(path: str) -> tuple[list[str], NDArray[np.float32]]:
     texts: list[str] = []
     vectors: list[NDArray[np.float32]] = []
-    for number, line in enumerate(read_lines(path), start=1):
-        try:
-            entry = parse_json(line, path)
-            text, vector = entry["text"], np.array(entry["embedding"], dtype=np.float32)
-            is_vector = vector.ndim == 1 and bool(np.isfinite(vector).all())
-            if why_no_text(text) or not is_vector or (vectors and len(vector) != len(vectors[0])):
-                raise ValueError
-        except (ValueError, KeyError, TypeError):
-            raise CorpusError(
-                f'{path}, line {number}: not {{"text": …, "embedding": [numbers]}} of the first line\'s width'
-            ) from None
-        texts.append(text)
-        vectors.append(vector)
+    with closing(read_lines(path)) as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                entry = parse_json(line, path)
+                text, vector = entry["text"], np.array(entry["embedding"], dtype=np.float32)
+                is_vector = vector.ndim == 1 and bool(np.isfinite(vector).all())
+                if why_no_text(text) or not is_vector or (vectors and len(vector) != len(vectors[0])):
+                    raise ValueError
+            except (ValueError, KeyError, TypeError):
+                raise CorpusError(
+                    f'{path}, line {number}: not {{"text": …, "embedding": [numbers]}} '
+                    "of the first line's width"
+                ) from None
+            texts.append(text)
+            vectors.append(vector)
     return texts, np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32)
