@@ -49,10 +49,12 @@ class Counting(torch.optim.SGD):
         super().__init__(params, lr=0.05)
         for group in self.param_groups:
             group["steps"] = 0
+            group["lowest"] = 0.0
 
     def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
             group["steps"] += 1
+            group["lowest"] = math.inf  # until it is known
             for parameter in group["params"]:
                 state = self.state[parameter]
                 state["scale"] = state.get("scale", 1.0) * 0.9

@@ -540,6 +540,7 @@ def test_too_many_in_a_row_stop_the_training_with_what_is_needed_to_find_the_cau
     ) as info:
         train(replace(ours, output=str(tmp_path / "run")))
     assert f"corpus lines {', '.join(map(str, lines[4][:8]))}" in str(info.value)
+    assert "lower training.learning_rate (training.rate_scale if that is null)" in str(info.value)
     run = Run(tmp_path / "run")
     for tensor in read_tensors(run.marked("last") / MODEL).values():
         assert torch.isfinite(tensor).all()

@@ -71,7 +71,10 @@ class EpochBatches(ABC, Generic[BatchType]):
 
     @abstractmethod
     def content(self) -> Iterator[NDArray[Any]]:
-        """All data that the batches are made from, in parts, for `fingerprint`."""
+        """All data that the batches are made from, in parts, for `fingerprint`.
+
+        It must not depend on the position: a thread may call it in any epoch.
+        """
 
     @cached_property
     def fingerprint(self) -> str:

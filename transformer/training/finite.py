@@ -60,7 +60,8 @@ class FiniteGuard:
                 raise DivergedError(
                     f"update {step}: loss or gradient is not finite, as in the {self.limit} updates before; "
                     f"first in {where}. The parameters are as before. Look at these lines, or lower "
-                    "training.rate_scale, raise training.warmup_steps or set training.max_norm, and --resume"
+                    "training.learning_rate (training.rate_scale if that is null), raise "
+                    "training.warmup_steps or set training.max_norm, and --resume"
                 )
         return skipped
 

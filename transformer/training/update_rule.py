@@ -216,6 +216,5 @@ def is_well_formed(values: Any) -> bool:
         if not isinstance(values[name], outer) or not all(isinstance(item, inner) for item in values[name]):
             return False
     changed = [number for group in values["groups"] for number in group.values()]
-    return all(is_figure(number) for number in changed) and all(
-        number is None or is_figure(number) for number in values["numbers"].values()
-    )
+    kept = [number for number in values["numbers"].values() if number is not None]
+    return all(isinstance(number, float) or is_figure(number) for number in changed + kept)
