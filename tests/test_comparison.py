@@ -84,11 +84,14 @@ def test_evaluate_writes_what_it_scores(tiny_run, tmp_path, capsys):
 
 
 def test_evaluate_refuses_an_output_before_it_translates(tiny_run, tmp_path, capsys):
-    assert main(["evaluate", "--run", str(tiny_run), "--output", str(tmp_path / "no/scored.jsonl")]) == 2
-    error = capsys.readouterr().err.splitlines()
-    assert error == [
-        f"transformer evaluate: error: --output {tmp_path}/no/scored.jsonl: there is no such folder"
-    ]
+    for output, message in (
+        (tmp_path / "no/scored.jsonl", f"there is no folder {tmp_path}/no"),
+        (tmp_path, "not a plain file"),
+    ):
+        assert main(["evaluate", "--run", str(tiny_run), "--output", str(output)]) == 2
+        (error,) = capsys.readouterr().err.splitlines()
+        assert error.startswith(f"transformer evaluate: error: {output}")
+        assert message in error
 
 
 # The figures
@@ -199,6 +202,8 @@ def test_two_files_are_compared(systems, tmp_path, capsys):
     assert "F1 of words" not in without.out
     assert "source     " not in without.out
     assert "no table by frequency: pass --train" in without.err
+    assert main(["compare", *files, "--data", "toyland:test"]) == 2
+    assert "--data is for runs" in capsys.readouterr().err
 
 
 def test_a_run_and_a_file_of_the_same_run_are_equal(tiny_run, tmp_path, capsys):

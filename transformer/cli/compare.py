@@ -32,6 +32,9 @@ def run(arguments: list[str], prog: str) -> None:
     from transformer.evaluation.scored import read_scored
 
     runs = [name for name in options.systems if not Path(name).is_file()]
+    for name in ("data", "build", "task"):
+        if not runs and options[name] is not None:
+            raise ValueError(f"--{name} is for runs; the two systems are files, whose texts are compared")
     known = settings_of(runs[0]) if runs else None
     one, other = (
         translated(name, known, options) if name in runs and known else read_scored(Path(name))
