@@ -135,6 +135,14 @@ def test_the_command_names_the_custom_code_that_the_model_needs(run):
     assert "\n    transformer evaluate --run OWNER/NAME --build mine:build --task mine:Task\n" in card
 
 
+def test_a_language_model_is_for_language_modelling(run):
+    settings = load_settings(run / "config.yaml")
+    save_settings(
+        replace(settings, task=None, model=replace(settings.model, kind="decoder_only")), run / "config.yaml"
+    )
+    assert ") for language modelling.\n" in model_card(run)
+
+
 def test_every_task_has_a_use_and_a_tied_weight_counts_once(tiny_run):
     assert USES.keys() == TASKS.keys()
     model = load_pretrained(tiny_run).model

@@ -13,6 +13,7 @@ import pytest
 import sacrebleu
 
 from transformer.cli import main
+from transformer.config.files import load_settings, save_settings
 from transformer.decoding.translator import Translator
 from transformer.evaluation.comparison import (
     by_frequency,
@@ -227,6 +228,21 @@ def test_a_training_text_that_is_gone_costs_one_table(tiny_run, tmp_path, capsys
     assert "BLEU by length" in text
     assert "F1 of words" not in text
     assert "the training text cannot be read: no corpus at 'nowhere/train'" in told
+
+
+def test_a_run_that_cannot_be_compared_is_refused_before_the_other_translates(tiny_run, tmp_path, capsys):
+    other = shutil.copytree(tiny_run, tmp_path / "other")
+    settings = load_settings(other / "config.yaml")
+    save_settings(
+        replace(settings, task=None, model=replace(settings.model, kind="decoder_only")),
+        other / "config.yaml",
+    )
+    assert main(["compare", str(tiny_run), str(other)]) == 2
+    assert capsys.readouterr().err == (
+        f"transformer compare: error: {other} was trained for language_model, not for translation\n"
+    )
+    assert main(["compare", str(tiny_run), "nowhere"]) == 2
+    assert "translating" not in capsys.readouterr().err
 
 
 def test_mistakes_are_one_line(tiny_run, capsys):

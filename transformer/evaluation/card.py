@@ -97,7 +97,7 @@ def front_matter(settings: Settings, use: Use) -> str:
 def introduction(settings: Settings, checkpoint: Path) -> str:
     model, size = settings.model, (checkpoint / MODEL).stat().st_size
     paper = "[Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)"
-    what = settings.trained_task.replace("_", " ")
+    what = settings.trained_task.replace("_", " ").replace("model", "modelling")
     if settings.trained_task == "translation":
         what += f" from `{settings.data.source}` to `{settings.data.target}`"
     rows = {
