@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from transformer.checkpoint.pretrained import find_pretrained
 from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.config import setting_names
+from transformer.config.files import load_settings, save_settings
 from transformer.evaluation.card import USES, model_card, parameter_count
 from transformer.tasks.registry import TASKS
 from transformer.trained import load_pretrained
@@ -124,6 +126,21 @@ def test_a_run_that_knows_less_gets_a_shorter_card(run):
     assert "## Scores\n\n*Fill in" in card
     (run / "log.jsonl").write_text('{"event": "data", "kept": 3}\n{"event": "da')
     assert rows(model_card(averaged))["training"] == "`toyland:train[:60]` (3 kept)"
+
+
+def test_the_command_names_the_custom_code_that_the_model_needs(run):
+    settings = load_settings(run / "config.yaml")
+    save_settings(replace(settings, build="mine:build", task="mine:Task"), run / "config.yaml")
+    card = model_card(run)
+    assert "\n    transformer evaluate --run OWNER/NAME --build mine:build --task mine:Task\n" in card
+
+
+def test_a_language_model_is_for_language_modelling(run):
+    settings = load_settings(run / "config.yaml")
+    save_settings(
+        replace(settings, task=None, model=replace(settings.model, kind="decoder_only")), run / "config.yaml"
+    )
+    assert ") for language modelling.\n" in model_card(run)
 
 
 def test_every_task_has_a_use_and_a_tied_weight_counts_once(tiny_run):

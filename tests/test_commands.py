@@ -264,6 +264,8 @@ def test_help_shows_every_option_with_its_default(name, capsys, monkeypatch):
     assert all(len(line) <= 80 for line in text.splitlines())
     entries = {part.split()[0]: " ".join(part.split()) for part in text.split("\n  --")[1:]}
     for action in parsers[0]._actions:
+        if action.nargs == "*" and not action.option_strings:
+            assert f"{action.help} (required)" not in " ".join(text.split())
         entry = entries.get(action.option_strings[-1].lstrip("-"), "") if action.option_strings else ""
         if entry and action.required:
             assert entry.endswith("(required)")

@@ -13,6 +13,7 @@ import pytest
 import sacrebleu
 
 from transformer.cli import main
+from transformer.config.files import load_settings, save_settings
 from transformer.decoding.translator import Translator
 from transformer.evaluation.comparison import (
     by_frequency,
@@ -84,11 +85,14 @@ def test_evaluate_writes_what_it_scores(tiny_run, tmp_path, capsys):
 
 
 def test_evaluate_refuses_an_output_before_it_translates(tiny_run, tmp_path, capsys):
-    assert main(["evaluate", "--run", str(tiny_run), "--output", str(tmp_path / "no/scored.jsonl")]) == 2
-    error = capsys.readouterr().err.splitlines()
-    assert error == [
-        f"transformer evaluate: error: --output {tmp_path}/no/scored.jsonl: there is no such folder"
-    ]
+    for output, message in (
+        (tmp_path / "no/scored.jsonl", f"there is no folder {tmp_path}/no"),
+        (tmp_path, "not a plain file"),
+    ):
+        assert main(["evaluate", "--run", str(tiny_run), "--output", str(output)]) == 2
+        (error,) = capsys.readouterr().err.splitlines()
+        assert error.startswith(f"transformer evaluate: error: {output}")
+        assert message in error
 
 
 # The figures
@@ -199,6 +203,8 @@ def test_two_files_are_compared(systems, tmp_path, capsys):
     assert "F1 of words" not in without.out
     assert "source     " not in without.out
     assert "no table by frequency: pass --train" in without.err
+    assert main(["compare", *files, "--data", "toyland:test"]) == 2
+    assert "--data is for runs" in capsys.readouterr().err
 
 
 def test_a_run_and_a_file_of_the_same_run_are_equal(tiny_run, tmp_path, capsys):
@@ -222,6 +228,21 @@ def test_a_training_text_that_is_gone_costs_one_table(tiny_run, tmp_path, capsys
     assert "BLEU by length" in text
     assert "F1 of words" not in text
     assert "the training text cannot be read: no corpus at 'nowhere/train'" in told
+
+
+def test_a_run_that_cannot_be_compared_is_refused_before_the_other_translates(tiny_run, tmp_path, capsys):
+    other = shutil.copytree(tiny_run, tmp_path / "other")
+    settings = load_settings(other / "config.yaml")
+    save_settings(
+        replace(settings, task=None, model=replace(settings.model, kind="decoder_only")),
+        other / "config.yaml",
+    )
+    assert main(["compare", str(tiny_run), str(other)]) == 2
+    assert capsys.readouterr().err == (
+        f"transformer compare: error: {other} was trained for language_model, not for translation\n"
+    )
+    assert main(["compare", str(tiny_run), "nowhere"]) == 2
+    assert "translating" not in capsys.readouterr().err
 
 
 def test_mistakes_are_one_line(tiny_run, capsys):

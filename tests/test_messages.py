@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,11 @@ def test_nothing_else_writes_to_standard_error():
             assert "stderr" not in text, f"{name}: use transformer.messages"
         bars = re.findall(r"\btqdm\((?:[^()]|\([^()]*\))*\)", text)
         assert all("file=" in bar for bar in bars), f"{name}: a bar writes to transformer.messages' stream"
+
+
+def test_the_extras_that_messages_name_exist():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "transformer").rglob("*.py")]
+    named = {name for text in texts for name in re.findall(r"install_extra\(.(\w+).\)", text)}
+    assert {"convert", "serve"} <= named <= project["optional-dependencies"].keys()
+    assert not any("install 'transformer[" in text for text in texts)  # this project is not that one of PyPI

@@ -8,6 +8,7 @@ from transformer.cli import main
 from transformer.cli.outside_toyland import MOST_PARSED, MOST_WARNINGS, OutsideToyland, learned_toyland
 from transformer.config.files import load_settings
 from transformer.toyland import analyse, generate, why_outside
+from transformer.toyland.oracle import LONGEST
 
 
 @pytest.fixture
@@ -51,6 +52,14 @@ def test_of_many_sentences_only_the_words_are_checked(warned):
     assert warned(*wrong) == []
     assert len(warned(*wrong[:MOST_PARSED])) == MOST_PARSED
     assert "unknown word world" in warned(*wrong, "Hello world")[0]
+
+
+def test_a_huge_line_gets_a_short_warning_at_once(warned):
+    """Parsing it would take hours, and repeating it would fill the screen."""
+    for line in ("a\u0394" * 50_000, "x1 " * 50_000, "The dog " * 50_000 + "."):
+        (warning,) = warned(line)
+        assert len(warning) < 300
+    assert all(len(pair.source.split()) <= LONGEST / 2 for pair in generate("deeper", 300))
 
 
 def test_another_language_is_reported_ten_times(warned):

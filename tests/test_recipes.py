@@ -35,6 +35,9 @@ def test_every_recipe_has_a_name_and_is_listed():
 def test_a_name_gives_the_settings_of_its_file(tmp_path):
     assert read("--config", "toyland") == load_settings(FOLDER / "toyland.yaml")
     assert read("--config", "configs/toyland.yaml") == load_settings(FOLDER / "toyland.yaml")
+    (tmp_path / "toyland").mkdir()
+    assert read("--config", "toyland") == load_settings(FOLDER / "toyland.yaml")
+    (tmp_path / "toyland").rmdir()
     (tmp_path / "toyland").write_text("seed: 9\n")
     assert read("--config", "toyland") == Settings(seed=9)  # a file comes first
 
@@ -49,6 +52,8 @@ def test_a_recipe_is_copied_but_never_over_a_file(tmp_path, capsys):
     assert capsys.readouterr().err.splitlines()[1:] == [
         "transformer recipes: error: no recipe is named toylnd; did you mean toyland?"
     ]
+    assert main(["recipes", "copy", "toyland", "my own.yaml"]) == 0
+    assert capsys.readouterr().out.endswith("train with: transformer train --config 'my own.yaml'\n")
 
 
 def test_train_without_a_recipe_lists_them_and_trains_nothing(tmp_path, capsys):

@@ -130,6 +130,22 @@ def test_memory_holds_little_more_than_is_processed():
     assert lines_of(slow) == [b"line\n"] * 199
 
 
+def test_asking_for_the_next_line_reads_no_further_than_to_it():
+    slow = ArrivingLines(source := Pieces(*[b"line\n"] * 200))
+    for _ in range(20):
+        assert soon(slow.has_line)
+        assert slow.readline() == b"line\n"
+        time.sleep(0.01)  # the thread can read what fits
+    assert len(source.pieces) > 150
+
+
+def test_a_line_without_end_is_not_waited_for():
+    endless = ArrivingLines(source := Pieces(*[b"x" * BLOCK] * 200))
+    assert soon(endless.has_line)
+    time.sleep(0.1)
+    assert len(source.pieces) > 150
+
+
 @pytest.mark.parametrize("kind", ["file", "bytes"])
 def test_a_file_fills_each_chunk(kind, tmp_path, monkeypatch):
     (tmp_path / "text").write_bytes(b"a\n" * 7)

@@ -5,7 +5,6 @@ import stat
 import time
 from collections import deque
 from io import RawIOBase
-from itertools import chain, repeat
 from queue import Queue
 from threading import Thread
 from typing import Any
@@ -76,11 +75,18 @@ class ArrivingLines:
         return b"".join(parts)
 
     def has_line(self) -> bool:
-        """Whether `readline` would return at once."""
-        while not self.read_ahead.empty():
-            self.blocks.append(self.read_ahead.get())
-        starts = chain([self.start], repeat(0))
-        return any(
-            isinstance(block, Exception) or not block or block.find(b"\n", start) >= 0
-            for block, start in zip(self.blocks, starts, strict=False)
-        )
+        """Whether `readline` would return at once, or so much of a line is there that no client waits.
+
+        Takes no more blocks than it needs to know, because the thread reads another one for each.
+        """
+        number, start, held = 0, self.start, 0
+        while held < BLOCKS_AHEAD * BLOCK:
+            if number == len(self.blocks):
+                if self.read_ahead.empty():
+                    return False
+                self.blocks.append(self.read_ahead.get())
+            block = self.blocks[number]
+            if isinstance(block, Exception) or not block or block.find(b"\n", start) >= 0:
+                return True
+            number, start, held = number + 1, 0, held + len(block)
+        return True

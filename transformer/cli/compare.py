@@ -32,6 +32,11 @@ def run(arguments: list[str], prog: str) -> None:
     from transformer.evaluation.scored import read_scored
 
     runs = [name for name in options.systems if not Path(name).is_file()]
+    for name in ("data", "build", "task"):
+        if not runs and options[name] is not None:
+            raise ValueError(f"--{name} is for runs; the two systems are files, whose texts are compared")
+    for name in runs:
+        require_translation(name, options)  # before the first run has translated the text
     known = settings_of(runs[0]) if runs else None
     one, other = (
         translated(name, known, options) if name in runs and known else read_scored(Path(name))
@@ -92,6 +97,15 @@ def settings_of(name: str) -> "Settings":
     return load_settings(find_pretrained(name)[0].config)
 
 
+def require_translation(name: str, options: Namespace) -> None:
+    """`ValueError` unless `name` is a run whose evaluation gives sentences."""
+    from transformer.custom import chosen_task
+
+    settings = settings_of(name)
+    if "output" not in chosen_task(settings, custom_task(options.task)).score_options:
+        raise ValueError(f"{name} was trained for {settings.trained_task}, not for translation")
+
+
 def translated(name: str, first: "Settings", options: Namespace) -> "Sequence[Scored]":
     """The text, by default that of the `first` run, translated by the run `name`."""
     from transformer.custom import chosen_task
@@ -101,10 +115,7 @@ def translated(name: str, first: "Settings", options: Namespace) -> "Sequence[Sc
     data = text_to_score(first, options.data)
     tell(f"translating {data} with {name}")
     trained = load_pretrained(name, build=custom_build(options.build), task=task, device=options.device)
-    scored = chosen_task(trained.settings, task).score(trained, data).scored
-    if not scored:
-        raise ValueError(f"{name} was trained for {trained.settings.trained_task}, not for translation")
-    return scored
+    return chosen_task(trained.settings, task).score(trained, data).scored
 
 
 def training_text(file: str | None, settings: "Settings | None") -> "Iterable[str] | None":

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from transformer.cli.custom_code import add_task_option, custom_build, custom_task
 from transformer.cli.options import add_device_option, add_run_option
+from transformer.cli.shards import require_plain
 from transformer.config import BleuTokenizer
 from transformer.config.parser import command_parser
 from transformer.messages import tell
@@ -68,8 +69,8 @@ def run(arguments: list[str], prog: str) -> None:
             raise ValueError(f"the run's task is {settings.trained_task}; {reason}")
         given |= chosen
     output = given.pop("output", None)  # written here, whatever the task
-    if output is not None and not Path(output).parent.is_dir():
-        raise ValueError(f"--output {output}: there is no such folder")
+    if output is not None:
+        require_plain(Path(output))
     data = text_to_score(settings, options.data)
     tell(f"scoring {checkpoint} on {data}")
     trained = load_pretrained(options.run, build=build, task=task, device=options.device)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from transformer.config.errors import shortened
 from transformer.config.files import load_settings
 from transformer.messages import warn
 
@@ -10,6 +11,9 @@ MOST_WARNINGS = 10
 """Enough for someone who translates a whole file in another language."""
 MOST_PARSED = 10
 """If there are more sentences at once, only words are checked: parsing takes up to 0.3 seconds each."""
+
+LONGEST_REASON = 200
+"""Characters: unknown words may be many, and of any length."""
 
 
 @dataclass
@@ -32,7 +36,8 @@ class OutsideToyland:
             if sentence.strip() and (reason := why(sentence)) is not None:
                 self.warnings += 1
                 last = self.warnings == MOST_WARNINGS
-                warn(f"line {number} is {reason}{'; further lines are not checked' if last else ''}")
+                end = "; further lines are not checked" if last else ""
+                warn(f"line {number} is {shortened(reason, LONGEST_REASON)}{end}")
 
 
 def learned_toyland(runs: Sequence[str]) -> bool:

@@ -12,12 +12,12 @@ DESCRIPTION = """Plot loss, learning rate and validation score of one or more ru
 def run(arguments: list[str], prog: str) -> None:
     parser = command_parser(prog, DESCRIPTION)
     parser.add_argument("runs", nargs="*", metavar="RUN", help="a run's folder; the same as --run")
-    parser.add_argument("--run", nargs="+", metavar="RUN", default=[], help="a run's folder, or several")
+    parser.add_argument("--run", nargs="+", metavar="RUN", help="a run's folder, or several")
     parser.add_argument(
         "--output", default="curves.png", metavar="FILE", help="image file to write: .png, .svg or .pdf"
     )
     options = parser.parse_args(arguments)
-    runs = [*options.runs, *options.run]
+    runs = [*options.runs, *(options.run or [])]
     require(bool(runs), "name a run to plot, as in --run runs/toyland")
 
     from transformer.checkpoint.run import Run

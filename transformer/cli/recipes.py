@@ -1,5 +1,6 @@
 """`transformer recipes`: list the recipes that come with the package, or copy one to edit it."""
 
+import shlex
 from pathlib import Path
 
 from transformer.config.checks import require
@@ -25,4 +26,4 @@ def run(arguments: list[str], prog: str) -> None:
         return
     require(options.name is not None, "copy needs the name of a recipe; transformer recipes lists them")
     written = copy_recipe(options.name, None if options.file is None else Path(options.file))
-    print(f"wrote {written}; train with: transformer train --config {written}")
+    print(f"wrote {written}; train with: transformer train --config {shlex.quote(str(written))}")

@@ -8,6 +8,7 @@ from jsonargparse import Namespace
 from transformer.cli.custom_code import add_build_option
 from transformer.cli.outside_toyland import learned_toyland
 from transformer.cli.translate import add_engine_options, load
+from transformer.config.errors import install_extra
 from transformer.config.parser import command_parser
 from transformer.messages import tell
 
@@ -27,10 +28,7 @@ def run(arguments: list[str], prog: str) -> None:
         from transformer.serving.limits import Limits
         from transformer.serving.server import address, listen, serve
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f"serve needs the package {error.name}; install the extra in the project's folder: "
-            "pip install -c constraints.txt -e '.[serve]'"
-        ) from None
+        raise ValueError(f"serve needs the package {error.name}; {install_extra('serve')}") from None
     limits = Limits(
         lines=options.max_lines,
         characters=options.max_characters,

@@ -24,8 +24,8 @@ class DecodingConfig:
     max_extra: int = 50
     """Tokens by which output may exceed source."""
     batch_tokens: int | None = None
-    """Source tokens times beam size per batch.
-    Padding included; null: 4096, or 32768 for a search on a CUDA GPU."""
+    """Source tokens times beam per batch; null: by device.
+    Padding included; by default 4096, or 32768 for a search on a CUDA GPU."""
 
     def __post_init__(self) -> None:
         require_plain_numbers(self, "decoding")

@@ -20,6 +20,11 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
+def install_extra(name: str) -> str:
+    """How to install the packages of an extra of this project."""
+    return f"install the extra in the project's folder: pip install -c constraints.txt -e '.[{name}]'"
+
+
 def shortened(text: str, most: int = 80) -> str:
     """The text, with `…` in place of its middle if it has more than `most` characters."""
     half = most // 2

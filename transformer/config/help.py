@@ -31,7 +31,7 @@ class CommandHelp(DefaultHelpFormatter):
 
     def _get_help_string(self, action: Action) -> str:
         text = action.help or ""
-        if action.required:
+        if action.required and action.nargs != "*":  # argparse calls that one required, too
             return f"{text} (required)"
         if action.nargs == 0 or action.default in (None, SUPPRESS):
             return text

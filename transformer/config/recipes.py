@@ -22,7 +22,7 @@ def recipe_names() -> list[str]:
 def find_recipe(name: str) -> Path:
     """The file that `--config NAME` means: a path, or the name of a recipe."""
     path = Path(name)
-    if path.exists():
+    if path.exists() and not path.is_dir():
         return path
     wanted = name.removesuffix(".yaml").removeprefix("configs/")
     if wanted in recipe_names():

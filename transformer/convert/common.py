@@ -8,6 +8,7 @@ from typing import Any
 
 from transformer import files
 from transformer.checkpoint.pretrained import OpenedRun, find_pretrained, open_run
+from transformer.config.errors import install_extra
 from transformer.config.files import load_settings
 
 
@@ -54,9 +55,7 @@ def require_package(name: str) -> Any:
     try:
         return import_module(name)
     except ModuleNotFoundError:
-        raise ConversionError(
-            f"{name} is not installed: pip install {name} (or this project with its extra: .[convert])"
-        ) from None
+        raise ConversionError(f"{name} is not installed; {install_extra('convert')}") from None
 
 
 def require_unique(pieces: list[str]) -> list[str]:

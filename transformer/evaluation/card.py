@@ -20,6 +20,7 @@ from transformer.config.settings import differing
 from transformer.data.json_text import parse_object
 from transformer.data.text import CorpusError
 from transformer.evaluation.curves import read_curves
+from transformer.tasks.registry import is_custom
 
 LICENCE = "unknown"
 FILL_IN = "  # fill in, such as mit or cc-by-4.0; it may depend on the licence of the training text"
@@ -41,7 +42,7 @@ USES = {
     "language_model": Use("text-generation", 'generate --run OWNER/NAME --prompt "…"'),
     "masked_language_model": Use("fill-mask", "fill-mask --run OWNER/NAME < lines.txt"),
     "classification": Use("text-classification", "classify --run OWNER/NAME < lines.txt"),
-    "sentence_embedding": Use("sentence-similarity", "embed --run OWNER/NAME --output DIR < lines.txt"),
+    "sentence_embedding": Use("sentence-similarity", "embed --run OWNER/NAME --output lines.npy < lines.txt"),
 }
 CUSTOM = Use(None, "evaluate --run OWNER/NAME")
 
@@ -58,7 +59,7 @@ def model_card(name: str | Path, scores: Mapping[str, Any] | None = None) -> str
         f"# {title}": introduction(settings, checkpoint),
         "## Use": (
             "Install the project `transformer` from its repository (the package of this name on PyPI may be "
-            f"a different one), then:\n\n    transformer {use.command}"
+            f"a different one), then:\n\n    transformer {command(use, settings)}"
         ),
         "## Data": data_table(run, settings),
         "## Training": training_facts(run, checkpoint, settings),
@@ -69,6 +70,14 @@ def model_card(name: str | Path, scores: Mapping[str, Any] | None = None) -> str
     }
     body = "\n\n".join(f"{heading}\n\n{text}" for heading, text in sections.items())
     return f"---\n{front_matter(settings, use)}---\n\n{body}\n"
+
+
+def command(use: Use, settings: Settings) -> str:
+    """The command with the custom code that the model needs."""
+    task = settings.trained_task
+    custom = {"--build": settings.build, "--task": task if is_custom(task) else None}
+    given = [f" {option} {name}" for option, name in custom.items() if name is not None]
+    return use.command.replace("OWNER/NAME", "".join(["OWNER/NAME", *given]))
 
 
 def front_matter(settings: Settings, use: Use) -> str:
@@ -88,7 +97,7 @@ def front_matter(settings: Settings, use: Use) -> str:
 def introduction(settings: Settings, checkpoint: Path) -> str:
     model, size = settings.model, (checkpoint / MODEL).stat().st_size
     paper = "[Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)"
-    what = settings.trained_task.replace("_", " ")
+    what = settings.trained_task.replace("_", " ").replace("model", "modelling")
     if settings.trained_task == "translation":
         what += f" from `{settings.data.source}` to `{settings.data.target}`"
     rows = {

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.run import Run
+from transformer.config.errors import install_extra
 from transformer.data.text import decode_lines
 from transformer.files import write_whole
 
@@ -81,7 +82,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("plot needs matplotlib; pip install 'transformer[plots]'") from None
+        raise ValueError(f"plot needs matplotlib; {install_extra('plots')}") from None
     curves = {str(run.path): read_curves(run) for run in runs}
     score = next((name for name in SCORES if any(f"valid/{name}" in each for each in curves.values())), None)
     panels = 2 if score is None else 3

@@ -9,7 +9,7 @@ from math import isfinite
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
-from transformer.config.errors import did_you_mean
+from transformer.config.errors import did_you_mean, shortened
 from transformer.decoding.lines import LineTranslator
 from transformer.decoding.translator import Translator
 from transformer.serving.batching import Answer, Batcher, BusyError, Kind
@@ -22,6 +22,8 @@ DESCRIPTION = """Translates lines of text. A request may have up to {lines:,} li
 characters each, a body of {body_bytes:,} bytes, and a beam of {beam_size:,}; after {seconds:g} seconds it
 gets an error instead of an answer. Requests that are waiting at the same time are translated together. An
 error is an object with one member, error: one line that says what is wrong."""
+LONGEST_REASON = 200
+"""Characters of a warning: unknown words may be many, and long."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,11 @@ def outside(model: ServedModel, lines: Sequence[str]) -> list[str]:
     if model.why_outside is None:
         return []
     reasons = [model.why_outside(line) if line.strip() else None for line in lines]
-    return [f"line {number} is {reason}" for number, reason in enumerate(reasons, start=1) if reason]
+    return [
+        f"line {number} is {shortened(reason, LONGEST_REASON)}"
+        for number, reason in enumerate(reasons, start=1)
+        if reason
+    ]
 
 
 def response(model: str, answer: Answer, warnings: Sequence[str]) -> TranslateResponse:

@@ -17,6 +17,8 @@ from transformer.toyland.reading import Reading, unknown_words, words_of
 from transformer.toyland.tree import Branch, Node, english_text, german_text
 
 T = TypeVar("T")
+LONGEST = 60
+"""Words of a sentence, three times as many as the grammar's longest: parsing takes quadratic time."""
 _MODALS = ("must", "can", "cannot", "should", "want", "wants")
 
 
@@ -50,6 +52,8 @@ def obviously_outside(sentence: str) -> str | None:
     """The same from its words and marks alone, without parsing; `None` if they are fine."""
     if unknown := unknown_words(sentence):
         return f"outside toyland: unknown word{'s' * (len(unknown) > 1)} {', '.join(unknown)}"
+    if len(sentence.split()) > LONGEST:
+        return f"outside toyland: no sentence has more than {LONGEST} words"
     if not sentence.rstrip().endswith((".", "?")):
         return "outside toyland: a sentence ends in . or ?"
     if sentence.lstrip()[0].islower():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from transformer.checkpoint.run import Run
+from transformer.config.errors import install_extra
 from transformer.messages import warn
 from transformer.training.distributed import Group
 
@@ -78,7 +79,7 @@ def board_maker(run: Run) -> Callable[..., Any]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ValueError(
-            "training.tensorboard needs the package tensorboard; pip install 'transformer[tensorboard]'"
+            f"training.tensorboard needs the package tensorboard; {install_extra('tensorboard')}"
         ) from None
     return partial(SummaryWriter, run.path / "tensorboard")
 

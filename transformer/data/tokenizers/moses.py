@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from transformer.config.errors import install_extra
 from transformer.data.text import text_list
 from transformer.data.tokenizers.sentence_piece import SentencePieceTokenizer, train_tokenizer
 from transformer.files import write_whole
@@ -70,7 +71,7 @@ class Words:
             import sacremoses
         except ImportError:
             raise ValueError(
-                "data.tokenizer is moses, which needs sacremoses; pip install 'transformer[moses]'"
+                f"data.tokenizer is moses, which needs sacremoses; {install_extra('moses')}"
             ) from None
         self.normalizer = sacremoses.MosesPunctNormalizer(lang=language)
         self.tokenizer = sacremoses.MosesTokenizer(lang=language)
