@@ -80,6 +80,9 @@ def test_the_search_has_every_token_kept_and_every_score(inspection, axes):
     endings = sum(len(step.endings) for step in record.steps)
     assert sum(text.startswith(("★", "■")) for text in written) == endings
     assert sum(text.startswith("★") for text in written) == 1
+    lost = [path for path in record.paths if path.lost_at is not None]
+    assert [path.name for path in lost] == ["reference"]
+    assert [text for text in written if text.startswith("✗")] == [f"✗ {lost[0].pieces[lost[0].lost_at - 1]}"]
     winner = next(text for text in written if text.startswith("★"))
     assert winner == f"★ {record.finished[0].score:z.2f}".replace("-", "−")
 

@@ -24,7 +24,9 @@ Figures 3 to 5: by default the head that transformer inspect shows first."""
 SEARCH = """Draw the beam search for a sentence: a column for each step, a lane for each hypothesis."""
 SCHEDULE = """Plot the learning rate of one or more recipes against the updates (equation 3)."""
 POSITIONS = """Draw the sinusoidal positional encoding (section 3.5), a row for each position."""
-TABLE3 = """Plot the paper's BLEU scores in Table 3 against the number of parameters of the same models here."""
+TABLE3 = (
+    """Plot the paper's BLEU scores in Table 3 against the number of parameters of the same models here."""
+)
 
 
 def run(arguments: list[str], prog: str) -> None:

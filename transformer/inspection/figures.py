@@ -33,8 +33,8 @@ def head_named(inspection: Findings, name: str | None) -> Choice:
     if not heads:
         raise ValueError(f"no attention could be recorded: {' '.join(inspection.missing)}")
     if name not in heads:
-        first, *_, last = heads
-        raise ValueError(f"--head is {name}; the heads of this model are {first} to {last}")
+        names = [*heads]
+        raise ValueError(f"--head is {name}; the heads of this model are {names[0]} to {names[-1]}")
     return heads[name]
 
 
@@ -62,9 +62,9 @@ def draw_attention(inspection: Findings, axes: Any, *, kind: str, layer: int, he
     axes.tick_params(length=0)
     axes.set_title(f"{ATTENTION_NAMES[kind]}, head {layer}.{head}", fontsize=10)
     for row, column in (weights >= 0.1).nonzero().tolist():
-        weight = float(weights[row, column])
-        color = "white" if weight > 0.6 else "black"
-        text = f"{weight:.2f}".removeprefix("0")
+        value = float(weights[row, column])
+        color = "white" if value > 0.6 else "black"
+        text = f"{value:.2f}".removeprefix("0")
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
     if kind == CROSS and inspection.gold is not None and inspection.is_right:
         for source, target in inspection.gold.alignment:
