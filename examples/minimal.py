@@ -6,8 +6,6 @@ python examples/minimal.py [UPDATES]     1,000 by default: about a minute and a 
 import sys
 import tempfile
 
-import torch
-
 import transformer
 
 SENTENCES = [
@@ -40,13 +38,20 @@ def main() -> None:
     for sentence, translation in zip(SENTENCES, translator.translate(SENTENCES), strict=True):
         print(f"{sentence:45} {translation}")
 
-    # Attention weights of the decoder, layer by layer: rows are target tokens, columns source tokens.
-    tokens = torch.tensor(translator.encode(SENTENCES[:1], first_line=1))
-    with transformer.record_attention(translator.model) as weights:
-        found = transformer.greedy_search(translator.model, tokens, max_length=20)
-    print(f"\nlog-probability of the greedy translation: {float(found.scores[0, 0]):.2f}")
-    for name, table in weights.items():
-        print(f"{name:32} {tuple(table.shape)}")
+    # Of all heads from the decoder to the encoder, the one that looks hardest at a single piece of the source
+    # when the third word of the first translation is predicted. Weights are (heads, target, source pieces).
+    found = transformer.inspect(translator, SENTENCES[0])
+    source, target = found.axes["source"], found.axes["target"]
+    word = min(2, len(target.words) - 1)
+    row = target.word_of.index(word)
+    weight, column, head = max(
+        (*map(float, weights[row, :-1].max(dim=0)), f"{module.layer}.{number}")  # without the source's end
+        for module in found.attention
+        if module.kind == "cross"
+        for number, weights in enumerate(module.weights, start=1)
+    )
+    looked_at = source.words[source.word_of[int(column)]]
+    print(f"\npredicting “{target.words[word]}”, head {head} looks at “{looked_at}”: {weight:.2f}")
 
 
 if __name__ == "__main__":

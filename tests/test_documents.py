@@ -155,6 +155,7 @@ def test_the_minimal_example_fits_a_page_and_runs(tmp_path: Path) -> None:
         text=True,
     )
     assert "The old man buys a red apple." in done.stdout
+    assert re.search(r"predicting “.+”, head \d\.\d looks at “.+”: \d\.\d\d\n$", done.stdout)
 
 
 def test_the_commands_for_own_data_run(

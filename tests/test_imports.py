@@ -18,6 +18,7 @@ BELOW: dict[str, list[str]] = {
     "progress": ["messages"],
     "locks": [],
     "files": ["locks"],
+    "pictures": ["config", "files"],
     "tasks.registry": [],
     "config": ["files", "messages", "tasks.registry"],
     "hardware": ["config"],
@@ -46,10 +47,10 @@ BELOW: dict[str, list[str]] = {
     "decoding.sampling": [],
     "decoding": ["config", "messages", "hardware", "kernels", "model", "data", "checkpoint"],
 }
-BELOW["evaluation"] = [*BELOW["training"], "toyland", "training", "decoding"]
+BELOW["evaluation"] = [*BELOW["training"], "pictures", "toyland", "training", "decoding"]
 BELOW["tasks"] = [*BELOW["evaluation"], "evaluation"]
 BELOW["convert"] = [*BELOW["decoding"], "files", "decoding"]
-BELOW["inspection"] = [*BELOW["decoding"], "tasks.registry", "toyland", "decoding"]
+BELOW["inspection"] = [*BELOW["decoding"], "pictures", "tasks.registry", "toyland", "decoding"]
 BELOW["serving"] = ["config", "data", "decoding", "training"]
 BELOW["testing"] = ["config", "kernels", "model", "decoding"]
 BELOW["custom"] = list(BELOW)

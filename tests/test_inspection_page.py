@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shutil
 import tomllib
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
 
@@ -327,7 +328,7 @@ def test_only_the_pages_own_script_may_run(show, inspection):
 def test_in_a_notebook_the_page_is_cut_off_from_it(inspection, browser, tmp_path):
     html = inspection._repr_html_()
     assert html == frame(inspection)
-    assert html.startswith('<iframe sandbox="allow-scripts"')
+    assert html.startswith('<iframe sandbox="allow-scripts allow-downloads"')
     (tmp_path / "notebook.html").write_text(f"<!doctype html>{html}", encoding="utf-8")
     tab = browser.new_page()
     tab.goto((tmp_path / "notebook.html").as_uri())
@@ -335,6 +336,55 @@ def test_in_a_notebook_the_page_is_cut_off_from_it(inspection, browser, tmp_path
     inner.locator("html[data-ready]").wait_for(state="attached", timeout=10_000)
     assert inner.locator("#says").inner_text().startswith("predicting")
     tab.close()
+
+
+# Saving
+
+
+def saved(tab, name, folder):
+    """The root of the SVG file that a button saves, and the file itself."""
+    with tab.expect_download() as download:
+        tab.locator(f"#save-{name}").click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return ElementTree.parse(path).getroot(), path
+
+
+def texts_in(root):
+    return ["".join(text.itertext()) for text in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_the_matrix_is_saved_with_its_cells_words_and_weights(show, inspection, tmp_path):
+    tab = show(inspection, fragment="#kind=cross&layer=1&head=2", color_scheme="light")
+    root, path = saved(tab, "matrix", tmp_path)
+    assert path.name == "matrix-cross-1.2.svg"
+    expected = in_words(inspection, "cross", 1, 2)
+    [group] = [each for each in root if each.get("class") == "cells"]
+    greens = [int(cell.get("fill").split(",")[1]) for cell in group]  # the larger the weight, the less green
+    assert len(greens) == expected.numel()
+    darkest = torch.tensor(greens).view_as(expected).argmin(dim=1)
+    weights = expected.gather(1, darkest[:, None])[:, 0]
+    torch.testing.assert_close(weights, expected.max(dim=1).values, atol=0.01, rtol=0)
+    words = [*inspection.axes["target"].words, *inspection.axes["source"].words]
+    assert texts_in(root)[: len(words)] == words
+    assert set(texts_in(root)) - set(words) <= {f"{value / 1000:.3f}"[1:] for value in range(1000)} | {"1"}
+    dashed = [each for each in root.iter() if each.get("stroke-dasharray") == "4 2"]
+    assert len(dashed) == len(inspection.gold.alignment)
+    assert tab.complaints == []
+
+
+@pytest.mark.parametrize(("name", "drawing"), [("lines", "links"), ("tree", "tree")])
+def test_a_drawing_is_saved_with_the_styles_of_the_page(show, inspection, tmp_path, name, drawing):
+    tab = show(inspection, color_scheme="light")
+    root, _ = saved(tab, name, tmp_path)
+    assert texts_in(root) == tab.locator(f"#{drawing} text").evaluate_all(
+        "texts => texts.map(text => text.textContent)"
+    )
+    for text in root.iter("{http://www.w3.org/2000/svg}text"):
+        assert (text.get("fill"), text.get("font-size")) != (None, None)
+    strokes = {each.get("stroke") for each in root.iter() if each.tag.endswith(("line", "path"))}
+    assert "rgb(154, 52, 18)" in strokes  # --heat, a colour that only the style sheet knows
+    assert tab.complaints == []
 
 
 # Accessibility

@@ -30,7 +30,7 @@ COMMANDS = {
     "nearest": "find the indexed sentences most similar to each line",
     "serve": "serve translation models over HTTP, with a page to type into",
     "average": "average the last checkpoints of a run",
-    "plot": "plot loss, learning rate and score of one or more runs",
+    "plot": "draw attention, a search, training curves and other pictures",
     "compare": "compare two systems on one test text",
     "convert": "convert a Marian model to a run, or a run to Marian or CTranslate2",
     "card": "write a model card for a run, for the Hugging Face Hub",

@@ -1,16 +1,14 @@
 """Plots of the training curves of several runs, from their `log.jsonl`."""
 
-import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.run import Run
-from transformer.config.errors import install_extra
 from transformer.data.text import decode_lines
-from transformer.files import write_whole
+from transformer.pictures import show_legend
 
 Curve = dict[int, float]
 """Update to value."""
@@ -21,7 +19,6 @@ LONGEST_EVENT = 2**16
 """Bytes of a line of the log; those that we write have some hundreds."""
 STARTS = ("data", "resume")
 """Events that are logged when training starts; their step is that of the checkpoint it continues from."""
-FORMATS = (".png", ".svg", ".pdf")
 
 
 def read_curves(run: Run) -> dict[str, Curve]:
@@ -72,22 +69,12 @@ def up_to(step: int, curve: Curve) -> Curve:
     return {update: value for update, value in curve.items() if update <= step}
 
 
-def draw(runs: Sequence[Run], path: Path) -> None:
-    """Plot loss, learning rate and score of the runs against the updates.
+def draw_curves(curves: Mapping[str, dict[str, Curve]], axes: Sequence[Any]) -> Sequence[Any]:
+    """Plot loss, learning rate and, on a third panel if there is one, the score of runs against the updates.
 
-    `ValueError` for an unknown file extension, or without matplotlib.
+    `curves` has what `read_curves` returns by the names of the runs.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"{path}: name a picture that ends in {', '.join(FORMATS)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError(f"plot needs matplotlib; {install_extra('plots')}") from None
-    curves = {str(run.path): read_curves(run) for run in runs}
-    score = next((name for name in SCORES if any(f"valid/{name}" in each for each in curves.values())), None)
-    panels = 2 if score is None else 3
-    figure = Figure(figsize=(4.6 * panels, 3.6), layout="constrained")
-    axes = figure.subplots(1, panels)
+    score = score_of(curves.values()) if len(axes) > 2 else None
     for number, (name, found) in enumerate(curves.items()):
         color = f"C{number % 10}"
         own_label = {} if "valid/loss" in found else {"label": name}
@@ -98,15 +85,18 @@ def draw(runs: Sequence[Run], path: Path) -> None:
             line(axes[2], found.get(f"valid/{score}"), color=color, marker="o", markersize=3, label=name)
     titles = ["loss: line training, dots validation", "learning rate"]
     titles += [] if score is None else [f"{SCORES[score]}, validation"]
-    for axis, title in zip(axes, titles, strict=True):
+    for axis, title in zip(axes, titles, strict=False):
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("updates")
         axis.grid(alpha=0.3)
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(fontsize=8)
-    picture = io.BytesIO()  # not written directly: some of matplotlib's writers crash on a full disk
-    figure.savefig(picture, dpi=150, format=path.suffix[1:])
-    write_whole(path, picture.getvalue())
+        show_legend(axis)
+    return axes
+
+
+def score_of(curves: Iterable[dict[str, Curve]]) -> str | None:
+    """The first of `SCORES` that a run has, which the third panel shows."""
+    found = {name for each in curves for name in each}
+    return next((name for name in SCORES if f"valid/{name}" in found), None)
 
 
 def line(axis: Any, curve: Curve | None, **options: Any) -> None:

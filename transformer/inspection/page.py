@@ -19,7 +19,10 @@ from transformer.inspection.page_data import page_data
 from transformer.inspection.tables import tables
 from transformer.inspection.tokens import Axis, visible
 
-SCRIPTS = ("data.js", "state.js", "lines.js", "heads.js", "chosen.js", "search.js", "numbers.js", "main.js")
+SCRIPTS = (
+    *("data.js", "state.js", "lines.js", "heads.js", "chosen.js", "search.js", "numbers.js"),
+    *("save.js", "main.js"),
+)
 """The parts of the page's script, which is one JavaScript module, in their order."""
 LONG_LINE = 160
 """Lines with more characters than this, counting wide ones twice, are shown in a smaller font."""
@@ -50,7 +53,7 @@ def page(inspection: Findings) -> str:
 def frame(inspection: Findings) -> str:
     """The page as a sandboxed frame in another page."""
     return (
-        '<iframe sandbox="allow-scripts" style="width: 100%; height: 900px; border: 0" '
+        '<iframe sandbox="allow-scripts allow-downloads" style="width: 100%; height: 900px; border: 0" '
         f'srcdoc="{escape(page(inspection))}"></iframe>'
     )
 

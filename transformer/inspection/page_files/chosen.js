@@ -2,19 +2,36 @@
 
 let layout = null; // where the cells of the matrix are on the canvas
 
+function shownMatrix() {
+  return matrix(state.kind, state.layer, state.head, state.unit);
+}
+
 function drawMatrix() {
   const canvas = $("matrix");
   const [rowAxis, columnAxis] = data.kinds[state.kind];
-  const cells = matrix(state.kind, state.layer, state.head, state.unit);
+  const cells = shownMatrix();
   layout = matrixLayout(cells, data.axes[rowAxis][state.unit], data.axes[columnAxis][state.unit]);
-  const { left, top, size } = layout;
   const ratio = window.devicePixelRatio || 1;
-  const total = [left + size * cells.columns + 2, top + size * cells.rows + 2];
+  const total = matrixSize();
   [canvas.width, canvas.height] = total.map((side) => side * ratio);
   [canvas.style.width, canvas.style.height] = total.map((side) => `${side}px`);
-  canvas.dataset.cell = size;
+  canvas.dataset.cell = layout.size;
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
+  paintMatrix(context, cells);
+  const what = `${cells.rows} by ${cells.columns} weights between ${state.unit}`;
+  canvas.setAttribute("aria-label", `${what}: ${$("says").textContent}`);
+}
+
+/** Width and height of the matrix with its labels. */
+function matrixSize() {
+  const { left, top, size, rows, columns } = layout;
+  return [left + size * columns + 2, top + size * rows + 2];
+}
+
+function paintMatrix(context, cells) {
+  const { left, top, size } = layout;
+  const [rowAxis, columnAxis] = data.kinds[state.kind];
   context.textBaseline = "middle";
   context.imageSmoothingEnabled = false;
   context.drawImage(image(cells, colours()), left, top, size * cells.columns, size * cells.rows);
@@ -25,8 +42,6 @@ function drawMatrix() {
   if (size >= 26) writeWeights(context, cells);
   outlineGold(context);
   outlineFocus(context, rowAxis, columnAxis);
-  const what = `${cells.rows} by ${cells.columns} weights between ${state.unit}`;
-  canvas.setAttribute("aria-label", `${what}: ${$("says").textContent}`);
 }
 
 /** Where the cells are: squares as large as the room allows. */

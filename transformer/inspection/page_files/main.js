@@ -115,6 +115,7 @@ function listen() {
     drawStep();
   });
   $("help-button").addEventListener("click", () => $("help").showModal());
+  listenToSaving();
   document.addEventListener("keydown", onKey);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     if (state.kind) drawHeads();

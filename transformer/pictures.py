@@ -1,0 +1,82 @@
+"""Pictures with matplotlib: figures, image files, and fonts for many scripts."""
+
+import io
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from transformer.config.errors import install_extra
+from transformer.files import write_whole
+
+FORMATS = (".png", ".svg", ".pdf")
+FONTS = (
+    "DejaVu Sans",  # comes with matplotlib: Latin, Greek, Cyrillic, Hebrew, Arabic and our own signs
+    *("Noto Sans", "Noto Sans Arabic", "Noto Naskh Arabic", "Geeza Pro", "Segoe UI"),
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "IPAexGothic", "WenQuanYi Micro Hei"),
+    *("Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic"),
+    *("Noto Sans Devanagari", "Noto Sans Thai", "Nirmala UI", "Arial Unicode MS"),
+)
+"""Font families of Linux, macOS and Windows; each character is drawn with the first one that has it."""
+
+
+def require_picture(path: Path) -> None:
+    """`ValueError` unless a picture can be written to a file of this name."""
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"{path}: name a picture that ends in {', '.join(FORMATS)}")
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure of a size in inches; it belongs to no window. `ValueError` without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError(f"plot needs matplotlib; {install_extra('plots')}") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def write_picture(figure: Any, path: Path) -> None:
+    """Write a figure as PNG, SVG or PDF, by the name's ending."""
+    picture = io.BytesIO()  # not written directly: some of matplotlib's writers crash on a full disk
+    figure.savefig(picture, dpi=150, format=path.suffix[1:].lower())
+    write_whole(path, picture.getvalue())
+
+
+def plain_text() -> dict[str, Any]:
+    """Options of matplotlib's texts for words of any language: the installed `FONTS`, and no formulas."""
+    return {"fontfamily": installed_fonts(), "parse_math": False}
+
+
+@cache
+def installed_fonts() -> list[str]:
+    """The names in `FONTS` that matplotlib can use."""
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
+    known = {font.fname for font in fontManager.ttflist}
+    for path in findSystemFonts():
+        if path not in known:  # matplotlib caches its list, which lacks fonts that were installed later
+            with suppress(OSError, RuntimeError):  # a file that is no font
+                fontManager.addfont(path)
+    names = set(fontManager.get_font_names())
+    return [name for name in FONTS if name in names]
+
+
+def label_rows(axes: Any, texts: Iterable[str]) -> None:
+    """Write a text next to each row of a matrix drawn with `imshow`."""
+    labels = [*texts]
+    axes.set_yticks(range(len(labels)), labels, **plain_text())
+
+
+def label_columns(axes: Any, texts: Iterable[str]) -> None:
+    """Write a text above each column of a matrix drawn with `imshow`."""
+    labels = [*texts]
+    axes.xaxis.tick_top()
+    axes.set_xticks(range(len(labels)), labels, rotation=90, **plain_text())
+
+
+def show_legend(axes: Any) -> None:
+    """Show the names of the curves, if there are any."""
+    if axes.get_legend_handles_labels()[0]:
+        for text in axes.legend(fontsize=8).get_texts():
+            text.set(**plain_text())
