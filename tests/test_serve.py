@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import pytest
 
@@ -23,6 +24,7 @@ from transformer.cli import main
 from transformer.cli.serve import names_of
 from transformer.decoding.alignment import pharaoh
 from transformer.decoding.translator import Translator
+from transformer.toyland import obviously_outside
 
 ROOT = Path(__file__).parents[1]
 OTHER_RUN = ROOT / "tests/data/run_v1"
@@ -322,6 +324,14 @@ def test_a_port_in_use_and_other_mistakes_are_one_line(tiny_run, capsys):
         assert f"transformer serve: error: {message}" in capsys.readouterr().err
     assert main(["serve", "--run", "nowhere", "--port", "0"]) == 2
     assert "nowhere: neither a run's folder with a checkpoint" in capsys.readouterr().err
+
+
+def test_a_warning_about_many_unknown_words_is_short():
+    app = pytest.importorskip("transformer.serving.app")
+    served = app.ServedModel(Mock(spec=Translator), Mock(spec=app.ModelInfo), obviously_outside)
+    (warning,) = app.outside(served, ["The dog sleeps.", "x1 " * 600])
+    assert warning.startswith("line 2 is outside toyland: unknown words x1, x1")
+    assert len(warning) < 300
 
 
 def test_without_the_extra_one_line_says_how_to_install_it(tiny_run, capsys, monkeypatch):
