@@ -117,7 +117,7 @@ def schedule(arguments: list[str], prog: str) -> None:
         nargs="+",
         default=["wmt14_en_de_base", "wmt14_en_de_big"],
         metavar="FILE",
-        help="recipes (names or files), or a run's config.yaml (default: the paper's two models)",
+        help="recipes (names or files), or a run's config.yaml",
     )
     options = parser.parse_args(arguments)
     path = output_path(options)
