@@ -2,19 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jsonargparse import Namespace
 
-from transformer.cli.custom_code import custom_build
-from transformer.cli.options import add_device_option, add_inspection_options, add_run_option, options_of_task
+from transformer.cli.sentence import add_sentence_options, inspected
 from transformer.config.checks import require
 from transformer.config.parser import CommandParser, command_parser
 from transformer.messages import tell
 from transformer.pictures import new_figure, require_picture, write_picture
-
-if TYPE_CHECKING:
-    from transformer.inspection.inspect import Inspection
 
 CURVES = """Plot loss, learning rate and validation score of one or more runs against the updates. The word
 curves can be left out. Other pictures, each with its own --help: transformer plot attention, search,
@@ -24,9 +20,7 @@ Figures 3 to 5: by default the head that transformer inspect shows first."""
 SEARCH = """Draw the beam search for a sentence: a column for each step, a lane for each hypothesis."""
 SCHEDULE = """Plot the learning rate of one or more recipes against the updates (equation 3)."""
 POSITIONS = """Draw the sinusoidal positional encoding (section 3.5), a row for each position."""
-TABLE3 = (
-    """Plot the paper's BLEU scores in Table 3 against the number of parameters of the same models here."""
-)
+TABLE3 = """Plot the paper's BLEU scores in Table 3 against the sizes of the same models here."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -78,23 +72,6 @@ def curves(arguments: list[str], prog: str) -> None:
     write(figure, path)
 
 
-def add_sentence_options(parser: CommandParser) -> None:
-    add_run_option(parser)
-    parser.add_argument("sentence", metavar="SENTENCE", help="the text to inspect")
-    add_inspection_options(parser)
-    add_device_option(parser)
-
-
-def inspected(options: Namespace) -> "Inspection":
-    """What the run's model did with the sentence."""
-    from transformer.inspection.inspect import inspect
-    from transformer.inspection.loading import open_model
-
-    opened = open_model(options.run, build=custom_build(options.build), device=options.device)
-    gold = {"gold": opened.gold(options.sentence)} if opened.task == "translation" else {}
-    return inspect(opened.model, options.sentence, **options_of_task(options, opened.task), **gold)
-
-
 def attention(arguments: list[str], prog: str) -> None:
     parser = picture_parser(prog, ATTENTION, "attention")
     add_sentence_options(parser)
@@ -105,7 +82,7 @@ def attention(arguments: list[str], prog: str) -> None:
     )
     options = parser.parse_args(arguments)
     path = output_path(options)
-    figure = new_figure(1, 1)  # before the model is loaded, for matplotlib may be missing
+    figure = new_figure(1, 1)  # before the model is loaded, because matplotlib may be missing
 
     from transformer.inspection.figures import attention_size, draw_attention, head_named
 
@@ -126,8 +103,8 @@ def search(arguments: list[str], prog: str) -> None:
     from transformer.inspection.figures import draw_search, search_size
 
     record = inspected(options).search
-    require(record is not None, f"{options.run}: its task has no search to draw")
-    assert record is not None
+    if record is None:
+        raise ValueError(f"{options.run}: a model of this task does not search, so there is nothing to draw")
     figure.set_size_inches(*search_size(record))
     draw_search(record, figure.subplots())
     write(figure, path)
@@ -140,7 +117,7 @@ def schedule(arguments: list[str], prog: str) -> None:
         nargs="+",
         default=["wmt14_en_de_base", "wmt14_en_de_big"],
         metavar="FILE",
-        help="recipes (names or files), or a run's config.yaml (default: the paper's two models)",
+        help="recipes (names or files), or a run's config.yaml",
     )
     options = parser.parse_args(arguments)
     path = output_path(options)

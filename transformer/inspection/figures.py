@@ -164,4 +164,4 @@ def draw_path(axes: Any, record: SearchRecord, path: Path) -> None:
     axes.plot(range(len(places)), places, style, color=color, zorder=2, label=f"{path.name}: {path.text}")
     if path.lost_at is not None:
         text = f"✗ {path.pieces[path.lost_at - 1]}"
-        axes.text(len(lanes) - 0.6, lanes[-1] + 0.3, text, fontsize=8, color=color, **plain_text())
+        axes.text(len(lanes) - 0.6, lanes[-1] + 0.5, text, fontsize=8, color=color, **plain_text())
