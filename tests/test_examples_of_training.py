@@ -40,7 +40,7 @@ def test_r_drop_without_dropout_is_the_cross_entropy(example: Any, batch: Batch)
 
 
 def test_r_drop_is_its_formula(example: Any, batch: Batch) -> None:
-    """A model whose second half of the batch is another one stands for two dropout masks."""
+    """Two dropout masks are imitated by a model that computes the second half of a batch differently."""
     first, second = tiny_model(), tiny_model()
 
     def both(src_tokens: torch.Tensor, tgt_tokens: torch.Tensor) -> torch.Tensor:

@@ -41,7 +41,7 @@ def measures(
         found["end"] = mean(words[:, -1])
         found |= measures_by_gold(weights, words, rows, columns, gold)
         return found
-    # the words that a decoder reads are one step behind those that it predicts
+    # a decoder reads word t - 1 where it predicts word t
     shift = int(kind == DECODER)
     found["previous word"] = diagonal(words, shift - 1)
     if kind == ENCODER:
