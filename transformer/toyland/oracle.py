@@ -50,7 +50,7 @@ def why_outside(sentence: str) -> str | None:
 
 
 def obviously_outside(sentence: str) -> str | None:
-    """Like `why_outside`, but checks only words and punctuation, without parsing; `None` if these are fine."""
+    """Like `why_outside`, but checks words and punctuation only, without parsing; `None` if all are fine."""
     if unknown := unknown_words(sentence):
         return f"outside toyland: unknown word{'s' * (len(unknown) > 1)} {', '.join(unknown)}"
     if len(sentence.split()) > LONGEST:
