@@ -22,7 +22,7 @@ PATHS = {"greedy": ("tab:orange", "--"), "reference": ("tab:green", ":")}
 
 
 def head_named(inspection: Findings, name: str | None) -> Choice:
-    """The head `KIND.LAYER.HEAD`, or the most informative one; `ValueError` if the model has none such."""
+    """The head `KIND.LAYER.HEAD`, or the most informative one; `ValueError` if there is no such head."""
     heads = {
         f"{module.kind}.{module.layer}.{head}": Choice(module.kind, 0, module.layer, head)
         for module in inspection.attention
@@ -39,13 +39,13 @@ def head_named(inspection: Findings, name: str | None) -> Choice:
 
 
 def attention_size(inspection: Findings, kind: str) -> tuple[float, float]:
-    """Width and height in inches in which the words of `draw_attention` can be read."""
+    """Width and height in inches that make the words of `draw_attention` readable."""
     rows, columns = (inspection.axes[name].words for name in AXES[kind])
     return 1.6 + 0.3 * len(columns), 1.6 + 0.3 * len(rows)
 
 
 def search_size(record: SearchRecord) -> tuple[float, float]:
-    """Width and height in inches in which the words of `draw_search` can be read."""
+    """Width and height in inches that make the words of `draw_search` readable."""
     return 1.5 + 0.95 * len(record.steps), 1.0 + 0.6 * (1 + lowest_lane(record))
 
 
