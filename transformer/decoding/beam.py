@@ -233,7 +233,7 @@ def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -
 def keep_complete(
     candidates: Candidates, live: Beam, is_at_limit: Bool[Tensor, " sentences"], beam_size: int, eos_id: int
 ) -> Complete:
-    """The best `beam_size` candidates, if they end in EOS; at a sentence's limit, also its live hypotheses."""
+    """The best `beam_size` candidates, if they end in EOS; at a sentence's limit also its live hypotheses."""
     tokens, scores = candidates.tokens[:, :beam_size], candidates.scores[:, :beam_size]
     ended = scores.masked_fill(tokens[:, :, -1] != eos_id, -torch.inf)
     cut_off = live.scores.masked_fill(~is_at_limit[:, None], -torch.inf)

@@ -68,7 +68,7 @@ class Translator(LineTranslator):
         for other, name in zip(found, paths, strict=True):
             if other.tokenizer.digest != tokenizer.digest:
                 raise ValueError(
-                    f"{name}: its vocabulary differs from that of {paths[0]}; an ensemble needs one"
+                    f"{name}: its vocabulary differs from that of {paths[0]}; an ensemble needs the same"
                 )
         if len(found) > 1:
             model = Ensemble([each.model for each in found])
