@@ -42,7 +42,7 @@ class Phrase(NamedTuple):
 
 _PRONOUNS = (
     *[Phrase(Leaf("PRP", "I", "ich"), FIRST)]
-    * 2,  # twice, so drawn more often: only `ich` has this verb form
+    * 2,  # twice as likely: only `ich` has the first-person verb form
     Phrase(Leaf("PRP", "we", "wir"), MANY),
     Phrase(Leaf("PRP", "he", "er"), THIRD),
     Phrase(Leaf("PRP", "she", "sie"), THIRD),
