@@ -65,7 +65,7 @@ def _is_usual(draft: Draft) -> bool:
 
 
 def _examples(count: int, stream: _Stream, part: str | None) -> Iterator[Example]:
-    """The first `count` different sentences of the stream that are in the split `part`, or in any if None."""
+    """The first `count` different sentences of the stream that are in the split `part`; None means any."""
     random = Random(stream.seed).random
     said: set[str] = set()
     while len(said) < count:

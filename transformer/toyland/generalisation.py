@@ -67,7 +67,7 @@ def _saying_that_one_says(draft: Draft) -> Branch:
 
 
 def _claim(draft: Draft, shape: int, link: Leaf | None = None) -> Branch:
-    """A clause such as `she says`, without the clause that says what."""
+    """A clause such as `she says`, still without the `that` clause that follows it."""
     verb = draft.pick(SAYING_VERBS)
     phrase = subject(draft, _PEOPLE)
     clause = Clause(draft, shape, PRESENT)

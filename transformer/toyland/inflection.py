@@ -31,7 +31,7 @@ IT = _table("er ihn ihm", "sie sie ihr", "es es ihm", "sie sie ihnen")
 
 
 class Determiner(NamedTuple):
-    """A determiner's forms, as `leaves[column][case]`, and the adjective endings that follow it.
+    """A determiner's forms, as `leaves[column][case]`, and the endings of adjectives after it.
 
     `before_vowel` has the same forms, except `an` instead of `a`.
     """

@@ -41,8 +41,7 @@ class Phrase(NamedTuple):
 
 
 _PRONOUNS = (
-    *[Phrase(Leaf("PRP", "I", "ich"), FIRST)]
-    * 2,  # twice as likely: only `ich` has the first-person verb form
+    *[Phrase(Leaf("PRP", "I", "ich"), FIRST)] * 2,  # twice as likely: verbs have separate forms for `ich`
     Phrase(Leaf("PRP", "we", "wir"), MANY),
     Phrase(Leaf("PRP", "he", "er"), THIRD),
     Phrase(Leaf("PRP", "she", "sie"), THIRD),
@@ -178,7 +177,7 @@ def _determiner(draft: Draft, noun: Noun, plural: bool, indefinite: float) -> De
     rest = (choice - indefinite) / (1.0 - indefinite)
     if rest < 0.12:
         return THIS
-    # Persons take a possessive only in the singular: `my friend`, `my dog`, `my dogs`, but not `my friends`.
+    # A person takes a possessive only in the singular (`my friend`), all else also in the plural (`my dogs`).
     if "own" in noun.kinds and not (plural and "person" in noun.kinds) and rest < 0.32:
         return draft.pick(POSSESSIVES)
     return THE

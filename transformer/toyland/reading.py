@@ -60,7 +60,7 @@ class Reading:
         return not words or f" {words.lower()} " in self.text
 
     def holds_clause(self, words: str) -> bool:
-        """Whether these words are all that is between two punctuation marks or words that open clauses."""
+        """Whether these words are a whole clause, between punctuation marks or words that open clauses."""
         opening, closing = r"(^|[.,] |(?=because |that ))", r" ([.,?]|because\b|that\b)"
         return re.search(opening + re.escape(words.lower()) + closing, self.text.strip()) is not None
 

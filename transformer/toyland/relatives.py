@@ -109,7 +109,7 @@ def _relative_clause(draft: Draft, noun: Noun, plural: bool, main: Event) -> Bra
 
 
 def _another(draft: Draft, events: tuple[Event, ...], main: Event) -> Event:
-    """An event with another verb than the main clause's."""
+    """An event whose verb differs from that of the main clause."""
     return draft.pick_where(events, lambda event: event.verb is not main.verb)
 
 
