@@ -120,7 +120,7 @@ def lane_before(record: SearchRecord, step: int, parent: int) -> int:
 
 
 def write(axes: Any, step: int, lane: float, text: str, **options: Any) -> None:
-    """A text in the middle of a lane, drawn over the lines, which it interrupts."""
+    """A text in the middle of a lane, on a white background that interrupts the lines."""
     background = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     options = {"fontsize": 8, "ha": "center", "va": "center", "bbox": background, **plain_text(), **options}
     axes.text(step, lane, text, **options)

@@ -40,7 +40,7 @@ class Node:
 
 
 class Ending(NamedTuple):
-    """A complete hypothesis, in the lane of its last token or, if that is EOS, of the one before."""
+    """A complete hypothesis, in the lane of its last token or, if that is EOS, of the token before it."""
 
     tokens: tuple[int, ...]
     is_end: bool

@@ -149,7 +149,7 @@ def record_calls(model: nn.Module) -> Iterator[dict[str, Call]]:
 
 @contextmanager
 def without_head(attention: MultiHeadAttention, head: int) -> Iterator[None]:
-    """Inside the block, `attention` works without one head: its part of the input of W^O is 0.
+    """Inside the block, `attention` works without one head: the head's part of the input of W^O is 0.
 
     Heads are counted from 0; `ValueError` if there is no such head.
     """

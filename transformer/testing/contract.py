@@ -65,7 +65,7 @@ def assert_transformer_contract(
     rtol: float = 1e-5,
     seed: int = 0,
 ) -> ContractReport:
-    """`AssertionError` with the report unless every check that applies holds; else the report.
+    """Return the report if every check that applies holds; otherwise raise it as an `AssertionError`.
 
     `kind` says how `forward` is called and what a position may see. By default a model with two inputs, or
     `encode` and `decode`, is an encoder_decoder, any other with `prefill` and `step` decoder_only, and the

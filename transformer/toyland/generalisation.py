@@ -34,7 +34,7 @@ _PEOPLE = nouns_of("person")
 
 
 def deeper(draft: Draft) -> Branch:
-    """A sentence of three clauses, at least two of them subordinate; training sentences have at most two."""
+    """A sentence of three clauses, at least two of them subordinate; in training there are at most two."""
     draft.expect(3)
     draft.mark("subordinate")
     return draft.pick((_saying_about_one_who, _because_one_who, _saying_because, _saying_that_one_says))(

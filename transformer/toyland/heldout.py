@@ -85,6 +85,6 @@ class NewNames(Draft):
 
 
 def pairs(table: str) -> dict[str, tuple[str, ...]]:
-    """A table as a dictionary from each row's first word, with `|` as a space, to the row's other words."""
+    """A dictionary from each row's first word, where `|` stands for a space, to the row's other words."""
     rows = (line.split() for line in table.strip().split("\n"))
     return {first.replace("|", " "): tuple(others) for first, *others in rows}

@@ -56,7 +56,7 @@ class Reading:
         self._possible: dict[int, tuple[Sequence[Any], list[Any]]] = {}
 
     def holds(self, words: str) -> bool:
-        """Whether these words occur next to each other; True for no words."""
+        """Whether these words occur next to each other; True if there are none."""
         return not words or f" {words.lower()} " in self.text
 
     def holds_clause(self, words: str) -> bool:

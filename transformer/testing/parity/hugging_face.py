@@ -47,7 +47,7 @@ def marian(device: torch.device) -> Iterator[Comparison]:
 
 
 def marian_config(config: ModelConfig, **values: Any) -> Any:
-    """A `MarianConfig` of our model's sizes; `values` are its other settings, by their names there."""
+    """A `MarianConfig` of our model's sizes; `values` are its other settings, under Marian's names."""
     from transformers import MarianConfig
 
     return MarianConfig(
