@@ -205,10 +205,7 @@ def inspect_class(classifier: Classifier, line: str) -> Inspection:
 
 
 def inspect_embedding(embedder: Embedder, line: str) -> Inspection:
-    """The attention of an encoder that makes sentence vectors.
-
-    A head's cost is 1 - the cosine between the vectors with and without the head.
-    """
+    """A sentence vector's attention; a head's cost is 1 - the cosine of the vectors with and without it."""
     model = embedder.model
     found, axes, tokens = read_sentence(embedder, line)
     vector = model(tokens)[0]
