@@ -51,7 +51,7 @@ def toyland_settings(
 
 
 def demonstrate(build: Build) -> transformer.Translator:
-    """Train the model that `build` makes and print three translations; 300 updates are half a minute."""
+    """Train the model that `build` makes and print three translations; 300 updates take half a minute."""
     with tempfile.TemporaryDirectory() as folder:
         transformer.train(toyland_settings(folder, updates()), build=build)
         translator = transformer.Translator.from_pretrained(folder, build=build)

@@ -16,7 +16,7 @@ import transformer
 
 
 class GatedFeedForward(nn.Module):
-    """(activation(x W_gate) ⊙ x W_1) W_2, without biases, as in that paper."""
+    """(activation(x W_gate) ⊙ x W_1) W_2, without biases, as in Shazeer's paper."""
 
     def __init__(
         self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor] = F.silu, dropout: float = 0.0

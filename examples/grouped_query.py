@@ -3,7 +3,7 @@
 python examples/grouped_query.py [UPDATES]
 
 The key-value cache shrinks with the number of key-value heads. With one such head this is multi-query
-attention (Shazeer, 2019), with as many as query heads the paper's multi-head attention.
+attention (Shazeer, 2019). With one for each query head it is the paper's multi-head attention.
 """
 
 from functools import partial

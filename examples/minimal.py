@@ -38,14 +38,14 @@ def main() -> None:
     for sentence, translation in zip(SENTENCES, translator.translate(SENTENCES), strict=True):
         print(f"{sentence:45} {translation}")
 
-    # Of all heads from the decoder to the encoder, the one that looks hardest at a single piece of the source
-    # when the third word of the first translation is predicted. Weights are (heads, target, source pieces).
+    # Of all cross-attention heads, this finds the one with the largest weight on a single source piece when
+    # the third word of the first translation is predicted. `module.weights` are (heads, target, source).
     found = transformer.inspect(translator, SENTENCES[0])
     source, target = found.axes["source"], found.axes["target"]
     word = min(2, len(target.words) - 1)
     row = target.word_of.index(word)
     weight, column, head = max(
-        (*map(float, weights[row, :-1].max(dim=0)), f"{module.layer}.{number}")  # without the source's end
+        (*map(float, weights[row, :-1].max(dim=0)), f"{module.layer}.{number}")  # not the source's EOS
         for module in found.attention
         if module.kind == "cross"
         for number, weights in enumerate(module.weights, start=1)

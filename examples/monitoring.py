@@ -1,8 +1,9 @@
-"""Following training elsewhere: Weights & Biases, MLflow, or rows for a notebook's table.
+"""Following training in other tools: Weights & Biases, MLflow, or rows for a notebook's table.
 
 python examples/monitoring.py [UPDATES]
 
-Pass one of these functions as `on_event` to `transformer.train`; `gradient_norms` is for `figures`.
+Pass `to_wandb`, `to_mlflow` or a function of your own to `transformer.train` as `on_event`, and
+`gradient_norms` as `figures`.
 """
 
 import tempfile
@@ -16,7 +17,7 @@ import transformer
 
 
 def numbers(event: transformer.Event) -> dict[str, float]:
-    """Those of an event's figures that can be plotted; a validation also has samples."""
+    """The figures of an event that can be plotted; a validation also has samples, which cannot."""
     figures = event.figures if event.name in ("train", "valid") else {}
     return {
         f"{event.name}/{name}": value for name, value in figures.items() if isinstance(value, int | float)
@@ -24,13 +25,13 @@ def numbers(event: transformer.Event) -> dict[str, float]:
 
 
 def to_wandb(event: transformer.Event) -> None:
-    """After `wandb.init(project=...)`."""
+    """Log to Weights & Biases; call `wandb.init(project=...)` before training."""
     if found := numbers(event):
         import_module("wandb").log(found, step=event.step)
 
 
 def to_mlflow(event: transformer.Event) -> None:
-    """Inside `with mlflow.start_run():`."""
+    """Log to MLflow; train inside `with mlflow.start_run():`."""
     if found := numbers(event):
         import_module("mlflow").log_metrics(found, step=event.step)
 

@@ -3,7 +3,7 @@
 python examples/recurrent.py [UPDATES]
 
 A custom model needs `forward` for training, and `prefill`, `step` and the state's `select` for decoding.
-Prints a table of both, trained with the same batches.
+The program prints a table of both models, trained with the same batches.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class RecurrentEncoderDecoder(nn.Module):
         self.encoder = nn.LSTM(d_model, d_model // 2, layers, bidirectional=True, **options)
         self.bridge = nn.Linear(d_model, 2 * layers * d_model)
         self.decoder = nn.LSTM(d_model, d_model, layers, **options)
-        self.attention = attention  # the package's, so `record_attention` works
+        self.attention = attention  # this package's module, so `record_attention` works
         self.combine = nn.Linear(2 * d_model, d_model)
         self.output = output
         self.pad_id, self.bos_id, self.eos_id = config.pad_id, config.bos_id, config.eos_id

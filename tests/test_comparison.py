@@ -178,7 +178,7 @@ def test_only_systems_on_the_same_text_can_be_compared(systems):
     with pytest.raises(ValueError, match=r"^the first has 80 sentences and the second 79"):
         require_same_text(one, other[:-1])
     changed = [*other[:5], replace(other[5], reference="x"), *other[6:]]
-    with pytest.raises(ValueError, match=r"^sentence 6 has another reference in the second"):
+    with pytest.raises(ValueError, match=r"^sentence 6 has a different reference in the second"):
         require_same_text(one, changed)
 
 

@@ -165,7 +165,9 @@ def test_a_translation_model_starts_from_the_encoder_of_a_masked_language_model(
 
 def test_masks_need_a_tokenizer_that_has_one(classifier: Path, folder: Path, tmp_path: Path) -> None:
     start = settings(tmp_path / "run", "masked_language_model", {"train": f"{folder}/plain", "valid": None})
-    with pytest.raises(ValueError, match="its tokenizer has no <mask>; start from another run, or anew"):
+    with pytest.raises(
+        ValueError, match="its tokenizer has no <mask>; start from another run, or from scratch"
+    ):
         train(replace(start, training=replace(start.training, start_from=str(classifier))))
     with pytest.raises(ValueError, match=r"set data\.tokenizer sentencepiece"):
         train(replace(start, data=replace(start.data, tokenizer="characters")))

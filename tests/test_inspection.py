@@ -435,7 +435,7 @@ def test_a_model_of_another_kind_shows_what_it_can(translator, monkeypatch):
 def test_what_cannot_be_inspected_is_refused(translator):
     with pytest.raises(ValueError, match="the sentence is blank"):
         inspect(translator, "  ")
-    with pytest.raises(ValueError, match="the tokenizer makes no tokens of this sentence"):
+    with pytest.raises(ValueError, match="the tokenizer finds no tokens in this sentence"):
         inspect(translator, "\u200b")
     with pytest.raises(ValueError, match=r"decoding.beam_size is 0"):
         inspect(translator, "a", beam_size=0)

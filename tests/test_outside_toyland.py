@@ -35,7 +35,7 @@ def test_toylands_own_sentences_are_fine(warned):
         ("The manual sleeps in a printer.", "unknown words manual, printer"),
         ("The dog sleeps", "a sentence ends in . or ?"),
         ("the dog sleeps.", "a sentence begins with a capital letter"),
-        ("The dog the dog.", "all words are known, but the grammar never says 'The dog the dog.'"),
+        ("The dog the dog.", "all words are known, but the grammar never produces 'The dog the dog.'"),
     ],
 )
 def test_a_warning_names_the_line_and_the_reason(sentence, reason, warned):

@@ -155,7 +155,7 @@ def test_an_ensemble_of_one_model_twice_is_that_model():
 
 
 def test_members_with_other_special_tokens_are_refused():
-    with pytest.raises(ValueError, match="the members of an ensemble have different ids eos_id"):
+    with pytest.raises(ValueError, match="the members of an ensemble differ in eos_id"):
         Ensemble([sentence_model(), sentence_model(eos_id=5, unk_id=2)])
 
 

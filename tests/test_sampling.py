@@ -108,7 +108,7 @@ def test_nothing_can_be_drawn_where_every_token_is_forbidden():
     forbidden = torch.full((2, 4), -torch.inf)
     forbidden[0, 1] = 0
     assert Sampler().probabilities(forbidden[:1]).tolist() == [[0, 1, 0, 0]]
-    with pytest.raises(ValueError, match="no token is left to draw"):
+    with pytest.raises(ValueError, match="no token can be drawn: every token"):
         Sampler()(forbidden)
 
 

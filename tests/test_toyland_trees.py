@@ -99,7 +99,7 @@ def test_parse_keeps_every_word(examples: list[Example]) -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("(S (NP the )", "1 brackets stay open"), ("(S the ) )", "closes that never opened")],
+    [("(S (NP the )", "1 brackets are not closed"), ("(S the ) )", "has no opening bracket")],
 )
 def test_broken_parse(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=re.escape(reason)):

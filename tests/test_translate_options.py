@@ -229,7 +229,7 @@ def test_an_ensemble_needs_one_vocabulary(tiny_run, tmp_path):
     from transformer.recipe import train
 
     other = train(tiny_settings(tmp_path / "other", data={"vocab_size": 340}, max_steps=2))
-    with pytest.raises(ValueError, match="other: another vocabulary than "):
+    with pytest.raises(ValueError, match="other: its vocabulary differs from that of "):
         Translator.from_pretrained([tiny_run, other])
 
 

@@ -211,8 +211,8 @@ def best_first(
 def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -> Beam:
     """The best `beam_size` candidates that have not ended; a beam of 1 is empty once the best has ended.
 
-    Otherwise a beam of 1 would continue with the second-best candidate, which could win under the length
-    penalty. Greedy search stops there, and a beam of 1 must give the same output.
+    A beam of 1 must give the same output as greedy search, which stops at that point. If it continued with
+    the second-best candidate, that could win under the length penalty.
     """
     has_ended = candidates.tokens[:, :, -1] == eos_id
     room = min(
@@ -233,7 +233,7 @@ def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -
 def keep_complete(
     candidates: Candidates, live: Beam, is_at_limit: Bool[Tensor, " sentences"], beam_size: int, eos_id: int
 ) -> Complete:
-    """The best `beam_size` candidates, if they end in EOS, and at a sentence's limit its live hypotheses."""
+    """The best `beam_size` candidates, if they end in EOS; at a sentence's limit also its live hypotheses."""
     tokens, scores = candidates.tokens[:, :beam_size], candidates.scores[:, :beam_size]
     ended = scores.masked_fill(tokens[:, :, -1] != eos_id, -torch.inf)
     cut_off = live.scores.masked_fill(~is_at_limit[:, None], -torch.inf)
@@ -247,7 +247,7 @@ def why_closed(
     alpha: float,
     to_beat: Float[Tensor, " sentences"],
 ) -> Int[Tensor, " sentences"]:
-    """For each sentence the index in `VERDICTS` after a step.
+    """Why each sentence closes after a step, if it does, as an index in `VERDICTS`.
 
     Log-probabilities only decrease. The length penalty is monotonic in the length, so over all later lengths
     it is greatest at the next length or at the limit. The best live score divided by the greater of the two

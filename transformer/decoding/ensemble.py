@@ -33,7 +33,7 @@ class Ensemble(nn.Module):
         for name in ("pad_id", "bos_id", "eos_id"):
             ids = {getattr(member, name, None) for member in members}
             if len(ids) != 1:
-                raise ValueError(f"the members of an ensemble have different ids {name}: {ids}")
+                raise ValueError(f"the members of an ensemble differ in {name}: {ids}")
             setattr(self, name, ids.pop())
 
     def forward(self, *tokens: Tensor) -> Float[Tensor, "batch length vocabulary"]:

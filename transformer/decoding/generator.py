@@ -19,9 +19,9 @@ INCOMPLETE = "\ufffd"  # how a character is decoded while some of its bytes are 
 class TextGenerator:
     """A decoder-only model and its tokenizer.
 
-    A key-value cache makes each new token cost one step. Beyond the length that the model was trained with,
-    sinusoidal positions still work, with worse text; learned positions end at `model.max_positions`, and
-    asking for more is a `ValueError`.
+    With a key-value cache, each new token costs one step. Sinusoidal positions still work beyond the length
+    that the model was trained with, but the text gets worse. Learned positions end at `model.max_positions`,
+    and asking for more is a `ValueError`.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer) -> None:

@@ -31,10 +31,10 @@ def freeze(model: nn.Module, precision: Precision = "float32") -> None:
 
 @contextmanager
 def without_gradients(model: nn.Module) -> Iterator[None]:
-    """Where a model is searched: without cuDNN's attention, and in inference mode if `model` is frozen.
+    """A context for searching: without cuDNN's attention, and in inference mode if `model` is frozen.
 
-    Inference mode makes each torch call cheaper. A model in training may cache tensors during validation, and
-    tensors made in inference mode cannot be used with autograd in the next update.
+    Inference mode makes each torch call cheaper. A model in training cannot use it: it may cache tensors
+    during validation, and tensors made in inference mode cannot be used with autograd in the next update.
     """
     is_frozen = not any(parameter.requires_grad for parameter in model.parameters())
     with without_cudnn_attention(), torch.inference_mode() if is_frozen else nullcontext():

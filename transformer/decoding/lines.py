@@ -21,7 +21,7 @@ short sentences would make batches of thousands of hypotheses, each with a row o
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How the lines of one call are translated; with a `sampler`, by sampling instead of search."""
+    """How the lines of one call are translated: by search, or by sampling if there is a `sampler`."""
 
     n_best: int
     beam_size: int

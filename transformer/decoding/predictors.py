@@ -163,7 +163,7 @@ class MaskFiller(Reader):
 def nearest(
     queries: NDArray[np.float32], index: NDArray[np.float32], count: int
 ) -> list[list[tuple[int, float]]]:
-    """For each query the rows of `index` with the highest cosine and the cosine, best first.
+    """For each query, the rows of `index` with the highest cosine, each with its cosine, best first.
 
     All vectors must have length 1.
     """

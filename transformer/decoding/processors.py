@@ -79,7 +79,7 @@ class ForcedPrefix:
 
 @dataclass(frozen=True)
 class AtPlaces:
-    """Apply a processor of a whole batch in a search over a subset, the rows `places` of the batch."""
+    """A processor of a whole batch, for a search over some of its rows: those at `places`."""
 
     places: Int[Tensor, " rows"]
     processor: Processor

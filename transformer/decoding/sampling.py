@@ -33,8 +33,8 @@ class Sampler:
 
     def __call__(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
         probabilities = self.probabilities(logits)
-        # What `torch.multinomial` computes, without the checks for which it waits for a GPU: the wait for an
-        # event of rate p is exponential, and the first event of all is i with probability p_i.
+        # This draws from the same distribution as `torch.multinomial`, whose checks would wait for a GPU. The
+        # wait for an event of rate p_i is exponential, and event i comes first with probability p_i.
         waits = torch.empty_like(probabilities).exponential_(generator=self.generator)
         return (probabilities / waits).argmax(dim=-1)
 
@@ -45,8 +45,8 @@ class Sampler:
         if has_nan:
             raise ValueError("no token can be drawn: the logits contain NaN, or are all -inf or +inf")
         if has_nothing:
-            raise ValueError("no token is left to draw: every one of the vocabulary is forbidden")
-        temperature = max(self.temperature, torch.finfo(torch.float32).tiny)  # a smaller one may become 0
+            raise ValueError("no token can be drawn: every token of the vocabulary is forbidden")
+        temperature = max(self.temperature, torch.finfo(torch.float32).tiny)  # a smaller one may round to 0
         # The difference is 0 for the best token and negative for the others: dividing cannot give +inf.
         probabilities = ((logits - highest) / temperature).softmax(dim=-1)
         best, tokens = probabilities.sort(dim=-1, descending=True)
@@ -54,9 +54,9 @@ class Sampler:
             best[:, self.top_k :] = 0
         if self.top_p is not None:
             best = best / best.sum(dim=-1, keepdim=True)
-            before = best.cumsum(dim=-1) - best  # a token stays while those before it hold less than top_p
+            before = best.cumsum(dim=-1) - best  # a token stays if those before it sum to less than top_p
             dropped = before >= self.top_p
-            dropped[:, 0] = False  # a tiny top_p is 0 in float32
+            dropped[:, 0] = False  # a tiny top_p rounds to 0 in float32
             best = best.masked_fill(dropped, 0)
         kept = torch.zeros_like(probabilities).scatter(1, tokens, best)
         return kept / kept.sum(dim=-1, keepdim=True)

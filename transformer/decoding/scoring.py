@@ -12,7 +12,7 @@ from transformer.hardware import without_cudnn_attention
 
 
 class Score(NamedTuple):
-    """log P(target | source), natural and including EOS, and the log-probability of each token."""
+    """log P(target | source), natural and with EOS included, and the log-probability of each token."""
 
     total: float
     tokens: list[float]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from transformer.model.padding import require_right_padded
 
-PAD_ID, EOS_ID = 0, 2  # for a model without attributes pad_id and eos_id
+PAD_ID, EOS_ID = 0, 2  # for a model without the attributes pad_id and eos_id
 SMALLEST_PENALTY = 1e-30
 """Log-probabilities divided by this, or multiplied by it, still have full precision in float32."""
 
@@ -33,7 +33,8 @@ class StepModel(Protocol):
 
 Processor = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Called before a token is chosen, with a step's log-probabilities (n, V), the hypotheses so far (n, T), and
-the row of the batch of each (n,). Returns changed log-probabilities, in place or not. See `processors.py`."""
+for each the row of the batch that it belongs to (n,). Returns changed log-probabilities; it may change them
+in place. See `processors.py`."""
 
 
 class Hypotheses(NamedTuple):
@@ -147,7 +148,7 @@ def ready_to_search(
 
 @contextmanager
 def evaluation_mode(model: object) -> Iterator[None]:
-    """Put a model's modules in evaluation mode for the block; a no-op for a model that is no module."""
+    """Put a model's modules in evaluation mode for the block; a no-op for a model that is not a module."""
     modules = model.modules() if isinstance(model, nn.Module) else ()
     in_training = [module for module in modules if module.training]
     for module in in_training:

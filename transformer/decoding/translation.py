@@ -14,7 +14,7 @@ class Translation(NamedTuple):
 
 
 MISSING = Translation("", -math.inf, [])
-"""Fills an n-best list if the search finds fewer outputs."""
+"""Fills up an n-best list if the search finds too few outputs."""
 
 
 def is_missing(output: Translation) -> bool:
@@ -25,7 +25,7 @@ def distinct_texts(outputs: Sequence[Translation], n_best: int) -> list[Translat
     """The first `n_best` outputs with different texts, or fewer, in order of decreasing score.
 
     `outputs` is the concatenation of the results of several searches, each best first. An output that scores
-    above the one before it is left out, so results of earlier searches keep their places.
+    above the last one chosen is left out, so that results of earlier searches keep their places.
     """
     by_text: dict[str, Translation] = {}
     lowest = math.inf

@@ -26,8 +26,8 @@ from transformer.messages import warn
 from transformer.model.build import build_model
 
 FURTHER_SEARCHES = (1, 1), (1, 4), (2, 4), (4, 8)
-"""(beam, list): factors for `beam_size` and `n_best` of each search, tried in turn until there are enough
-different texts."""
+"""Factors for `beam_size` and `n_best`. The searches are tried in turn until there are enough different
+texts."""
 
 
 class Translator(LineTranslator):
@@ -67,7 +67,9 @@ class Translator(LineTranslator):
         model, tokenizer, settings = found[0]
         for other, name in zip(found, paths, strict=True):
             if other.tokenizer.digest != tokenizer.digest:
-                raise ValueError(f"{name}: another vocabulary than {paths[0]}; an ensemble needs one for all")
+                raise ValueError(
+                    f"{name}: its vocabulary differs from that of {paths[0]}; an ensemble needs the same"
+                )
         if len(found) > 1:
             model = Ensemble([each.model for each in found])
         freeze(model, precision)

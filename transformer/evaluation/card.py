@@ -184,7 +184,7 @@ def validation_figures(run: Run, checkpoint: Path) -> dict[str, float]:
 
 
 def data_event(run: Run) -> dict[str, Any]:
-    """What the log says about text and machine, from the last start of training; `{}` if nothing."""
+    """What the log says about text and machine at the last start of training; `{}` if it says nothing."""
     found: dict[str, Any] = {}
     if run.log.exists():
         for line in run.log.read_text(encoding="utf-8", errors="replace").splitlines():

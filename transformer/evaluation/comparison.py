@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A sentence with chrF2 of both outputs."""
+    """A sentence with the chrF2 of both outputs."""
 
     one: Scored
     other: Scored
@@ -49,11 +49,15 @@ class Difference(NamedTuple):
 def require_same_text(one: Sequence[Scored], other: Sequence[Scored]) -> None:
     """`ValueError` unless both systems translated the same sentences with the same references."""
     if len(one) != len(other):
-        raise ValueError(f"the first has {len(one)} sentences and the second {len(other)}; compare one text")
+        raise ValueError(
+            f"the first has {len(one)} sentences and the second {len(other)}; compare outputs for one text"
+        )
     for number, (left, right) in enumerate(zip(one, other, strict=True), start=1):
         for name in ("source", "reference"):
             if getattr(left, name) != getattr(right, name):
-                raise ValueError(f"sentence {number} has another {name} in the second; compare one text")
+                raise ValueError(
+                    f"sentence {number} has a different {name} in the second; compare outputs for one text"
+                )
 
 
 def words_of(bleu_tokenizer: str) -> Cut:
@@ -67,8 +71,8 @@ def paired_scores(
 ) -> Iterator[PairedScore]:
     """BLEU and chrF2, tested by sacreBLEU's paired bootstrap; its signature states the number of samples.
 
-    For equal scores p is 1, because every difference is at least 0. sacreBLEU's own p counts only larger
-    differences, so it is nearly 0 if the samples are all equal, too.
+    If the scores are equal, p is 1, because the difference in every sample is at least 0. sacreBLEU's own p
+    counts only samples with a larger difference, so it would be nearly 0 if the samples are all equal, too.
     """
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
@@ -143,7 +147,7 @@ def word_counts(texts: Iterable[str], cut: Cut) -> "Counter[str]":
 
 
 def differences(one: Sequence[Scored], other: Sequence[Scored]) -> list[Difference]:
-    """The sentences with different outputs, from the first system's greatest lead to the second's."""
+    """The sentences with different outputs, from the first system's greatest lead to the second system's."""
     from sacrebleu.metrics.chrf import CHRF
 
     chrf = CHRF()

@@ -16,7 +16,7 @@ Curve = dict[int, float]
 SCORES = {"bleu": "BLEU", "p@1": "P@1, %", "accuracy": "accuracy, %", "bits_per_byte": "bits per byte"}
 """Scores for the third panel, with their axis labels; the first that a run has is plotted."""
 LONGEST_EVENT = 2**16
-"""Bytes of a line of the log; those that we write have some hundreds."""
+"""The maximum length of a log line in bytes. The lines that training writes have a few hundred bytes."""
 STARTS = ("data", "resume")
 """Events that are logged when training starts; their step is that of the checkpoint it continues from."""
 
@@ -55,7 +55,7 @@ def read_curves(run: Run) -> dict[str, Curve]:
 
 
 def read_log(path: Path) -> Iterator[str]:
-    """The lines of a log; one that is too long to be an event is cut, so that it is no JSON."""
+    """The lines of a log; a line that is too long to be an event is cut, which makes it invalid JSON."""
     with path.open("rb") as file:
         yield from decode_lines(file, str(path), "replace", longest=LONGEST_EVENT, too_long=lambda _: None)
 
@@ -72,7 +72,7 @@ def up_to(step: int, curve: Curve) -> Curve:
 def draw_curves(curves: Mapping[str, dict[str, Curve]], axes: Sequence[Any]) -> Sequence[Any]:
     """Plot loss, learning rate and, on a third panel if there is one, the score of runs against the updates.
 
-    `curves` has what `read_curves` returns by the names of the runs.
+    `curves` maps the name of each run to what `read_curves` returns.
     """
     score = score_of(curves.values()) if len(axes) > 2 else None
     for number, (name, found) in enumerate(curves.items()):

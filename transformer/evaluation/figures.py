@@ -19,7 +19,7 @@ POINTS = 1000
 
 
 def draw_schedule(settings: Mapping[str, Settings], axes: Any) -> Any:
-    """The learning rate against the updates (equation 3) of several settings by name."""
+    """The learning rate (equation 3) against the updates, for several settings by their names."""
     for name, each in settings.items():
         training = each.training
         last = training.max_steps

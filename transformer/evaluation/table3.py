@@ -25,8 +25,8 @@ TRAINING_COLUMNS = {"ε_ls": "label_smoothing", "steps": "max_steps"}
 class Table3Row(NamedTuple):
     """How a row differs from the base model, and the paper's results on English-German newstest2013.
 
-    Results are without checkpoint averaging, perplexity per word piece. `millions` of parameters are None if
-    the paper leaves them out.
+    Results are without checkpoint averaging, and perplexity is per word piece. `millions` is the number of
+    parameters in millions, or None if the paper leaves it out.
     """
 
     name: str

@@ -14,9 +14,12 @@ CROSS, ENCODER, DECODER = "cross", "encoder", "decoder"
 SOURCE, TARGET, READ = "source", "target", "read"
 AXES = {CROSS: (TARGET, SOURCE), ENCODER: (SOURCE, SOURCE), DECODER: (TARGET, READ)}
 """The rows and the columns of each kind of attention. `TARGET` has the tokens that are predicted, one per
-row, `READ` those that the decoder reads to predict them, which are shifted by one step."""
+row. `READ` has the tokens that the decoder reads to predict them, which are shifted by one step."""
 
-ABOUT_ATTENTION = "Attention shows where a head looks, not why the word was chosen; “without it” does."
+ABOUT_ATTENTION = (
+    "Attention shows where a head looks, not why the word was chosen; "
+    "for that, see what changes without the head."
+)
 
 
 class Attention(NamedTuple):
@@ -31,7 +34,7 @@ class Attention(NamedTuple):
     weights: Tensor
     """(H, rows, columns), on the CPU, in float32; rows sum to 1."""
     scores: Tensor | None
-    """Q Kᵀ / √d_k of the same shape, -inf where masked; None if the weights are not equation 1's."""
+    """Q Kᵀ / √d_k of the same shape, -inf where masked; None if the module does not compute equation 1."""
     key_width: int
 
 
@@ -46,7 +49,7 @@ class Head:
     """The name of its strongest measure in `roles.py`, or "mixed"."""
     measures: dict[str, float]
     cost: float
-    """By how many nats the log-probability of the output falls without it."""
+    """By how many nats the log-probability of the output falls without this head."""
 
     @property
     def name(self) -> str:
@@ -68,7 +71,7 @@ class Prediction:
     log_prob: float
     axis: str | None
     place: int
-    """The piece of the axis; 0 without an axis."""
+    """The index of the piece on the axis; 0 if there is no axis."""
     by_layer: list[list[Guess]]
     """The most probable guesses from the hidden states after each layer; the last are the model's output."""
     own: list[float]
@@ -93,9 +96,9 @@ class Gold:
     reference: str
     alignment: list[tuple[int, int]] = field(default_factory=list)
     pronouns: list[tuple[int, int]] = field(default_factory=list)
-    """A noun of the source, and the word of the target that stands for it."""
+    """Pairs of a noun of the source and the pronoun of the target that stands for it."""
     particles: list[tuple[int, int]] = field(default_factory=list)
-    """A verb of the source, and the separated particle of its translation."""
+    """Pairs of a verb of the source and the separated particle of its translation."""
 
 
 class Output(NamedTuple):
@@ -134,14 +137,14 @@ class Findings:
     search: SearchRecord | None = None
     gold: Gold | None = None
     alignment: list[tuple[int, int]] = field(default_factory=list)
-    """Source and target words, by the attention of the last layers."""
+    """Pairs of source and target words, read from the attention of the last layers."""
     roles_from: str = "this sentence"
     missing: Sequence[str] = ()
     """What the page cannot show for this model, and why."""
 
     @property
     def is_right(self) -> bool | None:
-        """Whether the output is the oracle's; None without an oracle."""
+        """Whether the output equals the oracle's translation; None without an oracle."""
         return None if self.gold is None else self.outputs[0].text == self.gold.reference
 
     def module(self, kind: str, layer: int) -> Attention:

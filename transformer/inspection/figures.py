@@ -22,7 +22,7 @@ PATHS = {"greedy": ("tab:orange", "--"), "reference": ("tab:green", ":")}
 
 
 def head_named(inspection: Findings, name: str | None) -> Choice:
-    """The head `KIND.LAYER.HEAD`, or the most informative one; `ValueError` if the model has none such."""
+    """The head `KIND.LAYER.HEAD`, or the most informative one; `ValueError` if there is no such head."""
     heads = {
         f"{module.kind}.{module.layer}.{head}": Choice(module.kind, 0, module.layer, head)
         for module in inspection.attention
@@ -39,13 +39,13 @@ def head_named(inspection: Findings, name: str | None) -> Choice:
 
 
 def attention_size(inspection: Findings, kind: str) -> tuple[float, float]:
-    """Width and height in inches in which the words of `draw_attention` can be read."""
+    """Width and height in inches that make the words of `draw_attention` readable."""
     rows, columns = (inspection.axes[name].words for name in AXES[kind])
     return 1.6 + 0.3 * len(columns), 1.6 + 0.3 * len(rows)
 
 
 def search_size(record: SearchRecord) -> tuple[float, float]:
-    """Width and height in inches in which the words of `draw_search` can be read."""
+    """Width and height in inches that make the words of `draw_search` readable."""
     return 1.5 + 0.95 * len(record.steps), 1.0 + 0.6 * (1 + lowest_lane(record))
 
 
@@ -120,7 +120,7 @@ def lane_before(record: SearchRecord, step: int, parent: int) -> int:
 
 
 def write(axes: Any, step: int, lane: float, text: str, **options: Any) -> None:
-    """A text in the middle of a lane, drawn over the lines, which it interrupts."""
+    """A text in the middle of a lane, on a white background that interrupts the lines."""
     background = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     options = {"fontsize": 8, "ha": "center", "va": "center", "bbox": background, **plain_text(), **options}
     axes.text(step, lane, text, **options)

@@ -39,7 +39,7 @@ class ForcedPass:
     missing: list[str]
 
     def last_rows(self, count: int) -> "ForcedPass":
-        """The same for the last `count` positions only."""
+        """This pass, restricted to the last `count` positions."""
         cut = slice(-count, None)
         attention = [
             each._replace(
@@ -78,7 +78,7 @@ def forced_pass(model: nn.Module, *inputs: Tensor) -> ForcedPass:
 
 
 def kind_of(name: str) -> str:
-    """The kind of an attention module by its name; one outside both stacks is taken for cross-attention."""
+    """The kind of an attention module, by its name; a name that says neither kind is cross-attention."""
     if re.search(r"\bdecoder\b.*\bself_attention$", name):
         return DECODER
     return ENCODER if name.endswith("self_attention") else CROSS

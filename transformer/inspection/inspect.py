@@ -32,7 +32,7 @@ MAX_NEW_TOKENS = 40
 
 @dataclass(frozen=True)
 class Inspection(Findings):
-    """What a model did with one sentence; in a notebook it shows itself as the page."""
+    """What a model did with one sentence; a notebook displays it as the page."""
 
     def _repr_html_(self) -> str:
         return frame(self)
@@ -89,7 +89,7 @@ def inspect_translation(
     decoding = changed(translator.decoding, beam_size, alpha)
     [source] = translator.encode([line], 1)
     if not source:
-        raise ValueError("the tokenizer makes no tokens of this sentence; give another one")
+        raise ValueError("the tokenizer finds no tokens in this sentence; give another one")
     src_tokens = translator.right_padded([source])
 
     def log_probs_of(tokens: Sequence[int]) -> list[float]:
@@ -112,7 +112,7 @@ def inspect_translation(
             tokenizer, read[0].tolist(), "read", {**SPECIAL_TEXTS, translator.config.bos_id: START}
         ),
     }
-    # the words that the oracle knows are those of its own translation
+    # the oracle's word numbers count the words of its own translation, so they hold for no other
     known = gold if gold is not None and search.finished[0].text == gold.reference else None
     part = searched("translation", model, found, axes, search, known, lambda: sum(log_probs_of(output)))
     words = [token for token in output if token != eos_id]
@@ -205,7 +205,7 @@ def inspect_class(classifier: Classifier, line: str) -> Inspection:
 
 
 def inspect_embedding(embedder: Embedder, line: str) -> Inspection:
-    """The attention of an encoder that makes sentence vectors; a head's cost is 1 - the cosine without it."""
+    """A sentence vector's attention; a head's cost is 1 - the cosine of the vectors with and without it."""
     model = embedder.model
     found, axes, tokens = read_sentence(embedder, line)
     vector = model(tokens)[0]

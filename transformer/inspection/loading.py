@@ -22,7 +22,7 @@ LOADERS: dict[str, type[Any]] = {
     "classification": Classifier,
     "sentence_embedding": Embedder,
 }
-"""By task, with the names used in the settings."""
+"""The class for each task, by the task's name in the settings."""
 
 
 class Opened(NamedTuple):

@@ -24,7 +24,7 @@ def token_predictions(
     axis: str,
     tokens: Mapping[int, int],
 ) -> list[Prediction]:
-    """The predictions at some places of an axis; `tokens` has the token of each place."""
+    """The predictions at some places of an axis; `tokens` maps each place to its token."""
     texts = Texts(tokenizer)
     layers = predicted_by_layer(model, stack, found, lambda hidden: hidden)
     return [
@@ -51,7 +51,7 @@ def class_prediction(model: nn.Module, found: ForcedPass, tokens: Tensor, names:
 def predicted_by_layer(
     model: nn.Module, stack: str, found: ForcedPass, pool: Callable[[Tensor], Tensor]
 ) -> list[Tensor]:
-    """Probabilities after each layer, by final norm and output matrix; the last are the model's own."""
+    """Probabilities after each layer, from the final norm and output matrix; the last are the model's own."""
     own = found.output.softmax(dim=-1)
     final_norm = getattr(getattr(model, stack, None), "final_norm", None)
     if final_norm is None or not isinstance(model.output, nn.Module):

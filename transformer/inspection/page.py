@@ -83,7 +83,7 @@ def line(name: str, axis: Axis) -> str:
 
 
 def direction(text: str) -> str:
-    """The direction of the first letter that has one, the rule that browsers use, too."""
+    """The direction of the first letter that has one; browsers use the same rule."""
     strong = [bidirectional(character) for character in text]
     return next((("ltr" if each == "L" else "rtl") for each in strong if each in ("L", "R", "AL")), "ltr")
 

@@ -108,7 +108,7 @@ def axis_data(axis: Axis) -> dict[str, Any]:
 
 
 def read_places(inspection: Findings) -> list[tuple[str, int] | None]:
-    """The place of each token that a decoder reads in the lines at the top: in the prompt or the output."""
+    """Where the lines at the top show each token that a decoder reads: in the prompt or the output."""
     if READ not in inspection.axes:
         return []
     prompt = len(inspection.axes[SOURCE].pieces)
@@ -158,7 +158,7 @@ def thousandths(values: Float[Tensor, "heads rows columns"]) -> Any:
 
 
 def terms_of(attention: list[Attention]) -> list[dict[str, Any] | None]:
-    """For each module the largest scores of each row with their columns, and log Σ exp of all its scores."""
+    """For each module: each row's largest scores and their columns, and log Σ exp of all the row's scores."""
     rows = sum(module.weights.shape[0] * module.weights.shape[1] for module in attention)
     most = max(FEWEST_TERMS, MOST_TERMS // max(rows, 1))
     return [None if module.scores is None else module_terms(module.scores, most) for module in attention]
@@ -178,7 +178,8 @@ def module_terms(scores: Float[Tensor, "heads rows columns"], most: int) -> dict
 def packed(numbers: Any) -> str:
     """Little-endian numbers, deflated, in base64: all first bytes, then all second ones, and so on.
 
-    Neighbours share their high bytes, so this order compresses a fifth better than storing number by number.
+    Adjacent numbers often share their high bytes, so this order compresses a fifth better than storing number
+    by number.
     """
     plain = numbers.astype(numbers.dtype.newbyteorder("<"))
     by_byte = plain.view(np.uint8).reshape(-1, plain.itemsize).T.tobytes()

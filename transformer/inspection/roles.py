@@ -1,4 +1,4 @@
-"""What each head does: where its weights lie, in words, and what the output loses without it."""
+"""What each head does: which words it attends to, and what the output loses without it."""
 
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
@@ -34,7 +34,7 @@ def by_words(
 def measures(
     kind: str, weights: Float[Tensor, "rows columns"], rows: Axis, columns: Axis, gold: Gold | None
 ) -> dict[str, float]:
-    """How much of a head's attention, from 0 to 1, fits each role of its kind; the mean over words."""
+    """How well a head fits each role of its kind of attention, from 0 to 1, as a mean over the words."""
     words = by_words(weights, rows, columns)
     found = {"broad": breadth(weights)}
     if kind == CROSS:
@@ -63,7 +63,7 @@ def measures_by_gold(
         return {}
     found = {}
     if gold.alignment:
-        source, target = columns.spaced_word_of[:-1], rows.spaced_word_of[:-1]  # without the ends
+        source, target = columns.spaced_word_of[:-1], rows.spaced_word_of[:-1]  # without ⟨end⟩
         ours = best_words(weights[: len(target), : len(source)], source, target)
         found["aligns"] = 1 - alignment_error_rate([ours], [gold.alignment])
     for name, pairs in (("pronoun → noun", gold.pronouns), ("particle → verb", gold.particles)):
@@ -84,7 +84,7 @@ def mean(values: Tensor) -> float:
 
 
 def breadth(weights: Float[Tensor, "rows columns"]) -> float:
-    """The mean entropy of the rows as a share of the entropy of equal weights on all that is not masked."""
+    """The mean entropy of the rows, divided by the entropy of equal weights on all keys that are visible."""
     visible = (weights > 0).sum(dim=1)
     entropies = -(weights * weights.clamp(min=1e-30).log()).sum(dim=1)
     has_choice = visible > 1
@@ -130,7 +130,10 @@ def heads_of(
 
 
 def mean_heads(sentences: Iterable[Sequence[Head]]) -> list[Head]:
-    """Each head's measures and cost, averaged over the sentences; a measure over those that have it."""
+    """Each head's measures and cost, averaged over the sentences.
+
+    Some sentences lack a measure; its mean is over those that have it.
+    """
     found = []
     for same in zip(*sentences, strict=True):
         names = dict.fromkeys(name for head in same for name in head.measures)
@@ -176,7 +179,7 @@ def first_choice(
 
 
 def furthest_jump(words: Float[Tensor, "rows columns"]) -> int:
-    """The row whose largest weight is furthest, in columns, from that of the row before."""
+    """The row whose largest weight is the most columns away from the largest weight of the row before."""
     best = words.argmax(dim=1)
     jumps = (best[1:-1] - best[:-2]).abs()  # the last row is the end
     return int(jumps.argmax()) + 1 if jumps.numel() else 0

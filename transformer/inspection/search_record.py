@@ -40,7 +40,7 @@ class Node:
 
 
 class Ending(NamedTuple):
-    """A complete hypothesis, in the lane of its last token or, if that is EOS, of the one before."""
+    """A complete hypothesis, in the lane of its last token or, if that is EOS, of the token before it."""
 
     tokens: tuple[int, ...]
     is_end: bool
@@ -62,7 +62,7 @@ class Step:
     nodes: list[Node]
     endings: list[Ending]
     margin: float | None
-    """log p of the winner's token minus that of the most probable other one; None after the winner's end."""
+    """log p of the winner's token minus that of the best other token; None after the winner's end."""
     runner_up: str
 
 
@@ -182,7 +182,7 @@ class Recorder:
     def margin(
         self, step: BeamStep, before: Sequence[Node], winner: tuple[int, ...]
     ) -> tuple[float | None, str]:
-        """How far the winner's next token leads the most probable other one, and that one's text."""
+        """The winner's lead over the most probable other next token, in nats, and that token's text."""
         if step.length > len(winner):
             return None, ""
         [row] = [place for place, node in enumerate(before) if node.tokens == winner[: step.length - 1]]
@@ -227,10 +227,10 @@ def live_tokens(step: BeamStep) -> set[tuple[int, ...]]:
 
 
 def give_lanes(nodes: list[Node], before: Sequence[Node], winner: tuple[int, ...]) -> None:
-    """Lane 0 is the winner's; a hypothesis keeps its parent's lane, or gets the first free one.
+    """Lane 0 is the winner's; any other hypothesis keeps its parent's lane, or gets the first free one.
 
     If a hypothesis has several continuations, the best one inherits its lane. Once the winner is complete,
-    lane 0 stays empty, so there may be one lane more than the beam is wide.
+    lane 0 stays empty, so there may be one more lane than the beam has hypotheses.
     """
     taken = {0}
     waiting = []

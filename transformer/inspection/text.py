@@ -96,7 +96,7 @@ def explain(inspection: Findings, word: int | None = None) -> str:
 
 
 def strongest_head(inspection: Findings, choice: Choice, word: int) -> Choice:
-    """The last layer's head, of the choice's kind, with the largest weight in the row of a word."""
+    """In the last layer with attention of the choice's kind, the head with the largest weight for a word."""
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     if not 0 <= word < len(rows.words):
         raise ValueError(f"there is no word {word + 1}; the {rows.label} has {len(rows.words)}")
@@ -121,7 +121,10 @@ Section = tuple[Place, list[str]]
 
 
 def shapes(inspection: Findings, *kinds: str) -> list[str]:
-    """`name: (1, 15) -> (1, 15, 128)` of each module of these classes; of the blocks, only the last."""
+    """A line such as `name: (1, 15) -> (1, 15, 128)` for each module of these classes.
+
+    If several blocks of a stack have such a module, only that of the last block is shown.
+    """
     found: dict[str, str] = {}
     for name, call in inspection.calls.items():
         if call.kind in kinds:

@@ -34,7 +34,7 @@ class Axis:
         return [sum(self.is_spaced[: word + 1]) - 1 for word in self.word_of]
 
     def word_at(self, number: int) -> int:
-        """The first of the words in the text's word `number`, counted by spaces only."""
+        """The index of the first word that is part of word `number` when only spaces separate words."""
         return [word for word, spaced in enumerate(self.is_spaced) if spaced][number]
 
 
@@ -60,7 +60,7 @@ def axis_of(
 
 
 def runs(ids: Sequence[int], special: Mapping[int, str]) -> list[list[int]]:
-    """The ids in order: each special one alone, the others between them together."""
+    """The ids, divided into runs: each special id is alone, and those between special ids stay together."""
     found: list[list[int]] = []
     for number in ids:
         if number in special or not found or found[-1][-1] in special:
@@ -90,7 +90,11 @@ def words_in(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[list[str], list[
 
 
 def word_starts(texts: Sequence[str], by_space: Sequence[int]) -> list[int]:
-    """The pieces that begin a word: after a space, at punctuation ending a word, and around lone pieces."""
+    """The indices of the pieces that begin a word.
+
+    A word begins after a space, at punctuation that ends a word, and both at and after a piece that stands
+    alone.
+    """
     alone = [stands_alone(text) or "\n" in text for text in texts]
     for place in reversed(range(1, len(texts))):
         is_last = place + 1 == len(texts) or by_space[place + 1] != by_space[place] or alone[place + 1]
@@ -110,7 +114,7 @@ def is_mark(text: str) -> bool:
 
 
 def stands_alone(text: str) -> bool:
-    """Whether a piece is of a script without spaces between words."""
+    """Whether a piece has a character of a script that is written without spaces between words."""
     return any(unicodedata.name(character, "").startswith(WITHOUT_SPACES) for character in text)
 
 
@@ -140,7 +144,7 @@ class Texts:
         return piece_text(self.tokenizer, number)
 
     def output(self, tokens: Sequence[int]) -> str:
-        """In one line, without special tokens."""
+        """The text of an output, in one line and without special tokens."""
         return one_line(self.tokenizer.decode([list(tokens)])[0])
 
 

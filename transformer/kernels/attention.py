@@ -36,7 +36,7 @@ def fused_attention(
             scores = scores + bias.transpose(-2, -1)
         weights = scores.softmax(dim=-2)  # (B, H, S, T)
         return F.dropout(weights, dropout).transpose(-2, -1).to(v.dtype) @ v
-    if bias is not None:  # the fused call takes no mask and no flag next to a bias
+    if bias is not None:  # the fused call takes only one of bias, mask and flag
         if is_causal:
             order = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
             mask = order if mask is None else mask & order
@@ -82,9 +82,9 @@ MADE = WeakTensorKeyDictionary()
 def bias_of(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
     """`as_bias`, made once for all layers that are given the same mask, and again if the mask has changed.
 
-    A mask made in inference mode has no version counter, so that a write to it is not detected.
+    A mask made in inference mode has no version counter, so a later write to it is not detected.
     """
-    if is_recorded():  # a compiler makes it once by itself
+    if is_recorded():  # a compiler removes the repetition itself
         return as_bias(mask, dtype)
     version = None if mask.is_inference() else mask._version
     made: MadeBias | None = MADE.get(mask)  # type: ignore[no-untyped-call]
@@ -104,7 +104,7 @@ def as_bias(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "
 
 
 def aligned(bias: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The same numbers in rows whose starts are multiples of `ALIGNMENT` apart."""
+    """The same numbers, stored so that each row starts at a multiple of `ALIGNMENT`."""
     keys = bias.shape[-1]
     return F.pad(bias, (0, -keys % ALIGNMENT))[..., :keys]
 

@@ -1,4 +1,4 @@
-"""One cast to the precision of the products, where several of them read the same tensor."""
+"""Casting a tensor once, where autocast would cast it again for each matrix product that reads it."""
 
 import torch
 from jaxtyping import Float
@@ -9,8 +9,8 @@ def cast_once(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """`x` as autocast would pass it to a product on a GPU; elsewhere `x` itself.
 
     Autocast casts a float32 tensor again for each product that reads it: three times for queries, keys and
-    values of the same tokens, and twice per decoder layer for the encoder's output. On a CPU sharing the cast
-    gains nothing, and the gradients of these products are added up in float32.
+    values of the same tokens, and twice per decoder layer for the encoder's output. On a CPU a shared cast
+    is no faster, and without it the gradients of these products are added up in float32.
     """
     if x.is_cuda and x.dtype == torch.float32 and torch.is_autocast_enabled("cuda"):
         return x.to(torch.get_autocast_dtype("cuda"))

@@ -17,9 +17,9 @@ from torch.autograd import forward_ad
 from transformer.kernels.attention import is_recorded
 
 SMALLEST = 2**16
-"""The number of weights from which on packing a matrix is worthwhile."""
+"""The number of weights that a matrix must have for packing to be worthwhile."""
 SMALL, FEW_ROWS = 2**17, 8
-"""With fewer weights and fewer rows than this, the overhead of the packed call exceeds its gain."""
+"""If a call has both fewer weights and fewer rows than these, the overhead of packing exceeds its gain."""
 
 
 class Packed(NamedTuple):
@@ -91,7 +91,7 @@ class PackedLinear(nn.Linear):
 
 
 def can_pay(x: Tensor, weight: Tensor) -> bool:
-    """Whether this call may use a packed copy, and is faster with it."""
+    """Whether this call can use a packed copy and is faster with it."""
     return (
         (weight.numel() >= SMALL or x.numel() >= FEW_ROWS * x.shape[-1])
         and type(x) is Tensor
@@ -102,7 +102,7 @@ def can_pay(x: Tensor, weight: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and forward_ad._current_level < 0  # the packed product has no forward derivative
         and not torch.is_autocast_enabled("cpu")
-        and not weight.is_inference()  # those have no version counter: a change would not be detected
+        and not weight.is_inference()  # no version counter: a change would not be detected
     )
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**28}
-"""Logits per chunk: few enough for a CPU core's cache; on a GPU a gigabyte in float32, in few kernels."""
+"""Logits per chunk. On a CPU a chunk fits in a core's cache. On a GPU it is a gigabyte in float32, so that
+few kernels are launched."""
 
 VIEWS = {"ViewBackward0", "UnsafeViewBackward0"}
 LINEAR = {
@@ -32,7 +33,7 @@ def overwriting_cross_entropy(
 ) -> Float[Tensor, ""]:
     """`smoothed_cross_entropy` for one backward pass: a gradient, if needed, overwrites `logits`.
 
-    So no second tensor of the size of the logits is ever allocated. Nothing else may read `logits` after this
+    No second tensor of the size of the logits is allocated. Nothing else may read `logits` after this
     call, and a second backward pass raises a `RuntimeError`. If `logits` are not the output of a product or a
     sum, but for example of a log_softmax, they are copied first, because the gradient of that operation may
     need its output.
@@ -80,7 +81,9 @@ class OverwritingCrossEntropy(torch.autograd.Function):
             expected = part.gather(1, gold[:, None])[:, 0].to(dtype)
             if epsilon:  # not with ε = 0, where one logit of -inf would make this NaN: 0 × -inf
                 expected = (1 - epsilon) * expected + epsilon * part.mean(dim=1, dtype=dtype)
-            probabilities = part.softmax(dim=1, dtype=dtype)  # a fast kernel: rows sum to `one`, not to 1
+            probabilities = part.softmax(
+                dim=1, dtype=dtype
+            )  # a fast kernel, whose rows do not sum to exactly 1
             one = probabilities.sum(dim=1, keepdim=True)
             # log Σ exp(scores) = max score - log(max probability), safe because that probability is ≥ 1 / V
             log_sums = part.amax(dim=1) - (probabilities.amax(dim=1) / one[:, 0]).log()

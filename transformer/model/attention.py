@@ -49,7 +49,7 @@ def attention(
 ) -> Float[Tensor, "batch heads queries d_v"]:
     """Equation 1 written out: softmax(Q Kᵀ / √d_k) V.
 
-    The modules call `fused_attention`, which computes the same faster; a test checks that the two agree.
+    The modules call `fused_attention`, which computes the same result faster; a test checks that they agree.
     """
     return attention_weights(q, k, mask=mask, is_causal=is_causal, bias=bias) @ v
 
@@ -119,8 +119,8 @@ class MultiHeadAttention(nn.Module):
         """A bias that is added to the scores before the softmax; the paper has none.
 
         A subclass may return a bias for the queries at `positions` and the keys at 0 … `length` - 1. In
-        cross-attention there are no `positions`. A bias of -1e4 hides a key; -inf would leave a query
-        without any key, and so with a NaN, if all others are padding.
+        cross-attention `positions` is None. To hide a key, use a bias of -1e4. With -inf, a query whose other
+        keys are all padding would have no key left, and its softmax would be NaN.
         """
         return None
 

@@ -41,7 +41,7 @@ class ModelBuilder:
     # The parts
 
     def attention(self, make: Callable[..., MultiHeadAttention] = MultiHeadAttention) -> MultiHeadAttention:
-        """`make` is called with the arguments of `MultiHeadAttention`; it may be a subclass, for example."""
+        """`make` is called with the arguments of `MultiHeadAttention`, and may be a subclass of it."""
         config = self.config
         return make(
             config.d_model,
@@ -82,7 +82,7 @@ class ModelBuilder:
         return nn.Embedding(self.config.vocab_size, self.config.d_model)
 
     def source_vocabulary(self) -> nn.Embedding:
-        """That of the encoder in an encoder-decoder."""
+        """The embedding of the encoder in an encoder-decoder."""
         config = self.config
         return (
             self.vocabulary()
@@ -140,12 +140,12 @@ class ModelBuilder:
     # Initial values
 
     def initialise(self, model: nn.Module) -> None:
-        """As in the authors' first release, because the paper does not say.
+        """Set the initial values of the authors' first release, because the paper does not give any.
 
         Embeddings and the projection to the vocabulary: normal with standard deviation d_model^-½, so that
-        embeddings × √d_model and logits have unit scale. Other matrices: Glorot uniform. The release applies
-        it to W^Q, W^K and W^V fused into one matrix, which for separate matrices equals a gain of 1/√2.
-        Biases: 0. W^O and W_2, which write to the residual stream, are then multiplied by `residual_gain`.
+        embeddings × √d_model and logits have unit scale. Biases: 0. Other matrices: Glorot uniform. In the
+        release W^Q, W^K and W^V are one fused matrix; for separate matrices this equals a gain of 1/√2.
+        W^O and W_2, which write to the residual stream, are then multiplied by `residual_gain`.
         """
         for module in model.modules():
             if isinstance(module, nn.Linear):

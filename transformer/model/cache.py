@@ -76,8 +76,8 @@ class DecodeState:
     Each layer has a `KeyValueCache`, or an object of your own with its `room`, `append` and `select`.
     `positions` (B,) counts the tokens that each row has read. `length`, a Python int, is at least the largest
     of them; attention looks at that many slots of the buffers. `is_ragged` is False as long as all rows have
-    read exactly `length` tokens. The rows of one sentence are neighbours and share its memory: with S
-    memories, the B rows form S groups of B / S. Without a `memory_mask` no memory contains padding.
+    read exactly `length` tokens. The rows of one sentence are adjacent and share its memory: with S
+    memories, the B rows form S groups of B / S. If `memory_mask` is None, no memory contains padding.
     """
 
     def __init__(
@@ -142,15 +142,15 @@ class DecodeState:
     def select(self, rows: Int[Tensor, " chosen"]) -> "DecodeState":
         """The state of these rows, in this order; a row may be chosen more than once.
 
-        It has to look at the values of `rows` to find out which memories they share, so it waits for a GPU;
-        `select_beams` does not.
+        This method reads the values of `rows` to find out which memories they share, so it waits for a GPU.
+        `select_beams` does not wait.
         """
         if not self.memory:
             return self.with_rows(rows, self.memory, self.memory_mask)
         count = self.memory[0].keys.shape[0]
         sentences = rows // (self.positions.shape[0] // count)
         groups, sizes = sentences.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
-        if (sizes == sizes[0]).all():  # neighbours share a memory if all groups are equally large
+        if (sizes == sizes[0]).all():  # adjacent rows can share a memory if all groups are equally large
             sentences = groups
         is_unchanged = torch.equal(sentences, torch.arange(count, device=rows.device))
         return self.with_rows(rows, *self.select_memory(None if is_unchanged else sentences))
@@ -158,7 +158,7 @@ class DecodeState:
     def select_beams(
         self, rows: Int[Tensor, "sentences beam"], sentences: Int[Tensor, " sentences"] | None
     ) -> "DecodeState":
-        """`select` when it is known which rows share a memory: each line of `rows` is one sentence.
+        """`select` when it is known which rows share a memory: `rows[i]` are the rows of sentence i.
 
         `sentences` are the memories to keep, in this order; None keeps all of them as they are.
         """
@@ -189,7 +189,7 @@ class DecodeState:
 
 def empty_cache(attention: MultiHeadAttention, batch: int, room: int) -> KeyValueCache:
     """Empty buffers with the shape and dtype of what this layer's `project_kv` returns."""
-    # for dtype and device; with `weight_norm` or a parametrization `w_k.weight` itself is no parameter
+    # for dtype and device; with `weight_norm` or a parametrization, `w_k.weight` itself is not a parameter
     like = next(attention.w_k.parameters())
     with torch.no_grad():
         example = attention.project_kv(

@@ -27,9 +27,9 @@ class MaskedLanguageModel(nn.Module):
 class SequenceClassifier(nn.Module):
     """Logits of a sentence's classes, from the mean of its hidden states.
 
-    The mean is used rather than the state of one special token, because every word then gets a direct
-    gradient from the first update on, which helps with little data, and because an encoder that was trained
-    for another task has no such token.
+    The mean is used rather than the state of one special token, for two reasons. Every word gets a direct
+    gradient from the first update on, which helps with little data. And an encoder that was trained for
+    another task has no such token.
     """
 
     def __init__(self, encoder: Encoder, num_classes: int) -> None:
@@ -62,7 +62,7 @@ def mean_over_tokens(
 
 
 def sequence_classifier(model: nn.Module, settings: Settings) -> SequenceClassifier:
-    """The head for `data.classes`, with the initial values of `ModelBuilder.initialise`."""
+    """The model with a head for `data.classes`, initialised like the matrices of `ModelBuilder`."""
     assert settings.data.classes is not None, "the task fills them in"
     classifier = SequenceClassifier(model, settings.data.classes.count(",") + 1)  # type: ignore[arg-type]
     nn.init.xavier_uniform_(classifier.output.weight)
@@ -71,12 +71,12 @@ def sequence_classifier(model: nn.Module, settings: Settings) -> SequenceClassif
 
 
 def sentence_embedder(model: nn.Module, settings: Settings) -> SentenceEmbedder:  # noqa: ARG001
-    """The head without parameters."""
+    """The model with a head that has no parameters."""
     return SentenceEmbedder(model)
 
 
 def masked_language_model(model: nn.Module, settings: Settings) -> MaskedLanguageModel:
-    """The head's projection shares the embedding's matrix if embeddings are tied; a bias starts at 0."""
+    """The model with a projection to the vocabulary, which shares the embedding's matrix if they are tied."""
     output = ModelBuilder(settings.model).output(model.embedding.embedding)  # type: ignore
     if not settings.model.tie_embeddings:
         nn.init.normal_(output.weight, std=settings.model.d_model**-0.5)

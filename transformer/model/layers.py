@@ -34,7 +34,7 @@ class TokenEmbedding(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """max(0, x W1 + b1) W2 + b2 at each position (equation 2), or with another `activation` than ReLU."""
+    """max(0, x W1 + b1) W2 + b2 at each position (equation 2), or with an `activation` other than ReLU."""
 
     def __init__(
         self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor], dropout: float = 0.0
@@ -83,6 +83,6 @@ class PreNorm(PostNorm):
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
-"""By the words of `model.activation`."""
+"""The function for each value of `model.activation`."""
 NORMS: dict[str, type[PostNorm]] = {"post": PostNorm, "pre": PreNorm}
-"""By the words of `model.norm`."""
+"""The class for each value of `model.norm`."""

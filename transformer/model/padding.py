@@ -8,7 +8,7 @@ from torch import Tensor
 def require_right_padded(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
     """`ValueError` that names a row without a token, or one with a pad before a token.
 
-    It reads values back, so it waits for a GPU, once.
+    This reads values back, so it waits for a GPU, but only once.
     """
     is_pad = tokens == pad_id
     if tokens.shape[1] == 0:

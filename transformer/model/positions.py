@@ -1,4 +1,4 @@
-"""Positional encodings (§3.5): modules from positions to vectors that are added to the embeddings."""
+"""Positional encodings (§3.5): modules that map positions to vectors, which are added to the embeddings."""
 
 from collections.abc import Callable
 
@@ -33,15 +33,15 @@ class SinusoidalEncoding(nn.Module):
 
 
 class Tensor2TensorEncoding(SinusoidalEncoding):
-    """The same with 10000^(2i/(d-2)), so that the longest wavelength is 10000 · 2π.
+    """The same formula with 10000^(2i/(d-2)), so that the longest wavelength is 10000 · 2π.
 
-    The paper's formula stops just short of it. These are the wavelengths of the authors' code, Tensor2Tensor,
-    and of programs that follow it, such as Marian.
+    In the paper's formula the longest wavelength is slightly shorter. The wavelengths here are those of the
+    authors' code, Tensor2Tensor, and of programs that follow it, such as Marian.
     """
 
     def __init__(self, d_model: int) -> None:
         super().__init__(d_model)
-        self.divisor = max(d_model - 2, 1)  # of a single wavelength the exponent is 0
+        self.divisor = max(d_model - 2, 1)  # for d = 2, i is only 0: avoid 0 / 0
 
 
 class LearnedEncoding(nn.Embedding):
@@ -61,7 +61,7 @@ POSITIONS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "tensor2tensor": lambda config: Tensor2TensorEncoding(config.d_model),
     "learned": lambda config: LearnedEncoding(config.max_positions, config.d_model),
 }
-"""By the words of `model.positions`."""
+"""The positional encoding for each value of `model.positions`."""
 
 
 def require_positions(encoding: nn.Module, length: int) -> None:

@@ -1,6 +1,6 @@
-"""Observing a forward pass from outside: attention weights, sub-layers, shapes; one head off.
+"""Hooks on a forward pass: they record attention weights, sub-layers and shapes, or switch off one head.
 
-Everything here is done by hooks, so the layers need no flag, no extra return value and no mode.
+Because everything here is a hook, the layers need no flag, no extra return value and no mode.
 """
 
 import math
@@ -33,7 +33,7 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 def record_scores(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Collect Q Kᵀ / √d_k of equation 1, before the mask and the softmax, (B, H, T, S).
 
-    Modules that override `weights` or `score_bias` are left out: they have another formula than equation 1.
+    Modules that override `weights` or `score_bias` are left out, because they do not compute equation 1.
     """
     modules = {name: module for name, module in model.named_modules() if has_scores(module)}
     with _before_calls(modules, _scores) as recorded:
@@ -58,7 +58,7 @@ def _scores(module: Any, x: Tensor, kv: Any, *, positions: Tensor | None = None,
 def _before_calls(
     modules: Mapping[str, nn.Module], compute: Callable[..., Tensor]
 ) -> Iterator[dict[str, Tensor]]:
-    """Before each call of a module, `compute` gets the module and the arguments of the call."""
+    """Call `compute` with the module and its arguments before each call of a module; yields the results."""
     recorded: dict[str, Tensor] = {}
 
     def recorder(name: str) -> Any:
@@ -108,7 +108,7 @@ def record_sublayers(model: nn.Module) -> Iterator[dict[str, Sublayer]]:
 
         def leave(_: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
             parts = (arguments[0], updates.pop(name), output)
-            recorded.pop(name, None)  # so that the order is that of the latest calls
+            recorded.pop(name, None)  # so that the new entry comes last
             recorded[name] = Sublayer(*(part.detach() for part in parts))
 
         return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
@@ -119,7 +119,7 @@ def record_sublayers(model: nn.Module) -> Iterator[dict[str, Sublayer]]:
 
 
 class Call(NamedTuple):
-    """What one module was called with and what it returned, by their shapes."""
+    """The shapes of what one module was called with and what it returned."""
 
     kind: str
     """The name of the module's class."""
@@ -149,7 +149,7 @@ def record_calls(model: nn.Module) -> Iterator[dict[str, Call]]:
 
 @contextmanager
 def without_head(attention: MultiHeadAttention, head: int) -> Iterator[None]:
-    """Inside the block, `attention` works without one head: its part of the input of W^O is 0.
+    """Inside the block, `attention` works without one head: the head's part of the input of W^O is 0.
 
     Heads are counted from 0; `ValueError` if there is no such head.
     """

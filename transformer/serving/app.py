@@ -23,7 +23,7 @@ characters each, a body of {body_bytes:,} bytes, and a beam of {beam_size:,}; af
 gets an error instead of an answer. Requests that are waiting at the same time are translated together. An
 error is an object with one member, error: one line that says what is wrong."""
 LONGEST_REASON = 200
-"""Characters of a warning: unknown words may be many, and long."""
+"""The maximum number of characters of a warning, which may list many unknown words."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ServedModel:
     translator: LineTranslator
     info: ModelInfo
     why_outside: Callable[[str], str | None] | None = None
-    """Says why the model cannot know a line, such as `outside toyland: …`; None: there is no such check."""
+    """Says why the model cannot know a line, such as `outside toyland: …`; None if there is no such check."""
 
 
 def make_app(models: Sequence[ServedModel], limits: Limits) -> FastAPI:

@@ -148,7 +148,7 @@ class Batcher:
 
 
 def cut_lines(translator: LineTranslator, lines: Sequence[str]) -> list[str]:
-    """The warnings for one request's lines; in a batch, the same lines have other numbers."""
+    """The warnings for one request's lines, which are numbered from its own first line, not the batch's."""
     found: list[str] = []
     translator.warn = found.append
     translator.encode(lines, first_line=1)

@@ -69,7 +69,8 @@ class MaskedLanguageModelTask(Task):
     def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
         require(
             has_mask(tokenizer),
-            f"{settings.training.start_from}: its tokenizer has no {MASK}; start from another run, or anew",
+            f"{settings.training.start_from}: its tokenizer has no {MASK}; "
+            "start from another run, or from scratch",
         )
         batches = make_batches(self.texts, tokenizer, settings, shuffle=True)
         tokens = int(batches.lengths.sum())

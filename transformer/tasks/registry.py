@@ -36,7 +36,7 @@ TASKS: dict[str, TaskEntry] = {
 
 
 def is_custom(task: str) -> bool:
-    """Whether this names a task of someone else, as `module:class`."""
+    """Whether this names a custom task, as `module:class`."""
     return ":" in task
 
 

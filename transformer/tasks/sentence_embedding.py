@@ -33,7 +33,7 @@ class ContrastiveLoss:
     label_smoothing: float = 0.0
 
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
-        sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # without BOS, as sources
+        sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # neither has a BOS
         # not in bfloat16: its rounding errors, divided by a temperature of 0.05, would reach 0.1
         with torch.autocast(sources.device.type, enabled=False):
             logits = sources @ targets.T / self.temperature  # (pairs, pairs)

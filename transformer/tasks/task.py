@@ -22,8 +22,8 @@ from transformer.training.report import SAMPLES, labelled
 Evaluate = Callable[[nn.Module, Group], Mapping[str, Any]]
 """A validation function: returns a model's metrics; the processes of the group share the work.
 
-Under the name `samples` it may also return a list of texts by their labels (source, reference and so on), to
-be printed and logged with the metrics.
+It may also return `samples`, which are printed and logged with the metrics: a list of dictionaries from
+labels (source, reference and so on) to texts.
 """
 
 
@@ -44,14 +44,14 @@ class Report(NamedTuple):
     values: dict[str, Any]
     text: str
     scored: Sequence[Scored] = ()
-    """The sentences that were scored, of a task whose outputs are sentences."""
+    """The sentences that were scored, if the outputs of the task are sentences."""
 
 
 class Task(ABC):
     """One task: its data, loss, validation and scores. Creating an instance reads the training text."""
 
     kind: ClassVar[str | None] = None
-    """The kind of model that it trains, a word of `model.kind`; `None` for any."""
+    """The kind of model that it trains, a value of `model.kind`; `None` for any kind."""
     metrics: ClassVar[tuple[str, ...]] = ("loss",)
     """The names of its validation metrics, from which `training.best_metric` chooses one."""
     settings: Settings

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import datasets
 
 SHOWN = 2
-"""Translations that training shows after each validation."""
+"""The number of translations that training shows after each validation."""
 
 
 class TranslationLoss(TokenLoss):
@@ -49,9 +49,9 @@ class TranslationLoss(TokenLoss):
 
 @dataclass(frozen=True)
 class TranslationValidation:
-    """Loss and perplexity per token of a parallel text, and scores for translations of some of it.
+    """Loss and perplexity per token of a parallel text, and scores for translations of a part of it.
 
-    The first of these translations are the samples.
+    The first few of these translations are returned as samples.
     """
 
     batches: TokenBatches
@@ -64,7 +64,7 @@ class TranslationValidation:
     def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, Any]:
         loss, _ = mean_loss(model, self.batches, self.objective, group)
         metrics: dict[str, Any] = {"loss": loss, "perplexity": perplexity(loss)}
-        if self.sources and not math.isfinite(loss):  # no search finds anything in such a model
+        if self.sources and not math.isfinite(loss):  # a search would find only NaN
             return metrics | {"bleu": math.nan, "exact_match": math.nan}
         if self.sources:
             share = self.sources[group.rank :: group.size]
@@ -162,7 +162,7 @@ class TranslationTask(ParallelText):
         bleu_tokenizer: str | None = None,
         show: int = 0,
     ) -> Report:
-        """BLEU, chrF and exact match of the whole text, and `show` examples of each outcome."""
+        """BLEU, chrF and exact match of the whole text, with `show` right and `show` wrong translations."""
         model, tokenizer, settings = trained
         bleu_tokenizer = bleu_tokenizer or choose_tokenizer(settings.data)
         make_bleu(bleu_tokenizer)  # fails early if it is not installed

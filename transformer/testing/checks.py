@@ -1,6 +1,6 @@
 """The laws of the contract: generators of comparisons that must hold, and of remarks for the report.
 
-Rows and steps are few and sequences short, 9 tokens at most: a law that holds there holds for more.
+Batches are small and sequences have at most 9 tokens, because a broken law shows there, too.
 """
 
 import inspect
@@ -44,14 +44,18 @@ def same_again(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def no_future_leak(subject: Subject) -> Iterator[Comparison | str]:
-    """By gradients, exactly 0, and by exchanging tokens, which sees what gradients do not: a count, say."""
+    """No output may depend on a later token. This is tested in two ways.
+
+    The gradient with respect to a later token must be exactly 0. Exchanging later tokens must change nothing,
+    which also finds dependences that have no gradient, such as a count of tokens.
+    """
     if subject.kind == "encoder_only":
         raise DoesNotApply("an encoder may look ahead")
     length = 7
     batch = subject.batch([length] * 2, SOURCE_LENGTHS[:2])
     gradients = gradients_of_outputs(subject, batch)
     if not gradients:
-        yield "by exchanged tokens alone: no nn.Embedding of the tokens was seen"
+        yield "tested without gradients: no nn.Embedding of the tokens was seen"
     for t, gradient in gradients:
         future = gradient[:, t + 1 :]
         where = f"gradient of output {t} by the tokens from {t + 1} on"
@@ -60,7 +64,7 @@ def no_future_leak(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def exchanged_futures(subject: Subject, batch: ProbeBatch, run: Run) -> Iterator[Comparison]:
-    """The outputs up to each position, with the tokens after it and with others."""
+    """Compares the outputs up to each position with those after the later tokens have been exchanged."""
     outputs = run(batch)
     rows, length = batch.tokens.shape
     for t in range(length - 1):
@@ -71,14 +75,14 @@ def exchanged_futures(subject: Subject, batch: ProbeBatch, run: Run) -> Iterator
 
 
 def gradients_of_outputs(subject: Subject, batch: ProbeBatch) -> list[tuple[int, Tensor]]:
-    """Of each output position by each embedding of the tokens, (B, T, D)."""
-    # cuDNN's recurrent layers cannot go back through a model in eval mode
+    """The gradient of each output position with respect to each embedding of the tokens, (B, T, D)."""
+    # cuDNN's recurrent layers have no backward pass in eval mode
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
         with Embeddings(batch.tokens) as embeddings:
             outputs = subject.run(batch)
         gradients = []
         for t in range(outputs.shape[1]):
-            # a plain sum would not do: that of a LayerNorm's output is constant
+            # with random factors, because the plain sum of a LayerNorm's output is constant
             loss = (outputs[:, t] * torch.randn_like(outputs[:, t])).sum()
             for vectors in embeddings.vectors:
                 [gradient] = torch.autograd.grad(loss, vectors, retain_graph=True, materialize_grads=True)
@@ -94,7 +98,10 @@ def padding_invariance(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def batch_invariance(subject: Subject) -> Iterator[Comparison | str]:
-    """A ragged batch; its rows keep their pads when alone, so that padding is a law of its own."""
+    """Compares each row of a ragged batch with the same row alone.
+
+    The row alone keeps its padding, because `padding_invariance` is a separate law.
+    """
     batch = subject.batch(LENGTHS, SOURCE_LENGTHS)
     together = subject.run(batch)
     for row, length in enumerate(LENGTHS):
@@ -110,7 +117,10 @@ def no_future_leak_in_training(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def batch_invariance_in_training(subject: Subject) -> Iterator[Comparison | str]:
-    """A row among others of the same lengths, so that dropout draws the same; a BatchNorm mixes the rows."""
+    """Compares each row with the same row among other rows. A BatchNorm, for example, would mix them.
+
+    The other rows have the same lengths, so that dropout draws the same random numbers.
+    """
     batch = subject.batch(LENGTHS, SOURCE_LENGTHS)
     run = run_in_training(subject, batch)
     expected = run(batch)
@@ -124,10 +134,10 @@ def batch_invariance_in_training(subject: Subject) -> Iterator[Comparison | str]
 
 
 def run_in_training(subject: Subject, batch: ProbeBatch) -> Run:
-    """The forward pass in training mode, each time from the same buffers and random numbers.
+    """A function that runs the forward pass in training mode, each time with the same buffers and seed.
 
-    So dropout is equal where shapes are. `DoesNotApply` if an output of `batch` is not the same again: then
-    the model has random numbers, or a state, that it alone knows.
+    Dropout is therefore the same for inputs of the same shapes. `DoesNotApply` if two runs on `batch` differ:
+    the model then has random numbers, or a state, that cannot be reset from outside.
     """
 
     def run(batch: ProbeBatch) -> Tensor:
@@ -142,7 +152,7 @@ def run_in_training(subject: Subject, batch: ProbeBatch) -> Run:
 
 
 def first(output: Tensor, length: int) -> Tensor:
-    """The output of real tokens; all of a pooled one, (B, D)."""
+    """The output at the first `length` positions; a pooled output, (B, D), is returned whole."""
     return output[:, :length] if output.dim() > 2 else output
 
 
@@ -225,9 +235,9 @@ def decoding_batch(subject: Subject) -> tuple[Tensor, ProbeBatch, Tensor]:
 
 
 def finite_gradients(subject: Subject) -> Iterator[Comparison | str]:
-    """In training mode, of a random sum over the outputs of real tokens.
+    """The gradients, in training mode, of a random sum over the outputs of real tokens.
 
-    A model may skip layers at random: a parameter lacks a gradient if no pass of several reaches it.
+    A model may skip layers at random, so a parameter lacks a gradient only if none of `PASSES` reaches it.
     """
     named = {name: p for name, p in subject.model.named_parameters() if p.requires_grad}
     if not named:

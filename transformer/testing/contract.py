@@ -65,12 +65,12 @@ def assert_transformer_contract(
     rtol: float = 1e-5,
     seed: int = 0,
 ) -> ContractReport:
-    """`AssertionError` with the report unless every check that applies holds; else the report.
+    """Return the report if every check that applies holds; otherwise raise it as an `AssertionError`.
 
     `kind` says how `forward` is called and what a position may see. By default a model with two inputs, or
     `encode` and `decode`, is an encoder_decoder, any other with `prefill` and `step` decoder_only, and the
-    rest encoder_only; so a causal model without a step protocol has to say `kind="decoder_only"`.
-    `vocab_size` is found by a first call. The model must read 9 tokens; it is left as it was found.
+    rest encoder_only; so a causal model without a step protocol needs `kind="decoder_only"`. The default
+    `vocab_size` is found by a first call. The model must accept 9 tokens; it is left as it was found.
     """
     report = check_contract(
         model, kind=kind, vocab_size=vocab_size, tolerance=Tolerance(atol, rtol), seed=seed
@@ -106,7 +106,7 @@ def run_check(name: str, check: Check, subject: Subject, tolerance: Tolerance) -
         return Result(name, Status.DOES_NOT_APPLY, str(reason))
     except Broken as reason:
         return Result(name, Status.FAILED, str(reason))
-    except Exception as error:  # the model's own: one more way to break the contract
+    except Exception as error:  # raised by the model, which also breaks the contract
         first_line = (str(error).splitlines() or [""])[0]
         return Result(name, Status.FAILED, f"raised {type(error).__name__}: {first_line}")
     remarks = [remark for remark in found if isinstance(remark, str)]

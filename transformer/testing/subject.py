@@ -154,7 +154,7 @@ def left_as_found(model: nn.Module) -> Iterator[None]:
 
 
 def seed_everything(seed: int) -> None:
-    """All random number generators that a model may use: torch's, NumPy's and Python's."""
+    """Seed all random number generators that a model may use: torch's, NumPy's and Python's."""
     torch.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)

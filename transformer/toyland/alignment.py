@@ -8,8 +8,9 @@ from transformer.toyland.corpus import Example
 from transformer.toyland.inflection import IT, NOUN
 from transformer.toyland.tree import Branch, Leaf
 
-# The path from the root to a leaf, as child indices. The same leaf object may occur several times in a tree,
-# so a leaf alone does not identify a position.
+# The path from the root to a leaf. For each branch on the way it has the child's id, and how many times that
+# child occurred in the branch before: the same leaf object may occur several times in a tree. There are no
+# indices, because the two languages order the children differently.
 _Place = tuple[tuple[int, int], ...]
 _MARKS = (",", ".")
 
@@ -19,7 +20,7 @@ def alignments(example: Example) -> list[tuple[int, int]]:
 
     Words are separated by spaces; a punctuation mark belongs to the word before it and is not aligned itself.
     In leaves of several words and in linked leaves (`macht … auf`), every English word is aligned with every
-    German word. Words without a counterpart, such as the `to` of a receiver, remain unaligned.
+    German word. Words without a counterpart, such as the `to` before a receiver, remain unaligned.
     """
     english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
     pairs: set[tuple[int, int]] = set()
@@ -32,9 +33,10 @@ def alignments(example: Example) -> list[tuple[int, int]]:
 
 
 def antecedents(example: Example) -> list[tuple[int, int]]:
-    """The English noun that each German er, sie, es or ihn for `it` means, as pairs of word numbers.
+    """Pairs of an English noun and the German pronoun that refers to it, as word numbers.
 
-    `it` never means a person. It is left out if several nouns before it have its gender.
+    The pronouns are the translations of `it`: er, sie, es and ihn. They never refer to a person. A pronoun
+    is left out if several nouns before it have its gender.
     """
     english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
     nouns: list[tuple[_Place, Leaf]] = []
@@ -50,7 +52,10 @@ def antecedents(example: Example) -> list[tuple[int, int]]:
 
 
 def particles(example: Example) -> list[tuple[int, int]]:
-    """The English verb that each separated German particle belongs to (`closes`, `zu`), as word numbers."""
+    """Pairs of an English verb and the separated particle of its German verb, as word numbers.
+
+    An example is `closes` and the `zu` of `macht … zu`.
+    """
     english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
     labels = dict(_leaves(example.tree)) | dict(_leaves(example.tree, is_german=True))
     found = []
@@ -66,7 +71,7 @@ def particles(example: Example) -> list[tuple[int, int]]:
 
 
 def _words(tree: Branch, is_german: bool) -> dict[_Place, range]:
-    """The words of every leaf on one side."""
+    """The word numbers of every leaf in one language."""
     words: dict[_Place, range] = {}
     count = 0
     for place, leaf in _leaves(tree, is_german):
@@ -90,7 +95,7 @@ def _leaves(branch: Branch, is_german: bool = False, place: _Place = ()) -> Iter
 
 
 def _units(tree: Branch) -> Iterator[list[_Place]]:
-    """Groups of leaves that translate each other: single leaves, and leaves of a clause that share a link."""
+    """Units of translation: single leaves, and groups of leaves of one clause that share a link."""
     linked: dict[tuple[_Place, str], list[_Place]] = defaultdict(list)
     clauses = _clauses(tree)
     for place, leaf in _leaves(tree):

@@ -23,7 +23,7 @@ _FURTHER = {
 
 
 def dictionary_translation(sentence: str) -> str:
-    """Each English word replaced by its most frequent German form, in English order; others are copied."""
+    """The most frequent German form of each English word, in English order; unknown words are copied."""
     words = (_translated(word) for word in sentence.split())
     text = " ".join(word for word in words if word).replace(" .", ".").replace(" ?", "?").replace(" ,", ",")
     return text[:1].upper() + text[1:]
@@ -38,7 +38,7 @@ def _translated(word: str) -> str:
 
 @cache
 def _dictionary() -> dict[str, str]:
-    """The most frequent translation of each word among leaves of the training split, and the number words."""
+    """The most frequent translation of each word in training sentences, and the number words."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for example in generate("train", 5_000):
         for leaf in _leaves(example.tree):
@@ -59,7 +59,7 @@ def _leaves(branch: Branch) -> Iterator[Leaf]:
 
 
 def _head(leaf: Leaf) -> tuple[str, str]:
-    """`looks for` is looked up under `looks`, `to sell` under `sell`."""
+    """The word to look the leaf up by (`looks` for `looks for`, `sell` for `to sell`), and its German."""
     return leaf.english.removeprefix("to ").split(" ")[0], leaf.german
 
 

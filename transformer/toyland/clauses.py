@@ -1,4 +1,4 @@
-"""One clause: its parts have roles, and each language has its own order of the roles."""
+"""Clauses. Each part of a clause has a role, and each language puts the roles in its own order."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,8 @@ _ENGLISH_SUPPORTED = (OPENING, LINK, FRONT, SUBJECT, SUPPORT, NOT, FINITE, REST,
 _ENGLISH_ASKED = (FRONT, FINITE, SUBJECT, NOT, REST, *_AFTER_VERB)
 _ENGLISH_ASKED_SUPPORTED = (FRONT, SUPPORT, SUBJECT, NOT, FINITE, REST, *_AFTER_VERB)
 
-# The dative comes before the accusative, `nicht` after the objects and before the complement of the verb.
+# In German the dative comes before the accusative, and `nicht` comes after the objects and before the
+# complement of the verb.
 _MIDDLE_FIELD = (SUPPORT, IT_OBJECT, TIME, RECEIVER, TO_RECEIVER, OBJECT, NOT, GOAL, REST, PREFIX)
 _GERMAN_SUBJECT_FIRST = (SUBJECT, FINITE, *_MIDDLE_FIELD)
 _GERMAN_VERB_SECOND = (FRONT, FINITE, SUBJECT, *_MIDDLE_FIELD)
@@ -31,7 +32,10 @@ _GERMAN_ORDERS = (_GERMAN_SUBJECT_FIRST, _GERMAN_VERB_SECOND, _GERMAN_VERB_SECON
 
 
 class Modal(NamedTuple):
-    """A modal verb by person; only `want` needs `do`. No `must not`, because `muss nicht` is `need not`."""
+    """A modal verb, by person. `supported` are the forms used with `do`, which only `want` needs.
+
+    `must` is never negated, because `muss nicht` means `need not` rather than `must not`.
+    """
 
     finite: tuple[Leaf, ...]
     supported: tuple[Leaf, ...] | None = None
@@ -101,7 +105,7 @@ class Clause:
         return Branch("S", english, german)
 
     def add_verb(self, verb: Verb, wishes: bool = True) -> None:
-        """The verb in the clause's tense; `wishes` is false for a subject without a will of its own."""
+        """Add the verb in the clause's tense; `wishes` is False for a subject that cannot want anything."""
         if verb.prefix:
             self.draft.mark("separable")
         if self.tense == PRESENT:
@@ -119,13 +123,13 @@ class Clause:
                 self.draft.said((leaf,))
 
     def add_copula(self, predicate: Node) -> None:
-        """`is old`"""
+        """Add `be` and its complement, as in `is old`."""
         self.roles[FINITE] = BE[self.person]
         self.roles[GOAL] = predicate
         self.add_negation()
 
     def add_negation(self) -> None:
-        """The English `not`, which is `nicht` unless an object has become `kein`."""
+        """In a negated clause, add `not`. It is `nicht` in German, unless an object already has `kein`."""
         if self.negated:
             self.draft.mark("negation")
             self.roles[NOT] = _NOT_IN_KEIN if self.kein else _NOT

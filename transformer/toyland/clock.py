@@ -1,9 +1,13 @@
-"""Times of day on a twelve-hour clock in steps of five minutes; `halb` counts towards the coming hour."""
+"""Times of day on a twelve-hour clock, in steps of five minutes.
+
+German names the coming hour after `halb`: `halb zehn` is half past nine.
+"""
 
 from transformer.toyland.numbers import ENGLISH_SMALL, GERMAN_SMALL
 from transformer.toyland.tree import Branch, Leaf
 
-# By minute: the English and the German words before the hour, and how many hours ahead each language looks.
+# For each minute: the English and the German words before the hour, then 1 for each language that names the
+# coming hour instead of the current one.
 _MINUTES: dict[int, tuple[str, str, int, int]] = {
     5: ("five past", "fünf nach", 0, 0),
     10: ("ten past", "zehn nach", 0, 0),

@@ -1,4 +1,4 @@
-"""Splits: one endless stream of sentences, assigned to the splits by a hash of the English text."""
+"""The splits. A hash of the English text decides whether a sentence is in train, valid or test."""
 
 from collections.abc import Callable, Iterator
 from random import Random
@@ -65,7 +65,7 @@ def _is_usual(draft: Draft) -> bool:
 
 
 def _examples(count: int, stream: _Stream, part: str | None) -> Iterator[Example]:
-    """Only sentences in the split `part`; all sentences of the stream if it is `None`."""
+    """The first `count` different sentences of the stream that are in the split `part`; None means any."""
     random = Random(stream.seed).random
     said: set[str] = set()
     while len(said) < count:

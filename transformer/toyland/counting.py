@@ -37,7 +37,7 @@ def telling_time(draft: Draft) -> Branch:
 
 
 def counting(draft: Draft) -> Branch:
-    """Prices, stocks and inhabitants: numbers of every size."""
+    """A sentence about a price, a stock, a possession or a town's inhabitants, with a number of any size."""
     count = draft.pick((_price, _stock, _possession, _inhabitants))
     return sentence(count(draft).finish())
 

@@ -35,7 +35,7 @@ def describing(draft: Draft) -> Branch:
 
 
 def describe(draft: Draft, shape: int) -> Clause:
-    """A clause with any subject and an adjective that suits it, not finished yet."""
+    """An unfinished clause with any subject and an adjective that suits it."""
     return _describe(draft, shape, _DESCRIBED)
 
 
@@ -61,7 +61,7 @@ def naming(draft: Draft) -> Branch:
 
 
 def called(draft: Draft, bearer: Node) -> Branch:
-    """`it is called Velmora`"""
+    """A clause such as `it is called Velmora`."""
     clause = Clause(draft, PLAIN)
     clause.roles[SUBJECT] = bearer
     clause.roles[FINITE] = _IS_CALLED
@@ -72,7 +72,7 @@ def called(draft: Draft, bearer: Node) -> Branch:
 def about(
     draft: Draft, shape: int, pronoun: Leaf, predicate: Leaf, link: Leaf | None = None, negated: float = 0.15
 ) -> Branch:
-    """`it is old`"""
+    """A clause such as `it is old`."""
     clause = Clause(draft, shape, PRESENT, draft.random() < negated)
     clause.roles[LINK] = link
     clause.roles[SUBJECT] = pronoun

@@ -1,4 +1,4 @@
-"""The state of one sentence while it is generated: randomness and the phenomena so far."""
+"""The state of one sentence while it is being generated: its random choices and its phenomena so far."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -31,7 +31,8 @@ class Draft:
 
     `random` returns floats in [0, 1). No other random functions are used, because they may change between
     versions of Python. The oracle's subclass tries all options, and the subclasses of the generalisation
-    splits choose other names and numbers.
+    splits choose other names and numbers. `begin`, `said`, `finished` and `expect` do nothing here; the
+    oracle overrides them to give up early on a sentence that cannot match.
     """
 
     __slots__ = ("numbers", "random", "seen")
@@ -46,14 +47,14 @@ class Draft:
         return options[int(self.random() * len(options))]
 
     def pick_where(self, options: Sequence[T], suits: Callable[[T], bool]) -> T:
-        """One of the options that suit, of which there is at least one."""
+        """One of the options for which `suits` is true; there must be at least one."""
         option = self.pick(options)
         while not suits(option):
             option = self.pick(options)
         return option
 
     def whole(self, share: float, first: int, count: int) -> int:
-        """The whole number at the fraction `share` of the range of `count` numbers that starts at `first`."""
+        """One of the `count` whole numbers from `first` on: the one at the fraction `share` of this range."""
         return first + int(share * count)
 
     def name(self) -> str:
@@ -61,13 +62,13 @@ class Draft:
         return invented_name(self.random)
 
     def begin(self, tense: int, negated: bool) -> None:
-        """A clause has begun."""
+        """Called at the start of a clause."""
 
     def said(self, nodes: Sequence[Node]) -> None:
-        """Called with nodes that are adjacent in English."""
+        """Called with nodes that are adjacent in the English sentence."""
 
     def finished(self, nodes: Sequence[Node], is_relative: bool) -> None:
-        """Called with the nodes of the English side of a clause."""
+        """Called at the end of a clause with its nodes in English order."""
 
     def expect(self, clauses: int) -> None:
         """Called at the start of a sentence with this many clauses."""

@@ -1,4 +1,4 @@
-"""Events: a verb with a subject and objects that suit it, as one clause."""
+"""Events: verbs with the subjects and objects that suit them, and the clauses made from these."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -57,7 +57,7 @@ _TO = Leaf("IN", "to", "")
 
 
 class Event(NamedTuple):
-    """A verb, the nouns that fit it and how its objects are built."""
+    """A verb, the nouns that suit it, and `complement`, which adds the objects to a clause."""
 
     verb: Verb
     subjects: tuple[Noun, ...]
@@ -125,12 +125,12 @@ EVENTS = (
     *(_event(verb, _town) for verb in TRAVEL_VERBS),
     *(_event(verb, _home if verb.english == "live" else _town) for verb in HOME_VERBS),
 )
-# By English noun: the events of which it can be the subject, and those of which it can be the object.
+# By English noun: the events that it can be the subject of, and those that it can be the object of.
 DEEDS = {noun.english: tuple(event for event in EVENTS if noun in event.subjects) for noun in NOUNS}
 FATES = {
     noun.english: tuple(event for event in (*TRANSITIVE, *HELPING) if noun in event.objects) for noun in NOUNS
 }
-# Events with any person as subject, for subjects without a noun.
+# The events of an adult, for subjects without a noun (names and pronouns).
 PERSON_DEEDS = DEEDS["friend"]
 
 
@@ -140,7 +140,7 @@ def deeds(phrase: Phrase) -> tuple[Event, ...]:
 
 
 def choose_tense(draft: Draft, verb: Verb, shape: int, person: int, negated: bool) -> int:
-    """Present, perfect or modal, as far as verb and person allow."""
+    """A random tense (present, perfect or modal) that the verb and the person allow."""
     if verb.state:
         return PRESENT
     choice = draft.random()
@@ -152,7 +152,7 @@ def choose_tense(draft: Draft, verb: Verb, shape: int, person: int, negated: boo
         and not negated
         and shape in (PLAIN, FRONTED, FINAL)
     ):
-        # `They read` could be past as well.
+        # `they read` could also be past tense.
         return MODAL
     return tense
 
@@ -160,7 +160,7 @@ def choose_tense(draft: Draft, verb: Verb, shape: int, person: int, negated: boo
 def start(
     draft: Draft, event: Event, phrase: Phrase, shape: int, negated: bool = False, tense: int | None = None
 ) -> Clause:
-    """A clause with subject, verb and complements, still open to times and places."""
+    """An unfinished clause with subject, verb and complements; times and places can still be added."""
     if tense is None:
         tense = choose_tense(draft, event.verb, shape, phrase.person, negated)
     clause = Clause(draft, shape, tense, negated)
@@ -183,7 +183,8 @@ def add_circumstances(draft: Draft, clause: Clause, event: Event, share: float =
             clause.roles[GOAL] = place(draft)
     if event.verb.state or draft.random() >= share:
         return
-    # With two objects, or an object and `nicht`, German has several positions for a time, so it goes first.
+    # With two objects, or with an object and `nicht`, German allows several positions for a time. So that
+    # only one translation is correct, the time then comes first or not at all.
     gift = clause.roles[RECEIVER] is not None or clause.roles[TO_RECEIVER] is not None
     may_follow = not gift and not (clause.negated and busy)
     if clause.shape == PLAIN and (draft.random() < 0.5 or not may_follow):
@@ -201,7 +202,7 @@ def statement(draft: Draft, event: Event) -> Clause:
 
 
 def put_first(draft: Draft, clause: Clause, node: Node) -> None:
-    """Front a time or place; the German verb stays second."""
+    """Put a time or place at the start of the clause; the German verb stays in second position."""
     draft.mark("verb_second")
     clause.shape = FRONTED
     clause.roles[FRONT] = node
@@ -217,7 +218,7 @@ def time(draft: Draft, tense: int) -> Branch:
 
 
 def happening(draft: Draft, shape: int, link: Leaf | None = None, negated_share: float = 0.12) -> Branch:
-    """A clause about any event, without time and place; `link` opens a subordinate clause."""
+    """A clause about any event, without time and place; a subordinate clause begins with `link`."""
     event = draft.pick(EVENTS)
     negated = draft.random() < negated_share
     phrase = subject(draft, event.subjects, negated)

@@ -1,4 +1,4 @@
-"""Sentences that never occur in training: deeper nested clauses, and held-out pairs of words."""
+"""Sentences that never occur in training: more deeply nested clauses, and held-out pairs of words."""
 
 from transformer.toyland.clauses import (
     BECAUSE,
@@ -34,7 +34,7 @@ _PEOPLE = nouns_of("person")
 
 
 def deeper(draft: Draft) -> Branch:
-    """Three clauses, of which at least two depend on another; training has two at most."""
+    """A sentence of three clauses, at least two of them subordinate; in training there are at most two."""
     draft.expect(3)
     draft.mark("subordinate")
     return draft.pick((_saying_about_one_who, _because_one_who, _saying_because, _saying_that_one_says))(
@@ -67,7 +67,7 @@ def _saying_that_one_says(draft: Draft) -> Branch:
 
 
 def _claim(draft: Draft, shape: int, link: Leaf | None = None) -> Branch:
-    """`she says`, without the object clause"""
+    """A clause such as `she says`, still without the `that` clause that follows it."""
     verb = draft.pick(SAYING_VERBS)
     phrase = subject(draft, _PEOPLE)
     clause = Clause(draft, shape, PRESENT)

@@ -6,8 +6,9 @@ from zlib import crc32
 from transformer.toyland.draft import Draft
 from transformer.toyland.names import new_name
 
-# One number in a thousand. The salt was chosen so that the held-out numbers do not occur in the first 200,000
-# training sentences or the first thousands of valid and test; so adding this split did not change those.
+# One number in a thousand is held out. The salt was chosen so that these numbers do not occur in the first
+# 200,000 training sentences or the first few thousand of valid and test. So adding the split `new_numbers`
+# did not change those sentences.
 _ONE_IN, _SALT = 1000, 1621
 
 # Plausible pairs of adjective and noun, and of verb and object, that the lexicon's kinds do not allow.
@@ -65,7 +66,7 @@ def held_out_numbers(first: int, count: int) -> tuple[int, ...]:
 
 
 class NewNumbers(Draft):
-    """Uses held-out numbers wherever there is one in the range."""
+    """Uses a held-out number wherever the range contains one."""
 
     __slots__ = ()
 
@@ -84,6 +85,6 @@ class NewNames(Draft):
 
 
 def pairs(table: str) -> dict[str, tuple[str, ...]]:
-    """The rows of a table: a first word, in which `|` stands for a space, and the words that go with it."""
+    """A dictionary from each row's first word, where `|` stands for a space, to the row's other words."""
     rows = (line.split() for line in table.strip().split("\n"))
     return {first.replace("|", " "): tuple(others) for first, *others in rows}

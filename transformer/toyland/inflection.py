@@ -1,4 +1,4 @@
-"""Paradigms: the lexicon's words with all their forms, each form a ready leaf of the tree."""
+"""The lexicon's words in all their forms. Each form is a leaf that can be used in a tree as it is."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,13 @@ from transformer.toyland.tree import Leaf
 
 NOMINATIVE, ACCUSATIVE, DATIVE = 0, 1, 2
 MASCULINE, FEMININE, NEUTER, PLURAL = 0, 1, 2, 3
-FIRST, THIRD, MANY = 0, 1, 2  # person of the verb: `I`, singular, plural
+FIRST, THIRD, MANY = 0, 1, 2  # person of the verb: `I`, third person singular, plural
 
 _GENDERS = {"m": MASCULINE, "f": FEMININE, "n": NEUTER}
 
 
 def _table(masculine: str, feminine: str, neuter: str, plural: str) -> tuple[list[str], ...]:
-    """Four columns of nominative, accusative and dative; `-` is the empty ending."""
+    """Four columns, each with its nominative, accusative and dative; `-` stands for an empty ending."""
     return tuple(column.replace("-", "").split(" ") for column in (masculine, feminine, neuter, plural))
 
 
@@ -21,7 +21,7 @@ DEFINITE = _table("der den dem", "die die der", "das das dem", "die die den")
 _DIES_ENDINGS = _table("er en em", "e e er", "es es em", "e e en")
 _EIN_ENDINGS = _table("- en em", "e e er", "- - em", "e e en")
 
-# Adjective endings: after der, dieser; after ein, kein, mein; without a determiner.
+# Adjective endings: WEAK after der and dieser; MIXED after ein, kein and mein; STRONG without a determiner.
 WEAK = _table("e en en", "e e en", "e e en", "en en en")
 MIXED = _table("er en en", "e e en", "es es en", "en en en")
 STRONG = _table("er en em", "e e er", "es es em", "e e en")
@@ -31,7 +31,10 @@ IT = _table("er ihn ihm", "sie sie ihr", "es es ihm", "sie sie ihnen")
 
 
 class Determiner(NamedTuple):
-    """`leaves[column][case]`; `before_vowel` is the same except for `an`."""
+    """A determiner's forms, as `leaves[column][case]`, and the endings of adjectives after it.
+
+    `before_vowel` has the same forms, except `an` instead of `a`.
+    """
 
     leaves: tuple[tuple[Leaf, ...], ...]
     before_vowel: tuple[tuple[Leaf, ...], ...]
@@ -67,7 +70,7 @@ POSSESSIVES = tuple(
 
 
 class Adjective(NamedTuple):
-    """`attributive` by ending; `predicative` without one."""
+    """An adjective: `attributive` has a leaf for each German ending, and `predicative` has no ending."""
 
     english: str
     attributive: dict[str, Leaf]
@@ -77,7 +80,7 @@ class Adjective(NamedTuple):
 
 
 class Noun(NamedTuple):
-    """`forms[plural][case]`; `adjectives` are those that suit it."""
+    """A noun's forms, as `forms[plural][case]`, and the adjectives that suit it."""
 
     english: str
     gender: int
@@ -89,7 +92,11 @@ class Noun(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """Ready leaves; lists are indexed by person. `supported` are the forms used with English `do`."""
+    """The leaves of a verb; tuples of leaves are indexed by person.
+
+    The `supported` forms are used with English `do`. The `final` forms end a German subordinate clause, where
+    the separable prefix is joined to the verb.
+    """
 
     english: str
     finite: tuple[Leaf, ...]
@@ -198,5 +205,5 @@ SAYING_VERBS = _verbs(lexicon.SAYING_VERBS)
 
 
 def nouns_of(*kinds: str) -> tuple[Noun, ...]:
-    """The nouns of any of these kinds."""
+    """The nouns that have at least one of these kinds."""
     return tuple(noun for noun in NOUNS if noun.kinds.intersection(kinds))

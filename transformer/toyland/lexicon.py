@@ -1,8 +1,12 @@
-"""The words of toyland as tables; kinds define which words can combine, so that nobody eats a book."""
+"""The words of toyland, as tables.
 
-# English singular and plural, German singular, gender, plural; kinds.
-# `own`: takes my, his …. `family`: takes only these and `the`. `mass`: has no plural and takes no `a`.
-# `weak`: adds -n outside the nominative singular. `_`: no plural.
+Each word has kinds, which decide what it can be combined with. Because of them, nobody eats a book.
+"""
+
+# Columns: English singular and plural; German singular, gender and plural; kinds.
+# Four of the kinds are grammatical. `own`: may take a possessive (my, his …). `family`: takes only a
+# possessive or `the`. `mass`: is uncountable and takes no `a`. `weak`: the German singular adds -n except in
+# the nominative. A `_` stands for a missing plural.
 NOUNS = """
 man men Mann m Männer person adult
 woman women Frau f Frauen person adult
@@ -91,7 +95,7 @@ park _ Park m _ place green
 village _ Dorf n _ place
 """
 
-# English, German, then the kinds of noun that it describes.
+# Columns: English; German; the kinds of noun that the adjective can describe.
 ADJECTIVES = """
 old alt adult animal readable solid image vehicle clothes building green
 young jung adult animal
@@ -129,9 +133,10 @@ clean sauber solid vehicle clothes hollow room
 quiet ruhig green place
 """
 
-# English base, third person, participle; German infinitive, third person, participle, auxiliary, separable
-# prefix; kinds of subject; kinds of object or _. `place`: may take an adverbial of place. `state`: only in
-# the present tense, and without a time. `sense`: no modal verb except `can`.
+# Columns: English base form, third person and participle; German infinitive, third person, participle,
+# auxiliary and separable prefix; kinds of subject; kinds of object, or `_`; flags.
+# The flags are `place`: may take an adverbial of place; `state`: only in the present tense, and without a
+# time; `sense`: takes no modal verb except `can`.
 VERBS = """
 sleep sleeps slept | schlafen schläft geschlafen haben _ | person animal | _ | place
 work works worked | arbeiten arbeitet gearbeitet haben _ | adult | _ | place
@@ -175,7 +180,7 @@ invite invites invited | laden lädt geladen haben ein | person | person |
 bring along|brings along|brought along | bringen bringt gebracht haben mit | person | food thing animal |
 """
 
-# The object is in the dative.
+# Verbs whose German object is in the dative. This and the following tables have the columns of VERBS.
 DATIVE_VERBS = """
 help helps helped | helfen hilft geholfen haben _ | person | person | place
 thank thanks thanked | danken dankt gedankt haben _ | person | person |
@@ -189,7 +194,7 @@ send sends sent | schicken schickt geschickt haben _ | person | thing mail reada
 lend lends lent | leihen leiht geliehen haben _ | person | thing clothes |
 """
 
-# With `into` and the accusative of a place.
+# Verbs followed by `into` and a place, which is in the accusative in German.
 MOTION_VERBS = """
 go goes gone | gehen geht gegangen sein _ | person | place |
 run runs run | laufen läuft gelaufen sein _ | person animal | place |
@@ -204,7 +209,7 @@ live lives lived | wohnen wohnt gewohnt haben _ | person | town place | state
 come comes come | kommen kommt gekommen sein _ | person | town | state
 """
 
-# With a clause opened by `that`.
+# Verbs followed by a clause that begins with `that`.
 SAYING_VERBS = """
 say says said | sagen sagt gesagt haben _ | person | clause | state
 know knows known | wissen weiß gewusst haben _ | person | clause | state

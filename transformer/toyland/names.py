@@ -1,4 +1,4 @@
-"""Invented names of people and towns: two or three syllables, from a space of tens of millions."""
+"""Invented names of people and towns; there are tens of millions, of two or three syllables each."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,7 +10,8 @@ _CODAS = ["", "", "", *"lmnrs"]
 _ENDINGS = ["a", "o", "i", "en", "el", "us", "is", "an", "or"]
 
 
-# Their last letters differ from those of all other endings, so no name belongs to both kinds.
+# The endings of the split `new_names`. Their last letters differ from those of all endings above, so a name
+# cannot belong to both kinds.
 _NEW_ENDINGS = ["u", "e", "ot", "ek", "im", "ath", "ip", "und"]
 
 

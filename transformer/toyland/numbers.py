@@ -34,7 +34,7 @@ def english_number(number: int) -> str:
 
 
 def german_number(number: int) -> str:
-    """0 to 999,999 as one German word; `eins` only at the very end, `ein` inside."""
+    """0 to 999,999 as one German word; a one is `eins` at the end of the word and `ein` elsewhere."""
     _check(number)
     if number == 0:
         return GERMAN_SMALL[0]
@@ -63,4 +63,4 @@ def _joined(digit: int) -> str:
 
 def _check(number: int) -> None:
     if not 0 <= number <= 999_999:
-        raise ValueError(f"{number:,} has no number words here; the range is 0 to 999,999")
+        raise ValueError(f"{number:,} cannot be written in words; the range is 0 to 999,999")

@@ -18,7 +18,8 @@ from transformer.toyland.tree import Branch, Node, english_text, german_text
 
 T = TypeVar("T")
 LONGEST = 60
-"""Words of a sentence, three times as many as the grammar's longest: parsing takes quadratic time."""
+"""The maximum number of words of a sentence, because parsing takes quadratic time. The grammar produces at
+most a third of this."""
 _MODALS = ("must", "can", "cannot", "should", "want", "wants")
 
 
@@ -28,7 +29,7 @@ def translate(sentence: str) -> str:
 
 
 def analyse(sentence: str) -> Example:
-    """A sentence as the grammar makes it, with its tree; `ValueError` if the grammar cannot say it."""
+    """The sentence's translation, phenomena and tree; `ValueError` if the grammar cannot produce it."""
     sentence = " ".join(sentence.split())
     if (reason := obviously_outside(sentence)) is not None:
         raise ValueError(reason)
@@ -36,11 +37,11 @@ def analyse(sentence: str) -> Example:
     for maker in (say, deeper, new_pair):
         if (example := _search(maker, sentence, reading)) is not None:
             return example
-    raise ValueError(f"outside toyland: all words are known, but the grammar never says {sentence!r}")
+    raise ValueError(f"outside toyland: all words are known, but the grammar never produces {sentence!r}")
 
 
 def why_outside(sentence: str) -> str | None:
-    """Why a sentence is outside toyland; `None` if the grammar can say it."""
+    """Why a sentence is outside toyland; `None` if the grammar can produce it."""
     try:
         analyse(sentence)
     except ValueError as error:
@@ -49,7 +50,7 @@ def why_outside(sentence: str) -> str | None:
 
 
 def obviously_outside(sentence: str) -> str | None:
-    """The same from its words and marks alone, without parsing; `None` if they are fine."""
+    """Like `why_outside`, but checks words and punctuation only, without parsing; `None` if all are fine."""
     if unknown := unknown_words(sentence):
         return f"outside toyland: unknown word{'s' * (len(unknown) > 1)} {', '.join(unknown)}"
     if len(sentence.split()) > LONGEST:
@@ -77,7 +78,7 @@ def _search(maker: Callable[[Draft], Branch], sentence: str, reading: Reading) -
 
 
 class _DeadEnd(Exception):  # noqa: N818
-    """The output so far cannot become the sentence."""
+    """The output so far cannot be part of the given sentence."""
 
 
 class _Decisions:
@@ -115,7 +116,10 @@ class _Interval:
 
 
 class _Open(float):
-    """`scale · u + shift` for a u in [0, 1) that is never drawn: each comparison is a choice narrowing u."""
+    """A random number that is never drawn: `scale · u + shift` for an unknown u in [0, 1).
+
+    A comparison that could go either way becomes a decision of the search, and narrows the interval of u.
+    """
 
     def __new__(cls, *_: object) -> "_Open":
         return super().__new__(cls, 0.0)
@@ -133,7 +137,7 @@ class _Open(float):
         border = (limit - self.shift) / self.scale
         if border >= interval.high or border <= interval.low:
             return border >= interval.high
-        # The more probable branch first.
+        # Try the more probable branch first.
         likely = 2 * border > interval.low + interval.high
         is_less = likely if self.decisions.choose(2) == 0 else not likely
         if is_less:
@@ -180,7 +184,7 @@ class _OpenDraft(Draft):
         return options[self.decisions.choose(len(options)) if len(options) > 1 else 0]
 
     def whole(self, share: float, first: int, count: int) -> int:  # noqa: ARG002
-        # Prices are drawn in thousands.
+        # Some prices are drawn as a number of thousands.
         said = [*self.reading.numbers, *(number // 1000 for number in self.reading.numbers)]
         return self._one_of([number for number in dict.fromkeys(said) if first <= number < first + count])
 

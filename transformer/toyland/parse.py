@@ -17,35 +17,36 @@ class Constituent(NamedTuple):
 
 
 def parse(example: Example) -> str:
-    """`(ROOT (S (NP (DT the ) (NN man ) ) (VB sleeps ) ) (. . ) )`
+    """A parse such as `(ROOT (S (NP (DT the ) (NN man ) ) (VB sleeps ) ) (. . ) )`.
 
-    Spaces separate opening brackets with their labels, words, and closing brackets. The first word has no
-    capital letter; `read_words` restores the sentence. German words without English counterpart are left out.
+    Each opening bracket with its label, each word and each closing bracket is a token of its own, separated
+    by spaces. The first word has no capital letter; `read_words` restores the sentence. German words without
+    an English counterpart are left out.
     """
     return " ".join(_brackets(example.tree))
 
 
 def read_words(text: str) -> str:
-    """The sentence in a parse; `ValueError` if brackets do not match."""
+    """The English sentence of a parse; `ValueError` if the brackets do not match."""
     constituents(text)
     return punctuated([token for token in text.split() if not _is_bracket(token)])
 
 
 def phrases(text: str) -> list[Constituent]:
-    """The constituents that contain others; bracket F1 counts these, and not the labels of single words."""
+    """The constituents without the labels of single words, as bracket F1 counts them."""
     without_labels = re.sub(r"\([^ ]+ ([^()][^()]*) \)", r"\1", text)
     return constituents(without_labels)
 
 
 def constituents(text: str) -> list[Constituent]:
-    """All brackets with the words they cover, inner ones first; `ValueError` if they do not match."""
+    """All constituents, inner ones first; `ValueError` if the brackets do not match."""
     found: list[Constituent] = []
     opened: list[tuple[str, int]] = []
     position = 0
     for token in text.split():
         if token == ")":
             if not opened:
-                raise ValueError(f"not a parse: a bracket closes that never opened, in {text!r}")
+                raise ValueError(f"not a parse: a closing bracket has no opening bracket, in {text!r}")
             label, start = opened.pop()
             found.append(Constituent(label, start, position))
         elif _is_bracket(token):
@@ -53,7 +54,7 @@ def constituents(text: str) -> list[Constituent]:
         else:
             position += 1
     if opened:
-        raise ValueError(f"not a parse: {len(opened)} brackets stay open in {text!r}")
+        raise ValueError(f"not a parse: {len(opened)} brackets are not closed, in {text!r}")
     return found
 
 

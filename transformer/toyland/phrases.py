@@ -30,7 +30,7 @@ from transformer.toyland.tree import Branch, Leaf, Node
 
 
 class Phrase(NamedTuple):
-    """A noun phrase with the properties that its clause needs; names and pronouns have no noun."""
+    """A noun phrase with the properties that its clause needs; `noun` is None for names and pronouns."""
 
     node: Node
     person: int
@@ -77,7 +77,7 @@ def noun_phrase(
 
 
 def counted(draft: Draft, number: int, noun: Noun, case: int, adjectives: float) -> Branch:
-    """`three red apples`"""
+    """A number and a noun, as in `three red apples`."""
     children = noun_phrase(draft, noun, None, True, case, adjectives)
     return Branch("NP", (number_leaf(draft, number), *children))
 
@@ -96,9 +96,9 @@ def small_number(draft: Draft) -> int:
 
 
 def large_number(draft: Draft) -> int:
-    """Any magnitude up to 999,999.
+    """A number of any magnitude up to 999,999.
 
-    Numbers in …01 are left out, because German usage varies before a noun (hunderteins, hundertein,
+    Numbers that end in 01 are left out, because German usage varies before a noun (hunderteins, hundertein,
     hundertundein).
     """
     limits = (98, 900, 900, 9_000, 9_000, 90_000, 900_000)
@@ -147,14 +147,14 @@ def thing(
     singular: bool = False,
     adjectives: float = 0.35,
 ) -> Phrase:
-    """An object. Negation turns an indefinite one into `kein`."""
+    """An object. In a negated clause an indefinite object takes `kein`."""
     person = "person" in noun.kinds
     if person and draft.random() < 0.25:
         return Phrase(name_leaf(draft), THIRD)
     plural = noun.has_plural and not singular and draft.random() < 0.28
     if plural and not negated and draft.random() < 0.25:
         return Phrase(counted(draft, small_number(draft), noun, case, adjectives), MANY, noun, True)
-    # A person as object is mostly definite: people visit somebody they know.
+    # A person who is an object is mostly definite, because people visit somebody they know.
     indefinite = 0.45 if not person else 0.0 if plural else 0.1
     determiner: Determiner | None = _determiner(draft, noun, plural, indefinite)
     negates = False
@@ -177,14 +177,14 @@ def _determiner(draft: Draft, noun: Noun, plural: bool, indefinite: float) -> De
     rest = (choice - indefinite) / (1.0 - indefinite)
     if rest < 0.12:
         return THIS
-    # `my friend`, but not `my friends`; `my dog` and `my dogs`.
+    # A person takes a possessive only in the singular (`my friend`), all else also in the plural (`my dogs`).
     if "own" in noun.kinds and not (plural and "person" in noun.kinds) and rest < 0.32:
         return draft.pick(POSSESSIVES)
     return THE
 
 
 def receiver(draft: Draft) -> Phrase:
-    """A definite person or a name in the dative."""
+    """A person in the dative: a name or a definite noun phrase."""
     if draft.random() < 0.2:
         return Phrase(name_leaf(draft), THIRD)
     noun = draft.pick(_PEOPLE)
@@ -198,7 +198,7 @@ _PEOPLE = nouns_of("person")
 
 
 def place(draft: Draft, case: int = DATIVE, noun: Noun | None = None) -> Branch:
-    """`in the garden`; with the accusative `into the garden`."""
+    """A place, as in `in the garden`, or in the accusative a goal, as in `into the garden`."""
     noun = noun or draft.pick(PLACES)
     determiner = _determiner(draft, noun, False, indefinite=0.1)
     children = noun_phrase(draft, noun, determiner, False, case, 0.25)
@@ -245,6 +245,6 @@ MODAL_TIMES = (
 
 
 def at_clock_time(draft: Draft) -> Branch:
-    """`at half past nine`"""
+    """A time of day, as in `at half past nine`."""
     draft.mark("clock")
     return draft.pick(AT_CLOCK_TIMES)

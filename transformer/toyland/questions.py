@@ -1,4 +1,4 @@
-"""Questions: yes or no, who, what, where, when, why."""
+"""Questions: yes/no questions, and those with who, what, where, when or why."""
 
 from transformer.toyland.clauses import (
     ASKED,
@@ -30,7 +30,7 @@ _TIMED_EVENTS = tuple(event for event in EVENTS if not event.verb.state)
 
 
 def question(draft: Draft) -> Branch:
-    """Yes or no, who, what, where, when, why."""
+    """A question of a random kind."""
     draft.mark("question")
     return sentence(draft.pick(_WAYS_TO_ASK)(draft).finish(), mark=QUESTION_MARK)
 

@@ -1,4 +1,4 @@
-"""Information that the oracle takes from a sentence without parsing it: words, names and numbers."""
+"""What the oracle learns from a sentence without parsing it: which words, names and numbers it contains."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ _NUMBER_WORDS = {*_UNITS, "hundred", "thousand"}
 
 
 class Reading:
-    """A sentence, for repeated look-ups of what it contains; case is ignored."""
+    """A sentence, prepared for repeated look-ups of what it contains; case is ignored."""
 
     def __init__(self, sentence: str) -> None:
         words = tokens(sentence)
@@ -56,11 +56,11 @@ class Reading:
         self._possible: dict[int, tuple[Sequence[Any], list[Any]]] = {}
 
     def holds(self, words: str) -> bool:
-        """Whether these words occur next to each other; True for no words."""
+        """Whether these words occur next to each other; True if there are none."""
         return not words or f" {words.lower()} " in self.text
 
     def holds_clause(self, words: str) -> bool:
-        """Whether these words fill the space between two punctuation marks or words that open clauses."""
+        """Whether these words are a whole clause, between punctuation marks or words that open clauses."""
         opening, closing = r"(^|[.,] |(?=because |that ))", r" ([.,?]|because\b|that\b)"
         return re.search(opening + re.escape(words.lower()) + closing, self.text.strip()) is not None
 
@@ -71,9 +71,9 @@ class Reading:
             different = {id(option): option for option in options}.values()
             possible = [option for option in different if self._may_say(option)]
             if not any(map(is_person, possible)):
-                # A pronoun or a name is drawn after a noun that it then replaces; any person will do.
+                # The generator draws a noun even if a pronoun or a name then replaces it. Any person will do.
                 possible += [option for option in different if is_person(option)][:1]
-            # The options are kept so that no others can get their id.
+            # A reference to the options is kept, so that no other object can get the same id.
             known = self._possible[id(options)] = (options, possible)
         return known[1]
 
@@ -83,7 +83,7 @@ class Reading:
 
 
 def words_of(nodes: Sequence[Node]) -> Iterator[str]:
-    """The English words of nodes, each leaf's together."""
+    """The English words of the nodes, one string for each leaf."""
     for node in nodes:
         if isinstance(node, Branch):
             yield from words_of(node.english)
@@ -92,7 +92,7 @@ def words_of(nodes: Sequence[Node]) -> Iterator[str]:
 
 
 def forms_of(option: Any) -> list[str] | None:
-    """The English forms in which something that can be picked may appear; None if it need not appear."""
+    """The English forms in which an option may appear in a sentence; None if it need not appear."""
     match option:
         case Leaf() | Branch():
             return [" ".join(words_of([option]))]
@@ -120,12 +120,15 @@ def is_person(option: Any) -> bool:
 
 
 def tokens(sentence: str) -> list[str]:
-    """Words and marks, one by one."""
+    """The words and punctuation marks of a sentence."""
     return re.sub(r"([.,?])", r" \1 ", sentence).split()
 
 
 def may_be_name(word: str) -> bool:
-    """A capitalised word that is not in the lexicon or has the form of an invented name (Garden, Women)."""
+    """Whether a word may be a name: a capitalised word that is unknown, or spelt like an invented name.
+
+    `Garden` and `Women` are spelt like invented names.
+    """
     if not (word[:1].isupper() and word.isalpha()):
         return False
     return is_invented(word) or not {word, word[0].lower() + word[1:]} & vocabulary()
@@ -146,7 +149,7 @@ def unknown_words(sentence: str) -> list[str]:
 
 @cache
 def vocabulary() -> frozenset[str]:
-    """Every English word of toyland; tens and units as one word."""
+    """Every English word of toyland; `twenty-one` is one word."""
     phrases = [_FUNCTION_WORDS, *(english_number(number) for number in range(100)), "hundred thousand"]
     for option in (*NOUNS, *ADJECTIVES, *_VERBS):
         phrases += forms_of(option) or []

@@ -20,7 +20,8 @@ from transformer.toyland.inflection import ACCUSATIVE, IT, NOMINATIVE, NOUN, Nou
 from transformer.toyland.phrases import subject, thing
 from transformer.toyland.tree import Branch, Leaf
 
-# By English noun: what people do to it. Particle verbs are left out, because English puts `it` inside them.
+# By English noun: what people do to it. Verbs of two words are left out, because English puts `it` between
+# the words of most of them (`try it on`).
 _HANDLING = {
     noun.english: tuple(
         event
@@ -31,13 +32,13 @@ _HANDLING = {
 }
 _HANDLED = tuple(NOUN[english] for english, events in _HANDLING.items() if events)
 _ANIMALS = nouns_of("animal")
-# For sentences in which somebody still wants the thing afterwards, so it must not have been consumed.
+# For sentences in which somebody wants the thing afterwards, so that it must still exist.
 _CONSUMING = ("eat", "drink", "cook")
 _KEEPING = {
     english: tuple(event for event in events if event.verb.english not in _CONSUMING)
     for english, events in _HANDLING.items()
 }
-# For reasons about another person, who can hardly have or find the thing as well.
+# For reasons about a second person, who can hardly have or find the same thing.
 _WANTING = {
     english: tuple(event for event in events if event.verb.english not in ("have", "find"))
     for english, events in _HANDLING.items()
@@ -58,7 +59,7 @@ def referring(draft: Draft) -> Branch:
     keeping = _KEEPING[noun.english]
     wanted = bool(keeping) and draft.random() < 0.4
     event = draft.pick(keeping if wanted else _HANDLING[noun.english])
-    # The reason must not repeat the verb: no selling because somebody else must sell it.
+    # The reason must not repeat the verb, as in `I sell the book because she must sell it`.
     reasons = [reason for reason in _WANTING[noun.english] if wanted and reason.verb is not event.verb]
     one_object = event._replace(complement=_single_object, objects=(noun,))
     main = start(draft, one_object, subject(draft, event.subjects), PLAIN)
@@ -93,7 +94,7 @@ def _it(noun: Noun, case: int) -> Leaf:
 
 
 def _it_is(draft: Draft, noun: Noun, shape: int, link: Leaf | None) -> Branch:
-    """`it is old`, `it is called Velmora`"""
+    """A clause such as `it is old` or `it is called Velmora`."""
     pronoun = _it(noun, NOMINATIVE)
     if "animal" in noun.kinds and shape == PLAIN and draft.random() < 0.5:
         return called(draft, pronoun)
@@ -101,7 +102,7 @@ def _it_is(draft: Draft, noun: Noun, shape: int, link: Leaf | None) -> Branch:
 
 
 def _somebody_does_it(draft: Draft, noun: Noun, event: Event, shape: int, link: Leaf | None) -> Branch:
-    """`the man wants to sell it`; a reason is a wish or a state rather than a deed."""
+    """A clause such as `the man wants to sell it`; a reason has a modal verb or describes a state."""
     handling = event._replace(complement=_pronoun_object, objects=(noun,))
     tense = MODAL if shape == FINAL and not event.verb.state else None
     clause = start(draft, handling, subject(draft, event.subjects), shape, tense=tense)

@@ -58,9 +58,11 @@ def _about_subject(draft: Draft) -> Clause:
 
 
 def _about_object(draft: Draft) -> Clause:
-    """The relative clause follows the object directly.
+    """A sentence whose object has a relative clause.
 
-    So nothing may come after the object in German: the verb has no separable prefix and is in the present.
+    The clause has to follow the object directly, so nothing else may come after the object in German. The
+    verb therefore has no separable prefix and is in the present tense. `read` is left out, because `they
+    read` could also be past tense.
     """
     event = draft.pick(_OPEN_EVENTS)
     related = event._replace(complement=_related_object)
@@ -78,14 +80,14 @@ def _related_object(draft: Draft, clause: Clause, event: Event) -> None:
 
 
 def with_relative(draft: Draft, phrase: Phrase, main: Event) -> Phrase:
-    """The phrase followed by a relative clause; `main` is the event of the clause that the phrase is in."""
+    """The phrase followed by a relative clause; `main` is the event of the clause around the phrase."""
     assert phrase.noun is not None
     relative = _relative_clause(draft, phrase.noun, phrase.plural, main)
     return phrase._replace(node=Branch("NP", (phrase.node, relative)))
 
 
 def _relative_clause(draft: Draft, noun: Noun, plural: bool, main: Event) -> Branch:
-    """`who sings`, `that is old`, `whom the child visits`: a clause about a noun in a clause about `main`."""
+    """A relative clause about `noun`, as in `who sings`, `that is old` or `whom the child visits`."""
     draft.mark("relative")
     person = "person" in noun.kinds
     active = DEEDS[noun.english]
@@ -107,7 +109,7 @@ def _relative_clause(draft: Draft, noun: Noun, plural: bool, main: Event) -> Bra
 
 
 def _another(draft: Draft, events: tuple[Event, ...], main: Event) -> Event:
-    """An event whose verb is not the main clause's."""
+    """An event whose verb differs from that of the main clause."""
     return draft.pick_where(events, lambda event: event.verb is not main.verb)
 
 

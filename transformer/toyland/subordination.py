@@ -54,7 +54,7 @@ def _property(draft: Draft, link: Leaf) -> Branch:
 
 
 def reasoning(draft: Draft) -> Branch:
-    """Something happens because of something else; the reason may come first."""
+    """A sentence with a `because` clause, which may come first."""
     draft.mark("subordinate")
     event = draft.pick(EVENTS)
     first = draft.random() < 0.4
@@ -81,9 +81,10 @@ def _reason(draft: Draft, phrase: Phrase) -> Branch:
 
 
 def _personal_pronoun(phrase: Phrase) -> Leaf | None:
-    """`he` or `she` if the noun determines it.
+    """`he` or `she` for a singular person, or None.
 
-    It does not for neuter nouns: in German, `das Mädchen` can be followed by `es` or by `sie`.
+    A neuter noun gets None, because German could use either of two pronouns: `das Mädchen` can be followed
+    by `es` or by `sie`.
     """
     if phrase.noun is None or phrase.plural or "person" not in phrase.noun.kinds:
         return None

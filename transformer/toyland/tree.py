@@ -6,10 +6,11 @@ from typing import TypeAlias
 
 
 class Leaf:
-    """A word (sometimes a few) and its translation; either side may be empty.
+    """A word (sometimes several) and its translation; either side may be empty.
 
-    Leaves of one clause with the same `link` translate each other as one unit, in any position: `opens`
-    with `macht` and `auf`, `not` and `a` with `keinen`. Sentences share leaves, so they must not be changed.
+    Leaves of one clause with the same `link` are translated as one unit, even if they are not adjacent:
+    `opens` is `macht … auf`, and `not a` is `keinen`. Many sentences share the same leaf objects, so a leaf
+    must never be changed.
     """
 
     __slots__ = ("english", "german", "label", "link")
@@ -75,7 +76,7 @@ def punctuated(words: list[str]) -> str:
     """Words and punctuation as text: no space before punctuation, a capital at the start of a sentence."""
     text = " ".join(words).replace(" ,", ",").replace(" .", ".").replace(" ?", "?")
     if ",," in text or ",." in text or ",?" in text:
-        # A clause brings its own closing comma, which is dropped next to another mark.
+        # A German relative clause ends with a comma, which is dropped before another punctuation mark.
         text = text.replace(",,", ",").replace(",.", ".").replace(",?", "?")
     text = text[0].upper() + text[1:]
     if ". " in text:

@@ -1,4 +1,4 @@
-// What the reader does
+// Reactions to what the reader does
 
 function chooseKind(kind) {
   if (!data.kinds[kind] || kind === state.kind) return;

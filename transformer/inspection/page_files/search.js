@@ -4,7 +4,7 @@ const PITCH = 42; // between two lanes
 const TOP = 40; // of the first lane
 const laneY = (lane) => TOP + lane * PITCH;
 
-/** Steps in groups: several in one where every hypothesis just goes on in its lane. */
+/** Steps in groups: a group has several steps if every hypothesis just continues in its lane. */
 function grouped(steps) {
   const isQuiet = (place) => {
     const step = steps[place];
@@ -83,7 +83,7 @@ function drawNode(tree, box, node, label) {
   box.append(text, shape("text", { x: tree.x, y: y + 16, class: "soft small" }, log(node.total) + mark));
 }
 
-/** A complete output: in its lane, or above it if a hypothesis goes on there. */
+/** A complete output: in its lane, or above it if a hypothesis continues there. */
 function drawEnding(tree, box, step, ending) {
   const isWinner = ending.place === 0;
   const isShared = data.search.steps[step].nodes.some((node) => node.lane === ending.lane);

@@ -1,7 +1,7 @@
 // The state: what is pinned, and what the pointer or the focus is on.
 
 const state = { kind: null, layer: 1, head: 0, unit: "words", word: 0, axis: null, step: 0, pinned: false };
-let pointed = null; // {axis, at, column}, which goes before the state while it lasts
+let pointed = null; // {axis, at, column}, which overrides the state while it is set
 const layersOf = (kind) => data.modules.filter((each) => each.kind === kind);
 
 function start() {

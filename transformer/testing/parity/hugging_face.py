@@ -47,7 +47,7 @@ def marian(device: torch.device) -> Iterator[Comparison]:
 
 
 def marian_config(config: ModelConfig, **values: Any) -> Any:
-    """A `MarianConfig` of our model's sizes; `values` are its other settings, by their names there."""
+    """A `MarianConfig` of our model's sizes; `values` are its other settings, under Marian's names."""
     from transformers import MarianConfig
 
     return MarianConfig(
@@ -65,7 +65,7 @@ def marian_config(config: ModelConfig, **values: Any) -> Any:
 
 
 def random_marian(config: ModelConfig, activation: str) -> Module:
-    """The last token of its vocabulary is its pad and starts its targets, as in OPUS-MT."""
+    """A random Marian model. As in OPUS-MT, the last token is the pad, and it also starts every target."""
     from transformers import MarianMTModel
 
     pad_id = config.vocab_size - 1
@@ -86,9 +86,13 @@ def random_marian(config: ModelConfig, activation: str) -> Module:
 
 
 def from_marian(theirs: Module, config: ModelConfig) -> nn.Module:
-    """Channels go from their sines, then cosines, to our pairs: one permutation of every width d_model."""
+    """Our model with Marian's weights.
+
+    In Marian's positions all sines come before all cosines; in ours each sine is followed by its cosine. So
+    the channels of every vector of width d_model are permuted.
+    """
     ours: Module = ModelBuilder(config).build()
-    ours.bos_id = theirs.config.decoder_start_token_id  # their pad, which is a token like others here
+    ours.bos_id = theirs.config.decoder_start_token_id  # their pad, an ordinary token in our model
     channels = torch.arange(config.d_model).view(2, -1).T.flatten()
     copy(ours.decoder.embedding.embedding, theirs.model.shared, columns=channels)
     ours.output.bias.data.copy_(theirs.final_logits_bias[0])
@@ -114,7 +118,7 @@ def copy_marian_attention(ours: MultiHeadAttention, theirs: Module, channels: Te
 
 
 class UnscaledEmbedding(TokenEmbedding):
-    """GPT-2 and BERT do not multiply by √d_model."""
+    """An embedding without the factor √d_model, as in GPT-2 and BERT."""
 
     def __init__(self, embedding: nn.Embedding, positions: nn.Module, dropout: float = 0.0) -> None:
         super().__init__(embedding, positions, dropout)
@@ -122,7 +126,7 @@ class UnscaledEmbedding(TokenEmbedding):
 
 
 class NormalisedEmbedding(UnscaledEmbedding):
-    """BERT normalises what its first layer reads."""
+    """An embedding followed by a LayerNorm, as in BERT."""
 
     def __init__(self, embedding: nn.Embedding, positions: nn.Module, dropout: float = 0.0) -> None:
         super().__init__(embedding, positions, dropout)
@@ -145,7 +149,7 @@ class BertBuilder(ModelBuilder):
 
 
 def gpt2(device: torch.device) -> Iterator[Comparison]:
-    """Pre-norm, learned positions, biases, tied output; its GELU is the exact one here, as ours is."""
+    """Pre-norm, learned positions, biases, tied output; GPT-2 is set to the exact GELU, which ours uses."""
     config = small_config(
         kind="decoder_only", norm="pre", positions="learned", activation="gelu", attention_bias=True
     )
@@ -230,7 +234,10 @@ def random_bert(config: ModelConfig) -> Module:
 
 
 def from_bert(theirs: Module, config: ModelConfig) -> nn.Module:
-    """Its vector of segment 0, the only one here, joins every position's."""
+    """Our model with BERT's weights.
+
+    BERT's vector of segment 0 is added to every position, because all tokens here are of this segment.
+    """
     ours: Module = BertBuilder(config).build()
     embeddings = theirs.embeddings
     copy(ours.embedding.embedding, embeddings.word_embeddings)
@@ -251,7 +258,7 @@ def from_bert(theirs: Module, config: ModelConfig) -> nn.Module:
 
 @torch.no_grad()
 def copy(ours: Module, theirs: Module, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
-    """Weight, and bias if there is one, with their `rows` and `columns` in our order."""
+    """Copy the weight, and the bias if there is one, with the given `rows` and `columns` of theirs."""
     for name, parameter in ours.named_parameters():
         value = getattr(theirs, name)
         value = value if rows is None else value[rows]
@@ -259,7 +266,7 @@ def copy(ours: Module, theirs: Module, rows: Tensor | None = None, columns: Tens
 
 
 def with_epsilon(model: Module, epsilon: float) -> Module:
-    """In eval mode, with each LayerNorm's epsilon as theirs; the paper names none."""
+    """The model in eval mode, with this epsilon in every LayerNorm; the paper does not give one."""
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
             module.eps = epsilon

@@ -57,7 +57,7 @@ def numpy_model(device: torch.device) -> Iterator[Comparison]:
 
 
 def cached_decoding(device: torch.device) -> Iterator[Comparison]:
-    """Decoding in chunks with a cache against one forward pass, for post-norm and pre-norm and both kinds."""
+    """Cached decoding in chunks, compared with one forward pass, for both kinds of decoder and both norms."""
     for kind in ("encoder_decoder", "decoder_only"):
         for norm in ("post", "pre"):
             model = randomised(build_model(small_config(kind=kind, norm=norm))).to(device)

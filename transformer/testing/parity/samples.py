@@ -1,4 +1,4 @@
-"""Small random modules and batches; unlike fresh modules, no parameter is exactly 0 or 1."""
+"""Small random modules and batches; no parameter is exactly 0 or 1, unlike in a new module."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -37,7 +37,7 @@ def random_tokens(
     """Ragged rows of ordinary tokens, right-padded; `first` replaces each row's first token."""
     rows = torch.full((len(lengths), max(lengths)), config.pad_id)
     for row, length in zip(rows, lengths, strict=True):
-        row[:length] = torch.randint(4, config.vocab_size - 1, (length,))  # the last is another's pad
+        row[:length] = torch.randint(4, config.vocab_size - 1, (length,))  # Marian's pad is the last
     if first is not None:
         rows[:, 0] = first
     return rows
