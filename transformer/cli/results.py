@@ -18,7 +18,7 @@ NEXT = {
     "classification": "classify {run}",
     "sentence_embedding": "embed {run} --output FILE.npy",
 }
-"""The command that uses a trained model, by its task."""
+"""For each task, the command that uses a trained model."""
 
 
 def results(folder: Path) -> Iterator[str]:
