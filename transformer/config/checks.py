@@ -17,7 +17,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def require_plain_numbers(settings: Any, section: str, *, unlimited: Collection[str] = ()) -> None:
-    """`ValueError` for NaN, infinity (except in `unlimited`), and whole numbers of more than 64 bits."""
+    """`ValueError` for NaN, infinity (except in `unlimited`), and integers that do not fit into 64 bits."""
     for item in fields(settings):
         name, value = f"{section}.{item.name}".lstrip("."), getattr(settings, item.name)
         if isinstance(value, float):
