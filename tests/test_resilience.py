@@ -196,7 +196,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(settings, strai
         newest.write_bytes(content[: len(content) // 2] if damage == "cut" else content)
     said: list[str] = []
     train(replace(settings, output=str(run.path)), resume=True, say=said.append)
-    assert "its hash is not the one in manifest.json; looking for the checkpoint before" in said[0]
+    assert "its hash is not the one in manifest.json; trying the previous checkpoint" in said[0]
     assert events(run.path, "resume")[-1]["step"] == 5
     assert_equal_end(run, straight)
 
