@@ -145,7 +145,7 @@ def test_a_classifier_starts_from_a_masked_language_model(masked: Path, folder: 
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, atol=1e-6, rtol=0)
     wider = replace(start, output=str(tmp_path / "wider"), model=replace(start.model, d_ff=48))
-    with pytest.raises(CheckpointError, match=r"has model\.d_ff 32, not 48; set it to the same"):
+    with pytest.raises(CheckpointError, match=r"has model\.d_ff 32, not 48; use the same value"):
         train(replace(wider, training=replace(wider.training, start_from=str(masked))))
 
 

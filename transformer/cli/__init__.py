@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             finally:
                 sys.stdout.flush()
             if request and not code:
-                raise KeyboardInterrupt  # a library has swallowed the one that the signal raised
+                raise KeyboardInterrupt  # a library has swallowed the exception that the signal raised
             return code
         except BaseException as error:
             request.is_over = True

@@ -34,7 +34,7 @@ class ArrivingLines:
     def __init__(self, pipe: RawIOBase) -> None:
         self.pipe = pipe
         self.read_ahead: Queue[bytes | Exception] = Queue(BLOCKS_AHEAD)
-        """What the thread has read: blocks, and at the end an empty one or the error that ended it."""
+        """The blocks that the thread has read; the last item is an empty block, or an error in reading."""
         self.blocks: deque[bytes | Exception] = deque()
         """The blocks taken from `read_ahead` that `readline` has not used up."""
         self.start = 0

@@ -118,7 +118,7 @@ def read_jsonl(path: str) -> tuple[list[str], NDArray[np.float32]]:
             except (ValueError, KeyError, TypeError):
                 raise CorpusError(
                     f'{path}, line {number}: not {{"text": …, "embedding": [numbers]}} '
-                    "of the first line's width"
+                    "with as many numbers as the first line"
                 ) from None
             texts.append(text)
             vectors.append(vector)

@@ -43,7 +43,7 @@ def require_startable(before: Settings, settings: Settings) -> None:
     for name, old_value, new_value in differing(before, settings, fixed):
         raise CheckpointError(
             f"training.start_from {settings.training.start_from} has {name} {old_value!r}, "
-            f"not {new_value!r}; set it to the same"
+            f"not {new_value!r}; use the same value"
         )
 
 

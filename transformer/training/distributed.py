@@ -123,7 +123,7 @@ class Group:
                 if first.get(name) != theirs.get(name):
                     raise ValueError(
                         f"process {rank} was given {name} {theirs.get(name)}, process 0 {name} "
-                        f"{first.get(name)}; start all processes with the same"
+                        f"{first.get(name)}; start all processes with the same values"
                     )
 
     def wait(self) -> None:

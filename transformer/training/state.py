@@ -104,7 +104,7 @@ class Snapshot:
     """Parameters and moments in host memory, by file."""
     values: dict[str, Any]
     batches: EpochBatches[Any]
-    """For its fingerprint, which `save` computes in the writer's thread: hashing a large text takes seconds."""
+    """For its fingerprint, which `save` computes in the writer's thread, because hashing may take seconds."""
     copied: torch.Event | None
     """On a GPU, the event after which `tensors` hold the values."""
 
