@@ -137,7 +137,7 @@ def test_outputs_that_do_not_exist_leave_their_places_empty():
 
 def test_heads_of_two_widths_are_refused_by_name(tmp_path):
     changes = VARIANTS["free widths"]
-    with pytest.raises(ConversionError, match=r"model\.d_k is 5; .* d_v, which is 3"):
+    with pytest.raises(ConversionError, match=r"model\.d_k is 5; .* model\.d_v, which is 3"):
         converted(tmp_path / "model", tiny_model(**changes), tiny_config(**changes))
 
 

@@ -686,7 +686,7 @@ def test_training_starts_from_another_runs_weights(settings, straight, tmp_path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: replace(s, model=replace(s.model, num_heads=4)), r"has model\.num_heads 2, not 4; set it"),
+        (lambda s: replace(s, model=replace(s.model, num_heads=4)), r"has model\.num_heads 2, not 4; use"),
         (lambda s: replace(s, model=replace(s.model, activation="gelu")), r"has model\.activation 'relu'"),
         (lambda s: replace(s, data=replace(s.data, vocab_size=400)), r"has data\.vocab_size 330, not 400"),
     ],
