@@ -85,7 +85,8 @@ def test_test_scores_come_with_their_signatures(run, tmp_path, capsys):
     (tmp_path / "scores.json").write_text(capsys.readouterr().out)
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert main(["card", str(run), "--scores", str(tmp_path / "scores.json")]) == 0
-    assert capsys.readouterr().err == f"wrote {run}/README.md; fill in its licence, and what else is marked\n"
+    said = capsys.readouterr().err
+    assert said == f"wrote {run}/README.md; fill in the licence and the other marked places\n"
     card = (run / "README.md").read_text(encoding="utf-8")
     assert f"| bleu | {scores['bleu']:.4g} `{scores['bleu_signature']}` |" in card
     assert f"| chrf | {scores['chrf']:.4g} `{scores['chrf_signature']}` |" in card

@@ -137,7 +137,7 @@ def test_outputs_that_do_not_exist_leave_their_places_empty():
 
 def test_heads_of_two_widths_are_refused_by_name(tmp_path):
     changes = VARIANTS["free widths"]
-    with pytest.raises(ConversionError, match=r"model\.d_k is 5; .* d_v, here 3"):
+    with pytest.raises(ConversionError, match=r"model\.d_k is 5; .* model\.d_v, which is 3"):
         converted(tmp_path / "model", tiny_model(**changes), tiny_config(**changes))
 
 
@@ -271,7 +271,7 @@ def test_a_converted_model_that_has_changed_is_refused(tiny_run, tmp_path, name,
     path.unlink(missing_ok=True)
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=rf"ctranslate2-float32: {message}.*; delete it to convert"):
+    with pytest.raises(CheckpointError, match=rf"ctranslate2-float32: {message}.*; delete the folder to"):
         CTranslate2Translator.from_pretrained(checkpoint, device="cpu")
 
 

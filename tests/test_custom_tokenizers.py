@@ -71,7 +71,7 @@ def test_a_custom_tokenizer_is_saved_with_the_run(tmp_path: Path, monkeypatch: p
     [
         ('{"kind": "custom", "class": 7', "not a custom tokenizer, or a damaged one"),
         ('{"kind": "custom", "fields": {}}', "not a custom tokenizer, or a damaged one"),
-        (f'{{"kind": "custom", "class": "{__name__}:Words", "fields": {{"x": 1}}}}', "has other fields"),
+        (f'{{"kind": "custom", "class": "{__name__}:Words", "fields": {{"x": 1}}}}', "not have the fields"),
     ],
 )
 def test_a_damaged_custom_tokenizer_is_refused(content: str, reason: str, tmp_path: Path) -> None:

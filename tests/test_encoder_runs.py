@@ -145,7 +145,7 @@ def test_a_classifier_starts_from_a_masked_language_model(masked: Path, folder: 
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, atol=1e-6, rtol=0)
     wider = replace(start, output=str(tmp_path / "wider"), model=replace(start.model, d_ff=48))
-    with pytest.raises(CheckpointError, match=r"has model\.d_ff 32, not 48; set it to the same"):
+    with pytest.raises(CheckpointError, match=r"has model\.d_ff 32, not 48; use the same value"):
         train(replace(wider, training=replace(wider.training, start_from=str(masked))))
 
 
@@ -344,7 +344,7 @@ def test_one_text_in_place_of_lines_is_refused(classifier: Path, masked: Path, e
         ("masked_language_model", "a\tx\n" + "b " * 200 + "\tx\n", "but a sentence has 102 tokens"),
         ("masked_language_model", " \tx\n", "every line is blank"),
         ("classification", "the red house is here\n", "line 1: no label"),
-        ("classification", "the red house is here\thot\n", "line 1: the label 'hot' is none of data.classes"),
+        ("classification", "the red house is here\thot\n", "line 1: the label 'hot' is not in data.classes"),
         ("sentence_embedding", "\n", "no pairs are left"),
         ("sentence_embedding", None, "no corpus at"),
     ],
@@ -381,7 +381,7 @@ def test_an_index_that_cannot_be_used(embedder: Path, tmp_path: Path, call: Any)
     for index, sentences, message in (
         ("narrow.npy", "lines", "the index has vectors of 3 numbers, but this run's have 32"),
         ("narrow.npy", "one", "has the shape (2, 3) and"),
-        ("narrow.npy", None, "narrow.npy holds vectors alone; name the file of their lines by --sentences"),
+        ("narrow.npy", None, "narrow.npy holds only vectors; name the file of their lines with --sentences"),
         ("bad.jsonl", None, "bad.jsonl, line 2: not"),
         ("bad.npy", "lines", "bad.npy: not an array of numbers"),
         ("x.txt", None, "x.txt: the name of a file of vectors ends in .npy or .jsonl"),

@@ -117,5 +117,5 @@ def test_the_cache_of_a_corpus_is_named(folder, tmp_path, monkeypatch, capfd):
     assert (
         f"error: the cache of `datasets`, {tmp_path / 'cache'}, cannot be written (File too large); " in line
     )
-    assert line.endswith("set HF_HOME or HF_DATASETS_CACHE to a folder that can")
+    assert line.endswith("set HF_HOME or HF_DATASETS_CACHE to a writable folder")
     assert not (tmp_path / "new").exists()

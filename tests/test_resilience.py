@@ -196,7 +196,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(settings, strai
         newest.write_bytes(content[: len(content) // 2] if damage == "cut" else content)
     said: list[str] = []
     train(replace(settings, output=str(run.path)), resume=True, say=said.append)
-    assert "its hash is not the one in manifest.json; looking for the checkpoint before" in said[0]
+    assert "its hash is not the one in manifest.json; trying the previous checkpoint" in said[0]
     assert events(run.path, "resume")[-1]["step"] == 5
     assert_equal_end(run, straight)
 
@@ -686,7 +686,7 @@ def test_training_starts_from_another_runs_weights(settings, straight, tmp_path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: replace(s, model=replace(s.model, num_heads=4)), r"has model\.num_heads 2, not 4; set it"),
+        (lambda s: replace(s, model=replace(s.model, num_heads=4)), r"has model\.num_heads 2, not 4; use"),
         (lambda s: replace(s, model=replace(s.model, activation="gelu")), r"has model\.activation 'relu'"),
         (lambda s: replace(s, data=replace(s.data, vocab_size=400)), r"has data\.vocab_size 330, not 400"),
     ],

@@ -80,10 +80,10 @@ def test_json_that_is_no_index(content: str, message: str, tmp_path: Path) -> No
 
 
 def test_sentences_are_named_once(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"x\.jsonl has its sentences in it; leave out --sentences lines"):
+    with pytest.raises(ValueError, match=r"x\.jsonl contains its sentences; leave out --sentences lines"):
         read_vectors(f"{tmp_path}/x.jsonl", "lines")
     with pytest.raises(
-        ValueError, match=r"x\.npy holds vectors alone; name the file of their lines by --sent"
+        ValueError, match=r"x\.npy holds only vectors; name the file of their lines with --sent"
     ):
         read_vectors(f"{tmp_path}/x.npy", None)
 

@@ -86,7 +86,7 @@ PUBLIC_NAMES = {
     "config.files": ("load_settings",),
     "training.schedule": ("inverse_sqrt_rate",),
 }
-"""By module; a test checks that this table agrees with the imports for type checkers above."""
+"""The public names in each module; a test checks that they are those imported above for type checkers."""
 
 MODULE_OF = {name: module for module, names in PUBLIC_NAMES.items() for name in names}
 __all__ = sorted(MODULE_OF)
@@ -96,7 +96,7 @@ def __getattr__(name: str) -> Any:
     if name not in MODULE_OF:
         raise AttributeError(f"module 'transformer' has no attribute {name!r}")
     value = getattr(import_module(f"transformer.{MODULE_OF[name]}"), name)
-    globals()[name] = value  # so that this function is not called for it again
+    globals()[name] = value  # Python finds it there next time and does not call this function
     return value
 
 

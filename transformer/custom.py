@@ -53,7 +53,7 @@ def chosen_task(settings: Settings, given: type[Task] | None) -> type[Task]:
 
 
 def name_of(code: Any) -> str:
-    """`MODULE:NAME` of a function or class; of a `partial`, that of its function."""
+    """`MODULE:NAME` of a function or class, of the function in a `partial`, or of another object's class."""
     if isinstance(code, partial):
         return name_of(code.func)
     named = code if hasattr(code, "__qualname__") else type(code)

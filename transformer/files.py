@@ -4,8 +4,8 @@ Reading whole files is here too, with a limit, because a file may be a device or
 
 New content is written to a temporary folder in the same parent folder, `.unfinished-NAME-NUMBER`, and renamed
 when it is complete and on the disk. Each writer has its own temporary folder and holds a lock in it as long
-as its process lives. So the next writer of the same name can tell the leftovers of a killed process, which it
-deletes, from a folder that is still being written.
+as its process lives. The lock tells the next writer of the same name whether a temporary folder is still in
+use. If it is not, a killed process has left it behind, and it is deleted.
 """
 
 import errno
@@ -28,11 +28,11 @@ UNFINISHED = ".unfinished-"
 LOCK, NEW = "lock", "new"
 """The contents of a temporary folder: the file that its process has locked, and the new content."""
 LONGEST_NAME = 50
-"""Characters of a name to repeat in its temporary folder's, because file systems allow only 255 bytes."""
+"""A temporary folder's name repeats only this many characters of NAME, because file systems limit names."""
 LONGEST_NAME_BYTES = 255
-"""Longest name on any file system."""
+"""Maximum bytes of a file's name, on common file systems."""
 TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
-"""The errors when a folder is renamed to a name that is taken."""
+"""The errors of renaming a folder to a name that is already taken."""
 
 
 @contextmanager
@@ -56,8 +56,8 @@ def whole_folder(path: Path, *, replace: bool = False, kind: str = "") -> Iterat
     """Yields an empty folder to fill; it is renamed to `path` if the block succeeds.
 
     `FileExistsError` if `path` exists by then, unless `replace` is set. The leftovers of killed processes are
-    deleted first: those for `path`, or with a `kind` those for all names that begin with it. An `OSError`
-    names `path` or a file in it.
+    deleted first: those for `path` or, if `kind` is given, those for all names that begin with it. An
+    `OSError` names `path` or a file in it.
     """
     with unfinished_folder(path, kind=kind) as own, naming(path, own / path.name):
         folder = own / path.name
@@ -74,13 +74,13 @@ def whole_folder(path: Path, *, replace: bool = False, kind: str = "") -> Iterat
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether `name` can be that of a file or folder directly in another folder, and of nothing elsewhere."""
+    """Whether `name` is a valid name of a file directly in a folder, and not a path that leads elsewhere."""
     is_name = Path(name).name == name and name not in ("", "..") and "\0" not in name
     return is_name and len(name.encode(errors="replace")) <= LONGEST_NAME_BYTES
 
 
 def read_bounded(path: Path, most: int) -> bytes:
-    """The content of a file; `ValueError` if it has more than `most` bytes, which no file of its kind has."""
+    """The content of a file; `ValueError` if it has more than `most` bytes, so that it cannot be valid."""
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -104,8 +104,8 @@ def write_whole(path: Path, content: bytes | str) -> None:
 def naming(path: Path, unfinished: Path | None = None) -> Iterator[None]:
     """Inside the block, every `OSError` names `path` or a file in it.
 
-    The system names no file when the disk is full, for example. Names inside the temporary `unfinished` are
-    replaced by the names that the files will have in `path`.
+    The system's own error does not always name a file, for example when the disk is full. Names inside the
+    temporary `unfinished` are replaced by the names that the files will have in `path`.
     """
     try:
         yield
@@ -175,7 +175,7 @@ def make_locked(path: Path, tries: int = 20) -> tuple[Path, FileLock | None]:
 
 
 def new_folder(path: Path) -> Path:
-    """A new folder in the parent of `path`, with the first free number, which only one process gets."""
+    """Create a folder next to `path` with the first free number; no two processes get the same one."""
     for number in count():
         folder = path.with_name(f"{UNFINISHED}{path.name[:LONGEST_NAME]}-{number}")
         with suppress(FileExistsError):
@@ -197,18 +197,18 @@ def delete_leftovers(path: Path, kind: str = "") -> None:
 
 def delete_leftover(folder: Path) -> None:
     if not (folder / LOCK).exists():
-        folder.rmdir()  # fails unless empty: its process was killed before it took the lock, or at the end
+        folder.rmdir()  # if empty: its process was killed before taking the lock or after deleting it
     elif (lock := take_lock(folder / LOCK)) is not None:
         delete_temporary(folder, lock)
 
 
 def delete_temporary(folder: Path, lock: FileLock | None) -> None:
-    """Delete a temporary folder whose lock this process holds; what cannot be deleted is a leftover.
+    """Delete a temporary folder whose lock this process holds; if that fails, the next writer tries again.
 
     The order matters. The lock file is deleted after the content, so that another process can finish the job
     if this one is killed. It is deleted before the lock is released, so that no other process can lock it in
-    between; only Windows cannot delete an open file, so there it is deleted afterwards. From the release on,
-    another process may use the name, but then the folder is not empty and `rmdir` leaves it alone.
+    between; only Windows cannot delete an open file, so there it is deleted afterwards. Once the lock is
+    released, another process may use the name, but then the folder is not empty and `rmdir` leaves it alone.
     """
     try:
         with suppress(OSError):

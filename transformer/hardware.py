@@ -12,13 +12,14 @@ from transformer.config import Precision
 from transformer.config.checks import require_device
 
 NO_TIMEOUT = timedelta(days=30)
-"""So long that it is no timeout: one process may be tokenizing a whole corpus."""
+"""In effect no timeout, because one process may be tokenizing a whole corpus."""
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that the setting names; `auto` is a CUDA GPU if there is one. `ValueError` if it is missing.
+    """The device that the setting names; `auto` is a CUDA GPU if there is one.
 
-    If torchrun starts several processes on a machine, each of them gets its own GPU.
+    `ValueError` if torch sees no such device. If torchrun starts several processes on a machine, each of them
+    gets its own GPU.
     """
     require_device(name)
     if name == "auto":
@@ -49,8 +50,8 @@ def rank_and_size() -> tuple[int, int]:
 def choose_precision(precision: Precision, device: torch.device) -> Precision:
     """The precision that the setting names; `auto` is one for which `device` has fast instructions.
 
-    Emulating bfloat16 is slow. GPUs with tensor cores have those of float16 from compute capability 7.0, and
-    of bfloat16 from 8.0.
+    Hardware without bfloat16 instructions emulates them slowly. Tensor cores support float16 from compute
+    capability 7.0, and bfloat16 from 8.0.
     """
     if precision != "auto":
         return precision
@@ -69,7 +70,7 @@ DTYPES: dict[Precision, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-"""Of the matrix products, for each precision that `choose_precision` returns."""
+"""The dtype of matrix products, for each precision that `choose_precision` returns."""
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
@@ -104,9 +105,9 @@ def wait_for(device: torch.device) -> None:
 def without_cudnn_attention() -> Iterator[None]:
     """Inside the block, attention on a CUDA GPU is computed by torch's own kernels, never by cuDNN's.
 
-    On Hopper GPUs torch prefers cuDNN's, which makes a plan for every new shape. Batches of sentences have
-    thousands of shapes, and in decoding every step has a new one. The switch is global to the process, so it
-    is put back at the end.
+    On Hopper GPUs torch prefers cuDNN's kernels, which need a new execution plan for every new shape. Batches
+    of sentences have thousands of shapes, and in decoding every step has a new one. The switch is global to
+    the process, so it is restored at the end.
     """
     before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     torch.backends.cuda.enable_cudnn_sdp(False)

@@ -1,4 +1,4 @@
-"""File locks. The system releases them when their process dies, even if it has forked others."""
+"""File locks. The system releases a lock when its process dies, even if that process has forked others."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 LOCK = ".lock"
 """The lock file in a folder; it names the process that writes there or was the last to do so."""
 LONGEST_HOLDER = 300
-"""Bytes that are read of it."""
+"""Maximum bytes to read from a lock file."""
 UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 """The errors of file systems without locks, such as some network mounts."""
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
@@ -87,7 +87,7 @@ def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolde
     finally:
         with suppress(OSError):
             if made and held.is_in_place() and [entry.name for entry in path.iterdir()] == [LOCK]:
-                (path / LOCK).unlink()  # before releasing it, or another process could lock a deleted file
+                (path / LOCK).unlink()  # while it is locked, or another process could lock a deleted file
                 for folder in made:
                     folder.rmdir()
         if lock is not None:

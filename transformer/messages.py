@@ -8,8 +8,8 @@ from typing import Any, TextIO, cast
 class UnfailingStream:
     """A text stream whose writes never fail: text that cannot be written is lost, and the program continues.
 
-    All other attributes are those of the wrapped stream. `None`, Python's value for a closed standard error,
-    discards everything.
+    All other attributes are those of the wrapped stream. If the stream is `None`, Python's value for a closed
+    standard error, all text is discarded.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -60,7 +60,7 @@ def standard_error() -> UnfailingStream:
 
 
 ABOVE_BARS: list[Callable[[str], None]] = []
-"""Functions that write above the progress bars which are shown now; the newest bar's is the last."""
+"""For each progress bar on the screen, the function that writes above it; the newest bar comes last."""
 
 
 def tell(text: str, *, end: str = "\n") -> None:

@@ -12,7 +12,7 @@ from transformer.files import write_whole
 
 FORMATS = (".png", ".svg", ".pdf")
 FONTS = (
-    "DejaVu Sans",  # comes with matplotlib: Latin, Greek, Cyrillic, Hebrew, Arabic and our own signs
+    "DejaVu Sans",  # comes with matplotlib: Latin, Greek, Cyrillic, Hebrew, Arabic and the symbols we use
     *("Noto Sans", "Noto Sans Arabic", "Noto Naskh Arabic", "Geeza Pro", "Segoe UI"),
     *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "IPAexGothic", "WenQuanYi Micro Hei"),
     *("Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic"),
@@ -28,7 +28,7 @@ def require_picture(path: Path) -> None:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty figure of a size in inches; it belongs to no window. `ValueError` without matplotlib."""
+    """An empty figure of this size in inches, without a window. `ValueError` if matplotlib is missing."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -44,7 +44,7 @@ def write_picture(figure: Any, path: Path) -> None:
 
 
 def plain_text() -> dict[str, Any]:
-    """Options of matplotlib's texts for words of any language: the installed `FONTS`, and no formulas."""
+    """Options for matplotlib to draw words of any language: the installed `FONTS`, and `$` as plain text."""
     return {"fontfamily": installed_fonts(), "parse_math": False}
 
 
@@ -56,7 +56,7 @@ def installed_fonts() -> list[str]:
     known = {font.fname for font in fontManager.ttflist}
     for path in findSystemFonts():
         if path not in known:  # matplotlib caches its list, which lacks fonts that were installed later
-            with suppress(OSError, RuntimeError):  # a file that is no font
+            with suppress(OSError, RuntimeError):  # the file is not a font
                 fontManager.addfont(path)
     names = set(fontManager.get_font_names())
     return [name for name in FONTS if name in names]

@@ -83,7 +83,7 @@ def set_up(
     if resumed is not None:
         require_builder(resumed.settings, parts.build, run.path)
         wanted, recorded = with_recorded(asked, resumed.settings, task_class.metrics)
-        require_same(recorded, completed(wanted, recorded), run)  # before reading a long text in vain
+        require_same(recorded, completed(wanted, recorded), run)  # before a long text is read in vain
     say(f"reading {asked.data.train}")
     with group.first_alone():
         task = task_class(wanted)
@@ -147,7 +147,7 @@ def make_model(settings: Settings, build: Build, task: type[Task], start: Opened
     """The model with its task's head, initialised from the seed.
 
     With `start` it gets the weights of that run's checkpoint, or only those of the encoder if that run was
-    trained for another task or other classes. The encoder may become that of a translation model.
+    trained for another task or other classes. In that case the new model may also be a translation model.
     """
     torch.manual_seed(settings.seed)
     model = task.head(build(settings.model), settings)

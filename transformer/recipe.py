@@ -57,12 +57,12 @@ def train(
     `optimizer` makes one or several torch optimizers from the list of named parameters;
     `schedule` maps the number of an update, counted from 1, to its learning rate;
     `on_event` is called with each `Event` of the log, in the first process;
-    `figures` is called with the model between the backward pass and the step of each update that is logged,
-    and returns numbers to add to the log.
+    `figures` is called with the model in each update that is logged, between the backward pass and the
+    optimizer's step, and returns numbers to add to the log.
 
-    With `resume`, an unfinished run continues from its last complete checkpoint, on a CPU with bitwise
-    identical results, and a run that does not exist yet is started. `say` is called with a line about each
-    stage.
+    With `resume`, an unfinished run continues from its last complete checkpoint, and a run that does not
+    exist yet is started. On a CPU, a resumed run gives bitwise the same results as an uninterrupted one.
+    `say` is called with a line about each stage.
 
     `ValueError` if the folder holds a run and `resume` is not set, or if the run in it does not match the
     settings. `TrainingStopped` after SIGTERM, SIGHUP, SIGUSR1 or SIGINT, with everything saved. Started by
@@ -137,7 +137,7 @@ def dry_run(
     optimizer: MakeOptimizer | None = None,
     say: Callable[[str], None] = silent,
 ) -> Rehearsal:
-    """Build everything that `train` would, compute the largest batch and a few updates, and write nothing.
+    """Build what `train` would build, and compute the largest batch and a few updates; writes nothing.
 
     `ValueError` if that batch does not fit into memory.
     """

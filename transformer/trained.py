@@ -41,7 +41,7 @@ def evaluate(
     data: str | None = None,
     device: str = "auto",
 ) -> dict[str, float]:
-    """The numbers that `transformer evaluate` gives for a run on the text `data`, by default `data.test`."""
+    """The scores that `transformer evaluate` prints for a run on the text `data`, by default `data.test`."""
     trained = load_pretrained(path, build=build, task=task, device=device)
     chosen = chosen_task(trained.settings, task)
     values = chosen.score(trained, text_to_score(trained.settings, data)).values

@@ -56,7 +56,7 @@ def newest(run: Run, count: int, minutes: float) -> list[int]:
 def mean_weights(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
     """The mean of these checkpoints' weights, and the hash of their tokenizer.
 
-    Of a custom model's tensors that are not floats, such as counters, the newest are taken.
+    A custom model's tensors that are not floats, such as counters, are taken from the newest checkpoint.
     """
     sums: dict[str, Tensor] = {}
     for step in chosen:
@@ -78,7 +78,7 @@ def mean_weights(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
 
 
 def is_whole(tensor: Tensor) -> bool:
-    """Whether it holds whole numbers or booleans."""
+    """Whether the tensor holds whole numbers or booleans."""
     return not (tensor.is_floating_point() or tensor.is_complex())
 
 
@@ -95,7 +95,7 @@ def spaced(run: Run, minutes: float) -> list[int]:
     for step in reversed(run.steps()):
         seconds = read_state(run.checkpoint(step)).get("seconds", 0.0)
         if not is_figure(seconds):
-            raise CheckpointError(f"{run.checkpoint(step) / STATE}: not the state of a training")
+            raise CheckpointError(f"{run.checkpoint(step) / STATE}: not the state of a training run")
         if seconds <= next_time - 60 * minutes:
             chosen.append(step)
             next_time = seconds

@@ -10,9 +10,9 @@ READABLE_VERSIONS = (1, 2)
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 MANIFEST = "manifest.json"
 LARGEST_JSON = 2**24
-"""Bytes of a manifest or a state; those that we write have some hundreds."""
+"""Maximum bytes of a manifest or a state; ours have a few hundred."""
 
-RENAMED = {  # prefixes of the names of weights: in format 1, and today
+RENAMED = {  # prefixes of the names of weights: those of format 1, and those of today
     "target_embedding.": "decoder.embedding.",
     "embedding.": "decoder.embedding.",
     "blocks.": "decoder.blocks.",
@@ -27,7 +27,7 @@ class CheckpointError(ValueError):
 def with_current_names(stored: Mapping[str, T], expected: Collection[str]) -> dict[str, T]:
     """The contents of a checkpoint, with the names of format 1 replaced by today's if `expected` has those.
 
-    Other names are unchanged, because an encoder or a custom model may use a name of format 1 today.
+    Other names are unchanged, because an encoder or a custom model may still use a name of format 1.
     """
     current = {}
     for name, value in stored.items():

@@ -12,8 +12,9 @@ def local_folder(name: str | Path, *, patterns: Sequence[str] | None = None) -> 
     """The path `name`, or the folder to which the files of the Hub repository OWNER/NAME are downloaded.
 
     A name is a Hub id if it looks like one and neither it nor its parent exists locally: `runs/mistyped` is a
-    path if there is a folder `runs`. Only files that match the `patterns` are downloaded, and none that are
-    in the Hub's cache already. `ValueError` if the Hub cannot be reached or has no such repository.
+    path if there is a folder `runs`. Only files that match the `patterns` are downloaded; files that are
+    already in the Hub's local cache are not downloaded again. `ValueError` if the Hub cannot be reached or
+    has no such repository.
     """
     path = Path(name)
     if path.exists() or not HUB_ID.fullmatch(str(name)) or path.parent.exists():
@@ -23,7 +24,7 @@ def local_folder(name: str | Path, *, patterns: Sequence[str] | None = None) -> 
     try:
         return Path(snapshot_download(str(name), allow_patterns=None if patterns is None else list(patterns)))
     except Exception as error:  # network, permissions, unknown ids
-        why = shorten(str(error), 200) or type(error).__name__  # without a network it fills a page
+        why = shorten(str(error), 200) or type(error).__name__  # if offline, the message fills a page
         raise ValueError(
             f"there is no folder {str(name)!r}, and it cannot be loaded from the Hub: {why}"
         ) from None

@@ -52,7 +52,7 @@ def find_pretrained(name: str | Path) -> tuple[Run, Path]:
 def open_run(path: str | Path, *, task: str, build: Build = build_model) -> OpenedRun:
     """Open the best checkpoint of a run's folder or Hub id, or a given checkpoint, trained for `task`.
 
-    A run of a custom task is opened if its model is of the kind that `task` needs.
+    A run of a custom task is also accepted if its model is of the kind that `task` needs.
     """
     run, checkpoint = find_pretrained(path)
     settings = load_settings(run.config)
@@ -82,9 +82,9 @@ def open_checkpoint(run: Run, checkpoint: Path, *, unread: Collection[str] = (OP
 
 
 def require_plausible(config: ModelConfig, checkpoint: Path) -> None:
-    """`CheckpointError` if a model of `config` has more weights than its file has bytes.
+    """`CheckpointError` if a model of `config` has more weights than the checkpoint's file has bytes.
 
-    So a `config.yaml` with absurd sizes is rejected before memory is allocated for such a model.
+    This rejects a `config.yaml` with absurd sizes before memory is allocated for such a model.
     """
     path = checkpoint / MODEL
     if config.num_weights > path.stat().st_size:

@@ -76,7 +76,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def is_figure(value: Any) -> bool:
-    """Whether it is a number that fits into a float; JSON allows integers of any length."""
+    """Whether a value is a number that fits into a float; JSON allows integers of any length."""
     return isinstance(value, int | float) and -LARGEST < value < LARGEST
 
 
@@ -138,8 +138,8 @@ def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
 def load_model(model: nn.Module, folder: Path, *, part: str = "") -> None:
     """Copy a checkpoint's weights into `model`, after checking names, shapes and types.
 
-    With a `part` such as `encoder.`, `model` is that part of the model that was saved. `CheckpointError`
-    also for a parameter that is not finite; a custom model's other tensors may be of any type.
+    With a `part` such as `encoder.`, `model` is only that part of the saved model. A parameter that is not
+    finite is a `CheckpointError`, too; a custom model's other tensors may be of any type.
     """
     require_matching(model, folder, part=part)
     stored = read_tensors(folder / MODEL)

@@ -13,7 +13,7 @@ from transformer.files import UNFINISHED, delete_leftovers, is_plain_name, unfin
 from transformer.locks import HeldFolder, locked_folder
 
 LONGEST_MARK = 1000
-"""Bytes that are read of `best` and `last`, which hold one name."""
+"""Maximum bytes to read from the files `best` and `last`, each of which holds one name."""
 STEP = "step-"
 """Prefix of the names of the checkpoints that training writes."""
 
@@ -104,8 +104,8 @@ def delete_checkpoint(checkpoint: Path) -> None:
 def find_run(path: str | Path) -> tuple[Run, Path]:
     """The run and the checkpoint that `--run PATH` refers to.
 
-    For a run's folder that is its best checkpoint, or its last if none was validated. The path may also be
-    that of a checkpoint.
+    If the path is a run's folder, the checkpoint is its best one, or its last if none was validated. The path
+    may also be that of a checkpoint.
     """
     path = Path(path)
     if (path / MANIFEST).is_file():
@@ -132,7 +132,7 @@ def checkpoint_to_resume(run: Run, warn: Callable[[str], None]) -> Path | None:
         try:
             read_manifest(folder)
         except CheckpointError as error:
-            warn(f"{error}; looking for the checkpoint before")
+            warn(f"{error}; trying the previous checkpoint")
         else:
             return folder
     if folders:

@@ -20,9 +20,9 @@ COMMANDS = {
     "translate": "translate standard input, line by line",
     "evaluate": "score a trained model on a test text",
     "generate": "continue a text with a language model",
-    "inspect": "write a page that shows a sentence's attention, search and numbers",
+    "inspect": "write a page that shows how the model processes a sentence",
     "recipes": "list the recipes for train, or copy one to edit it",
-    "explain": "print the paper's equations with the numbers of a sentence",
+    "explain": "print the paper's equations with their values for a sentence",
     "score": "compute the log-probability of given translations",
     "classify": "predict the class of each line of standard input",
     "fill-mask": "predict the tokens hidden by <mask> in each line",
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             finally:
                 sys.stdout.flush()
             if request and not code:
-                raise KeyboardInterrupt  # a library has swallowed the one that the signal raised
+                raise KeyboardInterrupt  # a library has swallowed the exception that the signal raised
             return code
         except BaseException as error:
             request.is_over = True
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(error: BaseException, signal_name: str | None, prog: str) -> int:
-    """Report in one line why a command has failed, and return its exit code; our own bugs are raised again.
+    """Report in one line why a command failed, and return its exit code; raise errors that are our own bugs.
 
     Any error after a signal counts as its consequence: the signal may have interrupted an import half-way.
     """
@@ -144,7 +144,7 @@ def version() -> str:
 
 
 LONGEST_MESSAGE = 1000
-"""Characters of an error message; the names and values in it may be of any length."""
+"""Maximum characters of an error message, because the names and values in it may be of any length."""
 LONGEST_NAME = 300
 SHOWS_WHERE = "TRANSFORMER_TRACEBACK=1 shows where"
 

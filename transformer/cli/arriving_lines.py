@@ -10,13 +10,13 @@ from threading import Thread
 from typing import Any
 
 BLOCK = 2**16
-"""Bytes to read from a pipe at once: as many as a pipe holds on Linux."""
+"""Bytes to read from a pipe at once: the capacity of a pipe on Linux."""
 BLOCKS_AHEAD = 16
 """Blocks to read while others are processed; the limit keeps a fast writer from filling the memory."""
 
 
 def raw_pipe(stream: Any) -> RawIOBase | None:
-    """The unbuffered stream below `stream`; None for a regular file or a stream without file descriptor."""
+    """The unbuffered stream below `stream`; None for a regular file or a stream without a file descriptor."""
     try:
         mode = os.fstat(stream.fileno()).st_mode
     except (AttributeError, OSError):  # replaced from Python
@@ -27,14 +27,14 @@ def raw_pipe(stream: Any) -> RawIOBase | None:
 class ArrivingLines:
     """The lines of a pipe, read by a thread, so that `has_line` can tell whether the next one has arrived.
 
-    The thread reads the raw stream: it may still wait in `read` when Python exits, and would then hold the
-    lock of a buffered stream, which Python's own clean-up needs.
+    The thread reads the raw stream, not the buffered one. It may still be waiting in `read` when Python
+    exits, and would then hold the buffered stream's lock, which Python needs for its clean-up.
     """
 
     def __init__(self, pipe: RawIOBase) -> None:
         self.pipe = pipe
         self.read_ahead: Queue[bytes | Exception] = Queue(BLOCKS_AHEAD)
-        """What the thread has read: blocks, and at the end an empty one or the error that ended it."""
+        """The blocks that the thread has read; the last item is an empty block, or an error in reading."""
         self.blocks: deque[bytes | Exception] = deque()
         """The blocks taken from `read_ahead` that `readline` has not used up."""
         self.start = 0
@@ -75,9 +75,11 @@ class ArrivingLines:
         return b"".join(parts)
 
     def has_line(self) -> bool:
-        """Whether `readline` would return at once, or so much of a line is there that no client waits.
+        """Whether `readline` would return at once.
 
-        Takes no more blocks than it needs to know, because the thread reads another one for each.
+        Also true if a megabyte of an unfinished line has arrived: no client that waits for an answer sends so
+        much. Takes blocks from the queue only until the answer is known, because the thread reads another
+        block for each one taken.
         """
         number, start, held = 0, self.start, 0
         while held < BLOCKS_AHEAD * BLOCK:

@@ -15,7 +15,7 @@ docs/convert.md shows how to upload the folder."""
 def run(arguments: list[str], prog: str) -> None:
     parser = command_parser(prog, DESCRIPTION)
     parser.add_argument("named", nargs="?", metavar="RUN", help="a run's folder, or a checkpoint in it")
-    parser.add_argument("--run", metavar="RUN", help="the same as RUN by itself")
+    parser.add_argument("--run", metavar="RUN", help="another way to give RUN")
     parser.add_argument(
         "--scores", metavar="FILE", help="output of `transformer evaluate --json`, to add test scores"
     )
@@ -33,4 +33,4 @@ def run(arguments: list[str], prog: str) -> None:
     if path.exists():
         raise ValueError(f"{path} exists, perhaps with your own text; delete it, or name another --output")
     write_whole(path, text)
-    tell(f"wrote {path}; fill in its licence, and what else is marked")
+    tell(f"wrote {path}; fill in the licence and the other marked places")

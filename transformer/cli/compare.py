@@ -78,7 +78,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         help="sacreBLEU's tokenizer for BLEU (default: that of the first run, or 13a for two files)",
     )
     parser.add_argument(
-        "--show", type=int, default=3, help="print this many sentences where each system is ahead"
+        "--show", type=int, default=3, help="number of sentences to print where each system is better"
     )
     add_device_option(parser)
     options = parser.parse_args(arguments)

@@ -7,11 +7,11 @@ from transformer.config.parser import command_parser
 from transformer.messages import tell
 
 DESCRIPTION = """Convert a model from or to the format of another program, and compare the outputs of the two.
-A setting that the other format cannot express is an error that names it.
+If the other format cannot express a setting, an error names the setting.
 
 `convert --from marian DIR RUN` converts a Marian model, such as any OPUS-MT model, to a run with the same
 logits, for `translate`, `evaluate` and the other commands. DIR has Hugging Face's files, or Marian's own.
-`convert --run RUN --to marian --output DIR` is the reverse.
+`convert --run RUN --to marian --output DIR` does the reverse.
 `convert --run RUN --to ctranslate2 --output DIR` writes a model that CTranslate2 can serve;
 `translate --engine ctranslate2` does this by itself."""
 

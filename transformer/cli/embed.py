@@ -10,9 +10,9 @@ from transformer.config.parser import command_parser
 from transformer.data.vectors import require_vector_file, write_vectors
 from transformer.messages import tell
 
-DESCRIPTION = """Compute a vector of length 1 for each line of standard input, in order. With
---output FILE.npy, they are an array (lines, d_model); with FILE.jsonl, each line becomes an object {"text":
-..., "embedding": [...]}."""
+DESCRIPTION = """Compute a vector of length 1 for each line of standard input. --output FILE.npy stores the
+vectors as one array of shape (lines, d_model); --output FILE.jsonl stores an object {"text": ...,
+"embedding": [...]} for each line."""
 
 
 def run(arguments: list[str], prog: str) -> None:

@@ -21,7 +21,7 @@ OPTIONS_OF_A_TASK: dict[str, dict[str, Any]] = {
     "--bleu-tokenizer is for translations": {"bleu_tokenizer": None},
     "--output is for translations": {"output": None},
 }
-"""Options that only some tasks have, with their defaults, by the error message for the other tasks."""
+"""Options that only some tasks have, with their defaults. The key is the error message for other tasks."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -40,12 +40,12 @@ def run(arguments: list[str], prog: str) -> None:
         help="sacreBLEU's tokenizer for BLEU (default: the run's, or the one for the target language)",
     )
     parser.add_argument(
-        "--show", type=int, default=0, help="print this many right and wrong translations each"
+        "--show", type=int, default=0, help="print this many right and this many wrong translations"
     )
     parser.add_argument(
         "--output",
         metavar="FILE",
-        help="write what was scored, a JSON object with source, reference and output per line",
+        help="write the scored sentences, one JSON object with source, reference and output per line",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_device_option(parser)
@@ -68,7 +68,7 @@ def run(arguments: list[str], prog: str) -> None:
         if not chosen.keys() <= task.score_options:
             raise ValueError(f"the run's task is {settings.trained_task}; {reason}")
         given |= chosen
-    output = given.pop("output", None)  # written here, whatever the task
+    output = given.pop("output", None)  # handled here, the same for every task
     if output is not None:
         require_plain(Path(output))
     data = text_to_score(settings, options.data)

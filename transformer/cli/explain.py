@@ -1,11 +1,11 @@
-"""`transformer explain`: the paper's equations, one by one, with the numbers of a sentence."""
+"""`transformer explain`: the paper's equations, one by one, with their values for a sentence."""
 
 from transformer.cli.sentence import add_sentence_options, inspected
 from transformer.config.parser import command_parser
 
 DESCRIPTION = """Translate one sentence and print the paper's equations in the order of the computation: for
-each, its section, the code that computes it, the shapes, and the numbers at one predicted word. transformer
-inspect shows the same on a page; its help says what the sentence is for models of other tasks."""
+each, its section, the code that computes it, the shapes, and its values at one predicted word. transformer
+inspect shows the same on a page, and its help says what SENTENCE means for models of other tasks."""
 
 
 def run(arguments: list[str], prog: str) -> None:

@@ -1,4 +1,4 @@
-"""`transformer inspect`: one page that shows the attention, the search and the numbers of a sentence."""
+"""`transformer inspect`: one page that shows how the model processes a sentence."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +11,10 @@ from transformer.cli.options import add_device_option, add_inspection_options, a
 from transformer.config.parser import command_parser
 from transformer.messages import tell
 
-DESCRIPTION = """Translate one sentence and write a page that shows the attention, the search and the numbers:
-a self-contained HTML file. With a language model the sentence is a prompt, with a masked language model it
-contains <mask>, with a classifier it is the text to classify. With --sentences and no sentence, print a table
-of what each head does instead, averaged over the sentences of a file."""
+DESCRIPTION = """Translate one sentence and write a self-contained HTML page that shows the attention, the
+search and the intermediate values. For a language model SENTENCE is a prompt, for a masked language model it
+contains <mask>, for a classifier it is the text to classify. With --sentences but without SENTENCE, print a
+table of what each head does on average over the sentences of a file, and write no page."""
 
 
 def run(arguments: list[str], prog: str) -> None:

@@ -8,12 +8,12 @@ from transformer.config.files import load_settings
 from transformer.messages import warn
 
 MOST_WARNINGS = 10
-"""Enough for someone who translates a whole file in another language."""
+"""After this many, further lines are not checked: every line of a file in another language would give one."""
 MOST_PARSED = 10
-"""If there are more sentences at once, only words are checked: parsing takes up to 0.3 seconds each."""
+"""More sentences at once are not parsed, which takes up to 0.3 seconds each; only their words are checked."""
 
 LONGEST_REASON = 200
-"""Characters: unknown words may be many, and of any length."""
+"""Maximum characters of the reason in a warning: there may be many unknown words, of any length."""
 
 
 @dataclass
@@ -26,7 +26,7 @@ class OutsideToyland:
     warnings: int = 0
 
     def check(self, sentences: Sequence[str], first_line: int) -> None:
-        """Warn about sentences outside toyland until there are `MOST_WARNINGS`; blank ones are fine."""
+        """Warn about sentences outside toyland, at most `MOST_WARNINGS` times; blank lines are fine."""
         from transformer import toyland
 
         why = toyland.why_outside if len(sentences) <= MOST_PARSED else toyland.obviously_outside

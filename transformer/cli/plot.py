@@ -12,9 +12,9 @@ from transformer.config.parser import CommandParser, command_parser
 from transformer.messages import tell
 from transformer.pictures import new_figure, require_picture, write_picture
 
-CURVES = """Plot loss, learning rate and validation score of one or more runs against the updates. The word
-curves can be left out. Other pictures, each with its own --help: transformer plot attention, search,
-schedule, positions, table3."""
+CURVES = """Plot loss, learning rate and validation score of one or more runs against the updates.
+`transformer plot RUN` is short for `transformer plot curves RUN`. Other pictures, each with its own --help:
+transformer plot attention, search, schedule, positions, table3."""
 ATTENTION = """Draw the weights of one attention head for a sentence as a matrix of words, as in the paper's
 Figures 3 to 5: by default the head that transformer inspect shows first."""
 SEARCH = """Draw the beam search for a sentence: a column for each step, a lane for each hypothesis."""
@@ -42,7 +42,7 @@ def picture_parser(prog: str, description: str, name: str) -> CommandParser:
 
 
 def output_path(options: Namespace) -> Path:
-    """Where the picture goes; reported before anything is loaded if no picture can have that name."""
+    """The file to write. `ValueError` unless it ends in .png, .svg or .pdf, before anything is loaded."""
     path = Path(options.output)
     require_picture(path)
     return path

@@ -18,7 +18,7 @@ NEXT = {
     "classification": "classify {run}",
     "sentence_embedding": "embed {run} --output FILE.npy",
 }
-"""The command that uses a trained model, by its task."""
+"""For each task, the command that uses a trained model."""
 
 
 def results(folder: Path) -> Iterator[str]:
@@ -39,7 +39,7 @@ def results(folder: Path) -> Iterator[str]:
 
 
 def validation_at(step: int, run: Run) -> dict[str, float]:
-    """The metrics in the run's log for this update; none if the log could not be written."""
+    """The metrics in the run's log for this update; empty if there is no log or no number in it."""
     try:
         logged = {name.partition("/"): curve for name, curve in read_curves(run).items()}
     except CheckpointError:

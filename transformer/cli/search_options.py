@@ -18,7 +18,7 @@ def add_search_options(parser: CommandParser) -> None:
     )
     parser.add_argument("--alpha", type=float, help="exponent of the length penalty (default: the run's)")
     parser.add_argument(
-        "--min-length", type=int, help="minimum tokens of a translation, including the end of sentence"
+        "--min-length", type=int, help="minimum number of tokens per translation, end of sentence included"
     )
     parser.add_argument(
         "--no-repeat", type=int, metavar="N", help="never repeat a sequence of N tokens in a translation"
@@ -64,7 +64,7 @@ def processors(translator: "LineTranslator", options: Namespace) -> "list[Proces
 
 
 def sampler(translator: "Translator", first_line: int, options: Namespace) -> Any:
-    """Seeded by each chunk's first line, so the draws do not depend on the number of processes."""
+    """A sampler seeded by --seed and the chunk's first line, so the number of processes has no effect."""
     import torch
 
     from transformer.decoding.sampling import Sampler

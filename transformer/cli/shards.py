@@ -69,7 +69,7 @@ def require_one_task(group: "Group", options: Namespace) -> None:
 def content_hash(path: Path) -> str:
     """A hash of a file's content, because a path may name different files on different machines."""
     if not path.is_file():
-        raise ValueError(f"{path} is not a plain file; several processes can only share one")
+        raise ValueError(f"{path} is not a plain file; several processes can share only a plain file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
@@ -90,8 +90,8 @@ def write_shared(
         for number, chunk in enumerate(chunks):
             if number % group.size == group.rank:
                 content = work(number, chunk)
-                # Not "ab", which creates missing files: the first process may have died and deleted the
-                # folder, and then this must fail.
+                # Not "ab", which would create a missing file. If the first process has died and deleted the
+                # folder, this must fail.
                 with naming(output, parts[group.rank]), parts[group.rank].open("r+b") as part:
                     part.seek(0, 2)
                     part.write(content)

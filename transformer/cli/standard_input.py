@@ -1,4 +1,4 @@
-"""Standard input, line by line: typed on a terminal, sent through a pipe, or a file."""
+"""Standard input, line by line: typed on a terminal, sent through a pipe, or read from a file."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -93,8 +93,8 @@ def in_chunks(
 class Terminal:
     """Lines typed after a prompt, edited with readline, with a history that lasts until the command ends.
 
-    If standard output is redirected, or Python has no readline, the prompt goes to standard error and the
-    terminal's own editing remains.
+    If standard output is redirected, or Python has no readline, the prompt goes to standard error and only
+    the terminal's own editing keys work.
     """
 
     def __init__(self) -> None:

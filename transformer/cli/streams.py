@@ -16,7 +16,7 @@ STANDARD_OUTPUT = "standard output"
 
 
 class NamedStream:
-    """Wraps standard output, or its buffer, so that its errors say so; Python's own name no file."""
+    """Wraps standard output, or its buffer, so that errors name it; Python's own errors name no file."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -52,8 +52,8 @@ def naming_standard_output() -> Iterator[None]:
 def prepare_streams() -> None:
     """Make the three standard streams usable; streams that the calling program has replaced are left alone.
 
-    A closed stream is replaced by the null device. Errors in writing to standard error are ignored; those of
-    standard output name it. Neither stream fails for a character that it cannot represent.
+    A closed stream is replaced by the null device. Errors in writing to standard error are ignored; errors in
+    writing to standard output name it. Neither stream fails for a character that it cannot represent.
     """
     occupy_closed_descriptors()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -83,7 +83,7 @@ def occupy_closed_descriptors() -> None:
 
 
 def escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Write the bytes of a file name that is not valid text unchanged, other characters as `\\u03b5`."""
+    """An error handler: bytes of a file name that are not text stay as they are; others become `\\u03b5`."""
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:

@@ -58,7 +58,7 @@ def add_options(parser: CommandParser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print memory and speed of the largest batch",
+        help="measure memory and speed; write nothing",
     )
 
 

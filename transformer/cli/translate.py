@@ -48,7 +48,8 @@ def run(arguments: list[str], prog: str) -> int | None:
     given = StandardInput(options, is_json=options.json)
     requests = read_requests(given.lines, options)
     if options.sample and not given.is_terminal:
-        chunks = in_chunks(requests, options.buffer)  # each is seeded, so chance must not divide them
+        # Full chunks: each has its own seed, so the results must not depend on when lines arrive.
+        chunks = in_chunks(requests, options.buffer)
     else:
         chunks = given.together(requests, options.buffer)
     number = 1
@@ -86,14 +87,14 @@ def translate_file(options: Namespace) -> int | None:
 
 
 def number_of_lines(path: str) -> int | None:
-    """For the progress; `None` for a pipe, which can be read only once."""
+    """The total for the progress bar; `None` for a pipe, which can be read only once."""
     if not Path(path).is_file():
         return None
     return sum(1 for _ in read_lines(path, "replace", too_long=lambda _: None))
 
 
 def watched(chunks: Iterable[list[Request]], progress: "Progress") -> Iterator[list[Request]]:
-    """The chunks; each counts as done when the next one is asked for."""
+    """The chunks; each one counts as done when the next one is requested."""
     for chunk in chunks:
         yield chunk
         progress.update(len(chunk))
@@ -197,7 +198,7 @@ def add_engine_options(parser: CommandParser) -> None:
         "--precision",
         choices=get_args(Precision),
         default="float32",
-        help="precision of the matrix products; auto: bfloat16 or float16 if the hardware is fast at it",
+        help="precision of matrix products; auto: bfloat16 or float16 if the hardware is fast with it",
     )
 
 

@@ -17,7 +17,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def require_plain_numbers(settings: Any, section: str, *, unlimited: Collection[str] = ()) -> None:
-    """`ValueError` for NaN, a whole number beyond torch's 64 bits, or infinity, except in `unlimited`."""
+    """`ValueError` for NaN, infinity (except in `unlimited`), and integers that do not fit into 64 bits."""
     for item in fields(settings):
         name, value = f"{section}.{item.name}".lstrip("."), getattr(settings, item.name)
         if isinstance(value, float):
@@ -28,7 +28,7 @@ def require_plain_numbers(settings: Any, section: str, *, unlimited: Collection[
 
 
 def in_short(value: int) -> str:
-    """A whole number of any size; Python refuses to write those of more than 4,300 digits."""
+    """A whole number for a message; Python refuses to print one with more than 4,300 digits."""
     return shortened(str(value)) if value.bit_length() < 10_000 else "a number of thousands of digits"
 
 
@@ -39,7 +39,7 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 def require_choices(settings: Any, section: str) -> None:
     """`ValueError` for a field whose value is not among those of its `Literal` type.
 
-    A type that also allows any `str` names only the choices of the package.
+    A type that also allows any `str` is not checked: it lists only the choices of the package.
     """
     for name, kind in get_type_hints(type(settings)).items():
         options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
@@ -73,7 +73,7 @@ def whole_number(text: str) -> int:
         if "e" not in text.lower():
             raise
         number = float(text)
-        if number % 1 != 0 or abs(number) >= 2**53:  # from there on, a float no longer holds every integer
+        if number % 1 != 0 or abs(number) >= 2**53:  # beyond that, a float cannot hold every integer
             raise
         return int(number)
 

@@ -26,8 +26,8 @@ def read_settings(
     """The settings that a command line gives, and the parsed options that the command added.
 
     Later `--config` files override earlier ones, and `--section.key value` overrides all files. With the
-    option `--resume`, the settings of the run in the output folder come first. Among the options are `build`
-    and `task` if they are on the command line itself: a file is data and runs no code.
+    option `--resume`, the settings of the run in the output folder come first. The options include `build`
+    and `task` only if the command line itself gives them, because a settings file must not run code.
     """
     parser = settings_parser(prog, description)
     if add_options is not None:

@@ -20,8 +20,8 @@ class DataConfig:
     Hub id with its split (`wmt/wmt14:de-en:train`), or as `toyland:SPLIT`. A tsv file has a header line that
     names its columns, or source and target as its first two columns. The text of a language model is a plain
     file, and so are the sentences of a masked language model and of a classifier. Any name may end in a
-    slice, such as `[:N]`, `[1000:2000]`, `[:90%]` or `[90%:]`, which counts pairs, the characters of running
-    text, or lines.
+    slice, such as `[:N]`, `[1000:2000]`, `[:90%]` or `[90%:]`. It counts pairs of a parallel text, characters
+    of a language model's text, and otherwise lines.
     """
 
     train: str = "toyland:train"
@@ -40,10 +40,10 @@ class DataConfig:
     for language models; moses: lowercase, split into words by Moses' rules, then SentencePiece, for
     translation."""
     vocab_size: int | None = 37_000
-    """Entries that SentencePiece learns; null: by the text.
-    With null, the single characters, bytes and special tokens, and 4 times the square root of the number of
-    characters of the training text, at most 37,000: about 1,300 for 500 pairs of short sentences, 8,000 for
-    30,000."""
+    """Entries that SentencePiece learns; null: by size of text.
+    With null, an entry for each byte, special token and different character, plus 4 times the square root of
+    the number of characters in the training text, but at most 37,000: about 1,300 for 500 pairs of short
+    sentences, and 8,000 for 30,000 pairs."""
     target_vocab_size: int | None = None
     """Size of a separate target vocabulary; null: shared.
     data.vocab_size is then that of the source."""
@@ -58,7 +58,7 @@ class DataConfig:
     """Tokens per block of a language model."""
     label_format: Literal["tab", "colon"] | None = None
     """Label format; null: no labels.
-    Where each line of a file of sentences has its label.
+    How a line of a file of sentences gives the sentence's label.
     tab: `SENTENCE<TAB>LABEL`; colon: `LABEL:DETAIL SENTENCE`, the format of the TREC questions (the detail is
     ignored)."""
     classes: str | None = None

@@ -7,8 +7,8 @@ from transformer.config.checks import require, require_plain_numbers, require_po
 MAX_BEAM_SIZE = 1000
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
-"""The default of `decoding.batch_tokens` by kind of device. A GPU is only busy with many hypotheses: there it
-holds 256 sentences of 28 tokens with a beam of 4."""
+"""The default of `decoding.batch_tokens` by kind of device. A GPU needs many hypotheses at once to be fully
+used; its default allows 256 sentences of 28 tokens with a beam of 4."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class DecodingConfig:
     At most 1,000."""
     alpha: float = 0.6
     """Exponent of the length penalty.
-    At most 10: the penalty of a much higher one would overflow float32."""
+    At most 10, because the penalty of a much higher exponent would overflow float32."""
     max_extra: int = 50
     """Tokens by which output may exceed source."""
     batch_tokens: int | None = None

@@ -1,4 +1,4 @@
-"""Errors in what the user has typed, with suggestions, and what an error message may quote."""
+"""Parts of error messages: suggestions, shortened quotations, and whether the memory is exhausted."""
 
 import difflib
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ class UsageError(ValueError):
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """`; did you mean NEAREST?`, or an empty string if no valid name is similar.
 
-    A setting of the same name in another section is preferred to a similar spelling.
+    A setting with the same name in another section is preferred to one with a similar name.
     """
     name, names = name[:100], list(valid)  # comparing names takes quadratic time
     elsewhere = [other for other in names if other.rpartition(".")[2] == name.rpartition(".")[2]]
@@ -38,9 +38,9 @@ OUT_OF_MEMORY = (
     "annot allocate memory",  # the system
     "bad_alloc",  # a C++ library
     "failed to map segment",  # the loader of such a library
-    "Storage size calculation overflowed",  # torch, asked for more than 64 bits can count
+    "Storage size calculation overflowed",  # torch, if the size in bytes exceeds 64 bits
 )
-"""What other libraries say if memory runs out; for many of them it is an ordinary `RuntimeError`."""
+"""What other libraries' errors say if memory runs out; many of them are an ordinary `RuntimeError`."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -20,7 +20,7 @@ from transformer.config.errors import UsageError, did_you_mean, shortened
 from transformer.files import read_bounded, write_whole
 
 LARGEST_FILE = 2**20
-"""Bytes of a file of settings; a longer one is not read."""
+"""Maximum bytes of a settings file; a longer one is not read."""
 FORMAT_VERSION = 1
 """Version of `config.yaml`, in its key `format_version`; recipes can omit it."""
 SECTIONS = tuple(dict.fromkeys(name.rpartition(".")[0] for name in setting_names() if "." in name))
@@ -123,7 +123,7 @@ def setting_types(section: type = Settings, prefix: str = "") -> Iterator[tuple[
 
 
 def read_value(name: str, node: yaml.Node, kind: Any) -> Any:
-    """A scalar, converted to its setting's type, because YAML's own rules do not fit (1e-4 is a string)."""
+    """A scalar as a value of its setting's type, because YAML's own types do not fit (1e-4 is a string)."""
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)  # `Literal | None`: Union
     for option in options:
         with suppress(ValueError, KeyError):

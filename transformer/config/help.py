@@ -1,4 +1,4 @@
-"""`--help`: each option with its type and its default once, and one line per setting.
+"""The text of `--help`: each option with its type, meaning and default, and one line per setting.
 
 The first line of a setting's docstring is its line in the help. `transformer train --help NAME` prints the
 whole docstring of a setting, or those of a section.
@@ -24,14 +24,14 @@ COLUMN = 33
 
 
 class CommandHelp(DefaultHelpFormatter):
-    """The help of a command: option, type, meaning, and the default unless the text itself gives it."""
+    """The help of a command. It adds each default, except `None`, which the option's own text explains."""
 
     def __init__(self, prog: str, max_help_position: int = 24) -> None:
         super().__init__(prog, max_help_position=max_help_position, width=width())  # type: ignore[no-untyped-call]
 
     def _get_help_string(self, action: Action) -> str:
         text = action.help or ""
-        if action.required and action.nargs != "*":  # argparse calls that one required, too
+        if action.required and action.nargs != "*":  # argparse marks "*" as required, too
             return f"{text} (required)"
         if action.nargs == 0 or action.default in (None, SUPPRESS):
             return text
@@ -99,7 +99,7 @@ def setting_line(action: Action, room: int) -> str:
 
 
 def default_of(action: Action) -> str:
-    """The default; null in the words of the docstring, as in `Maximum gradient norm; null: no clipping.`"""
+    """The default. For null, the docstring's words, as in `Maximum gradient norm; null: no clipping.`"""
     if action.default is not None:
         return as_typed(action.default)
     return (action.help or "").partition("\n")[0].rstrip(".").partition("; null: ")[2]
@@ -127,7 +127,7 @@ def types_of(action: Action) -> tuple[Any, ...]:
 
 
 def as_typed(value: Any) -> str:
-    """A default as one would type it."""
+    """A default, as a user would type it."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -160,7 +160,7 @@ class ModelConfig:
 
     @property
     def num_weights(self) -> int:
-        """Number of weights in the model's matrices, known before it is built; a tied one counts once."""
+        """Number of weights in the model's matrices, without building it; tied matrices count once."""
         attention = 2 * self.d_model * self.num_heads * (self.key_width + self.value_width)
         feed_forward = 2 * self.d_model * self.d_ff
         layers = self.num_layers * (attention + feed_forward)

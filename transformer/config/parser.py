@@ -13,7 +13,7 @@ from transformer.config.help import CommandHelp, types_of
 from transformer.messages import standard_error
 
 LONGEST_MESSAGE = 400
-"""Characters of a message of jsonargparse, which may repeat all that was typed."""
+"""Maximum characters of a message from jsonargparse, which may repeat everything that was typed."""
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -32,7 +32,7 @@ class CommandParser(ArgumentParser):
     def spell(self, arguments: Sequence[str]) -> list[str]:
         """The arguments with each option spelt as declared; values and all after `--` are unchanged.
 
-        Only `1e5` is spelt out, for an option that takes a whole number.
+        One exception: for an option that takes a whole number, `1e5` becomes `100000`.
         """
         declared = {with_dashes(option): option for option in self.options()}
         end = arguments.index("--") if "--" in arguments else len(arguments)
@@ -64,7 +64,7 @@ class CommandParser(ArgumentParser):
         return [option for option in strings if option.startswith("--") and option not in self.sections]
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Print the help; argparse would hide that the disk is full."""
+        """Print the help. Unlike argparse's method, it does not hide errors such as a full disk."""
         (file or standard_error()).write(message)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

@@ -10,7 +10,7 @@ from transformer.files import write_whole
 
 PACKAGE = Path(__file__).parents[1]
 FOLDER = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs") if path.is_dir())
-"""Part of the package where it is installed; in a checkout, `configs/` next to it."""
+"""Inside the package if it is installed; in a checkout, `configs/` next to the package."""
 
 
 def recipe_names() -> list[str]:
@@ -34,8 +34,8 @@ def find_recipe(name: str) -> Path:
 
 
 def overview() -> Iterator[str]:
-    """For each recipe its name and what its opening comment says: what it needs, its time and its score."""
-    for name in sorted(recipe_names(), key=lambda name: name != "toyland"):  # which needs nothing, first
+    """Each recipe's name and opening comment, which says what it needs, its training time and its score."""
+    for name in sorted(recipe_names(), key=lambda name: name != "toyland"):  # first, because it needs no data
         if "/" not in name:
             yield from (name, indented(opening(FOLDER / f"{name}.yaml")))
     rows = ", ".join(name.partition("/")[2] for name in recipe_names() if name.startswith("table3/"))

@@ -30,11 +30,11 @@ class Settings:
     `transformer selftest --device NAME`."""
     precision: Precision = "auto"
     """Precision.
-    Of matrix products. auto: bfloat16 if the hardware has it; float16 on an older GPU with tensor cores (V100
-    and T4); otherwise float32. float16 trains with dynamic loss scaling."""
+    The precision of matrix products. auto: bfloat16 if the hardware has it; float16 on an older GPU with
+    tensor cores (V100 and T4); otherwise float32. float16 trains with dynamic loss scaling."""
     tf32: bool = False
     """TF32 for float32 products on a GPU.
-    Whether a GPU may round their factors to 10 bits instead of 23."""
+    Whether a GPU may round the factors to 10 bits of precision instead of 23."""
     deterministic: bool = False
     """Bitwise equal results; slower on a GPU.
     Whether to use only algorithms that give the same result every time."""
@@ -85,7 +85,7 @@ class Settings:
 
 
 def require_task(task: str, kind: str) -> None:
-    """`ValueError` for a task that does not exist or that another kind of model is trained for."""
+    """`ValueError` for a task that does not exist or that is for another kind of model."""
     require_choice("task", task, tuple(TASKS))
     require(
         TASKS[task].kind == kind,

@@ -44,14 +44,14 @@ class TrainingConfig:
     A classifier spreads it over all classes."""
     temperature: float = 0.05
     """Divisor of cosines (sentence embeddings).
-    For the task sentence_embedding only; a lower one penalises near misses more."""
+    For the task sentence_embedding only; a lower value penalises near misses more."""
     start_from: str | None = None
     """Run to start from; null: random weights.
-    Training takes its tokenizer and its weights: all weights if the task is the same, else only the
-    encoder's, also for the encoder of a translation model."""
+    Training uses that run's tokenizer and weights: all of them if task and classes are the same, otherwise
+    only the encoder's. The encoder can also become that of a translation model."""
     tokens_per_batch: int = 25_000
     """Maximum tokens of a batch, per side.
-    Target tokens, and source tokens, padding included."""
+    The limit holds for target tokens and for source tokens, padding included."""
     accumulate: int = 1
     """Batches per update and process."""
     optimizer: Literal["adam", "muon"] = "adam"
@@ -71,7 +71,8 @@ class TrainingConfig:
     The norm is logged in any case."""
     max_skipped: int = 5
     """Skipped updates in a row before stopping.
-    An update is skipped if its loss or gradient is not finite; training stops after more than this many."""
+    An update is skipped if its loss or gradient is not finite. Training stops after more than this many
+    skipped updates in a row."""
     compile: bool = False
     """Use torch.compile.
     On the CPU it needs a C++ compiler."""
@@ -86,13 +87,13 @@ class TrainingConfig:
     """Metric that chooses the best checkpoint."""
     patience: int | None = None
     """Stop after this many poor validations; null: never.
-    That is, validations in a row without a better best_metric."""
+    Counts validations in a row that do not improve best_metric."""
     save_every: int = 1000
     """Updates between checkpoints.
     The last update is always saved."""
     save_minutes: float | None = None
     """Minutes between extra checkpoints; null: none.
-    10 in the paper; save_every counts in addition."""
+    10 in the paper. Checkpoints are also written after every save_every updates."""
     keep: int = 5
     """Newest checkpoints to keep.
     The best one is always kept."""
@@ -101,7 +102,7 @@ class TrainingConfig:
     In addition to log.jsonl; needs the extra tensorboard."""
     timeout: float = 600.0
     """Seconds to wait for another process.
-    After that a process fails; there is no timeout while one of them reads and tokenizes the text."""
+    After that, the waiting process fails. There is no timeout while a process reads and tokenizes text."""
 
     def __post_init__(self) -> None:
         require_plain_numbers(self, "training", unlimited=("max_norm", "save_minutes"))

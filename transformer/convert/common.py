@@ -32,7 +32,7 @@ def conversion_folder(output: Path) -> Iterator[Path]:
             yield folder
     except FileExistsError:
         raise ConversionError(
-            f"{output} exists by now: another process has written it in the meantime; it was not changed"
+            f"{output}: another process has created it in the meantime; it was not changed"
         ) from None
 
 
@@ -59,7 +59,7 @@ def require_package(name: str) -> Any:
 
 
 def require_unique(pieces: list[str]) -> list[str]:
-    """The tokens as text, without duplicates, because other programs identify tokens by their text."""
+    """`pieces`, if no two are equal: other programs identify tokens by their text."""
     seen: set[str] = set()
     for piece in pieces:
         if piece in seen:

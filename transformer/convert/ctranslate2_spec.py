@@ -32,7 +32,7 @@ def write_model(
         raise refuse(
             "d_k",
             config.key_width,
-            f"CTranslate2 has only heads whose d_v, here {config.value_width}, is equal",
+            f"CTranslate2 needs it to equal model.d_v, which is {config.value_width}",
         )
     if config.norm == "pre" and not config.final_norm:
         raise refuse("final_norm", False, "CTranslate2 ends every pre-norm stack in a LayerNorm")

@@ -25,10 +25,11 @@ from transformer.model.build import build_model
 
 HASHES = "hashes.json"
 PATIENCE = 2
-"""CTranslate2 closes a sentence when `PATIENCE` × `beam_size` hypotheses have ended, our search when no live
-hypothesis can still win. With 2, the results agree at the paper's length penalty (docs/convert.md)."""
+"""CTranslate2 finishes a sentence when `PATIENCE` × `beam_size` hypotheses have ended; our search finishes it
+when no live hypothesis can still win. With 2, the results agree at the paper's length penalty
+(docs/convert.md)."""
 SMALLEST_PENALTY = 1e-3
-"""Used instead of 0: with a length penalty of 0, CTranslate2 closes a sentence by a different rule."""
+"""Used instead of 0: with a length penalty of 0, CTranslate2 finishes a sentence by a different rule."""
 
 
 class Output(NamedTuple):
@@ -41,7 +42,7 @@ class Output(NamedTuple):
 class CTranslate2Translator(LineTranslator):
     """CTranslate2's model and search, with the lines, batches, limits, warnings and scores of `Translator`.
 
-    Its beam search keeps and ends hypotheses by the rules of docs/decoding.md, but closes a sentence by its
+    Its beam search keeps and ends hypotheses by the rules of docs/decoding.md, but finishes a sentence by its
     own rule. Its own length penalty decides which of the ended hypotheses it returns; they are scored and
     ranked here. A translator made by `from_pretrained` can be pickled: another process loads the engine from
     its folder.
@@ -61,8 +62,8 @@ class CTranslate2Translator(LineTranslator):
     ) -> "CTranslate2Translator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
 
-        The converted model is kept in the checkpoint, in `ctranslate2-QUANTIZATION/`, and written if missing,
-        or if an early version wrote it, without hashes. `CheckpointError` if it has changed since.
+        The converted model is kept in the checkpoint's folder `ctranslate2-QUANTIZATION/`. It is written if
+        it is missing or has no hashes, as in early versions. `CheckpointError` if files have changed since.
         """
         require_package("ctranslate2")
         opened = open_convertible(path)
@@ -71,7 +72,8 @@ class CTranslate2Translator(LineTranslator):
             convert_checkpoint(opened, folder, quantization)
         require_unchanged(opened, folder)
         settings = opened.settings
-        load = partial(load_engine, folder.absolute(), device)  # for a process in another directory, too
+        # An absolute path, because a process that unpickles it may have another working directory.
+        load = partial(load_engine, folder.absolute(), device)
         translator = cls(load(), opened.tokenizer, model_config=settings.model, decoding=settings.decoding)
         translator.load_engine = load
         return translator
@@ -107,8 +109,9 @@ class CTranslate2Translator(LineTranslator):
         limits = [self.limit(source, []) for source in sources]
         found = self.translate_ids(sources, max(limits), options)
         for row, limit in enumerate(limits):
-            # CTranslate2 has one limit for a batch. Until a row's own limit its search is the same; only a
-            # row with a hypothesis beyond it is searched again, with its own limit.
+            # CTranslate2 has one length limit for the whole batch, the largest of the rows' limits. Up to a
+            # row's own limit, the search is the same. So only a row with a longer hypothesis is searched
+            # again, with its own limit.
             if any(len(output.ids) > limit for output in found[row]):
                 (found[row],) = self.translate_ids([sources[row]], limit, options)
         return as_hypotheses(found, max(map(len, found)), self.config.pad_id)
@@ -188,12 +191,12 @@ def require_unchanged(opened: OpenedRun, folder: Path) -> None:
         recorded = read_object(folder / HASHES)
         found = found_hashes(opened, folder)
     except (OSError, ValueError, RecursionError):
-        raise CheckpointError(f"{folder}: no readable {HASHES}; delete it to convert again") from None
+        raise CheckpointError(f"{folder}: no readable {HASHES}; delete the folder to convert again") from None
     for name in sorted(recorded.keys() | found.keys()):
         if recorded.get(name) != found.get(name):
             raise CheckpointError(
                 f"{folder}: missing or damaged, the hash of {shortened(name)} is not the one in {HASHES}; "
-                "delete it to convert again"
+                "delete the folder to convert again"
             )
 
 
@@ -211,7 +214,7 @@ def load_engine(folder: Path, device: str) -> Any:
     package = require_package("ctranslate2")
     if device == "auto" and not package.get_cuda_device_count():
         device = "cpu"
-    where = choose_device(device)  # its rules hold here too: each of several processes has its own GPU
+    where = choose_device(device)  # the same rules as for torch: each of several processes gets its own GPU
     try:
         return package.Translator(
             str(folder),
@@ -223,5 +226,5 @@ def load_engine(folder: Path, device: str) -> Any:
         if is_out_of_memory(error):
             raise
         raise CheckpointError(
-            f"{folder}: CTranslate2 cannot load it: {error}; delete it to convert again"
+            f"{folder}: CTranslate2 cannot load it: {error}; delete the folder to convert again"
         ) from None

@@ -43,7 +43,7 @@ class Fields:
         return value
 
     def word(self, name: str, default: str, meanings: Mapping[str, str]) -> str:
-        """The field's value in our terms; `meanings` maps theirs to ours."""
+        """The field's value in our terms; `meanings` maps the other program's terms to ours."""
         value = self.values.get(name, default)
         if not isinstance(value, str) or value not in meanings:
             raise self.refuse(name, value, f"only {', '.join(meanings)} can be converted")

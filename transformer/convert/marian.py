@@ -28,7 +28,7 @@ from transformer.data.tokenizers.protocol import BOS_ID, PAD_ID, SPECIAL_IDS
 from transformer.decoding.translator import Translator
 
 TOLERANCE = 1e-4
-"""Largest difference between logits, relative to the largest of them where that is above 1."""
+"""Maximum difference between logits; multiplied by the largest logit if that is above 1."""
 
 
 def from_marian(
@@ -40,8 +40,8 @@ def from_marian(
 ) -> Path:
     """Convert the folder, `.npz` file or Hub id `name` to a run in the folder `output`.
 
-    `trained_with` is the program whose outputs the run reproduces, because the two differ in positions and
-    LayerNorm's ε; by default the program that trained the weights, as far as the folder shows it.
+    `trained_with` is the program whose outputs the run reproduces, because the two programs differ in
+    positions and LayerNorm's ε; by default the one that trained the weights, as far as the folder shows it.
     `output` appears only when complete. The run is loaded back first and, if `name` is a Hugging Face folder
     and `transformers` is installed, its logits are compared with the original's; `say` reports the
     difference. `ValueError` for a model that cannot be converted.
@@ -65,13 +65,13 @@ def from_marian(
         weights = convert_weights(original.weights, config, tokenizer, (source.rows, target.rows))
         run = Run(unfinished)
         write_run(run, settings, tokenizer, weights)
-        say(f"positions and ε are those of {program}; --trained-with chooses")
+        say(f"positions and ε are those of {program}; --trained-with can choose others")
         check(run, original, program, say)
     return output
 
 
 def open_original(name: str | Path) -> MarianFiles | MarianFolder:
-    """Hugging Face's folder, or Marian's own `.npz`, which `name` is or has."""
+    """The model `name`: a Hugging Face folder, Marian's own `.npz` file, or a folder with such a file."""
     path = local_folder(name, patterns=FILES)
     if not path.exists():
         raise ConversionError(f"{name}: there is no such folder, and a Hub id has the form OWNER/NAME")
@@ -94,7 +94,7 @@ def data_config(name: str | Path, config: ModelConfig, languages: dict[str, str]
         test=None,
         vocab_size=config.vocab_size,
         max_tokens=min(DataConfig.max_tokens, config.max_positions),
-        **languages,  # type: ignore[arg-type]  # source and target alone
+        **languages,  # type: ignore[arg-type]  # only source and target
     )
 
 
@@ -149,8 +149,8 @@ def compare(
 ) -> tuple[float, float]:
     """The largest difference between the logits of random sentences, and the largest logit.
 
-    Compares all tokens that both models may produce, at every target position that is not padding. The ids
-    are those of `theirs` for ours.
+    Compares all tokens that both models may produce, at every target position that is not padding.
+    `source_ids` and `target_ids` map our ids to those of `theirs`.
     """
     generator = torch.Generator().manual_seed(1)
     src_tokens = random_batch((7, 12, 3), source_ids, generator)
@@ -174,7 +174,7 @@ def compare(
 def random_batch(
     lengths: tuple[int, ...], marian_ids: Sequence[int | None], generator: torch.Generator
 ) -> Int[Tensor, "batch length"]:
-    """Right-padded rows of random tokens that are not special and that Marian has."""
+    """Right-padded rows of random tokens that Marian has, without special tokens."""
     known = [ours for ours, number in enumerate(marian_ids) if number is not None and ours not in SPECIAL_IDS]
     tokens = torch.full((len(lengths), max(lengths)), PAD_ID)
     for row, length in enumerate(lengths):

@@ -94,7 +94,7 @@ def marian_weights(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[s
     for ours, theirs in embeddings.items():
         converted[theirs] = in_order(weights[ours], 1, channels)
     if config.positions != PROGRAMS["transformers"].positions:
-        for name in POSITIONS:  # an encoding in the file replaces that program's own
+        for name in POSITIONS:  # transformers uses an encoding in the file instead of its own
             converted[name] = position_table(config, config.max_positions)
     converted[OUTPUT_BIAS] = weights.get("output.bias", torch.zeros(config.vocab_size))[None].clone()
     return converted

@@ -36,12 +36,12 @@ ONLY = {
     "right-left": False,
     "ulr": False,
 }
-"""Settings with one value that can be converted, which is also their default."""
+"""Settings of which only one value can be converted; it is also the default."""
 YAML, LIST, SENTENCEPIECE = (".yml", ".yaml", ".json"), (".vocab", ".txt"), ".spm"
 
 
 def find_npz(path: Path) -> Path | None:
-    """The model in Marian's own format: the file `path`, or the one in that folder, if it has any."""
+    """The model's `.npz` file: `path` itself, or the only one in the folder `path`; `None` without any."""
     if not path.is_dir():
         return path
     models = sorted(file for file in path.glob("*.npz") if not file.name.endswith(".optimizer.npz"))
@@ -52,11 +52,11 @@ def find_npz(path: Path) -> Path | None:
 
 
 class MarianFiles:
-    """What is next to the model's `.npz`; `ConversionError` for what our model does not support.
+    """The model's `.npz` file and those next to it; `ConversionError` for what our model does not support.
 
-    The file itself holds the settings of the model. `NAME.npz.decoder.yml` or `decoder.yml` has those of the
-    search, and `NAME.npz.yml` those of the training. Either names the vocabularies, which must be in the same
-    folder, wherever they were when the model was trained.
+    The `.npz` file holds the settings of the model. `NAME.npz.decoder.yml` or `decoder.yml` has those of the
+    search, and `NAME.npz.yml` those of the training. Either of them names the vocabularies, which must now be
+    in the same folder, even if they were elsewhere when the model was trained.
     """
 
     def __init__(self, path: Path) -> None:
@@ -124,7 +124,7 @@ class MarianFiles:
             tie_embeddings=self.weights.is_shared and self.weights.is_output_tied,
         )
 
-    def trained_with(self, config: ModelConfig) -> ProgramName:  # noqa: ARG002  (for MarianFolder's)
+    def trained_with(self, config: ModelConfig) -> ProgramName:  # noqa: ARG002  (MarianFolder uses it)
         return "marian"
 
     def languages(self) -> dict[str, str]:
@@ -173,7 +173,7 @@ def read_vocabulary(path: Path, rows: int) -> Vocabulary:
 
 def read_pieces(path: Path, content: bytes) -> dict[str, int]:
     if path.suffix in YAML:
-        pieces = yaml.load(content, Loader=yaml.BaseLoader)  # leaves a piece such as `no` or `1` a text
+        pieces = yaml.load(content, Loader=yaml.BaseLoader)  # keeps a piece such as `no` or `1` as text
         return {piece: int(number) for piece, number in pieces.items()}
     lines = content.decode().removesuffix("\n").split("\n")
     return {piece: number for number, piece in enumerate(lines)}

@@ -165,9 +165,9 @@ class MarianFolder:
     def trained_with(self, config: ModelConfig) -> ProgramName:
         """The program that trained these weights, as far as the folder shows it.
 
-        It was Marian if the decoder starts with pad, whose embedding is all zeros as at the start of Marian's
-        own decoder, or if the folder stores Marian's positional encoding. Hugging Face's positional encoding
-        proves nothing, because old versions of transformers always stored it.
+        It was Marian if the folder stores Marian's positional encoding, or if the decoder starts with pad:
+        the embedding of pad is a vector of zeros, with which Marian's own decoder starts. Hugging Face's
+        positional encoding proves nothing, because old versions of transformers always stored it.
         """
         stored = self.weights.take_positions(config)
         values = self.config.values

@@ -29,7 +29,7 @@ class Correspondence(NamedTuple):
 
 
 class Prefixes(NamedTuple):
-    """The start of the names of one layer's weights, in the same order."""
+    """How the names of one layer's weights begin, in each of the three programs."""
 
     ours: str
     hugging_face: str

@@ -9,7 +9,7 @@ ProgramName = Literal["marian", "transformers"]
 
 
 class Program(NamedTuple):
-    """The settings of our model with which it computes what the program computes."""
+    """The settings with which our model computes the same as this program."""
 
     positions: Literal["sinusoidal", "tensor2tensor"]
     norm_epsilon: float
@@ -20,5 +20,5 @@ class Program(NamedTuple):
 
 PROGRAMS: dict[ProgramName, Program] = {
     "marian": Program("tensor2tensor", 1e-6),
-    "transformers": Program("sinusoidal", 1e-5),  # PyTorch's default ε; Marian has no setting for it
+    "transformers": Program("sinusoidal", 1e-5),  # PyTorch's default ε; MarianConfig has no setting for it
 }

@@ -48,7 +48,7 @@ class Vocabulary:
 
 
 def free_name(name: str, taken: Container[str]) -> str:
-    """`name`, with more brackets around it if it is already used."""
+    """`name`, with more angle brackets around it if it is already taken."""
     return free_name(f"<{name}>", taken) if name in taken else name
 
 
@@ -57,7 +57,8 @@ def convert_vocabularies(
 ) -> MarianTokenizer:
     """The tokenizer of one vocabulary, or of two: the target's pieces, then those that only the source has.
 
-    BOS is the token that Marian's decoder starts with, or a copy of it where it also is something else.
+    BOS is the token that Marian's decoder starts with. If that token also has another role, or if there are
+    two vocabularies, BOS is a copy of it.
     """
     is_joint = source.ids == target.ids
     taken = source.ids | target.ids

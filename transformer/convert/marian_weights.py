@@ -89,7 +89,7 @@ class MarianWeights(ABC):
 def convert_weights(
     theirs: MarianWeights, config: ModelConfig, tokenizer: MarianTokenizer, rows: tuple[int, int]
 ) -> dict[str, Tensor]:
-    """Our model's weights by name, tied ones once; `rows` are the sizes of Marian's vocabularies."""
+    """Our model's weights by name, tied ones only once; `rows` are the sizes of Marian's vocabularies."""
     theirs.require(map(theirs.name, layer_weights(config.num_layers)))  # before a model is built
     with torch.device("meta"):  # shapes without memory
         expected = {name: tensor.shape for name, tensor in unique_tensors(build_model(config)).items()}
@@ -107,7 +107,7 @@ def convert_weights(
         if ours in expected:
             weights[ours] = select_rows(matrix, ids, missing=0.0)[:, channels]
     bias = select_rows(theirs.output_bias(rows[1]), tokenizer.marian_ids, missing=NEVER)
-    if tokenizer.marian_ids.count(tokenizer.marian_ids[config.bos_id]) > 1:  # BOS is a copy
+    if tokenizer.marian_ids.count(tokenizer.marian_ids[config.bos_id]) > 1:  # BOS is a copy of a token
         bias[[config.pad_id, config.bos_id]] = NEVER
     weights["output.bias"] = bias
     theirs.require_nothing_left()
@@ -115,7 +115,7 @@ def convert_weights(
 
 
 def select_rows(tensor: Tensor, ids: Sequence[int | None], missing: float) -> Tensor:
-    """Row `ids[i]` of the tensor as row i of the result, filled with `missing` where there is none."""
+    """A tensor whose row i is row `ids[i]` of `tensor`, or filled with `missing` if that id is None."""
     rows = torch.tensor([-1 if number is None else number for number in ids])
     selected = tensor[rows]
     selected[rows == -1] = missing

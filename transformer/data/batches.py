@@ -20,7 +20,7 @@ from transformer.data.text import MAX_CHARACTERS_PER_TOKEN
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, Tokenizer
 
 if TYPE_CHECKING:
-    import datasets  # slow to import: the functions below do it when they are called
+    import datasets  # slow to import, so the functions below import it when they are called
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Counts:
     empty: int
     """Pairs with a side that is blank, or empty after normalisation."""
     too_long: int
-    """Pairs with a side of more than `data.max_tokens` tokens (with EOS), or over 64 characters per token."""
+    """Pairs with a side of more than `data.max_tokens` tokens (with EOS), or 64 times as many characters."""
 
 
 def tokenize_pairs(
@@ -158,10 +158,10 @@ class TokenBatches(EpochBatches[Batch]):
     def by_length(self, ties: NDArray[np.int64]) -> NDArray[np.int64]:
         """All rows sorted by the length of their longer side; `ties` orders pairs of equal lengths.
 
-        Pairs with equal longer sides are sorted by the shorter one: in ascending order for one length, in
-        descending order for the next, so that neighbours have similar lengths on both sides even where the
-        longer side changes. Compared with
-        sorting by target, then source length, this halves the padding.
+        Pairs with equal longer sides are sorted by the difference of their two lengths: in ascending order
+        for one length, in descending order for the next. So neighbours have similar lengths on both sides
+        even where the longer side changes. Compared with sorting by target, then source length, this halves
+        the padding.
         """
         in_turn = np.where(self.longer_side % 2, self.difference, -self.difference)
         return np.lexsort((ties, in_turn, self.longer_side))
@@ -191,7 +191,7 @@ class TokenBatches(EpochBatches[Batch]):
 
 
 class PairBatches(TokenBatches):
-    """The same batches for matching sentences with their translations: one prediction per pair."""
+    """`TokenBatches` for matching sentences with their translations: one prediction per pair."""
 
     def fetch(self, rows: NDArray[np.int64]) -> Batch:
         return replace(super().fetch(rows), target_tokens=len(rows))

@@ -29,7 +29,7 @@ from transformer.data.slices import Slice, require_slice, split_slice
 from transformer.data.text import CorpusError, is_file, open_bytes
 
 if TYPE_CHECKING:
-    import datasets  # slow to import: the functions below do it when they are called
+    import datasets  # slow to import, so the functions below import it when they are called
 
 TOYLAND_SIZES = {"train": 200_000, "valid": 1_000, "test": 1_000} | dict.fromkeys(
     toyland.GENERALISATION, 1_000
@@ -96,7 +96,7 @@ def quiet_datasets() -> Iterator[None]:
     except OSError as error:
         raise CorpusError(
             f"the cache of `datasets`, {datasets.config.HF_DATASETS_CACHE}, cannot be written "
-            f"({error.strerror or error}); set HF_HOME or HF_DATASETS_CACHE to a folder that can"
+            f"({error.strerror or error}); set HF_HOME or HF_DATASETS_CACHE to a writable folder"
         ) from error
     finally:
         datasets.logging.set_verbosity(verbosity)
@@ -118,7 +118,7 @@ def load_toyland(split: str, part: Slice, source: str, target: str) -> "datasets
         raise CorpusError(
             f"toyland has no split {shortened(repr(split))}; choose one of {', '.join(TOYLAND_SIZES)}"
         )
-    # The grammar generates without end, so `[:N]` may exceed the default size.
+    # The grammar generates sentences endlessly, so `[:N]` may exceed the default size.
     chosen = part.of(int(part.end) if part.end.isdecimal() else TOYLAND_SIZES[split])
     if not chosen:
         raise CorpusError(f"toyland:{split}[{part.start}:{part.end}]: there are no pairs in it")
@@ -209,7 +209,7 @@ def reason(error: Exception) -> str:
 
 
 def raise_if_of_the_disk(error: Exception) -> None:
-    """Raise an error about a local file, such as a full disk, again; network errors name no file."""
+    """Raise the error again if it is about a local file, such as a full disk; network errors name no file."""
     for each in (error.__cause__, error):
         if isinstance(each, OSError) and each.filename is not None:
             raise each

@@ -52,7 +52,7 @@ class EpochBatches(ABC, Generic[BatchType]):
         self.plan = self.epoch(0)
         self.planner: ThreadPoolExecutor | None = None
         self.following: Future[Plan] | None = None
-        """The plan of the next epoch, if it is being made already."""
+        """The plan of the next epoch, if it is already being made."""
 
     @abstractmethod
     def epoch(self, number: int) -> Plan:

@@ -1,4 +1,4 @@
-"""A tokenized table as NumPy arrays over its memory, so that one operation gathers the rows of a batch.
+"""A tokenized table as NumPy views of its memory, so that one operation gathers the rows of a batch.
 
 A table on disk is mapped into memory in chunks of a thousand rows, and the rows of a batch are spread over
 many of them. Slicing out each row would take longer than a GPU needs for the batch. No token is copied here
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    import datasets  # slow to import: the functions below do it when they are called
+    import datasets  # slow to import, so the functions below import it when they are called
     import pyarrow as pa
 
 
@@ -39,7 +39,7 @@ class FlatPairs:
 
         data = table.with_format("arrow")[:]
         if table._indices is not None or not isinstance(table.data, datasets.table.MemoryMappedTable):
-            data = data.combine_chunks()  # between separate allocations there is memory of others
+            data = data.combine_chunks()  # a view over separate allocations would span foreign memory
         self.chunks = data.to_batches()
         self.first_rows = np.cumsum([0, *map(len, self.chunks[:-1])])
         self.src, self.tgt = (ListSpan([chunk[name] for chunk in self.chunks]) for name in ("src", "tgt"))
@@ -57,9 +57,9 @@ class FlatPairs:
 
 
 class Span:
-    """Arrays of numbers at different places of one file or buffer, as a single array over the whole of it.
+    """Arrays of numbers at different places of one file or buffer, as one array `values` over all of it.
 
-    What `values` has between the arrays is something else and must not be used.
+    The elements of `values` between those arrays are other data and must not be used.
     """
 
     def __init__(self, arrays: Sequence["pa.Array"]) -> None:
@@ -71,7 +71,8 @@ class Span:
         end = max(buffer.address + buffer.size for buffer in buffers)
         whole = pa.foreign_buffer(first, (end - first) // dtype.itemsize * dtype.itemsize, base=arrays)
         self.values: NDArray[Any] = np.frombuffer(whole, dtype)
-        bytes_before = np.array([buffer.address - first for buffer in buffers])  # Arrow aligns to 8 bytes
+        # Arrow aligns buffers to 8 bytes, so the division below leaves no remainder.
+        bytes_before = np.array([buffer.address - first for buffer in buffers])
         self.starts = bytes_before // dtype.itemsize + [array.offset for array in arrays]
         """The index of the first element of each array."""
 
@@ -84,10 +85,10 @@ class ListSpan:
         self.elements = Span([array.values for array in arrays])
 
     def take(self, array: NDArray[np.int64], row: NDArray[np.int64]) -> Lists:
-        """The lists in these rows of these arrays."""
+        """For each pair of an array's number and a row in that array, the list there."""
         place = self.offsets.starts[array] + row
         starts, ends = self.offsets.values[place], self.offsets.values[place + 1]
         lengths = ends - starts
-        before = lengths.cumsum() - lengths  # elements of the lists before each one
+        before = lengths.cumsum() - lengths  # number of elements in all lists before each list
         shift = self.elements.starts[array] + starts - before
         return Lists(self.elements.values[shift.repeat(lengths) + np.arange(lengths.sum())], lengths)

@@ -32,8 +32,8 @@ def cut_by_tokens(
 ) -> list[NDArray[np.int64]]:
     """Cut `order`, row numbers sorted by length, into batches as large as the budget allows.
 
-    Rows × the longest of their `lengths` is at most `budget`; a longer row is in a batch by itself. A batch
-    has at most `max_rows` rows.
+    The number of rows times the longest of their `lengths` is at most `budget`; a row longer than `budget` is
+    a batch by itself. A batch has at most `max_rows` rows.
     """
     batches = []
     start = 0

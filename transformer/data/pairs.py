@@ -24,7 +24,7 @@ READER_VERSION = 2
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file with its size and modification time, all part of the cache key: an edited file is read again."""
+    """A file with its size and modification time. The cache key has all of them: an edited file is reread."""
 
     path: str
     size: int
@@ -67,7 +67,7 @@ class TableRow(NamedTuple):
 
 
 def read_table(file: LocalFile, source: str, target: str) -> Iterator[dict[str, str]]:
-    """The pairs of a file with columns; `CorpusError` for a row without text on a side, or no rows."""
+    """The pairs of a file with columns; `CorpusError` if a row lacks text on one side, or without rows."""
     read: dict[str, Callable[[str, Iterator[str]], Iterator[TableRow]]] = {
         ".csv": read_csv,
         ".tsv": partial(read_tsv, layouts=layouts(source, target)),
@@ -75,7 +75,7 @@ def read_table(file: LocalFile, source: str, target: str) -> Iterator[dict[str, 
         ".jsonl": read_json,
     }
     columns = None
-    with closing(read_lines(file.path)) as lines:  # at once, also after an error that keeps this frame alive
+    with closing(read_lines(file.path)) as lines:  # closed even if an error keeps this frame alive
         for where, fields in read[ending_of(file.path)](file.path, lines):
             if isinstance(translation := fields.get("translation"), dict):
                 fields = {f"translation.{language}": text for language, text in translation.items()}

@@ -49,7 +49,7 @@ class Sentence:
 
 
 def read_sentences(name: str, label_format: str | None) -> list[Sentence]:
-    """The lines of a plain file (also `.gz` and `.xz`), or of a slice of it, `[:90%]` or `[100:200]`.
+    """The lines of a plain file (also `.gz` and `.xz`), or of a slice such as `[:90%]` or `[100:200]`.
 
     `CorpusError` if there are no lines, or for a line without a label, with its file and line number.
     """
@@ -82,7 +82,9 @@ def class_names(sentences: Sequence[Sentence], data: DataConfig) -> tuple[str, .
         if sentence.label and "," in sentence.label:
             raise CorpusError(f"{sentence.where}: the label {sentence.label!r} has a comma in it")
     if len(names) < 2 or len(set(names)) < len(names):
-        raise CorpusError(f"the classes are {', '.join(names)}; a classifier needs at least two, each once")
+        raise CorpusError(
+            f"the classes are {', '.join(names)}; a classifier needs at least two different ones"
+        )
     return names
 
 
@@ -91,7 +93,7 @@ def class_numbers(sentences: Sequence[Sentence], names: Sequence[str]) -> NDArra
     for sentence in sentences:
         if sentence.label not in number_of:
             raise CorpusError(
-                f"{sentence.where}: the label {sentence.label!r} is none of data.classes, {', '.join(names)}"
+                f"{sentence.where}: the label {sentence.label!r} is not in data.classes, {', '.join(names)}"
             )
     return np.array([number_of[sentence.label or ""] for sentence in sentences])
 

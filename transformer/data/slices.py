@@ -20,7 +20,7 @@ class Slice:
     end: str
 
     def of(self, length: int) -> range:
-        """The selected items of `length`, counted from 0; `[:90%]` and `[90%:]` have none in common."""
+        """The selected indices among `length` items; those of `[:90%]` and `[90%:]` do not overlap."""
         return range(length)[place(self.start or "0", length) : place(self.end or "100%", length)]
 
 
@@ -46,7 +46,10 @@ def require_slice(name: str) -> None:
 
 
 def require_file(name: str, path: str) -> None:
-    """`CorpusError` if the name of a corpus, `path` without its slice, is not that of a file."""
+    """Checks `path`, the name of a text without its slice, for a task that needs a text file.
+
+    If it does not exist: `CorpusError` for an invalid slice and for toyland; otherwise reading it will fail.
+    """
     if Path(path).exists():
         return
     require_slice(path)

@@ -17,13 +17,13 @@ from typing import Literal, NoReturn, Protocol, runtime_checkable
 OnError = Literal["error", "skip", "replace"]
 
 LONGEST_LINE = 2**27
-"""Maximum bytes of a line of a file; text without line breaks for a language model is one line."""
+"""Maximum bytes of a line of a file; a language model's text may be one huge line."""
 LONGEST_INPUT_LINE = 2**20
-"""Maximum bytes of a line that a command answers: it holds many of them at once."""
+"""Maximum bytes of an input line of a command, which holds many lines in memory at once."""
 SKIPPED_AT_ONCE = 2**16
 MAX_CHARACTERS_PER_TOKEN = 64
-"""Lines are cut to this many characters per token that a model reads before they are tokenized, because
-tokenizing a huge line would be slow and all but its start is dropped anyway."""
+"""Before it is tokenized, a line is cut to this many characters for each token that the model can read.
+Tokenizing a huge line would be slow, and all but its start would be dropped anyway."""
 
 BYTES_THAT_BREAK_LINES = str.maketrans("\n\r", "  ")
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -62,7 +62,7 @@ def read_lines(
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; there is none with a name that the system does not allow."""
+    """Whether there is such a file; also false for a name that the system does not allow."""
     try:
         return path.is_file()
     except OSError:
@@ -90,15 +90,15 @@ def decode_lines(
     `\\n` ends a line, and a `\\r` directly before it belongs to the line ending. A byte order mark at the
     start of the stream is removed. A line that is not UTF-8, or contains NUL, is an error ("error"), becomes
     an empty line, so that there is still one text per line ("skip"), or has its bad bytes replaced by U+FFFD
-    ("replace"). No more than `longest` bytes of a line are held in memory: for a longer one `too_long` is
-    called with a message, which raises a `CorpusError` by default; otherwise the line is cut there.
+    ("replace"). No more than `longest` bytes of a line are held in memory. For a longer line, `too_long` is
+    called with a message; by default it raises a `CorpusError`, and if it returns, the line is cut.
     """
     for number, line in enumerate(iter(partial(stream.readline, longest + 1), b""), start=1):
         is_whole = len(line) <= longest or line.endswith(b"\n")
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
             if not line:
-                return  # nothing but the mark
+                return  # the stream holds nothing but the byte order mark
         if line.endswith(b"\n"):
             line = line[:-1].removesuffix(b"\r")
         text = decoded(line[:longest], is_whole, name, number, on_error)

@@ -51,16 +51,16 @@ def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[n
     require_vector_file(path)
     if path.endswith(".jsonl"):
         if sentences is not None:
-            raise ValueError(f"{path} has its sentences in it; leave out --sentences {sentences}")
+            raise ValueError(f"{path} contains its sentences; leave out --sentences {sentences}")
         texts, vectors = read_jsonl(path)
     else:
         if sentences is None:
-            raise ValueError(f"{path} holds vectors alone; name the file of their lines by --sentences")
+            raise ValueError(f"{path} holds only vectors; name the file of their lines with --sentences")
         texts, vectors = list(read_lines(sentences)), read_npy(path)
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise CorpusError(
                 f"{path} has the shape {vectors.shape} and {sentences} {len(texts)} lines; "
-                "the vectors need one row a line"
+                "the vectors need one row for each line"
             )
     if not texts:
         raise CorpusError(f"{path}: there are no vectors in it")
@@ -76,12 +76,12 @@ def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[n
 def read_npy(path: str) -> NDArray[np.float32]:
     try:
         with Path(path).open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy's about headers that Python 2 has written
+            warnings.simplefilter("ignore")  # numpy warns about headers that were written by Python 2
             require_content(file)
             vectors = np.lib.format.read_array(file, allow_pickle=False)
     except OSError:
         raise
-    except Exception as error:  # numpy's parser of the header raises many types
+    except Exception as error:  # numpy's header parser raises many types of errors
         why = shortened(" ".join(str(error).split()), 200)
         raise CorpusError(f"{path}: not an array of numbers in numpy's format ({why})") from None
     return vectors.astype(np.float32)
@@ -90,7 +90,7 @@ def read_npy(path: str) -> NDArray[np.float32]:
 def require_content(file: BinaryIO) -> None:
     """`ValueError` unless an `.npy` file holds the numbers that its header promises; reads none of them.
 
-    Otherwise an absurd shape would fill the memory.
+    Without this check, an absurd shape would fill the memory.
     """
     version = np.lib.format.read_magic(file)
     read_header = read_array_header_1_0 if version == (1, 0) else read_array_header_2_0
@@ -118,7 +118,7 @@ def read_jsonl(path: str) -> tuple[list[str], NDArray[np.float32]]:
             except (ValueError, KeyError, TypeError):
                 raise CorpusError(
                     f'{path}, line {number}: not {{"text": …, "embedding": [numbers]}} '
-                    "of the first line's width"
+                    "with as many numbers as the first line"
                 ) from None
             texts.append(text)
             vectors.append(vector)

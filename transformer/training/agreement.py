@@ -37,13 +37,13 @@ def require_startable(before: Settings, settings: Settings) -> None:
     """`CheckpointError` if training cannot start from a run with the settings `before`."""
     fixed = [name for name in setting_names() if name.startswith("model.") and name not in FREE_AT_START]
     if before.model.kind == "encoder_only" and settings.model.kind == "encoder_decoder":
-        fixed.remove("model.kind")  # its encoder is taken over
+        fixed.remove("model.kind")  # the new model takes over the encoder
     fixed += ["data.tokenizer", "data.vocab_size", "data.target_vocab_size", "data.normalization"]
     fixed += ["data.source", "data.target"] if before.data.tokenizer == "moses" else []
     for name, old_value, new_value in differing(before, settings, fixed):
         raise CheckpointError(
             f"training.start_from {settings.training.start_from} has {name} {old_value!r}, "
-            f"not {new_value!r}; set it to the same"
+            f"not {new_value!r}; use the same value"
         )
 
 
@@ -57,10 +57,10 @@ def versions() -> dict[str, str]:
 
 
 def asked_for(settings: Settings, *, resume: bool, device: torch.device) -> dict[str, Any]:
-    """Everything a process was given that must agree between processes, by the names that the user knows.
+    """All values that must be the same in every process, by the names that the user knows.
 
     `device` and `precision` are resolved first, because `auto` may mean something else on another machine.
-    The type of the device must agree, but not the number of the GPU.
+    The type of the device must be the same, but not the number of the GPU.
     """
     given = {name: attrgetter(name)(settings) for name in setting_names()}
     given |= {"device": device.type, "precision": choose_precision(settings.precision, device)}

@@ -72,9 +72,9 @@ class Group:
         return tensor
 
     def collect(self, share: list[Any]) -> list[Any]:
-        """All items in order. They were dealt round-robin: process r holds items r, r + `size`, and so on.
+        """The items of all processes, in order; process r holds the items r, r + `size`, r + 2 `size`, ….
 
-        They are pickled, which is safe between the processes of one training.
+        They are pickled, which is safe between the processes of one training run.
         """
         if self.size == 1:
             return share
@@ -86,7 +86,7 @@ class Group:
         return items
 
     def of_first(self, number: float) -> float:
-        """The first process's number, so that all processes take the same decision."""
+        """The first process's number, so that all processes make the same decision."""
         value = torch.tensor(number, dtype=torch.float64)
         if self.size > 1:
             torch.distributed.broadcast(value, src=0)
@@ -111,7 +111,7 @@ class Group:
         return found[0]
 
     def require_equal(self, given: Mapping[str, Any]) -> None:
-        """The same `ValueError` in every process, unless all were given the same values by name."""
+        """Raises the same `ValueError` in every process, unless all processes were given the same values."""
         if self.size == 1:
             return
         everyone: list[Any] = [None] * self.size
@@ -123,7 +123,7 @@ class Group:
                 if first.get(name) != theirs.get(name):
                     raise ValueError(
                         f"process {rank} was given {name} {theirs.get(name)}, process 0 {name} "
-                        f"{first.get(name)}; start all processes with the same"
+                        f"{first.get(name)}; start all processes with the same values"
                     )
 
     def wait(self) -> None:
@@ -141,7 +141,7 @@ class Group:
             self.wait()
 
     def wrap(self, model: nn.Module, device: torch.device) -> Any:
-        """The model in DistributedDataParallel, whose backward pass averages gradients over the processes."""
+        """The model in DistributedDataParallel, whose backward pass averages gradients over all processes."""
         if self.size == 1:
             return model
         # No buffers need syncing: the only ones are tables of positions, which are the same everywhere. The

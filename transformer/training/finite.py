@@ -20,8 +20,9 @@ class DivergedError(ValueError):
 class FiniteGuard:
     """Decides for each update whether to apply it, and raises after more than `limit` skips in a row.
 
-    The decision is a tensor on the model's device, and its copy for `read` is made in the background, so that
-    a GPU need not wait. So an update is always skipped in time, but may be reported some updates later.
+    The decision is a tensor on the model's device, and its copy for `read` is made in the background, because
+    reading it at once would make the GPU wait. So a bad update is never applied, but it may be reported some
+    updates later.
     """
 
     def __init__(self, limit: int, group: Group) -> None:
@@ -39,13 +40,13 @@ class FiniteGuard:
 
     @property
     def is_full(self) -> bool:
-        """Whether the unread decisions might be more skips than the limit allows, so that `read` is due."""
+        """Whether `read` is due, because the unread decisions might all be skips and exceed the limit."""
         return len(self.unread) > self.limit
 
     def read(self, find_cause: Callable[[int, Update], str], *, but_newest: int = 0) -> list[int]:
         """The updates skipped since the last call; `DivergedError` after too many in a row.
 
-        The `but_newest` newest are left for later, because a GPU may still be computing them.
+        The newest `but_newest` decisions are left for later, because a GPU may still be computing them.
         """
         skipped = []
         while len(self.unread) > but_newest:

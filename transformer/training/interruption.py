@@ -25,8 +25,9 @@ class TrainingStopped(Exception):  # noqa: N818 - it is not an error
 class Interrupted(KeyboardInterrupt):
     """Raised by `interrupting`.
 
-    It is a subclass because Python treats a plain `KeyboardInterrupt` that passes through C code running
-    Python code, as in some imports, specially: the process then ends by SIGINT instead of with its exit code.
+    A plain `KeyboardInterrupt` would not do. If it passes through C code that runs Python code, as in some
+    imports, Python remembers it and ends the process by SIGINT instead of with its exit code. Python does not
+    do so for a subclass.
     """
 
 
@@ -37,11 +38,11 @@ class StopRequest:
         self.name = name
         self.imports = imports_in(sys._getframe())
         self.is_raised = False
-        """The exception for the signal was raised; another SIGTERM must not disturb the cleanup."""
+        """Whether the exception for the signal was raised; another SIGTERM must not disturb the cleanup."""
         self.is_repeated = False
-        """The next signal is not a new one but the delayed repetition of the first."""
+        """Whether the next signal is not a new one but the delayed repetition of the first."""
         self.is_over = False
-        """The block that was to be interrupted has ended: further signals have no effect."""
+        """Whether the block that was to be interrupted has ended; further signals then have no effect."""
 
     def __bool__(self) -> bool:
         return self.name is not None
@@ -56,7 +57,7 @@ class StopRequest:
         """Raise `Interrupted` at once, or during an import as soon as the import has finished.
 
         An import that is interrupted half-way makes other modules fail and can make C++ code abort. A second
-        Ctrl-C does not wait.
+        Ctrl-C does not wait for the import.
         """
         is_second = self.name is not None and number == signal.SIGINT and not self.is_repeated
         self.is_repeated = False

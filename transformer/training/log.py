@@ -42,8 +42,8 @@ def telling(log: Callable[..., None], on_event: Callable[[Event], object]) -> Ca
 class Log:
     """A run's `log.jsonl`, one JSON object per event, flushed at once; optionally also TensorBoard's files.
 
-    The step of the first event must be that of the checkpoint from which training continues, because
-    TensorBoard then hides the points that an earlier, interrupted training has logged after it.
+    The step of the first event must be that of the checkpoint from which training continues: TensorBoard then
+    hides the points that the interrupted training logged after that checkpoint.
     """
 
     def __init__(self, run: Run, *, tensorboard: bool = False) -> None:

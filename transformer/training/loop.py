@@ -32,7 +32,8 @@ from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import Update, shapes_of, updates
 
 HALVINGS = 16
-"""From float16's first loss scale, 2^16, down to 1: so many skipped updates in a row are no failure."""
+"""Halvings from float16's initial loss scale, 2^16, down to 1. Each one skips an update, so this many skipped
+updates in a row are normal."""
 
 
 UNSCALED = GradScaler(enabled=False)
@@ -96,7 +97,7 @@ def fit(
                 update = next(upcoming)
             tokens, stops, saves = group.sum(update.tokens, bool(stop), saver.wants_one(step))
             seed_update(settings.seed, step, group.rank)
-            stops = stops if step < training.max_steps else 0  # it ends and saves anyway
+            stops = stops if step < training.max_steps else 0  # the last update ends and saves anyway
             is_last = step == training.max_steps or bool(stops)
             is_saving = saver.is_due(step) or saves > 0 or is_last
             is_logging = step % training.log_every == 0 or is_saving
@@ -116,10 +117,10 @@ def fit(
             progress.update()
 
             reads_all = is_logging or device.type == "cpu"
-            if reads_all or guard.is_full:  # because reading makes a GPU wait
+            if reads_all or guard.is_full:  # not always, because reading makes a GPU wait
                 for skipped in guard.read(find_cause, but_newest=0 if reads_all else 1):
                     log("skip", skipped)
-                    if group.is_first and not scaler.is_enabled():  # which overflows now and then
+                    if group.is_first and not scaler.is_enabled():  # a loss scale overflows now and then
                         warn(f"update {skipped} was skipped: its loss or gradient is not finite")
             if is_logging:
                 values = meter.read()
@@ -129,7 +130,7 @@ def fit(
             state.seconds += time.perf_counter() - began
 
             is_best = False
-            is_due = step % training.valid_every == 0 or (is_last and not stops)  # a signal: be quick
+            is_due = step % training.valid_every == 0 or (is_last and not stops)  # be quick after a signal
             if evaluate is not None and is_due:
                 with meter.paused(), naming_what_is_too_large(), autocast(device, precision):
                     metrics = evaluate(model.eval(), group)
@@ -151,7 +152,7 @@ def fit(
 
 
 def is_stale(state: TrainingState, settings: TrainingConfig) -> bool:
-    """Whether validation has not improved for `training.patience` validations, so that training stops."""
+    """Whether training should stop, because the last `training.patience` validations did not improve."""
     return settings.patience is not None and state.stale >= settings.patience
 
 
@@ -164,12 +165,13 @@ def accumulate_gradients(
     group: Group = ALONE,
     scaler: GradScaler = UNSCALED,
 ) -> Loss:
-    """Gradients of the mean loss per token of the whole update, however it is divided into batches.
+    """Compute the gradients of the update's mean loss per token, however the update is divided into batches.
 
-    They are multiplied by the scale of `scaler`, which can undo that.
+    They are multiplied by the loss scale of `scaler`, which its `unscale_` undoes.
 
-    `tokens` counts those of all processes in `group`. DDP averages gradients over the processes; multiplying
-    by their number turns the average back into a sum. Returns the sum of this process's losses.
+    `tokens` is the number of target tokens in all processes of `group`. DDP averages gradients over the
+    processes; multiplying by their number turns the average back into a sum. Returns the sum of this
+    process's losses.
     """
     tokens = max(1, tokens or sum(batch.target_tokens for batch in batches))
     totals = []

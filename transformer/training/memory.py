@@ -1,4 +1,4 @@
-"""Checking, before any is allocated, whether there is enough memory for training."""
+"""Checking whether there is enough memory for training, before any is allocated."""
 
 import os
 from dataclasses import replace

@@ -9,7 +9,7 @@ from transformer.config import TrainingConfig
 
 NamedParameters = list[tuple[str, nn.Parameter]]
 MakeOptimizer = Callable[[NamedParameters], torch.optim.Optimizer | Sequence[torch.optim.Optimizer]]
-"""Makes the optimizer of these parameters, or several optimizers that share them out."""
+"""Makes the optimizer of these parameters, or several optimizers that divide them among themselves."""
 
 
 def adam(parameters: NamedParameters, settings: TrainingConfig) -> list[torch.optim.Optimizer]:
@@ -50,7 +50,7 @@ OPTIMIZERS: dict[str, Callable[[NamedParameters, TrainingConfig], list[torch.opt
     "adam": adam,
     "muon": muon,
 }
-"""By the words of `training.optimizer`."""
+"""The choices of `training.optimizer`."""
 
 
 def make_optimizers(
@@ -70,8 +70,8 @@ def make_optimizers(
 def take_step(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
     """Apply the update if `finite`.
 
-    A fused optimizer checks that on the device, as with torch's GradScaler. For any other one the value is
-    read back, which makes a GPU wait once per update.
+    A fused optimizer checks `finite` on the device, as with torch's GradScaler. For any other optimizer the
+    value is read back, which makes a GPU wait once per update.
     """
     if getattr(optimizer, "_step_supports_amp_scaling", False):
         optimizer.found_inf = 1.0 - finite  # type: ignore[attr-defined]

@@ -30,7 +30,7 @@ class Rehearsal(NamedTuple):
 
     parameters: int
     largest: str
-    """The largest batches of an epoch: the one with most tokens and the one with the longest sentences."""
+    """The largest batches of an epoch: those with the most tokens and the one with the longest sentences."""
     peak_bytes: int | None
     """Peak memory: of torch on a GPU; of the whole process on a CPU, `None` if the system does not say."""
     tokens_per_second: float
@@ -44,7 +44,7 @@ def rehearse(
 ) -> Rehearsal:
     """Compute the largest batches, then time a few updates. This changes `state`: discard it afterwards.
 
-    The updates are those of `fit`, with batches that are on the device already, as its prefetching has them.
+    The updates are computed as in `fit`, with batches that are already on the device, as after prefetching.
     They are computed twice and timed the second time: the first time includes work done once for each shape.
     `ValueError` if a batch does not fit into memory.
     """
@@ -93,7 +93,7 @@ def rehearse(
 def peak_bytes(device: torch.device) -> int | None:
     """The peak memory so far: torch's on a GPU, the process's on a CPU."""
     if device.type == "mps":
-        return None  # it counts no peak
+        return None  # torch does not record the peak there
     if device.type != "cpu":
         return torch.accelerator.max_memory_allocated(device)
     try:

@@ -32,7 +32,7 @@ class Rescue:
         return not (self.held.is_in_place() and run.config.is_file() and run.tokenizer.exists())
 
     def logging(self, log: Callable[..., None]) -> Callable[..., None]:
-        """`log`, as long as the folder is still in place: later, another run's folder may have its name."""
+        """`log`, but only while the folder is in place: later, another run's folder may have its name."""
 
         def log_if_in_place(event: str, step: int, **values: Any) -> None:
             if self.held.is_in_place():
@@ -41,9 +41,9 @@ class Rescue:
         return log_if_in_place
 
     def save(self, save_checkpoint: Callable[[Run], object]) -> FolderLostError:
-        """Write a new run next to the place of the old folder; returns the error to raise, with the outcome.
+        """Save the run to a new folder next to the old one's place; returns the error to raise.
 
-        `save_checkpoint` adds the checkpoint to it.
+        The error says whether that succeeded. `save_checkpoint` writes the checkpoint into the new folder.
         """
         lost = f"{self.held.path} was deleted, moved or replaced during the training"
         try:

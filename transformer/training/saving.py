@@ -36,7 +36,7 @@ class Saver:
     failed: bool = False
     """Whether the last attempt failed, so that the next one comes earlier than scheduled."""
     owes_best: bool = False
-    """Whether a best checkpoint is not written yet; the next one is then marked as the best."""
+    """Whether a best checkpoint still has to be written; the next one to be written is marked as the best."""
     saved_at: float = field(default_factory=time.monotonic)
     writer: ThreadPoolExecutor = field(init=False)
     unfinished: tuple[int, Future[None]] | None = None
@@ -105,7 +105,7 @@ class Saver:
     def finish(self, then: str | None = "training continues and tries again later") -> OSError | None:
         """Wait until the checkpoint is written, if there is one, and report the outcome; returns the error.
 
-        The warning about an error says what happens `then`; with `None` there is no warning.
+        The warning about an error ends with `then`, which says what happens next; with `None` there is none.
         """
         if self.unfinished is None:
             return None

@@ -14,18 +14,21 @@ def inverse_sqrt_rate(step: int, d_model: int, warmup_steps: int, scale: float =
 
 
 def cooldown_factor(step: int, max_steps: int, cooldown: float) -> float:
-    """1, then falling linearly over the last `cooldown` share of the updates; 0 just after the last one."""
+    """1, and a linear fall over the last `cooldown` share of the updates, to 0 just after the last update."""
     falling = cooldown * max_steps
     return min(1.0, (max_steps + 1 - step) / falling) if falling >= 1 else 1.0
 
 
 def warmed_up(decay: Callable[[float], float]) -> Callable[[int, TrainingConfig], float]:
-    """Rises linearly during the warm-up and then falls as `decay`, 1 at 0, says of the share that is done."""
+    """A schedule that rises linearly during the warm-up and then falls.
+
+    `decay` maps progress after the warm-up, from 0 to 1, to a factor for the peak rate; it maps 0 to 1.
+    """
 
     def shape(step: int, training: TrainingConfig) -> float:
         warmup = training.warmup_steps
         share = (step - warmup) / max(1, training.max_steps + 1 - warmup)
-        peak = warmup**-0.5  # of equation 3
+        peak = warmup**-0.5  # of equation 3 with d_model = 1
         return peak * (step / warmup if step < warmup else decay(share))
 
     return shape
@@ -37,7 +40,7 @@ SCHEDULES: dict[str, Callable[[int, TrainingConfig], float]] = {
     "linear": warmed_up(lambda share: 1 - share),
     "constant": warmed_up(lambda share: 1.0),  # noqa: ARG005
 }
-"""By the words of `training.schedule`: the rate of update `step` where equation 3 has d_model = 1."""
+"""The choices of `training.schedule`: the rate of update `step`, scaled as in equation 3 with d_model = 1."""
 
 
 def learning_rate(step: int, d_model: int, settings: TrainingConfig) -> float:

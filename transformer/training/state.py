@@ -37,7 +37,7 @@ class TrainingState:
     best: float | None = None
     """The best value so far of the metric that `training.best_metric` names."""
     stale: int = 0
-    """Validations since then without an improvement."""
+    """Number of validations since the best one."""
     seconds: float = 0.0
     """Time spent on training, without pauses and without updates lost to an interruption."""
     scaler: GradScaler = field(default_factory=lambda: GradScaler(enabled=False))
@@ -104,9 +104,9 @@ class Snapshot:
     """Parameters and moments in host memory, by file."""
     values: dict[str, Any]
     batches: EpochBatches[Any]
-    """Only for its fingerprint: hashing a large text for the first time takes seconds."""
+    """For its fingerprint, which `save` computes in the writer's thread, because hashing may take seconds."""
     copied: torch.Event | None
-    """On a GPU: the moment from which on `tensors` hold the values."""
+    """On a GPU, the event after which `tensors` hold the values."""
 
     @property
     def step(self) -> int:
@@ -141,7 +141,7 @@ def host_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def require_well_formed(state: dict[str, Any], folder: Path) -> None:
-    """`CheckpointError` for values that no training can have written."""
+    """`CheckpointError` for values that no training run can have written."""
     counts = [state.get("step"), state.get("stale", 0)]
     position = state.get("batches")
     if isinstance(position, dict):
@@ -153,11 +153,11 @@ def require_well_formed(state: dict[str, Any], folder: Path) -> None:
         or not all(number is None or is_figure(number) for number in figures)
         or not is_scaler(state.get("scaler", {}))
     ):
-        raise CheckpointError(f"{folder / STATE}: not the state of a training")
+        raise CheckpointError(f"{folder / STATE}: not the state of a training run")
 
 
 def is_scaler(state: Any) -> bool:
-    """Whether it is the state of a `GradScaler`, which is empty unless the precision is float16."""
+    """Whether `state` is that of a `GradScaler`, which is empty unless the precision is float16."""
     expected = GradScaler("cpu").state_dict() if state else {}
     return (
         isinstance(state, dict)

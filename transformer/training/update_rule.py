@@ -22,7 +22,7 @@ Schedule = Callable[[int], float]
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 """What Adam keeps for each parameter."""
 EARLY_VALUES: dict[str, Any] = {"classes": ["AdamW"], "numbers": {}, "groups": [{}]}
-"""The `values` of checkpoints from before they were saved."""
+"""The `values` to assume for early checkpoints, which do not have them."""
 
 
 class UpdateRule:
@@ -57,7 +57,8 @@ class UpdateRule:
     def unscale(self, scaler: GradScaler) -> None:
         """Divide the gradients by the loss scale, if there is one.
 
-        Those of parameters that no optimizer has are deleted: they must not count in the norm of the update.
+        The gradients of parameters that no optimizer has are deleted, because they must not count in the norm
+        of the update.
         """
         for optimizer in self.optimizers:
             scaler.unscale_(optimizer)
@@ -108,7 +109,7 @@ class UpdateRule:
         """
         values = EARLY_VALUES if values is None else values
         if not is_well_formed(values):
-            raise CheckpointError(f"{path.with_name(STATE)}: not the state of a training")
+            raise CheckpointError(f"{path.with_name(STATE)}: not the state of a training run")
         if values["classes"] != self.classes():
             before, now = (" and ".join(classes) for classes in (values["classes"], self.classes()))
             raise CheckpointError(f"{path}: trained with {before}, not {now}; resume with the same optimizer")
@@ -157,7 +158,7 @@ class UpdateRule:
             loaded = optimizer.state[parameters[number]]
             for key, value in kept.items():
                 if isinstance(value, Tensor) and loaded[key].dtype != value.dtype:
-                    loaded[key] = value.to(loaded[key].device)  # torch has cast it to the parameter's dtype
+                    loaded[key] = value.to(loaded[key].device)  # undoes torch's cast to the parameter's dtype
 
 
 def require_adams(kept: dict[str, Any], name: str, parameter: Tensor, path: Path) -> None:
@@ -182,9 +183,9 @@ def make_update_rule(
     make: MakeOptimizer | None = None,
     schedule: Schedule | None = None,
 ) -> UpdateRule:
-    """The optimizers that `make` returns and this `schedule`; by default those of the settings.
+    """The optimizers that `make` returns, with this `schedule`; by default, both are those of the settings.
 
-    Without `training.learning_rate`, the schedule of the settings rises to a custom optimizer's own `lr`.
+    If `training.learning_rate` is null, the settings' schedule rises to a custom optimizer's own `lr`.
     """
     training = settings.training
     optimizers = make_optimizers(model, training, make)
@@ -208,7 +209,7 @@ def numbers_of(group: dict[str, Any]) -> dict[str, int | float]:
 
 
 def is_well_formed(values: Any) -> bool:
-    """Whether `UpdateRule.values` may have returned these."""
+    """Whether `UpdateRule.values` can have returned these values."""
     kinds = {"classes": (list, str), "numbers": (dict, str), "groups": (list, dict)}
     if not isinstance(values, dict) or values.keys() != kinds.keys():
         return False

@@ -1,4 +1,4 @@
-"""Each update's batches: this process's share, prefetched while the updates before are computed."""
+"""Each update's batches: this process's share, prefetched while earlier updates are computed."""
 
 from collections import deque
 from collections.abc import Generator
@@ -11,7 +11,7 @@ from transformer.data.epochs import EpochBatches
 from transformer.training.distributed import Group
 
 AHEAD = 3
-"""Updates to prefetch: enough to bridge the moments when Python gives the thread no time."""
+"""Updates to prefetch: enough to bridge the moments when Python does not run the thread."""
 
 
 class Update(NamedTuple):
@@ -32,10 +32,10 @@ def updates(
 ) -> Generator[Update, None, None]:
     """Yields updates endlessly, over as many epochs as needed.
 
-    An update takes the next `accumulate` × processes batches in the epoch's order and deals them round-robin
-    to the processes. So the batches of an update do not depend on how they are shared out, nor on whether an
-    epoch ends within it. A thread prefetches the next updates and moves them to the device; its errors are
-    raised here when their update is due. No thread outlives the generator.
+    An update takes the next `accumulate` × processes batches in the epoch's order, even if an epoch ends
+    among them, and deals them round-robin to the processes. So two processes train on the same batches per
+    update as one process that accumulates twice as many. A thread prefetches the next updates and moves them
+    to the device; its errors are raised here when their update is due. No thread outlives the generator.
     """
 
     def prepare() -> Update:
@@ -65,7 +65,7 @@ def shapes_of(batch: Any) -> str:
 
 
 def corpus_lines(batch: Any, most: int = 8) -> str:
-    """The line numbers in the corpus of a batch's sentences, if it knows them; otherwise empty."""
+    """The line numbers of a batch's sentences in the corpus; empty if the batch does not have them."""
     lines = getattr(batch, "lines", None)
     if lines is None:
         return ""

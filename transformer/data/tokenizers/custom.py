@@ -83,4 +83,4 @@ def load_custom_tokenizer(content: bytes) -> CustomTokenizer:
     try:
         return CustomTokenizer.known[name](**fields)
     except TypeError as error:
-        raise ValueError(f"{name} has other fields than the file: {error}") from None
+        raise ValueError(f"{name} does not have the fields in the file: {error}") from None

@@ -1,4 +1,4 @@
-"""Marian's tokenizer: a SentencePiece model for each language, and a vocabulary for both or for each."""
+"""Marian's tokenizer: a SentencePiece model for each language, and one vocabulary for both or for each."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from transformer.data.tokenizers.protocol import UNK_ID
 from transformer.files import read_bounded, whole_folder, write
 
 LARGEST_FILE = 2**28
-"""Bytes of each of its files; a vocabulary of a million pieces has a tenth of that."""
+"""Maximum bytes of each of its files; a vocabulary of a million pieces takes a tenth of that."""
 SOURCE, TARGET, VOCABULARY = "source.spm", "target.spm", "vocabulary.json"
 
 
@@ -21,11 +21,11 @@ class MarianTokenizer:
     """Source lines are split by one SentencePiece model, target lines by another.
 
     `pieces[id]` is the vocabulary in this project's order: the special tokens first, with the ids of
-    `ModelConfig`, then all others in Marian's order. `marian_ids[id]` is Marian's id of the same token, and
-    that of BOS is the token that its decoder starts with. None: Marian has no such token.
+    `ModelConfig`, then all others in Marian's order. `marian_ids[id]` is Marian's id of the same token, or
+    None if Marian has no such token. For BOS, it is the id of the token that Marian's decoder starts with.
 
     If Marian has a vocabulary for each language, `marian_ids` are those of the target, and `source_ids` those
-    of the source. A piece that only one of them has can only be encoded in its own language.
+    of the source. A piece that is in only one vocabulary is never produced by encoding the other language.
     """
 
     keeps_lines = False
@@ -84,7 +84,7 @@ class MarianTokenizer:
 
 
 def ids_of_text(pieces: list[str], marian_ids: list[int | None]) -> dict[str, int]:
-    """Our ids of one language's pieces, without the control tokens pad, BOS and EOS, which never are text."""
+    """Our ids of one language's pieces, without the control tokens pad, BOS and EOS, which are never text."""
     numbered = enumerate(zip(pieces, marian_ids, strict=True))
     return {piece: ours for ours, (piece, theirs) in numbered if ours >= UNK_ID and theirs is not None}
 

@@ -59,7 +59,7 @@ class MosesTokenizer:
     def save(self, path: str | Path) -> None:
         write_whole(Path(path), self.serialized())
 
-    def __reduce__(self) -> tuple[Any, ...]:  # for other processes, and for the cache key of tokenized text
+    def __reduce__(self) -> tuple[Any, ...]:  # pickled for other processes and for the datasets cache key
         return load_moses_tokenizer, (self.serialized(),)
 
 

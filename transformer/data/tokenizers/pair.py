@@ -12,7 +12,7 @@ SOURCE, TARGET = "source", "target"
 
 
 class PairTokenizer:
-    """`encode` is that of the source; everything else, such as `decode` and `pieces`, is of the target."""
+    """`encode` uses the source's tokenizer; all else, such as `decode` and `pieces`, uses the target's."""
 
     def __init__(self, source: Tokenizer, target: Tokenizer) -> None:
         self.source = source

@@ -17,7 +17,7 @@ from transformer.files import write_whole
 TRAINING_LINES = 1_000_000
 """Maximum number of lines that BPE is trained on; a larger text is sampled."""
 MOST_ENTRIES = 37_000
-"""The paper's vocabulary for 4.5 million pairs: the largest that is chosen by the size of a text."""
+"""The paper's vocabulary for 4.5 million pairs; a size that is chosen by the text is never larger."""
 MOST = re.compile(r"set it to a value <= (\d+)")
 LEAST = re.compile(r"smaller than required_chars. \d+ vs (\d+)")
 """SentencePiece's messages about a vocabulary that is too large or too small for the text."""
@@ -74,8 +74,8 @@ def train_tokenizer(
 ) -> SentencePieceTokenizer:
     """Train BPE with byte fallback and full character coverage; the same lines give the same model.
 
-    Each of `symbols` is always one token, wherever it occurs in a text. Without a `vocab_size` the size of
-    the text decides, as the setting `data.vocab_size` says.
+    Each of `symbols` is always one token, wherever it occurs in a text. If `vocab_size` is None, it depends
+    on the size of the text, as the setting `data.vocab_size` describes.
     """
     sample = sample_lines(cut_lines(lines, MAX_LINE_BYTES), TRAINING_LINES)
     size = suitable_size(sample) if vocab_size is None else vocab_size
@@ -89,10 +89,10 @@ def train_tokenizer(
 
 
 def suitable_size(lines: Sequence[str]) -> int:
-    """4 entries per square root of the number of characters, after bytes, special tokens and characters.
+    """All bytes, special tokens and different characters, plus 4 × the square root of the text's length.
 
-    The number of different words grows in about this way (Heaps' law), and most of them then are one token
-    while rare ones are split: 1,300 entries for 500 short pairs, 8,000 for 30,000.
+    The number of different words grows roughly like that square root (Heaps' law), so most words become one
+    token and rare words are split. This gives 1,300 entries for 500 short pairs and 8,000 for 30,000.
     """
     single = 256 + len(SPECIAL_IDS) + len(set().union(*lines))
     return min(single + 4 * math.isqrt(sum(map(len, lines))), MOST_ENTRIES)
@@ -119,7 +119,7 @@ def train_bpe(
         eos_id=EOS_ID,
         unk_id=UNK_ID,
         user_defined_symbols=list(symbols),
-        num_threads=1,  # only reading is faster with more; if memory lacks for one, the process aborts
+        num_threads=1,  # more would only speed up reading, and abort the process if memory is short
         minloglevel=2,  # errors only; they are raised as well
     )
     return SentencePieceTokenizer(model.getvalue())

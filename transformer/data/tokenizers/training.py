@@ -18,7 +18,7 @@ Texts = Iterable[str]
 def make_tokenizer(data: DataConfig, *sides: Texts) -> Tokenizer:
     """The tokenizer that `data` asks for: one vocabulary for the source and target sides, or for one text.
 
-    With `data.target_vocab_size` each side has its own.
+    With `data.target_vocab_size`, each side has its own vocabulary.
     """
     make = TOKENIZERS[data.tokenizer]
     if data.target_vocab_size is None:
