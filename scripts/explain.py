@@ -1,4 +1,4 @@
-"""Print the paper's equations with the numbers of a sentence: the same program as `transformer explain`."""
+"""Print the paper's equations with the values of a sentence: the same program as `transformer explain`."""
 
 import sys
 
