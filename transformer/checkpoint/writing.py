@@ -65,7 +65,7 @@ def hash_of_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
     digest = hashlib.sha256(size + header)
     places = {name: place for name, place in json.loads(header).items() if name != "__metadata__"}
     for name in sorted(places, key=lambda name: places[name]["data_offsets"]):
-        digest.update(memoryview(tensors[name].flatten().view(torch.uint8).numpy()))
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

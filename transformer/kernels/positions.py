@@ -20,11 +20,12 @@ def below(positions: Int[Tensor, "*shape"], limit: int) -> Int[Tensor, "*shape"]
     """The same tensor, with a note that all its values are less than `limit`.
 
     A table has to be large enough, but reading the positions would make the program wait for a GPU. Whoever
-    makes them knows how large they are. The note is an attribute of this one tensor, which must not be changed
-    in place: what is computed from it has no note, and is never looked up by mistake.
+    makes them knows how large they are. The note is an attribute of this one tensor, which must not be
+    changed in place: what is computed from it has no note, and is never looked up by mistake.
     """
     # a compiler computes the encoding in one kernel, and what is traced has to hold for any length
-    if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):  # type: ignore[attr-defined]
+    is_tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if not (is_tracing or torch.compiler.is_compiling()):
         positions.limit = limit  # type: ignore[attr-defined]
     return positions
 
