@@ -15,6 +15,7 @@ import torch
 from measuring import seconds_per_call, update_flops
 from random_text import RandomPairs, wmt_lengths
 from torch import nn
+from torch.amp import GradScaler
 
 from transformer import ModelConfig, Settings, TrainingConfig, beam_search, build_model, greedy_search
 from transformer.checkpoint.run import Run
@@ -22,7 +23,7 @@ from transformer.config import Precision
 from transformer.decoding.inference import freeze, without_gradients
 from transformer.decoding.processors import MinLength
 from transformer.hardware import choose_precision, wait_for
-from transformer.kernels.loss import overwriting_cross_entropy
+from transformer.kernels.loss import GradientScale, overwriting_cross_entropy, scaling_gradients
 from transformer.tasks.translation import TranslationLoss
 from transformer.training.objectives import smoothed_cross_entropy
 from transformer.training.rehearsal import rehearse
@@ -139,8 +140,12 @@ def loss_alone(bench: Bench, size: str) -> Iterator[str]:
         logits = output(hidden)
         torch.autograd.backward(logits, logits.detach())
 
+    scale = GradientScale(1 / bench.tokens, GradScaler(enabled=False))
+
     def with_loss(cross_entropy: Callable[..., torch.Tensor]) -> None:
-        cross_entropy(output(hidden), labels, label_smoothing=0.1, pad_id=0).backward()
+        with scaling_gradients(scale):
+            loss = cross_entropy(output(hidden), labels, label_smoothing=0.1, pad_id=0)
+        loss.backward(scale.like(loss))
 
     for name, call in {
         "products alone": products,

@@ -131,7 +131,7 @@ def operators_of(costs: dict[str, Cost], vocabulary: int, machine: Machine) -> A
             if name in VIEWS or function.namespace != "aten":
                 return found
             tensors = [each for each in tree_leaves((args, kwargs, found)) if isinstance(each, Tensor)]
-            size = sum(each.numel() * each.element_size() for each in {id(t): t for t in tensors}.values())
+            size = sum(touched(name, each, args) for each in {id(t): t for t in tensors}.values())
             count = flop_registry.get(function.overloadpacket)
             flops = count(*args, **kwargs, out_val=found) if count else 0
             part = part_of(name, [each.shape for each in tensors], vocabulary)
@@ -139,6 +139,12 @@ def operators_of(costs: dict[str, Cost], vocabulary: int, machine: Machine) -> A
             return found
 
     return Operators()
+
+
+def touched(name: str, tensor: Any, args: Any) -> int:
+    """The bytes of a tensor that an operator reads or writes: all, or only the elements of an index."""
+    most = args[2].numel() if name in ("gather", "scatter_", "scatter_add_") else tensor.numel()
+    return min(tensor.numel(), most) * tensor.element_size()
 
 
 PARTS = {
@@ -149,7 +155,7 @@ PARTS = {
     "casts between float32 and bfloat16": ("_to_copy",),
     "embeddings": ("embedding",),
     "Adam": ("_fused_adamw_", "_foreach_add_", "_foreach_sub_"),
-    "norm of the gradient": ("linalg_vector_norm",),
+    "norm of the gradient": ("linalg_vector_norm", "_foreach_norm"),
     "residual sums, sums of gradients": ("add", "sum"),
 }
 """The beginnings of the names of operators, by part."""

@@ -91,6 +91,28 @@ def test_a_tied_weight_is_stored_once_and_stays_tied(model_folder):
     assert unique_tensors(model).keys() == stored.keys()
 
 
+def test_hashes_are_those_of_the_files_although_nothing_is_read_back(tmp_path):
+    torch.manual_seed(0)
+    numbers = torch.randn(3, 5)
+    tensors = {
+        "a number": torch.tensor(2.5),
+        "none": torch.empty(0, 4),
+        "transposed": numbers.T,
+        "booleans": numbers > 0,
+        "complex": torch.complex(numbers, numbers),
+        **{
+            str(dtype): numbers.to(dtype)
+            for dtype in (torch.float64, torch.bfloat16, torch.int64, torch.int8)
+        },
+    }
+    folder = tmp_path / "step-00000001"
+    write_checkpoint(folder, tensors={MODEL: tensors, "more": {}}, state={"ü": 1}, tokenizer_hash="")
+    manifest = read_manifest(folder)  # checks the hash of every file
+    assert manifest["files"].keys() == {MODEL, "more", STATE}
+    for name, stored in read_tensors(folder / MODEL).items():
+        assert torch.equal(stored, tensors[name])
+
+
 def test_wherever_writing_fails_each_checkpoint_is_complete_or_absent(run, monkeypatch):
     """Let writing fail at its first operation, then at the second, and so on until it succeeds."""
     write(run, 1, value=1.0)
@@ -108,7 +130,7 @@ def test_wherever_writing_fails_each_checkpoint_is_complete_or_absent(run, monke
 
     for owner, name in (
         (transformer.checkpoint.writing, "save_file"),
-        (transformer.checkpoint.writing, "file_hash"),
+        (transformer.checkpoint.writing, "hash_of_tensors"),
         (transformer.files, "flush"),
         (transformer.files, "new_folder"),
         (transformer.files, "take_lock"),

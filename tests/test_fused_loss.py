@@ -6,11 +6,13 @@ import torch
 import torch.nn.functional as F
 from helpers import PAD, assert_close, random_rows, right_padded, tiny_model
 from torch import nn
+from torch.amp import GradScaler
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from transformer.config import Settings
 from transformer.data.batches import Batch
 from transformer.kernels import loss as fused_loss
-from transformer.kernels.loss import overwriting_cross_entropy
+from transformer.kernels.loss import GradientScale, overwriting_cross_entropy, scaling_gradients
 from transformer.tasks.language_model import LanguageModelTask
 from transformer.tasks.masked_language_model import MaskedLanguageModelTask
 from transformer.tasks.translation import TranslationLoss, TranslationTask
@@ -166,6 +168,59 @@ def test_it_overwrites_what_a_linear_layer_made_and_only_for_a_gradient(layer, h
     (slope,) = gradients(plain(logits), logits)
     overwriting(logits).backward()
     assert_close(logits, slope, **EXACT)
+
+
+class Operators(TorchDispatchMode):
+    """Collects the names of all operators."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.overloadpacket.__name__)
+        return function(*args, **kwargs or {})
+
+
+USES = {
+    "alone": lambda loss, logits: loss(logits),
+    "twice": lambda loss, logits: loss(logits * 1) + loss(logits * 2),
+    "weighed": lambda loss, logits: 0.3 * loss(logits),
+    "with another": lambda loss, logits: loss(logits * 1) + logits.square().sum(),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_scale_that_is_known_beforehand_is_part_of_the_gradient(layer, hidden, use, dtype):
+    layer, hidden = layer.to(dtype), hidden.detach().to(dtype).requires_grad_()
+    expected = gradients(use(plain, layer(hidden)) / 7, hidden, layer.weight)
+    scale = GradientScale(1 / 7, GradScaler(enabled=False))
+    with scaling_gradients(scale):
+        total = use(overwriting, layer(hidden))
+    with Operators() as operators:
+        found = gradients(total, hidden, layer.weight, grad_outputs=scale.like(total))
+    assert_close(found, expected, **(EXACT if dtype == torch.float64 else {}))
+    assert ("mul_" in operators.names) == (use is USES["weighed"])
+
+
+def test_a_scale_is_applied_even_if_the_backward_pass_begins_with_another(layer, hidden):
+    (expected,) = gradients(plain(layer(hidden)), hidden)
+    with scaling_gradients(GradientScale(1 / 7, GradScaler(enabled=False))):
+        total = overwriting(layer(hidden))
+    assert_close(gradients(total, hidden), (expected,), **EXACT)
+    assert_close(gradients(overwriting(layer(hidden)), hidden), (expected,), **EXACT)  # after the block
+
+
+def test_a_scale_in_float16_keeps_gradients_from_underflowing():
+    layer, hidden = nn.Linear(WIDTH, V).half(), torch.randn(2, 4, WIDTH).half()
+    scaler = GradScaler("cpu", init_scale=2.0**10)
+    scale = GradientScale(1e-6, scaler)
+    with scaling_gradients(scale):
+        total = overwriting(layer(hidden))
+    total.backward(scale.like(total))
+    (expected,) = gradients(plain(layer.float()(hidden.float())) * (1e-6 * 2**10), layer.weight)
+    torch.testing.assert_close(layer.weight.grad, expected, rtol=0.02, atol=1e-5)
 
 
 def test_a_second_backward_pass_is_refused(layer, hidden):

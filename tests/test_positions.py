@@ -1,6 +1,9 @@
 """Positional encodings (§3.5)."""
 
+import copy
 import math
+import pickle
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -9,7 +12,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from transformer.kernels.positions import LARGEST, below
 from transformer.model.build import build_model
+from transformer.model.masks import sequence_positions
 from transformer.model.positions import LearnedEncoding, SinusoidalEncoding, Tensor2TensorEncoding
 
 
@@ -88,10 +93,92 @@ class OnMps(torch.Tensor):
 def test_sinusoids_are_computed_on_the_cpu_for_a_device_without_float64():
     positions = torch.arange(7)
     encoding = SinusoidalEncoding(8)
-    computed = []
-    encoding.register_forward_pre_hook(lambda _, inputs: computed.append(type(inputs[0])))
-    assert torch.equal(encoding(positions.as_subclass(OnMps)), encoding(positions))
-    assert computed[:2] == [OnMps, torch.Tensor]
+    with patch.object(encoding, "waves", wraps=encoding.waves) as waves:
+        assert torch.equal(encoding(positions.as_subclass(OnMps)), encoding.waves(positions))
+    assert [type(each.args[0]) for each in waves.call_args_list[:2]] == [OnMps, torch.Tensor]
+
+
+# The table
+
+
+@pytest.mark.parametrize("encoding", [SinusoidalEncoding(8), Tensor2TensorEncoding(8)])
+def test_looked_up_vectors_are_the_computed_ones(encoding):
+    for limit in (1, 64, 65, LARGEST, LARGEST + 1):
+        positions = torch.randint(0, limit, (2, 3))
+        positions[0, 0] = limit - 1
+        found = encoding(below(positions, limit))
+        torch.testing.assert_close(found, encoding.waves(positions), rtol=0, atol=1e-7)
+
+
+def test_they_are_computed_once():
+    encoding = SinusoidalEncoding(8)
+    with patch.object(encoding, "waves", wraps=encoding.waves) as waves:
+        for limit in (3, 64, 2):
+            encoding(below(torch.arange(limit), limit))
+        assert waves.call_count == 1
+        encoding(below(torch.arange(65), 65))
+        encoding(below(torch.arange(128), 128))
+        assert waves.call_count == 2  # it has grown to twice the size
+
+
+def test_without_a_limit_or_with_a_large_one_nothing_is_looked_up():
+    encoding = SinusoidalEncoding(8)
+    known = below(torch.arange(3), 3)
+    encoding(known)
+    far = known + 10_000  # what is computed from these positions has no limit
+    assert_close(encoding(far), encoding.waves(far))
+    far = below(far, 10_003)
+    assert_close(encoding(far), encoding.waves(far))
+    assert len(encoding.table.rows) <= LARGEST
+
+
+def test_a_table_follows_device_dtype_and_kind_of_tensor():
+    encoding = SinusoidalEncoding(8)
+
+    def look_up(device="cpu"):
+        positions = torch.zeros(1, 3, dtype=torch.int64, device=device)
+        return encoding(below(positions, 3))
+
+    expected = look_up()
+    assert look_up("meta").device.type == "meta"
+    assert_close(look_up(), expected)
+    with FakeTensorMode():
+        assert look_up("mps").device.type == "mps"
+    assert_close(look_up(), expected)
+    with torch.inference_mode():
+        look_up()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert_close(look_up(), expected.double(), rtol=0, atol=1e-7)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.inference_mode():
+        SinusoidalEncoding.forward(encoding, below(torch.arange(200), 200))
+    assert not encoding.table.rows.is_inference()
+
+
+def test_copies_and_pickles_of_a_model_leave_the_table_behind():
+    model = build_model(tiny_config(kind="decoder_only")).eval()
+    tokens = torch.tensor([[4, 5, 6]])
+    expected = model(tokens)
+    names = set(model.state_dict())
+    assert model.decoder.embedding.positions.table.rows is not None
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert twin.decoder.embedding.positions.table.rows is None
+        assert set(twin.state_dict()) == names
+        assert_close(twin(tokens), expected)
+    assert model.bfloat16()(tokens).dtype == torch.bfloat16
+
+
+def test_a_decode_step_looks_up_what_the_whole_sequence_has():
+    model = build_model(tiny_config(kind="decoder_only")).eval()
+    encoding = model.decoder.embedding.positions
+    _, state = model.prefill(torch.tensor([[4, 5], [6, 0]]), max_length=70)
+    with patch.object(encoding, "waves", wraps=encoding.waves) as waves:
+        for _ in range(70):
+            model.step(torch.tensor([4, 4]), state)
+    assert waves.call_count == 1  # the table has grown beyond its first size
+    assert sequence_positions(torch.zeros(2, 5, dtype=torch.int64)).limit == 5
 
 
 def test_an_odd_width_has_no_pairs():

@@ -1,5 +1,6 @@
 """Writing checkpoints atomically."""
 
+import hashlib
 import json
 import os
 import re
@@ -7,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from transformer.checkpoint.format import FORMAT_VERSION, MANIFEST, STATE
-from transformer.checkpoint.reading import file_hash
 from transformer.files import naming, whole_folder, write
 
 SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -40,16 +41,32 @@ def write_files(
     folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], tokenizer_hash: str
 ) -> None:
     """Write the files of a checkpoint, the manifest last because it holds the hashes of the others."""
+    hashes = {}
     for name, content in tensors.items():
-        write_tensors({key: tensor.detach().contiguous() for key, tensor in content.items()}, folder / name)
-    write(folder / STATE, json.dumps(state, indent=1))
-    names = [*tensors, STATE]
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        "tokenizer": tokenizer_hash,
-        "files": {name: file_hash(folder / name) for name in names},
-    }
+        plain = {key: tensor.detach().cpu().contiguous() for key, tensor in content.items()}
+        write_tensors(plain, folder / name)
+        hashes[name] = hash_of_tensors(plain, folder / name)
+    content_of_state = json.dumps(state, indent=1).encode()
+    write(folder / STATE, content_of_state)
+    hashes[STATE] = hashlib.sha256(content_of_state).hexdigest()
+    manifest = {"format_version": FORMAT_VERSION, "tokenizer": tokenizer_hash, "files": hashes}
     write(folder / MANIFEST, json.dumps(manifest, indent=1))
+
+
+def hash_of_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
+    """The SHA-256 that the safetensors file of these tensors has if the disk has kept it as it was written.
+
+    It is computed from the tensors in memory: of the file only the header is read, which lists them in the
+    order in which their bytes follow. So nothing is read back, and damage done while writing is found later.
+    """
+    with naming(path), path.open("rb") as file:
+        size = file.read(8)
+        header = file.read(int.from_bytes(size, "little"))
+    digest = hashlib.sha256(size + header)
+    places = {name: place for name, place in json.loads(header).items() if name != "__metadata__"}
+    for name in sorted(places, key=lambda name: places[name]["data_offsets"]):
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

@@ -4,12 +4,16 @@ Readers of the paper can skip this file. `smoothed_cross_entropy` in `objectives
 `tests/test_fused_loss.py` checks that the two agree.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.autograd.function import once_differentiable
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**28}
@@ -22,6 +26,43 @@ LINEAR = {
     "CompiledFunctionBackward",
 }
 """Autograd's names for products and sums, whose gradients do not need their output."""
+
+
+class GradientScale:
+    """The number by which a training loop multiplies the gradient of each loss, as tensors on its device.
+
+    It is `factor`, and in float16 also the current scale of `scaler`.
+    """
+
+    def __init__(self, factor: float, scaler: GradScaler) -> None:
+        self.factor = factor
+        self.scaler = scaler
+        self.made: dict[tuple[torch.dtype, torch.device, torch.Size], Tensor] = {}
+
+    def like(self, loss: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The number in the dtype and shape and on the device of `loss`; always the same tensor."""
+        key = loss.dtype, loss.device, loss.shape
+        if key not in self.made:
+            self.made[key] = self.scaler.scale(torch.full_like(loss.detach(), self.factor))
+        return self.made[key]
+
+
+EXPECTED: ContextVar[GradientScale | None] = ContextVar("EXPECTED", default=None)
+
+
+@contextmanager
+def scaling_gradients(scale: GradientScale) -> Iterator[None]:
+    """Inside the block, `overwriting_cross_entropy` multiplies its gradient by `scale` while computing it.
+
+    The backward pass must begin with `torch.autograd.backward(total, scale.like(total))`. If this tensor
+    itself arrives at the loss, the gradient is finished, and a GPU is spared a pass over it. Otherwise, for
+    example because an objective has multiplied the loss by a number, the gradient is corrected.
+    """
+    token = EXPECTED.set(scale)
+    try:
+        yield
+    finally:
+        EXPECTED.reset(token)
 
 
 def overwriting_cross_entropy(
@@ -75,25 +116,25 @@ class OverwritingCrossEntropy(torch.autograd.Function):
         is_real = labels != pad_id
         labels = labels.masked_fill(~is_real, 0)  # any class will do; `pad_id` may be outside the vocabulary
         total = torch.zeros((), dtype=dtype, device=logits.device)
+        expected = EXPECTED.get()
+        scale = None if expected is None else expected.like(total)
+        weights = is_real.to(dtype) if scale is None else is_real * scale  # of the rows' gradients
         elements = CHUNK_ELEMENTS.get(logits.device.type, CHUNK_ELEMENTS["cuda"])
         rows = max(1, elements // vocabulary)
-        for part, gold, real in zip(*(torch.split(x, rows) for x in (logits, labels, is_real)), strict=True):
-            expected = part.gather(1, gold[:, None])[:, 0].to(dtype)
+        chunks = zip(*(torch.split(x, rows) for x in (logits, labels, is_real, weights)), strict=True)
+        for part, gold, real, weight in chunks:
+            score = part.gather(1, gold[:, None])[:, 0].to(dtype)
             if epsilon:  # not with ε = 0, where one logit of -inf would make this NaN: 0 × -inf
-                expected = (1 - epsilon) * expected + epsilon * part.mean(dim=1, dtype=dtype)
-            probabilities = part.softmax(
-                dim=1, dtype=dtype
-            )  # a fast kernel, whose rows do not sum to exactly 1
-            one = probabilities.sum(dim=1, keepdim=True)
+                score = (1 - epsilon) * score + epsilon * part.mean(dim=1, dtype=dtype)
+            probabilities = part.softmax(dim=1, dtype=dtype)  # a fast kernel, whose rows sum to almost 1
+            one = probabilities.sum(dim=1)
             # log Σ exp(scores) = max score - log(max probability), safe because that probability is ≥ 1 / V
-            log_sums = part.amax(dim=1) - (probabilities.amax(dim=1) / one[:, 0]).log()
-            total += (log_sums - expected).masked_fill(~real, 0).sum()
+            log_sums = part.amax(dim=1) - (probabilities.amax(dim=1) / one).log()
+            total += (log_sums - score).masked_fill(~real, 0).sum()
             if context.needs_input_grad[0]:
-                # The gradient is the model's distribution minus the smoothed one.
-                gradient = probabilities.sub_(epsilon / vocabulary * one)
-                gradient.scatter_add_(1, gold[:, None], (epsilon - 1) * one)
-                torch.mul(gradient, real[:, None] / one, out=part)
+                write_gradient(probabilities, one, gold, weight, epsilon, out=part)
         context.gradient = logits if context.needs_input_grad[0] else None
+        context.scale = scale
         return total
 
     @staticmethod
@@ -105,4 +146,30 @@ class OverwritingCrossEntropy(torch.autograd.Function):
                 "overwriting_cross_entropy holds its gradient in the memory of the logits, for one backward "
                 "pass; for a second one through a retained graph use smoothed_cross_entropy"
             )
-        return gradient.mul_(scale), None, None, None
+        if scale is not context.scale:
+            gradient.mul_(scale if context.scale is None else scale / context.scale)
+        return gradient, None, None, None
+
+
+def write_gradient(
+    probabilities: Float[Tensor, "rows vocabulary"],
+    one: Float[Tensor, " rows"],
+    gold: Int[Tensor, " rows"],
+    weight: Float[Tensor, " rows"],
+    epsilon: float,
+    *,
+    out: Float[Tensor, "rows vocabulary"],
+) -> None:
+    """Write to `out` the model's distribution minus the smoothed one, times each row's weight.
+
+    The rows of `probabilities` sum to `one`; they may be overwritten. Each number is rounded to the dtype of
+    `out` once.
+    """
+    gold, slope = gold[:, None], (weight / one)[:, None]
+    rest = (weight * (-epsilon / probabilities.shape[1]))[:, None]
+    at_gold = probabilities.gather(1, gold) * slope + rest - (1 - epsilon) * weight[:, None]
+    if out.is_cpu:  # `addcmul` is not vectorised here for operands of one column; the chunk is in the cache
+        torch.add(probabilities.mul_(slope), rest, out=out)
+    else:  # one pass over the memory
+        torch.addcmul(rest, probabilities, slope, out=out)
+    out.scatter_(1, gold, at_gold.to(out.dtype))

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from transformer.kernels.positions import below
 from transformer.model.attention import KeyValue, MultiHeadAttention
 from transformer.model.masks import Context, causal_mask
 
@@ -127,7 +128,7 @@ class DecodeState:
         for cache in self.caches:
             cache.length, cache.is_ragged = self.length, self.is_ragged
         starts = self.positions if self.is_ragged else self.positions[:1]
-        positions = starts[:, None] + torch.arange(new, device=tokens.device)
+        positions = below(starts[:, None] + torch.arange(new, device=tokens.device), self.length)
         if new == 1 and not self.is_ragged:  # the last token of each row may look at every slot
             return Context(positions)
         if is_fresh:  # as in training; for a long prompt, a mask would be large and slow

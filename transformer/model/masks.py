@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from transformer.kernels.positions import below
 from transformer.model.attention import KeyValue
 
 
@@ -79,4 +80,5 @@ def causal_context(tokens: Int[Tensor, "batch length"]) -> Context:
 
 
 def sequence_positions(tokens: Int[Tensor, "batch length"]) -> Int[Tensor, "1 length"]:
-    return torch.arange(tokens.shape[1], device=tokens.device)[None]
+    length = tokens.shape[1]
+    return below(torch.arange(length, device=tokens.device)[None], length)

@@ -7,12 +7,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from transformer.config import ModelConfig
+from transformer.kernels.positions import PositionTable
 
 
 class SinusoidalEncoding(nn.Module):
     """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos(pos / 10000^(2i/d)).
 
-    It has no parameters, and positions may be of any size.
+    It has no parameters, and positions may be of any size. In our models, those below 4,096 are looked up in
+    a table that is computed once (`kernels/positions.py`).
     """
 
     def __init__(self, d_model: int) -> None:
@@ -21,10 +23,15 @@ class SinusoidalEncoding(nn.Module):
             raise ValueError(f"d_model is {d_model}; sinusoidal positions need an even width")
         self.d_model = d_model
         self.divisor = d_model
+        self.table = PositionTable()
 
     def forward(self, positions: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape d_model"]:
+        return self.table.look_up(self.waves, positions)
+
+    def waves(self, positions: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape d_model"]:
+        """The formula itself."""
         if positions.is_mps:  # which has no float64
-            return self(positions.cpu()).to(positions.device)
+            return self.waves(positions.cpu()).to(positions.device)
         # float64, because in float32 the angle at position 1,000 is already wrong in the fifth decimal
         even = torch.arange(0, self.d_model, 2, dtype=torch.float64, device=positions.device)
         angles = positions[..., None] / 10_000 ** (even / self.divisor)

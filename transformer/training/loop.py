@@ -13,6 +13,7 @@ from torch.amp import GradScaler
 from transformer.config import Precision, Settings, TrainingConfig
 from transformer.config.errors import is_out_of_memory
 from transformer.hardware import autocast
+from transformer.kernels.loss import GradientScale, scaling_gradients
 from transformer.messages import tell, warn
 from transformer.progress import Progress
 from transformer.training.distributed import ALONE, Group
@@ -174,11 +175,13 @@ def accumulate_gradients(
     process's losses.
     """
     tokens = max(1, tokens or sum(batch.target_tokens for batch in batches))
+    scale = GradientScale(group.size / tokens, scaler)
     totals = []
     for number, batch in enumerate(batches, start=1):
         with group.without_sync(model) if number < len(batches) else nullcontext():
-            loss = objective(model, batch)
-            torch.autograd.backward(scaler.scale(loss.total * (group.size / tokens)))
+            with scaling_gradients(scale):
+                loss = objective(model, batch)
+            torch.autograd.backward(loss.total, scale.like(loss.total))
         totals.append(loss.total.detach())
     return Loss(torch.stack(totals).sum(), tokens)
 
