@@ -126,5 +126,5 @@ class Saver:
         return error
 
     def is_marked_best(self, step: int) -> bool:
-        """Whether this checkpoint is whole and marked: what failed came afterwards, such as the mark `last`."""
+        """Whether the mark `best` is on this checkpoint, so that what failed came after it."""
         return self.run.marked("best") == self.run.checkpoint(step)
