@@ -8,7 +8,7 @@ IN_VENV := .venv/bin/python -m
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check clean
+.PHONY: help setup demo test lowest check clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 14
@@ -32,6 +32,9 @@ demo: .venv/core  ## train on the built-in corpus, evaluate, look inside: about 
 test: .venv/dev  ## run all tests except the slow ones: under 8 minutes on two cores
 	OMP_NUM_THREADS=1 $(IN_VENV) pytest -n 2 -m "not slow"
 
+lowest: .venv-lowest/ready  ## the same with the lowest versions that pyproject.toml allows of everything but torch
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2 -m "not slow"
+
 check: .venv/dev  ## check format, lint and types, and run the fast consistency tests
 	$(IN_VENV) ruff format --check .
 	$(IN_VENV) ruff check .
@@ -40,7 +43,7 @@ check: .venv/dev  ## check format, lint and types, and run the fast consistency 
 	$(IN_VENV) pytest -q tests/test_imports.py tests/test_config.py tests/test_configs.py tests/test_public_names.py
 
 clean:  ## remove .venv, caches and build files, but not runs/
-	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-lowest build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -50,6 +53,17 @@ clean:  ## remove .venv, caches and build files, but not runs/
 .venv/core: pyproject.toml constraints.txt setup.py | .venv/bin/python
 	$(if $(TORCH_INDEX),$(IN_VENV) pip install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
 	$(IN_VENV) pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+# uv only computes the versions, because pip cannot ask for the lowest; what the packages themselves need stays current.
+.venv-lowest/ready: pyproject.toml constraints.txt | .venv/bin/python
+	$(IN_VENV) venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	grep '^torch==' constraints.txt > .venv-lowest/torch.txt
+	.venv-lowest/bin/uv pip compile --quiet --resolution lowest-direct --all-extras --python .venv-lowest/bin/python \
+	  --constraint .venv-lowest/torch.txt --output-file .venv-lowest/constraints.txt pyproject.toml
+	$(if $(TORCH_INDEX),.venv-lowest/bin/python -m pip install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
+	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/constraints.txt --editable ".[benchmarks,dev]"
 	@touch $@
 
 .venv/dev: pyproject.toml constraints.txt | .venv/core

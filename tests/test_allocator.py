@@ -9,7 +9,7 @@ import pytest
 
 from transformer.cli import main
 from transformer.config import Settings
-from transformer.kernels.allocator import keep_freed_memory
+from transformer.kernels.allocator import KEPT_SHAPES, SHAPE_CACHES, keep_few_shapes, keep_freed_memory
 from transformer.recipe import train
 
 FAULTS = """
@@ -62,3 +62,23 @@ def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr("transformer.kernels.allocator.sys.platform", "darwin")
     monkeypatch.setattr(ctypes, "CDLL", None)
     keep_freed_memory()
+
+
+def test_few_shapes_are_kept_unless_the_user_has_said_how_many(monkeypatch):
+    first, second = SHAPE_CACHES
+    monkeypatch.setenv(first, "7")
+    monkeypatch.setenv(second, "")
+    monkeypatch.delenv(second)
+    keep_few_shapes()
+    assert (os.environ[first], os.environ[second]) == ("7", str(KEPT_SHAPES))
+
+
+def test_the_server_limits_the_caches_before_torch_reads_the_variables():
+    program = (
+        "import sys\n"
+        "import transformer.cli.serve as serve\n"
+        "def check(): assert 'torch' not in sys.modules; sys.exit(7)\n"
+        "serve.keep_few_shapes = check\n"
+        "serve.run(['--run', 'somewhere'], 'serve')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 7

@@ -105,6 +105,35 @@ def test_a_card_that_exists_is_kept(run, tmp_path, capsys):
     assert (tmp_path / "card.md").read_text(encoding="utf-8") == model_card(run)
 
 
+def test_two_different_runs_are_refused(run, tiny_run, tmp_path, capsys):
+    assert main(["card", str(run), "--run", str(tiny_run)]) == 2
+    assert capsys.readouterr().err == (
+        f"transformer card: error: a card is about one run, not about both {run} and {tiny_run}; "
+        "name one of them\n"
+    )
+    assert not (run / "README.md").exists()
+    assert main(["card", str(run), "--run", str(run), "--output", str(tmp_path / "card.md")]) == 0
+
+
+@pytest.mark.parametrize(
+    "folder", ["/home/somebody/private/", "C:\\somebody\\private\\", "~/private/", "../private/"]
+)
+def test_a_card_names_no_folders_of_this_computer(folder, run):
+    settings = load_settings(run / "config.yaml")
+    texts = {name: f"{folder}{name}.csv[:90%]" for name in ("train", "valid", "test")}
+    training = replace(settings.training, start_from=f"{folder}before")
+    save_settings(
+        replace(settings, data=replace(settings.data, **texts), training=training), run / "config.yaml"
+    )
+    scores = {"checkpoint": str(find_pretrained(run)[1]), "data": texts["test"], "bleu": 1.5}
+    card = model_card(run, scores)
+    assert "private" not in card
+    assert rows(card)["test"] == "`test.csv[:90%]`"
+    assert "On `test.csv[:90%]`:" in card
+    assert "In validation on `valid.csv[:90%]`:" in card
+    assert "data.train: train.csv[:90%]" in card
+
+
 def test_scores_of_another_checkpoint_are_refused(run, tmp_path, capsys):
     (tmp_path / "scores.json").write_text('{"checkpoint": "runs/x/checkpoints/step-00000999", "data": "x"}')
     assert main(["card", str(run), "--scores", str(tmp_path / "scores.json")]) == 2

@@ -245,6 +245,17 @@ def test_a_run_that_cannot_be_compared_is_refused_before_the_other_translates(ti
     assert "translating" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--device cpu", "--data toyland:test", "--build m:f", "--task m:T"])
+def test_options_for_runs_are_refused_with_two_files(option, systems, tmp_path, capsys):
+    for name, scored in zip("ab", systems, strict=False):
+        write_scored(tmp_path / name, scored)
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), *option.split()]) == 2
+    assert capsys.readouterr().err == (
+        f"transformer compare: error: {option.split()[0]} is for runs; the two systems are files, "
+        "whose texts are compared\n"
+    )
+
+
 def test_mistakes_are_one_line(tiny_run, capsys):
     for arguments, message in (
         ([str(tiny_run)], "compare takes two systems, not 1"),

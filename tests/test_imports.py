@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # protocol, so it imports no other part.
 BELOW: dict[str, list[str]] = {
     "messages": [],
+    "version": [],
     "progress": ["messages"],
     "locks": [],
     "files": ["locks"],
@@ -40,6 +41,7 @@ BELOW: dict[str, list[str]] = {
         "data",
         "checkpoint",
         "tasks.registry",
+        "version",
     ],
     "decoding.search": ["model.padding"],
     "decoding.finished": ["decoding.search"],

@@ -513,6 +513,10 @@ def test_the_command_measures_roles_over_a_file(call, tiny_run, tmp_path):
         (["a", "--max-length", "3"], "the run's task is translation, which has no --max-length"),
         (["a", "--beam-size", "0"], "decoding.beam_size is 0; it must be greater than 0"),
         (["  "], "the sentence is blank; give one to inspect"),
+        (
+            ["--sentences", "/dev/null", "-o", "page.html"],
+            "--output is for the page about a sentence; the table is printed",
+        ),
         (["--sentences", "/dev/null"], "/dev/null has no sentences: every line is blank"),
     ],
 )

@@ -17,6 +17,7 @@ from transformer.messages import UnfailingStream, standard_error, tell, warn
 from transformer.progress import Progress
 from transformer.recipe import train
 from transformer.training.log import Log
+from transformer.version import DISTRIBUTION
 
 ROOT = Path(__file__).parents[1]
 
@@ -111,6 +112,21 @@ def test_nothing_else_writes_to_standard_error():
             assert "stderr" not in text, f"{name}: use transformer.messages"
         bars = re.findall(r"\btqdm\((?:[^()]|\([^()]*\))*\)", text)
         assert all("file=" in bar for bar in bars), f"{name}: a bar writes to transformer.messages' stream"
+
+
+def test_the_version_is_that_of_this_project_under_its_own_name():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["name"] == DISTRIBUTION != "transformer"
+    assert project["scripts"] == {"transformer": "transformer.cli:main"}
+
+
+def test_a_package_has_one_lower_bound_in_all_extras():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounds: dict[str, set[str]] = {}
+    for each in (project["dependencies"], *project["optional-dependencies"].values()):
+        for name, _, version in (requirement.partition(">=") for requirement in each):
+            bounds.setdefault(name.partition("[")[0], set()).add(version)
+    assert [name for name, versions in bounds.items() if len(versions) > 1] == []
 
 
 def test_the_extras_that_messages_name_exist():

@@ -36,6 +36,7 @@ from transformer.training.finite import DivergedError, require_finite
 from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStopped, stop_requests
 from transformer.training.log import Log
 from transformer.training.saving import Saver
+from transformer.training.state import TrainingState
 from transformer.training.update_rule import UpdateRule
 
 
@@ -342,6 +343,24 @@ def test_the_next_occasion_is_taken_after_a_failure(settings, tmp_path, monkeypa
     later = replace(settings.training, save_every=2, valid_every=100)
     run = Run(train(replace(settings, output=str(tmp_path / "run"), training=later)))
     assert [entry["step"] for entry in events(run.path, "save")] == [3, 4, 6]
+
+
+def test_a_best_checkpoint_that_is_marked_stays_the_best_if_what_follows_fails(
+    settings, tmp_path, monkeypatch
+):
+    mark = Run.mark
+
+    def mark_failing(run, name, checkpoint):
+        if (name, checkpoint) == ("last", run.checkpoint(2)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run.path / name))
+        mark(run, name, checkpoint)
+
+    monkeypatch.setattr(Run, "mark", mark_failing)
+    monkeypatch.setattr(TrainingState, "is_better", lambda state, *_: state.step == 2)
+    every = replace(settings.training, save_every=1, valid_every=1)
+    run = Run(train(replace(settings, output=str(tmp_path / "run"), training=every)))
+    assert [entry["step"] for entry in events(run.path, "save_failed")] == [2]
+    assert run.marked("best") == run.checkpoint(2)
 
 
 def test_a_disk_that_stays_full_to_the_end_is_an_error(settings, tmp_path, monkeypatch):

@@ -255,6 +255,13 @@ def test_each_limit_can_be_set_and_says_what_it_is(small):
     assert "a body of 400 bytes, and a beam of 3; after 3 seconds" in documented
 
 
+def test_a_runs_own_beam_size_is_allowed_even_above_the_limit(tiny_run):
+    with serving("--run", str(tiny_run), "--max-beam-size", "1") as server:
+        assert server.translate(["a"]).body == server.translate(["a"], beam_size=2).body  # the run's own is 2
+        error = {"error": "beam_size is 3; at most 2 is allowed"}
+        assert server.translate(["a"], beam_size=3)[:2] == (413, error)
+
+
 def test_a_body_that_does_not_arrive_is_not_waited_for(small):
     with socket.create_connection(("127.0.0.1", small.port), timeout=60) as connection:
         connection.sendall(

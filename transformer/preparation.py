@@ -30,6 +30,7 @@ from transformer.tasks.task import Evaluate, Task, TokenizedText, validation_of
 from transformer.training.agreement import require_startable, what_was_read
 from transformer.training.distributed import Group
 from transformer.training.memory import require_memory
+from transformer.training.model_size import sized_as_recorded, sized_by_text
 from transformer.training.objectives import Objective
 from transformer.training.resuming import completed, require_same, with_recorded
 from transformer.training.state import TrainingState
@@ -73,10 +74,13 @@ def set_up(
     """
     require_trainable(asked.model)
     precision = choose_precision(asked.precision, device)
-    is_ours = parts.build is build_model  # only its own builder knows the sizes of a custom model
-    if is_ours and parts.optimizer is None:  # a custom optimizer may need less memory than Adam
-        require_memory(asked.model, device)
     resumed = None if last is None else open_checkpoint(run, last, unread=CHECKED if group.is_first else ())
+    if resumed is not None:
+        asked = sized_as_recorded(asked, resumed.settings)
+    is_ours = parts.build is build_model  # only its own builder knows the sizes of a custom model
+    is_known = asked.training.model_size == "given"
+    if is_ours and is_known and parts.optimizer is None:  # a custom optimizer may need less memory than Adam
+        require_memory(asked.model, device)
     start = opened_start(asked, parts) if resumed is None else None
     task_class = chosen_task(asked, parts.task)
     wanted, recorded = asked, None
@@ -97,11 +101,14 @@ def set_up(
         settings = replace(task.settings, model=with_vocabulary(asked.model, tokenizer))
         if recorded is not None:
             require_same(recorded, settings, run)
-        elif group.is_first:
+        elif group.is_first:  # an interrupted start can be resumed without options, too
             save_settings(settings, run.config)
     say("tokenizing")
     with group.first_alone():
         text = task.tokenize(tokenizer, settings)
+        settings = sized_by_text(settings, text.batches, say)
+        if recorded is None and group.is_first:
+            save_settings(settings, run.config)
         evaluate = validation_of(task, tokenizer, settings)
     group.wait()
     if group.size > 1:

@@ -13,6 +13,7 @@ from transformer.config.errors import UsageError, did_you_mean, is_out_of_memory
 from transformer.kernels.allocator import keep_freed_memory
 from transformer.messages import tell
 from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStopped, interrupting
+from transformer.version import version
 
 # Each command is a module with `run(arguments, prog) -> int | None`; `fill-mask` is `fill_mask.py`.
 COMMANDS = {
@@ -132,15 +133,6 @@ def dispatch(arguments: Sequence[str]) -> int:
         )
     module = importlib.import_module(f"transformer.cli.{name.replace('-', '_')}")
     return module.run(rest, f"transformer {name}") or 0
-
-
-def version() -> str:
-    from importlib import metadata  # deferred: it takes as long to import as all of the above
-
-    try:
-        return metadata.version("transformer")
-    except metadata.PackageNotFoundError:  # run from a checkout
-        return "(not installed)"
 
 
 LONGEST_MESSAGE = 1000

@@ -21,8 +21,13 @@ def run(arguments: list[str], prog: str) -> None:
     )
     parser.add_argument("--output", metavar="FILE", help="file to write (default: README.md in the run)")
     options = parser.parse_args(arguments)
-    name = options.named or options.run
-    require(name is not None, "name a run, as in transformer card runs/toyland")
+    names = [each for each in (options.named, options.run) if each is not None]
+    require(bool(names), "name a run, as in transformer card runs/toyland")
+    require(
+        len(set(names)) == 1,
+        f"a card is about one run, not about both {options.named} and {options.run}; name one of them",
+    )
+    name = names[0]
 
     from transformer.checkpoint.pretrained import find_pretrained
     from transformer.evaluation.card import model_card, read_scores

@@ -32,8 +32,8 @@ def run(arguments: list[str], prog: str) -> None:
     from transformer.evaluation.scored import read_scored
 
     runs = [name for name in options.systems if not Path(name).is_file()]
-    for name in ("data", "build", "task"):
-        if not runs and options[name] is not None:
+    for name, default in (("data", None), ("build", None), ("task", None), ("device", "auto")):
+        if not runs and options[name] != default:
             raise ValueError(f"--{name} is for runs; the two systems are files, whose texts are compared")
     for name in runs:
         require_translation(name, options)  # before the first run has translated the text

@@ -16,12 +16,16 @@ search and the intermediate values. For a language model SENTENCE is a prompt, f
 contains <mask>, for a classifier it is the text to classify. With --sentences but without SENTENCE, print a
 table of what each head does on average over the sentences of a file, and write no page."""
 
+PAGE = "inspect.html"
+
 
 def run(arguments: list[str], prog: str) -> None:
     parser = command_parser(prog, DESCRIPTION)
     add_run_option(parser)
     parser.add_argument("sentence", nargs="?", metavar="SENTENCE", help="the text to inspect")
-    parser.add_argument("-o", "--output", default="inspect.html", metavar="FILE", help="the page to write")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help=f"the page about the sentence to write (default: {PAGE})"
+    )
     parser.add_argument(
         "--sentences", metavar="FILE", help="average what each head does over the lines of this file"
     )
@@ -30,6 +34,8 @@ def run(arguments: list[str], prog: str) -> None:
     options = parser.parse_args(arguments)
     if options.sentence is None and options.sentences is None:
         raise ValueError("give a sentence to inspect, or --sentences with a file of them")
+    if options.sentence is None and options.output is not None:
+        raise ValueError("--output is for the page about a sentence; the table is printed")
     write_page(options)
 
 
@@ -55,7 +61,7 @@ def write_page(options: Namespace) -> None:
     found = inspect(opened.model, options.sentence, **given, **gold)
     if measured is not None:
         found = replace(found, heads=measured, roles_from=f"{len(lines)} sentences of {options.sentences}")
-    path = Path(options.output)
+    path = Path(options.output or PAGE)
     write_whole(path, page(found))
     print(summary(found))
     tell(f"wrote {path}; open it in a browser: {path.resolve().as_uri()}")

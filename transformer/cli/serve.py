@@ -10,6 +10,7 @@ from transformer.cli.outside_toyland import learned_toyland
 from transformer.cli.translate import add_engine_options, load
 from transformer.config.errors import install_extra
 from transformer.config.parser import command_parser
+from transformer.kernels.allocator import keep_few_shapes
 from transformer.messages import tell
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ SIGTERM ends the server; requests that have arrived by then are still answered. 
 def run(arguments: list[str], prog: str) -> None:
     options = parse(arguments, prog)
     names = names_of(options.run)
+    keep_few_shapes()
     try:
         from transformer.serving.limits import Limits
         from transformer.serving.server import address, listen, serve

@@ -1,7 +1,7 @@
 """Settings from a command line; jsonargparse parses it and prints its help."""
 
 from argparse import SUPPRESS
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from transformer.config import Settings, setting_names
+from transformer.config.errors import UsageError
 from transformer.config.files import SECTIONS, build_settings, read_file
 from transformer.config.help import LEGEND, HelpAction, SettingsHelp, is_setting, metavar
 from transformer.config.model import SPECIAL_IDS
@@ -38,6 +39,7 @@ def read_settings(
         values |= read_file(find_recipe(name))
     given = parser.parse_args(arguments, defaults=False)
     values |= {name: given[name] for name in setting_names() if name in given}
+    require_size_once(values)
     recorded = Path(values.get("output", Settings.output)) / "config.yaml"
     if "resume" in chosen and chosen.resume and recorded.exists():
         values = read_file(recorded) | values
@@ -46,6 +48,20 @@ def read_settings(
     for name in ("build", "task"):
         chosen[name] = given.get(name)
     return build_settings(Settings, values), chosen
+
+
+def require_size_once(values: Mapping[str, Any]) -> None:
+    """`UsageError` for a size of the model that `training.model_size` would ignore."""
+    default = Settings()
+    if values.get("training.model_size", default.training.model_size) == "given":
+        return
+    for name in ("d_model", "num_heads", "d_ff", "num_layers"):
+        unset = getattr(default.model, name)
+        if (value := values.get(f"model.{name}", unset)) != unset:
+            raise UsageError(
+                f"model.{name} is {value}, but training.model_size is by_text, which chooses it by the text; "
+                "for a size of your own, add --training.model_size given"
+            )
 
 
 def settings_parser(prog: str, description: str) -> CommandParser:

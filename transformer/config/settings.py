@@ -69,6 +69,11 @@ class Settings:
             "training.patience counts validations, but data.valid is null",
         )
         require(
+            self.training.model_size == "given" or self.training.start_from is None,
+            "training.model_size is by_text, but training.start_from names a model with a size of its own; "
+            "set training.model_size to given",
+        )
+        require(
             self.data.target_vocab_size is None or self.model.kind == "encoder_decoder",
             f"data.target_vocab_size is for translation, but model.kind is {self.model.kind}",
         )

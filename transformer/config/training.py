@@ -49,6 +49,11 @@ class TrainingConfig:
     """Run to start from; null: random weights.
     Training uses that run's tokenizer and weights: all of them if task and classes are the same, otherwise
     only the encoder's. The encoder can also become that of a translation model."""
+    model_size: Literal["given", "by_text"] = "given"
+    """Size of the model: given, or by the text.
+    by_text chooses model.d_model, num_heads, d_ff and num_layers by the number of tokens of the training
+    text, source and target together: 64, 4, 256 and 2 below 100,000 tokens; 128, 4, 512 and 3 below a
+    million; 256, 4, 1024 and 3 above. The run records them as given."""
     tokens_per_batch: int = 25_000
     """Maximum tokens of a batch, per side.
     The limit holds for target tokens and for source tokens, padding included."""

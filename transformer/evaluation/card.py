@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
 import yaml
@@ -21,6 +21,7 @@ from transformer.data.json_text import parse_object
 from transformer.data.text import CorpusError
 from transformer.evaluation.curves import read_curves
 from transformer.tasks.registry import is_custom
+from transformer.version import DISTRIBUTION
 
 LICENCE = "unknown"
 FILL_IN = "  # fill in, such as mit or cc-by-4.0; it may depend on the licence of the training text"
@@ -58,8 +59,8 @@ def model_card(name: str | Path, scores: Mapping[str, Any] | None = None) -> str
     sections = {
         f"# {title}": introduction(settings, checkpoint),
         "## Use": (
-            "Install the project `transformer` from its repository (the package of this name on PyPI may be "
-            f"a different one), then:\n\n    transformer {command(use, settings)}"
+            f"Install the project `{DISTRIBUTION}` from its repository (`pip install transformer` may "
+            f"install something else), then:\n\n    transformer {command(use, settings)}"
         ),
         "## Data": data_table(run, settings),
         "## Training": training_facts(run, checkpoint, settings),
@@ -130,10 +131,21 @@ def data_table(run: Run, settings: Settings) -> str:
         if isinstance(counts.get(name), int)
     )
     names = {"training": data.train, "validation": data.valid, "test": data.test}
-    rows = {kind: f"`{name}`" for kind, name in names.items() if name is not None}
+    rows = {kind: f"`{without_folders(name)}`" for kind, name in names.items() if name is not None}
     if counted:
         rows["training"] += f" ({counted})"
     return table(rows)
+
+
+def without_folders(name: str) -> str:
+    """The name of a text or folder; of one outside the working directory only the last part.
+
+    The folders of somebody's computer mean nothing to others, and may be private.
+    """
+    for path in (PurePosixPath(name), PureWindowsPath(name)):
+        if path.is_absolute() or path.parts[:1] in (("~",), ("..",)):
+            return path.name
+    return name
 
 
 def training_facts(run: Run, checkpoint: Path, settings: Settings) -> str:
@@ -147,7 +159,7 @@ def training_facts(run: Run, checkpoint: Path, settings: Settings) -> str:
         facts.append(f"{state['seconds'] / 3600:.1f} hours")
     facts += [f"{name} {started[name]}" for name in ("precision", "device", "processes") if name in started]
     changed = differing(Settings(), settings, (name for name in setting_names() if name not in LEFT_OUT))
-    values = {name: value for name, _, value in changed}
+    values = {name: without_folders(value) if isinstance(value, str) else value for name, _, value in changed}
     listed = yaml.safe_dump(values, sort_keys=False, allow_unicode=True) if values else "# none\n"
     return "\n\n".join(
         [
@@ -161,12 +173,14 @@ def score_tables(run: Run, checkpoint: Path, settings: Settings, scores: Mapping
     parts = []
     if scores is not None:
         rows = {name: score_text(scores, name) for name, value in scores.items() if isinstance(value, float)}
-        parts.append(f"On `{scores['data']}`:\n\n{table(rows)}")
+        parts.append(f"On `{without_folders(scores['data'])}`:\n\n{table(rows)}")
     if validated := validation_figures(run, checkpoint):
         how = data_event(run).get("bleu_signature")
         note = f" BLEU by greedy search: `{how}`." if how and "bleu" in validated else ""
         rows = {name: f"{value:.4g}" for name, value in validated.items()}
-        parts.append(f"In validation on `{settings.data.valid}`:{note}\n\n{table(rows)}")
+        parts.append(
+            f"In validation on `{without_folders(settings.data.valid or '')}`:{note}\n\n{table(rows)}"
+        )
     return "\n\n".join(parts) or "*Fill in; `card --scores` adds those of `evaluate --json`.*"
 
 

@@ -1,4 +1,4 @@
-"""Tuning glibc's allocator, so that each update reuses memory instead of asking the system for it again."""
+"""Memory that glibc keeps after it is freed, and that oneDNN keeps for each shape of a product."""
 
 import ctypes
 import os
@@ -6,6 +6,9 @@ import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 KEPT_BYTES = 1_000_000_000
+SHAPE_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+"""Variables that torch and oneDNN read: for how many shapes each keeps a prepared product."""
+KEPT_SHAPES = 64
 
 
 def keep_freed_memory() -> None:
@@ -24,3 +27,13 @@ def keep_freed_memory() -> None:
     else:
         mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+def keep_few_shapes() -> None:
+    """Let torch keep prepared matrix products for few shapes on a CPU; call it before torch is imported.
+
+    The batches of a server have ever new shapes. By default both caches keep the last 1,024 of them, in which
+    memory grows for thousands of requests (docs/serving.md). Variables that are set already are left alone.
+    """
+    for name in SHAPE_CACHES:
+        os.environ.setdefault(name, str(KEPT_SHAPES))

@@ -64,7 +64,7 @@ def make_app(models: Sequence[ServedModel], limits: Limits) -> FastAPI:
     async def translate(request: TranslateRequest) -> TranslateResponse:
         """Translate a list of lines."""
         require_allowed(request, limits)
-        kind = kind_of(request, by_name)
+        kind = kind_of(request, by_name, limits)
         try:
             waiting = batcher.submit(kind, request.lines)
         except BusyError:
@@ -102,17 +102,18 @@ def require_allowed(request: TranslateRequest, limits: Limits) -> None:
             raise HTTPException(
                 413, f"line {number} has {len(line):,} characters; at most {limits.characters:,} are allowed"
             )
-    if (request.beam_size or 0) > limits.beam_size:
-        raise HTTPException(413, f"beam_size is {request.beam_size}; at most {limits.beam_size} is allowed")
 
 
-def kind_of(request: TranslateRequest, models: Mapping[str, ServedModel]) -> Kind:
+def kind_of(request: TranslateRequest, models: Mapping[str, ServedModel], limits: Limits) -> Kind:
     name = request.model or next(iter(models))
     if name not in models:
         raise HTTPException(
             422,
             f"there is no model {name!r}{did_you_mean(name, models)}; this server has {', '.join(models)}",
         )
+    most = max(limits.beam_size, models[name].info.beam_size)
+    if (request.beam_size or 0) > most:
+        raise HTTPException(413, f"beam_size is {request.beam_size}; at most {most} is allowed")
     translator = models[name].translator
     if request.alignment and not isinstance(translator, Translator):
         raise HTTPException(422, "alignment needs a server with --engine torch")

@@ -1,6 +1,5 @@
 """Which settings must agree: between a run and one that starts from it, and between processes."""
 
-from importlib import metadata
 from operator import attrgetter
 from typing import Any
 
@@ -12,6 +11,7 @@ from transformer.config import Settings, differing, setting_names
 from transformer.data.epochs import EpochBatches
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.hardware import choose_precision
+from transformer.version import version
 
 FREE_AT_START = (
     *(
@@ -49,11 +49,7 @@ def require_startable(before: Settings, settings: Settings) -> None:
 
 def versions() -> dict[str, str]:
     """The versions of this package and of torch."""
-    try:
-        own = metadata.version("transformer")
-    except metadata.PackageNotFoundError:  # run from a checkout
-        own = "(not installed)"
-    return {"transformer": own, "torch": torch.__version__}
+    return {"transformer": version(), "torch": torch.__version__}
 
 
 def asked_for(settings: Settings, *, resume: bool, device: torch.device) -> dict[str, Any]:

@@ -119,7 +119,12 @@ class Saver:
         if not isinstance(error, OSError):
             raise error
         self.failed = True
+        self.owes_best = self.owes_best and not self.is_marked_best(step)
         self.log("save_failed", step, error=str(error))
         if then is not None:
             warn(f"update {step}: no checkpoint could be written ({error}); {then}")
         return error
+
+    def is_marked_best(self, step: int) -> bool:
+        """Whether the mark `best` is on this checkpoint, so that what failed came after it."""
+        return self.run.marked("best") == self.run.checkpoint(step)
