@@ -1,7 +1,7 @@
 """The name under which the project is installed, and its version."""
 
 DISTRIBUTION = "attention-is-all-you-need-transformer"
-"""The name in pyproject.toml; on PyPI, `transformer` is reserved by others."""
+"""The name in pyproject.toml. A package `transformer` on PyPI may be somebody else's."""
 
 
 def version() -> str:
