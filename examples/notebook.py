@@ -1,10 +1,8 @@
 # %% [markdown]
 # # A Transformer in ten minutes
 #
-# Train a small English-German model on the built-in language, look at its attention, swap a part
-# and look again. This file is a notebook in the percent format: VS Code, Spyder and PyCharm run
-# it cell by cell, `jupytext --to notebook examples/notebook.py` turns it into an `.ipynb`, and
-# `python examples/notebook.py` runs it as it is.
+# Train a small English-German model on the built-in language, look at its attention, swap a part and look
+# again. VS Code and PyCharm run this file cell by cell; `jupytext --to notebook` makes an `.ipynb` of it.
 
 # %%
 from dataclasses import replace
@@ -21,9 +19,7 @@ RUNS = Path("runs/notebook")
 SENTENCE = "The old man buys a red apple."
 
 # %% [markdown]
-# ## Train
-#
-# Settings are data: sizes of the model, the text, and how long to train.
+# ## Train: settings are data
 
 # %%
 settings = transformer.Settings(
@@ -47,9 +43,8 @@ print(translator.translate([SENTENCE]))
 # %% [markdown]
 # ## Look
 #
-# Each row is a German word at the moment when it is predicted; each column is an English word.
-# Most of the weight is where a dictionary would look, although nobody told the model which words
-# belong together.
+# Each row is a German word at the moment when it is predicted; each column is an English word. Nobody told the
+# model which words belong together.
 
 
 # %%
@@ -67,10 +62,9 @@ draw(translator, "encoder", "encoder")
 # %% [markdown]
 # ## Swap a part
 #
-# What if a word looked first at its neighbours? Every part of the model is an object: override
-# the method that makes it, and the rest stays as it is. Here, each score within a sentence is
-# lowered by the distance between the two words, more for the first head than for the last (ALiBi;
-# Press et al., 2022).
+# What if a word looked first at its neighbours? Every part of the model is an object: override the method
+# that makes it, and the rest stays as it is. Here, each score within a sentence is lowered by the distance
+# between the two words, more for the first head than for the last (ALiBi; Press et al., 2022).
 
 
 # %%
@@ -95,10 +89,9 @@ def build(config):
 # %% [markdown]
 # ## Train it, and look again
 #
-# The same settings in another folder. Compare `encoder.png` with `nearby.png`: the first heads
-# now stay close to the diagonal. Is it better? Both runs have validation losses in their
-# `log.jsonl`, and `transformer compare` tests the difference of two runs of the package's own
-# models.
+# Compare `encoder.png` with `nearby.png`: the first heads now stay
+# close to the diagonal. Is it better? Both runs have validation losses in their `log.jsonl`, and
+# `transformer compare` tests the difference of two runs of the package's own models.
 
 # %%
 changed = transformer.train(replace(settings, output=str(RUNS / "nearby")), build=build, resume=True)
