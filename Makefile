@@ -8,7 +8,7 @@ IN_VENV := .venv/bin/python -m
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lowest check clean
+.PHONY: help setup demo test lowest check docs wheel clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 14
@@ -42,8 +42,15 @@ check: .venv/dev  ## check format, lint and types, and run the fast consistency 
 	$(IN_VENV) mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(IN_VENV) pytest -q tests/test_imports.py tests/test_config.py tests/test_configs.py tests/test_public_names.py
 
+docs: .venv/docs  ## build the documents as a site: site/index.html
+	.venv/bin/python docs/stage.py
+	NO_MKDOCS_2_WARNING=1 $(IN_VENV) mkdocs build --quiet --strict
+
+wheel: .venv/core  ## build the wheel into dist/, install it elsewhere and try it there
+	.ci/wheel .venv/bin/python
+
 clean:  ## remove .venv, caches and build files, but not runs/
-	rm -rf .venv .venv-lowest build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-lowest build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -68,4 +75,8 @@ clean:  ## remove .venv, caches and build files, but not runs/
 
 .venv/dev: pyproject.toml constraints.txt | .venv/core
 	$(IN_VENV) pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+.venv/docs: pyproject.toml constraints.txt | .venv/core
+	$(IN_VENV) pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	@touch $@

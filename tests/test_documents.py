@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -130,9 +131,50 @@ def test_paper_to_code_has_every_section_equation_and_row() -> None:
         assert all("`tests/" in row[2] for row in rows), part
 
 
-def test_the_attention_by_hand_is_right() -> None:
-    [program] = blocks("python", (ROOT / "docs/paper_to_code.md").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", ["attention_by_hand", "common_bugs"])
+def test_the_program_of_a_page_is_right(page: str) -> None:
+    [program] = blocks("python", (ROOT / f"docs/{page}.md").read_text(encoding="utf-8"))
     exec(program, {})
+
+
+def test_the_attention_by_hand_shows_the_numbers_that_its_program_prints(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["attention_by_hand.py"])
+    runpy.run_path(str(ROOT / "examples/attention_by_hand.py"), run_name="__main__")
+    numbers = re.findall(r"\d\.\d\d", capsys.readouterr().out)
+    assert len(numbers) == 11
+    text = (ROOT / "docs/attention_by_hand.md").read_text(encoding="utf-8")
+    assert not [number for number in numbers if number not in text]
+
+
+def test_each_common_bug_names_a_test_that_exists() -> None:
+    rows = table_rows((ROOT / "docs/common_bugs.md").read_text(encoding="utf-8"))
+    assert len(rows) > 25
+    for *_, law in rows:
+        named = re.findall(r"`(test_\w+\.py)(?:: (test_\w+))?`", law)
+        assert named, law
+        for file, test in named:
+            source = (ROOT / "tests" / file).read_text(encoding="utf-8")
+            assert not test or f"\ndef {test}(" in source, test
+
+
+def test_the_site_lists_every_page_and_stages_every_link() -> None:
+    listed = re.findall(r"^ +- (\w+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert sorted(listed) == sorted(pages)
+    index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    assert not [name for name in pages - {"index.md"} if f"]({name}" not in index]
+    stage = runpy.run_path(str(ROOT / "docs/stage.py"))
+    linked: set[Path] = set()
+    for page in sorted(pages):
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        for target in re.findall(
+            r"\]\(([^)#:]+)[#)]",
+            stage["relinked"](text, ROOT / "docs" / page, stage["STAGED"] / page, linked),
+        ):
+            assert not target.startswith("../"), (page, target)
+    assert ROOT / "README.md" in linked
 
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))

@@ -50,6 +50,23 @@ def test_an_example_fits_a_page(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) < 100
 
 
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    text = (ROOT / "examples/notebook.py").read_text(encoding="utf-8")
+    assert text.startswith("# %% [markdown]\n# # ")
+    for long, short in (
+        ("UPDATES = 1_000", "UPDATES = 4"),
+        ("[:50000]", "[:300]"),
+        ("vocab_size=1200", "vocab_size=350"),
+    ):
+        assert text.count(long) == 1
+        text = text.replace(long, short)
+    (tmp_path / "notebook.py").write_text(text, encoding="utf-8")
+    run("notebook.py", folder=tmp_path)
+    pictures = {path.name for path in (tmp_path / "runs/notebook").glob("*.png")}
+    assert pictures == {"cross.png", "encoder.png", "nearby.png"}
+
+
 @pytest.mark.parametrize("kind", ["encoder_decoder", "decoder_only", "encoder_only"])
 @pytest.mark.parametrize("name", PARTS)
 def test_the_contract_holds(example: Any, name: str, kind: Any) -> None:

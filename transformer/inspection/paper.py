@@ -74,7 +74,7 @@ PLACES = (
     Place(
         "§3.2.1 equation 1",
         "`transformer/model/attention.py: attention`, `transformer/model/attention.py: attention_weights`",
-        "`tests/test_attention.py: test_written_out_attention_equals_torch`; by hand [below](#attention-by-hand)",
+        "`tests/test_attention.py: test_written_out_attention_equals_torch`; by hand in [attention_by_hand.md](attention_by_hand.md)",
     ),
     Place(
         "§3.2.1 the scale 1/√d_k",

@@ -1,0 +1,100 @@
+# %% [markdown]
+# # A Transformer in ten minutes
+#
+# Train a small English-German model on the built-in language, look at its attention, swap a part and look
+# again. VS Code and PyCharm run this file cell by cell; `jupytext --to notebook` makes an `.ipynb` of it.
+
+# %%
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from matplotlib import pyplot
+
+import transformer
+from transformer.inspection.figures import draw_attention
+
+UPDATES = 1_000  # a minute or two on a laptop; with 3,000 the translations are nearly all right
+RUNS = Path("runs/notebook")
+SENTENCE = "The old man buys a red apple."
+
+# %% [markdown]
+# ## Train: settings are data
+
+# %%
+settings = transformer.Settings(
+    output=str(RUNS / "paper"),
+    model=transformer.ModelConfig(d_model=128, num_heads=4, d_ff=512, num_layers=3, dropout=0.0),
+    data=transformer.DataConfig(train="toyland:train[:50000]", vocab_size=1200),
+    training=transformer.TrainingConfig(
+        max_steps=UPDATES,
+        warmup_steps=UPDATES // 4,
+        rate_scale=0.5,
+        cooldown=0.5,
+        label_smoothing=0.0,
+        tokens_per_batch=1500,
+        save_every=UPDATES,
+    ),
+)
+transformer.train(settings, resume=True)  # running the cell again does not train again
+translator = transformer.Translator.from_pretrained(RUNS / "paper")
+print(translator.translate([SENTENCE]))
+
+# %% [markdown]
+# ## Look
+#
+# Each row is a German word at the moment when it is predicted; each column is an English word. Nobody told the
+# model which words belong together.
+
+
+# %%
+def draw(translator: transformer.Translator, kind: str, name: str) -> None:
+    found = transformer.inspect(translator, SENTENCE)
+    figure, panels = pyplot.subplots(2, 2, figsize=(9, 9), layout="constrained")
+    for head, axes in enumerate(panels.flat, start=1):
+        draw_attention(found, axes, kind=kind, layer=3, head=head)
+    figure.savefig(RUNS / f"{name}.png")
+
+
+draw(translator, "cross", "cross")
+draw(translator, "encoder", "encoder")
+
+# %% [markdown]
+# ## Swap a part
+#
+# What if a word looked first at its neighbours? Every part of the model is an object: override the method
+# that makes it, and the rest stays as it is. Here, each score within a sentence is lowered by the distance
+# between the two words, more for the first head than for the last (ALiBi; Press et al., 2022).
+
+
+# %%
+class Nearby(transformer.MultiHeadAttention):
+    def score_bias(self, q, positions, length):
+        if positions is None:  # cross-attention: source and target have no common distance
+            return None
+        distance = (positions[:, :, None] - torch.arange(length, device=q.device)).abs()  # (B, T, S)
+        slopes = 2.0 ** -torch.arange(self.num_heads, device=q.device)  # 1, 1/2, 1/4, ...
+        return -slopes[:, None, None] * distance[:, None]  # (B, H, T, S)
+
+
+class Builder(transformer.ModelBuilder):
+    def attention(self):
+        return super().attention(Nearby)
+
+
+def build(config):
+    return Builder(config).build()
+
+
+# %% [markdown]
+# ## Train it, and look again
+#
+# Compare `encoder.png` with `nearby.png`: the first heads now stay
+# close to the diagonal. Is it better? Both runs have validation losses in their `log.jsonl`, and
+# `transformer compare` tests the difference of two runs of the package's own models.
+
+# %%
+changed = transformer.train(replace(settings, output=str(RUNS / "nearby")), build=build, resume=True)
+other = transformer.Translator.from_pretrained(changed, build=build)
+print(other.translate([SENTENCE]))
+draw(other, "encoder", "nearby")
