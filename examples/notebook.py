@@ -43,8 +43,7 @@ print(translator.translate([SENTENCE]))
 # %% [markdown]
 # ## Look
 #
-# Each row is a German word at the moment when it is predicted; each column is an English word. Nobody told the
-# model which words belong together.
+# A row is a German word at the moment when it is predicted; a column is an English word.
 
 
 # %%
