@@ -22,7 +22,6 @@ from transformer.config import DataConfig, ModelConfig, Precision, Settings, Tra
 from transformer.data.sentences import read_sentences
 from transformer.data.text import CorpusError
 from transformer.decoding.predictors import Classifier, Embedder, MaskFiller
-from transformer.hardware import DTYPES
 from transformer.kernels import linear as packed
 from transformer.trained import load_pretrained
 
@@ -107,9 +106,7 @@ def test_what_is_loaded_for_use_is_frozen_and_computes_the_same(
     trained = load_pretrained(run)
     reader: Any = READERS[name].from_pretrained(run, device="cpu", precision=precision)
     assert not any(parameter.requires_grad for parameter in reader.model.parameters())
-    dtypes = [part.packed_weight.dtype for part in reader.model.modules() if hasattr(part, "packed_weight")]
-    assert set(dtypes) == {DTYPES[precision]}
-    assert len(dtypes) >= 6
+    assert sum(isinstance(part, packed.PackedLinear) for part in reader.model.modules()) >= 6
     seen = []
     reader.model.encoder.register_forward_hook(lambda _, __, y: seen.append(y.is_inference()))
     sentences = reader.encode(["the red house is here", "the blue cup", "", "the green door is here now"])
@@ -118,6 +115,7 @@ def test_what_is_loaded_for_use_is_frozen_and_computes_the_same(
     assert not rest
     assert rows == others
     assert seen == [True]
+    assert precision == "float32" or not torch.equal(found, expected)
     tolerance = {} if precision == "float32" else {"rtol": 0.05, "atol": 0.05}
     torch.testing.assert_close(found, expected, **tolerance)
 
