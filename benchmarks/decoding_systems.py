@@ -92,16 +92,25 @@ def ctranslate2(
 
     from transformer.data.tokenizers.loading import load_tokenizer
 
+    workers = threads if precision == "int8" else 1  # the faster choice for each, as in convert/engine.py
     translator = ctranslate2.Translator(
-        str(folder / "ctranslate2"), device="cpu", compute_type=precision, intra_threads=threads
+        str(folder / "ctranslate2"),
+        device="cpu",
+        compute_type=precision,
+        inter_threads=workers,
+        intra_threads=threads // workers,
     )
     pieces = load_tokenizer(folder / "ctranslate2" / "tokenizer.model").pieces
 
     def translate(batch: list[list[int]]) -> int:
         rows = [[pieces[token] for token in row[:-1]] for row in batch]  # CTranslate2 adds EOS
         length = {"min_decoding_length": FORCED, "max_decoding_length": FORCED}
+        part = -(-len(rows) // workers)
         found = translator.translate_batch(
-            rows, beam_size=beam, **(length if is_forced else {"max_decoding_length": len(rows[0]) + 50})
+            rows,
+            max_batch_size=part,
+            beam_size=beam,
+            **(length if is_forced else {"max_decoding_length": len(rows[0]) + 50}),
         )
         return sum(len(result.hypotheses[0]) + (not is_forced) for result in found)
 

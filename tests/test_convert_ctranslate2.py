@@ -79,6 +79,23 @@ def talkative(tmp_path_factory):
     return Translator(model, LETTERS, **options), CTranslate2Translator(engine, LETTERS, **options)
 
 
+@pytest.mark.parametrize(("quantization", "workers"), [("float32", 1), ("int8", 3)])
+def test_int8_has_a_worker_for_each_thread_and_finds_the_same(quantization, workers, tmp_path, monkeypatch):
+    config = tiny_config(max_positions=40)
+    converted(tmp_path / "model", tiny_model(max_positions=40), config, quantization)
+    found = []
+    for threads in (3, 1):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        engine = load_engine(tmp_path / "model", "cpu", quantization)
+        assert engine.num_translators == (workers if threads == 3 else 1)
+        decoding = DecodingConfig(max_extra=6)
+        translator = CTranslate2Translator(engine, LETTERS, model_config=config, decoding=decoding)
+        found.append(translator.translate_n_best(random_lines(20), n_best=2))
+    for many, one in zip(*found, strict=True):
+        assert [output.text for output in many] == [output.text for output in one]
+        assert [output.score for output in many] == pytest.approx([output.score for output in one], abs=1e-4)
+
+
 def random_lines(count: int) -> list[str]:
     generator = torch.Generator().manual_seed(7)
     lengths = torch.randint(1, 12, (count,), generator=generator).tolist()
@@ -336,7 +353,7 @@ def test_each_process_of_a_machine_has_a_gpu_of_its_own(device, gpus, expected, 
     monkeypatch.setattr(
         ctranslate2,
         "Translator",
-        lambda _, *, device, device_index, intra_threads: found.append((device, device_index)),  # noqa: ARG005
+        lambda _, *, device, device_index, **_threads: found.append((device, device_index)),
     )
     load_engine(tmp_path, device)
     assert found == [expected]

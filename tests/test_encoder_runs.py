@@ -18,10 +18,11 @@ from transformer.checkpoint.format import MODEL, CheckpointError
 from transformer.checkpoint.reading import read_tensors
 from transformer.checkpoint.run import Run
 from transformer.cli import main
-from transformer.config import DataConfig, ModelConfig, Settings, TrainingConfig
+from transformer.config import DataConfig, ModelConfig, Precision, Settings, TrainingConfig
 from transformer.data.sentences import read_sentences
 from transformer.data.text import CorpusError
 from transformer.decoding.predictors import Classifier, Embedder, MaskFiller
+from transformer.kernels import linear as packed
 from transformer.trained import load_pretrained
 
 COLOURS = {"red": "warm", "orange": "warm", "blue": "cold", "green": "cold"}
@@ -86,6 +87,69 @@ def call(
         return code, out.decode(), err.decode()
 
     return call
+
+
+# Inference
+
+
+READERS = {"classifier": Classifier, "masked": MaskFiller, "embedder": Embedder}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", READERS)
+def test_what_is_loaded_for_use_is_frozen_and_computes_the_same(
+    name: str, precision: Precision, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "SMALLEST", 1)
+    monkeypatch.setattr(packed, "SMALL", 1)
+    run = request.getfixturevalue(name)
+    trained = load_pretrained(run)
+    reader: Any = READERS[name].from_pretrained(run, device="cpu", precision=precision)
+    assert not any(parameter.requires_grad for parameter in reader.model.parameters())
+    assert sum(isinstance(part, packed.PackedLinear) for part in reader.model.modules()) >= 6
+    seen = []
+    reader.model.encoder.register_forward_hook(lambda _, __, y: seen.append(y.is_inference()))
+    sentences = reader.encode(["the red house is here", "the blue cup", "", "the green door is here now"])
+    (rows, found), *rest = reader.outputs(sentences)
+    (others, expected), *_ = READERS[name](*trained).outputs(sentences)
+    assert not rest
+    assert rows == others
+    assert seen == [True]
+    assert precision == "float32" or not torch.equal(found, expected)
+    tolerance = {} if precision == "float32" else {"rtol": 0.05, "atol": 0.05}
+    torch.testing.assert_close(found, expected, **tolerance)
+
+
+def test_a_classifier_can_be_cast_as_a_whole(classifier: Path) -> None:
+    model = load_pretrained(classifier).model
+    tokens = torch.tensor([[5, 6, 7, 2], [8, 2, 0, 0]])
+    with torch.no_grad():
+        expected = model(tokens)
+        found = model.to(torch.bfloat16)(tokens)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.05)
+
+
+def test_the_commands_take_a_precision(
+    classifier: Path, masked: Path, embedder: Path, tmp_path: Path, call: Any
+) -> None:
+    line = "the green door is here\n"
+    label = call("classify", "--run", classifier, "--precision", "bfloat16", given=line)[1].split()[0]
+    assert label == "cold"
+    code, out, _ = call("fill-mask", "--run", masked, "--precision", "auto", given="the red <mask> is here\n")
+    assert code == 0
+    assert len(out.splitlines()) == 5
+    vectors = []
+    for precision in ("float32", "bfloat16"):
+        output = tmp_path / f"{precision}.npy"
+        assert (
+            call("embed", "--run", embedder, "--precision", precision, "--output", output, given=line)[0] == 0
+        )
+        vectors.append(np.load(output))
+    np.testing.assert_allclose(*vectors, atol=0.02)
+    code, _, err = call("classify", "--run", classifier, "--device", "cpu", "--precision", "float16")
+    assert code == 2
+    assert "on a CPU choose float32, bfloat16 or auto" in err
 
 
 # Training

@@ -36,6 +36,19 @@ def test_what_is_loaded_to_translate_is_frozen_and_decodes_in_inference_mode(tin
     assert set(found) == {True}
 
 
+def test_scores_are_computed_in_inference_mode_and_are_those_of_the_trained_model(tiny_run, monkeypatch):
+    monkeypatch.setattr(packed, "SMALLEST", 1)
+    monkeypatch.setattr(packed, "SMALL", 1)
+    frozen = Translator.from_pretrained(tiny_run, device="cpu")
+    plain, tokenizer, settings = load_run(tiny_run, task="translation", device="cpu")
+    translator = Translator(plain, tokenizer, model_config=settings.model)
+    pairs = ["the dog sleeps .", "a cat", ""], ["der Hund schläft .", "", "eine Katze ."]
+    found = recording_inference(frozen.model)
+    for ours, theirs in zip(frozen.score(*pairs), translator.score(*pairs), strict=True):
+        assert_close(torch.tensor(ours.tokens), torch.tensor(theirs.tokens))
+    assert set(found) == {True}
+
+
 def test_a_model_that_is_trained_can_be_trained_after_a_translation(tiny_run):
     loaded = Translator.from_pretrained(tiny_run, device="cpu")
     model = loaded.model.requires_grad_(True)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from transformer.cli.streams import STANDARD_OUTPUT, discard_standard_output, prepare_streams
 from transformer.config.errors import UsageError, did_you_mean, is_out_of_memory, shortened
 from transformer.kernels.allocator import keep_freed_memory
+from transformer.kernels.openmp import wait_briefly
 from transformer.messages import tell
 from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStopped, interrupting
 from transformer.version import version
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             atexit.register(end_at_once)
             prepare_streams()
+            wait_briefly()
             keep_freed_memory()
             try:
                 code = dispatch(arguments)

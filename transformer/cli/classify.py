@@ -2,8 +2,7 @@
 
 import sys
 
-from transformer.cli.custom_code import custom_build
-from transformer.cli.lines import add_line_options, write_row
+from transformer.cli.lines import add_line_options, loading_options, write_row
 from transformer.cli.standard_input import StandardInput
 from transformer.config.parser import command_parser
 
@@ -18,9 +17,7 @@ def run(arguments: list[str], prog: str) -> None:
 
     from transformer.decoding.predictors import Classifier
 
-    classifier = Classifier.from_pretrained(
-        options.run, build=custom_build(options.build), device=options.device
-    )
+    classifier = Classifier.from_pretrained(options.run, **loading_options(options))
     given = StandardInput(options)
     for lines in given.together(given.lines):
         for label in classifier.classify(lines):

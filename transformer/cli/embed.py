@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from transformer.cli.custom_code import custom_build
-from transformer.cli.lines import add_line_options
+from transformer.cli.lines import add_line_options, loading_options
 from transformer.cli.shards import require_plain
 from transformer.cli.standard_input import StandardInput
 from transformer.config.parser import command_parser
@@ -25,7 +24,7 @@ def run(arguments: list[str], prog: str) -> None:
 
     from transformer.decoding.predictors import Embedder
 
-    embedder = Embedder.from_pretrained(options.run, build=custom_build(options.build), device=options.device)
+    embedder = Embedder.from_pretrained(options.run, **loading_options(options))
     lines = list(StandardInput(options).lines)
     vectors = embedder.embed(lines)
     write_vectors(options.output, lines, vectors)

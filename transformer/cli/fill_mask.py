@@ -2,8 +2,7 @@
 
 import sys
 
-from transformer.cli.custom_code import custom_build
-from transformer.cli.lines import add_line_options, require_positive_option, write_row
+from transformer.cli.lines import add_line_options, loading_options, require_positive_option, write_row
 from transformer.cli.standard_input import StandardInput
 from transformer.config.parser import command_parser
 
@@ -20,7 +19,7 @@ def run(arguments: list[str], prog: str) -> None:
 
     from transformer.decoding.predictors import MaskFiller
 
-    filler = MaskFiller.from_pretrained(options.run, build=custom_build(options.build), device=options.device)
+    filler = MaskFiller.from_pretrained(options.run, **loading_options(options))
     given = StandardInput(options)
     first = 1
     lines = enumerate(given.lines, start=1)

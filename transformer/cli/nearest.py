@@ -2,8 +2,7 @@
 
 import sys
 
-from transformer.cli.custom_code import custom_build
-from transformer.cli.lines import add_line_options, require_positive_option, write_row
+from transformer.cli.lines import add_line_options, loading_options, require_positive_option, write_row
 from transformer.cli.standard_input import StandardInput
 from transformer.config.parser import command_parser
 from transformer.data.text import one_line
@@ -31,7 +30,7 @@ def run(arguments: list[str], prog: str) -> None:
 
     from transformer.decoding.predictors import Embedder, nearest
 
-    embedder = Embedder.from_pretrained(options.run, build=custom_build(options.build), device=options.device)
+    embedder = Embedder.from_pretrained(options.run, **loading_options(options))
     given = StandardInput(options)
     number = 1
     for lines in given.together(given.lines):

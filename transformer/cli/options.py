@@ -1,10 +1,11 @@
 """Options that several commands have."""
 
-from typing import Any
+from typing import Any, get_args
 
 from jsonargparse import Namespace
 
 from transformer.cli.custom_code import add_build_option
+from transformer.config import Precision
 from transformer.config.parser import CommandParser
 
 
@@ -16,6 +17,15 @@ def add_run_option(parser: CommandParser) -> None:
 def add_device_option(parser: CommandParser) -> None:
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:N; so far untested: mps, xpu, xpu:N"
+    )
+
+
+def add_precision_option(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="float32",
+        help="precision of matrix products; auto: bfloat16 or float16 if the hardware is fast with it",
     )
 
 

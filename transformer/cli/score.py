@@ -3,8 +3,7 @@
 import sys
 from typing import Any, NamedTuple
 
-from transformer.cli.custom_code import custom_build
-from transformer.cli.lines import add_line_options, write_row
+from transformer.cli.lines import add_line_options, loading_options, write_row
 from transformer.cli.standard_input import StandardInput
 from transformer.config.parser import command_parser
 from transformer.data.json_text import json_line, parse_object
@@ -29,9 +28,7 @@ def run(arguments: list[str], prog: str) -> None:
     options = parser.parse_args(arguments)
     from transformer.decoding.translator import Translator
 
-    translator = Translator.from_pretrained(
-        options.run, build=custom_build(options.build), device=options.device
-    )
+    translator = Translator.from_pretrained(options.run, **loading_options(options))
     given = StandardInput(options, is_json=options.json)
     numbered = enumerate(given.lines, start=1)
     first = 1

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, cast
 
 from jsonargparse import Namespace
 
 from transformer.cli.custom_code import add_build_option, custom_build
-from transformer.cli.options import add_device_option, add_on_error_option
+from transformer.cli.options import add_device_option, add_on_error_option, add_precision_option
 from transformer.cli.outside_toyland import OutsideToyland, learned_toyland
 from transformer.cli.requests import Request, read_requests
 from transformer.cli.search_options import (
@@ -19,7 +19,6 @@ from transformer.cli.search_options import (
     sampler,
 )
 from transformer.cli.standard_input import StandardInput, in_chunks, input_file
-from transformer.config import Precision
 from transformer.config.parser import CommandParser, command_parser
 from transformer.data.json_text import json_line
 from transformer.data.text import read_lines
@@ -194,12 +193,7 @@ def add_engine_options(parser: CommandParser) -> None:
         help="inference engine; for ctranslate2 the model is converted once and kept with its checkpoint",
     )
     add_device_option(parser)
-    parser.add_argument(
-        "--precision",
-        choices=get_args(Precision),
-        default="float32",
-        help="precision of matrix products; auto: bfloat16 or float16 if the hardware is fast with it",
-    )
+    add_precision_option(parser)
 
 
 def refuse_what_only_torch_does(options: Namespace) -> None:

@@ -9,6 +9,9 @@ MAX_BEAM_SIZE = 1000
 BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
 """The default of `decoding.batch_tokens` by kind of device. A GPU needs many hypotheses at once to be fully
 used; its default allows 256 sentences of 28 tokens with a beam of 4."""
+ONE_PASS_TOKENS = {"cpu": 1024, "cuda": 4096}
+"""The same where the model reads a batch in one pass, without a search. Larger batches leave the caches of a
+CPU (`benchmarks/one_pass.py`)."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class DecodingConfig:
     """Tokens by which output may exceed source."""
     batch_tokens: int | None = None
     """Source tokens times beam per batch; null: by device.
-    Padding included; by default 4096, or 32768 for a search on a CUDA GPU."""
+    Padding included; by default 4096, or 32768 for a search on a CUDA GPU. Without a search, as in `classify`
+    and `score`: 1024, or 4096 on a GPU."""
 
     def __post_init__(self) -> None:
         require_plain_numbers(self, "decoding")
@@ -44,3 +48,7 @@ class DecodingConfig:
     def batch_limit(self, device_type: str = "cpu") -> int:
         """`batch_tokens`, or its default for a search on this kind of device."""
         return self.batch_tokens or BATCH_TOKENS.get(device_type, BATCH_TOKENS["cpu"])
+
+    def one_pass_limit(self, device_type: str) -> int:
+        """`batch_tokens`, or its default for one pass on this kind of device."""
+        return self.batch_tokens or ONE_PASS_TOKENS.get(device_type, ONE_PASS_TOKENS["cuda"])

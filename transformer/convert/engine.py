@@ -1,6 +1,7 @@
 """Translating with CTranslate2, an inference engine, through the same interface as `Translator`."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -73,7 +74,7 @@ class CTranslate2Translator(LineTranslator):
         require_unchanged(opened, folder)
         settings = opened.settings
         # An absolute path, because a process that unpickles it may have another working directory.
-        load = partial(load_engine, folder.absolute(), device)
+        load = partial(load_engine, folder.absolute(), device, quantization)
         translator = cls(load(), opened.tokenizer, model_config=settings.model, decoding=settings.decoding)
         translator.load_engine = load
         return translator
@@ -128,6 +129,7 @@ class CTranslate2Translator(LineTranslator):
         penalty = max(alpha / 2, SMALLEST_PENALTY)  # grows like ours for hypotheses of about 5 tokens
         results = self.engine.translate_batch(
             [[self.pieces[number] for number in ids[:-1]] for ids in sources],  # the engine adds EOS
+            max_batch_size=math.ceil(len(sources) / self.engine.num_translators),  # a part for each worker
             beam_size=beam_size,
             num_hypotheses=count,
             patience=PATIENCE,
@@ -209,18 +211,25 @@ def write_checkpoint_model(opened: OpenedRun, folder: Path, quantization: str) -
     write_model(folder, model, config, opened.tokenizer, quantization)  # type: ignore[arg-type]
 
 
-def load_engine(folder: Path, device: str) -> Any:
-    """The `ctranslate2.Translator` of a converted model, on as many CPU threads as torch uses."""
+def load_engine(folder: Path, device: str, quantization: str = "float32") -> Any:
+    """The `ctranslate2.Translator` of a converted model, on as many CPU threads as torch uses.
+
+    In int8 each thread is a worker of its own: its products are so short that threads which share them wait
+    for each other most of the time (docs/convert.md).
+    """
     package = require_package("ctranslate2")
     if device == "auto" and not package.get_cuda_device_count():
         device = "cpu"
     where = choose_device(device)  # the same rules as for torch: each of several processes gets its own GPU
+    threads = torch.get_num_threads()
+    workers = threads if where.type == "cpu" and quantization == "int8" else 1
     try:
         return package.Translator(
             str(folder),
             device=where.type,
             device_index=where.index or 0,
-            intra_threads=torch.get_num_threads(),
+            inter_threads=workers,
+            intra_threads=threads // workers,
         )
     except (RuntimeError, ValueError) as error:
         if is_out_of_memory(error):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -10,36 +10,60 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from transformer.checkpoint.pretrained import Build, load_run
-from transformer.config import Settings
+from transformer.checkpoint.pretrained import Build, load_run, no_head
+from transformer.config import Precision, Settings
 from transformer.data.masking import MASK, MASK_ID, encode_with_masks
 from transformer.data.padding import longest_first, right_padded
 from transformer.data.sentences import encode_sentences
 from transformer.data.text import MAX_CHARACTERS_PER_TOKEN, CorpusError, one_line, text_list
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
-from transformer.hardware import without_cudnn_attention
+from transformer.decoding.inference import freeze, without_gradients
 from transformer.model.build import build_model
 from transformer.model.heads import masked_language_model, sentence_embedder, sequence_classifier
+
+AnyReader = TypeVar("AnyReader", bound="Reader")
 
 
 class Reader:
     """A model and its tokenizer; encodes lines as in training and runs the model on batches of them."""
+
+    task: ClassVar[str]
+    head = staticmethod(no_head)
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer, settings: Settings) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.settings = settings
 
+    @classmethod
+    def from_pretrained(
+        cls: type[AnyReader],
+        path: str | Path,
+        *,
+        build: Build = build_model,
+        device: str = "auto",
+        precision: Precision = "float32",
+    ) -> AnyReader:
+        """Load a run's folder (its best checkpoint) or one checkpoint of it, for inference only.
+
+        `precision` applies to the matrix products, as in training. The model is frozen; use `load_pretrained`
+        to train it further.
+        """
+        loaded = load_run(path, task=cls.task, build=build, head=cls.head, device=device)
+        freeze(loaded.model, precision)
+        return cls(*loaded)
+
     def outputs(
         self, sentences: Sequence[NDArray[np.int64]]
     ) -> Iterator[tuple[list[int], Float[Tensor, "batch ..."]]]:
         """Yield (row indices, model outputs) batch by batch until every row is done."""
         device = next(self.model.parameters()).device
-        for rows in longest_first([len(ids) for ids in sentences], self.settings.decoding.batch_limit()):
+        budget = self.settings.decoding.one_pass_limit(device.type)
+        for rows in longest_first([len(ids) for ids in sentences], budget):
             tokens = right_padded([sentences[row] for row in rows])
-            with torch.no_grad(), without_cudnn_attention():
-                outputs = self.model(tokens.to(device))
-            yield rows, outputs.float().cpu()
+            with torch.no_grad(), without_gradients(self.model):
+                outputs = self.model(tokens.to(device)).float().cpu()
+            yield rows, outputs
 
     def encode(self, lines: Sequence[str]) -> list[NDArray[np.int64]]:
         return encode_sentences(lines, self.tokenizer, self.settings.data.max_tokens)
@@ -55,14 +79,7 @@ class Label(NamedTuple):
 class Classifier(Reader):
     """Predicts the class of lines."""
 
-    @classmethod
-    def from_pretrained(
-        cls, path: str | Path, *, build: Build = build_model, device: str = "auto"
-    ) -> "Classifier":
-        """Load a run's folder (its best checkpoint) or one checkpoint of it."""
-        return cls(
-            *load_run(path, task="classification", build=build, head=sequence_classifier, device=device)
-        )
+    task, head = "classification", staticmethod(sequence_classifier)
 
     def classify(self, lines: Sequence[str]) -> list[Label | None]:
         """One label per line; None for a blank line."""
@@ -70,8 +87,8 @@ class Classifier(Reader):
         names = (self.settings.data.classes or "").split(",")
         labels: list[Label | None] = [None] * len(lines)
         for rows, logits in self.outputs(self.encode(lines)):
-            best = logits.softmax(dim=1).max(dim=1)
-            for row, number, probability in zip(rows, best.indices, best.values.tolist(), strict=True):
+            probabilities, numbers = (part.tolist() for part in logits.softmax(dim=1).max(dim=1))
+            for row, number, probability in zip(rows, numbers, probabilities, strict=True):
                 labels[row] = Label(names[number], probability) if lines[row].strip() else None
         return labels
 
@@ -79,14 +96,7 @@ class Classifier(Reader):
 class Embedder(Reader):
     """Turns lines into vectors of length 1, whose dot products are cosines."""
 
-    @classmethod
-    def from_pretrained(
-        cls, path: str | Path, *, build: Build = build_model, device: str = "auto"
-    ) -> "Embedder":
-        """Load a run's folder (its best checkpoint) or one checkpoint of it."""
-        return cls(
-            *load_run(path, task="sentence_embedding", build=build, head=sentence_embedder, device=device)
-        )
+    task, head = "sentence_embedding", staticmethod(sentence_embedder)
 
     def embed(self, lines: Sequence[str]) -> NDArray[np.float32]:
         """(lines, d_model), one row per line, including blank lines."""
@@ -108,16 +118,7 @@ class Candidate(NamedTuple):
 class MaskFiller(Reader):
     """Predicts the tokens hidden by `<mask>`."""
 
-    @classmethod
-    def from_pretrained(
-        cls, path: str | Path, *, build: Build = build_model, device: str = "auto"
-    ) -> "MaskFiller":
-        """Load a run's folder (its best checkpoint) or one checkpoint of it."""
-        return cls(
-            *load_run(
-                path, task="masked_language_model", build=build, head=masked_language_model, device=device
-            )
-        )
+    task, head = "masked_language_model", staticmethod(masked_language_model)
 
     def fill(self, lines: Sequence[str], *, count: int, first_line: int = 1) -> list[list[list[Candidate]]]:
         """The `count` most probable tokens for each `<mask>` of each line, best first.

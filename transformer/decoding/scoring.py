@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from transformer.data.padding import longest_first, right_padded
 from transformer.data.tokenizers.protocol import EOS_ID
-from transformer.hardware import without_cudnn_attention
+from transformer.decoding.inference import without_gradients
 
 
 class Score(NamedTuple):
@@ -19,7 +19,6 @@ class Score(NamedTuple):
 
 
 @torch.no_grad()
-@without_cudnn_attention()
 def score_pairs(
     model: nn.Module, sources: Sequence[list[int]], targets: Sequence[list[int]], *, batch_tokens: int
 ) -> list[Score]:
@@ -28,7 +27,8 @@ def score_pairs(
     for rows in longest_first(pair_lengths(sources, targets), batch_tokens):
         ended = [[*targets[row], EOS_ID] for row in rows]
         src_tokens, wanted = right_padded([sources[row] for row in rows]), right_padded(ended)
-        log_probs = forced_log_probs(model, src_tokens, wanted).tolist()
+        with without_gradients(model):
+            log_probs = forced_log_probs(model, src_tokens, wanted).tolist()
         for row, target, values in zip(rows, ended, log_probs, strict=True):
             values = values[: len(target)]
             scores[row] = Score(sum(values), values)

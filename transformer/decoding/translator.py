@@ -153,7 +153,8 @@ class Translator(LineTranslator):
         targets = [translation.tokens for translation in translations]
         member = self.model.members[0] if isinstance(self.model, Ensemble) else self.model
         assert isinstance(member, nn.Module)  # of an nn.ModuleList
-        return align(member, self.tokenizer, sources, targets, batch_tokens=self.decoding.batch_limit())
+        budget = self.decoding.one_pass_limit(self.device_type)
+        return align(member, self.tokenizer, sources, targets, batch_tokens=budget)
 
     def with_alignments(
         self, lines: Sequence[str], found: Sequence[Sequence[Translation]]
@@ -172,7 +173,8 @@ class Translator(LineTranslator):
         sources = self.encode(lines, first_line)
         ended = [source or [self.config.eos_id] for source in sources]  # a blank line is scored, too
         ids = self.encode_targets(targets, first_line, "target")
-        return score_pairs(self.model, ended, ids, batch_tokens=self.decoding.batch_limit())
+        budget = self.decoding.one_pass_limit(self.device_type)
+        return score_pairs(self.model, ended, ids, batch_tokens=budget)
 
     def right_padded(self, rows: Sequence[Sequence[int]]) -> Tensor:
         tokens = right_padded(rows, self.config.pad_id)

@@ -38,7 +38,8 @@ class SequenceClassifier(nn.Module):
         self.output = nn.Linear(encoder.embedding.embedding.embedding_dim, num_classes)
 
     def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch classes"]:
-        return self.output(mean_over_tokens(self.encoder(tokens), tokens, self.encoder.pad_id))
+        mean = mean_over_tokens(self.encoder(tokens), tokens, self.encoder.pad_id)
+        return self.output(mean.to(self.output.weight.dtype))
 
 
 class SentenceEmbedder(nn.Module):

@@ -29,6 +29,7 @@ from transformer.training.objectives import (
 )
 from transformer.training.report import validation_report
 from transformer.training.saving import Saver
+from transformer.training.slowdown import Slowdown
 from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import Update, shapes_of, updates
 
@@ -72,6 +73,7 @@ def fit(
     scaler = state.scaler
     most_skipped = training.max_skipped + (HALVINGS if scaler.is_enabled() else 0)
     meter, guard = Meter(group), FiniteGuard(most_skipped, group)
+    slowdown = Slowdown(torch.get_num_threads() if device.type == "cpu" and group.is_first else 1)
     upcoming = updates(state.batches, training.accumulate, group, device)
     if state.step:
         log("resume", state.step)
@@ -128,7 +130,10 @@ def fit(
                 progress.note = "loss {loss:.3f}, {tokens_per_second:7,.0f} tokens/s".format(**values)
                 added = {name: float(value) for name, value in added.items()}
                 log("train", step, rate=rate, gradient_norm=float(norm), **values, **added)
-            state.seconds += time.perf_counter() - began
+            seconds = time.perf_counter() - began
+            state.seconds += seconds
+            if advice := slowdown.advice(seconds):
+                warn(advice)
 
             is_best = False
             is_due = step % training.valid_every == 0 or (is_last and not stops)  # be quick after a signal

@@ -1,0 +1,36 @@
+"""Noticing that updates have become much slower, as happens when other programs use the cores."""
+
+from collections import deque
+from statistics import median
+
+WINDOW = 10
+"""Updates whose median is compared, so that a single slow update, or a long one, does not count."""
+FACTOR = 3.0
+
+
+class Slowdown:
+    """Compares the time of the latest updates with the fastest ones before, and gives advice once.
+
+    On a machine that other programs use, two threads that wait for each other after every operation can be
+    slower than one (docs/training.md).
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.latest = deque[float](maxlen=WINDOW)
+        self.fastest = float("inf")
+        self.is_watching = threads > 1
+
+    def advice(self, seconds: float) -> str | None:
+        """A line for the user after an update of so many seconds, or `None`."""
+        self.latest.append(seconds)
+        if not self.is_watching or len(self.latest) < WINDOW:
+            return None
+        usual = median(self.latest)
+        self.fastest = min(self.fastest, usual)
+        if usual < FACTOR * self.fastest:
+            return None
+        self.is_watching = False
+        return (
+            f"updates take {usual / self.fastest:.0f} times as long as they did; if other programs are using "
+            "the cores, training with OMP_NUM_THREADS=1 is faster (docs/training.md)"
+        )
