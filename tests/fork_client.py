@@ -1,7 +1,7 @@
 """What `fork_server.python()` runs: passes a program on to the server and ends as the program ended.
 
-It imports almost nothing and takes 20 ms. A shell can redirect its streams, and whoever started it can send it
-signals, as with any other program.
+It imports almost nothing and takes 20 ms. As with any other program, a shell can redirect its streams, and it
+can be sent signals.
 """
 
 import _socket
@@ -21,7 +21,7 @@ def main(server: str, arguments: list[str]) -> None:
     connection.connect(server)
     for number in FORWARDED:
         signal.signal(number, lambda number, _: connection.send(bytes([number])))
-    request = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}
+    request = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}  # noqa: PTH109
     text = json.dumps(request).encode()
     streams = array.array("i", [0, 1, 2])
     connection.sendmsg(

@@ -1,12 +1,12 @@
-"""A `python` that has imported torch and the package already, for tests that run programs in their own process.
+"""A `python` that has already imported torch and the package, for tests that run programs in a new process.
 
-Importing them takes 2 to 4 seconds of CPU time; a fork of a process that has done so takes 10 ms. One server per
-session of pytest imports them, without the run-time type checks of conftest.py, and forks a child for each program.
-The executable `python()` asks it to, and can be used in place of `sys.executable` with `-m`, `-c` or a script:
-working directory, environment, streams, signals and exit code are passed on.
+The imports take 2 to 4 seconds of CPU time; a fork of a process that has done them takes 10 ms. One server
+per session of pytest imports them, without the run-time type checks of conftest.py, and forks a child for
+each program. The executable `python()` asks it to: use it in place of `sys.executable`, with `-m`, `-c` or
+a script. Working directory, environment, streams, signals and exit code are passed on.
 
-A child starts with the imports done. What a test says about importing, about variables which Python, torch or OpenMP
-read when they start, or about the streams at that time needs a real process: `sys.executable`.
+A child starts with the imports done. A test needs a real process, `sys.executable`, if it is about importing,
+about variables which Python, torch or OpenMP read when they start, or about streams that are closed then.
 """
 
 import atexit
@@ -32,7 +32,15 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PRELOADED = (
-    *("torch", "torch._dynamo", "torch.distributed.run", "datasets", "sacrebleu", "sentencepiece", "jsonargparse"),
+    *(
+        "torch",
+        "torch._dynamo",
+        "torch.distributed.run",
+        "datasets",
+        "sacrebleu",
+        "sentencepiece",
+        "jsonargparse",
+    ),
     *("transformer.recipe", "transformer.trained", "transformer.cli.train", "transformer.cli.translate"),
     *("transformer.inspection.inspect", "transformer.testing", "transformer.tasks.masked_language_model"),
     *("transformer.tasks.classification", "transformer.tasks.sentence_embedding"),
@@ -43,7 +51,8 @@ PRELOADED = (
 def python() -> str:
     """The path of an executable that runs Python programs in forks of a server, which is started now.
 
-    It is the real Python except on Linux: macOS ends forked processes that use its frameworks, and Windows cannot fork.
+    Except on Linux it is the real Python: Windows cannot fork, and on macOS a forked process may not use the
+    system's frameworks, which torch does.
     """
     if sys.platform != "linux":
         return sys.executable
@@ -65,7 +74,8 @@ def python() -> str:
 
 def stop(server: "subprocess.Popen[bytes]", folder: Path, owner: int) -> None:
     if os.getpid() == owner:  # and not a fork of it
-        server.terminate()
+        assert server.stdin is not None
+        server.stdin.close()
         server.wait()
         shutil.rmtree(folder)
 
@@ -74,10 +84,10 @@ def stop(server: "subprocess.Popen[bytes]", folder: Path, owner: int) -> None:
 
 
 def serve(listener: socket.socket) -> Any:
-    """Fork a child for each request, and return the request there; here, it returns never.
+    """Fork a child for each request, and return the request there; in the server, this never returns.
 
-    The children's exit codes go to their clients. A client that is gone takes its child with it, and the server ends
-    with the process that started it.
+    The children's exit codes go to their clients. A child is killed when its client is gone, and all of them
+    when the process that started the server is gone.
     """
     children: dict[int, socket.socket] = {}
     woken, wake = os.pipe()
@@ -88,6 +98,8 @@ def serve(listener: socket.socket) -> Any:
     while True:
         ready, _, _ = select.select([listener, woken, sys.stdin, *children.values()], [], [])
         if sys.stdin in ready:
+            for child in children:
+                os.kill(child, signal.SIGKILL)
             os._exit(0)
         for child, client in children.items():
             if client in ready:
@@ -137,9 +149,9 @@ def become(request: Any) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
-    sys.stdin = open(0, closefd=False)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
     for number, name, errors in ((1, "stdout", "strict"), (2, "stderr", "backslashreplace")):
-        raw = open(number, "wb", 0 if unbuffered else -1, closefd=False)
+        raw = open(number, "wb", 0 if unbuffered else -1, closefd=False)  # noqa: SIM115
         options = {"write_through": unbuffered, "line_buffering": name == "stderr" or os.isatty(number)}
         setattr(sys, name, io.TextIOWrapper(raw, errors=errors, **options))
         setattr(sys, f"__{name}__", getattr(sys, name))
@@ -148,7 +160,7 @@ def become(request: Any) -> None:
 def execute(arguments: list[str]) -> None:
     kind, program = arguments[:2] if arguments[0] in ("-m", "-c") else ("", arguments[0])
     sys.argv = [kind, *arguments[2:]] if kind else arguments
-    first = str(Path(program).parent.resolve()) if not kind else os.getcwd() if kind == "-m" else ""
+    first = str(Path(program).parent.resolve()) if not kind else str(Path.cwd()) if kind == "-m" else ""
     added = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [first, *added, *(path for path in sys.path[1:] if path not in added)]
     if kind == "-m":
@@ -162,7 +174,7 @@ def execute(arguments: list[str]) -> None:
 
 
 def finish(arguments: list[str]) -> None:
-    """Run a program and end as Python would, except for the destruction of every object, which takes 0.2 seconds."""
+    """Run a program and exit as Python would, without destroying all objects, which takes 0.2 seconds."""
     code: Any = 0
     try:
         execute(arguments)

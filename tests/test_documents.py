@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fork_server import python
 
 from transformer.cli import COMMANDS, main
 from transformer.evaluation.table3 import ROWS
@@ -180,9 +181,7 @@ def test_the_site_lists_every_page_and_stages_every_link() -> None:
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
 def test_programs_run(number: int, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(
-        [sys.executable, "-c", blocks("python")[number]], cwd=tmp_path, env=environment, check=True
-    )
+    subprocess.run([python(), "-c", blocks("python")[number]], cwd=tmp_path, env=environment, check=True)
 
 
 def test_the_minimal_example_fits_a_page_and_runs(tmp_path: Path) -> None:
