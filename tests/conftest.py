@@ -25,7 +25,7 @@ jaxtyped = jaxtyping.jaxtyped
 def checked(*, typechecker: Any) -> Callable[[Any], Any]:
     """A faster `jaxtyping.jaxtyped`, for the import hook.
 
-    The original checks all arguments twice, and prepares to compare shapes where no type has one, which takes a
+    The original checks all arguments twice, and prepares to compare shapes where no type has one, a
     third to a half of the time of a test.
     """
 

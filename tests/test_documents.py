@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fork_server import python
+from test_examples import run_example
 
 from transformer.cli import COMMANDS, main
 from transformer.evaluation.table3 import ROWS
@@ -187,16 +188,9 @@ def test_programs_run(number: int, tmp_path: Path) -> None:
 def test_the_minimal_example_fits_a_page_and_runs(tmp_path: Path) -> None:
     example = ROOT / "examples/minimal.py"
     assert len(example.read_text(encoding="utf-8").splitlines()) <= 60
-    done = subprocess.run(
-        [sys.executable, str(example), "8"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert "The old man buys a red apple." in done.stdout
-    assert re.search(r"predicting “.+”, head \d\.\d looks at “.+”: \d\.\d\d\n$", done.stdout)
+    printed = run_example(example, 8, tmp_path, program=sys.executable)
+    assert "The old man buys a red apple." in printed
+    assert re.search(r"predicting “.+”, head \d\.\d looks at “.+”: \d\.\d\d\n$", printed)
 
 
 def test_the_commands_for_own_data_run(

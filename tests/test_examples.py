@@ -48,15 +48,20 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def run_example(path: Path, updates: int, folder: Path) -> str:
-    """Runs an example with at most 2,000 of the sentences of toyland, which would take most of its time."""
-    return run("-c", WITH_LITTLE_TEXT, str(path), str(updates), folder=folder)
+def run_example(path: Path, updates: int, folder: Path, program: str | None = None) -> str:
+    """Runs an example with 2,000 sentences of toyland at most; all of them would take most of its time."""
+    return run("-c", WITH_LITTLE_TEXT, str(path), str(updates), folder=folder, program=program)
 
 
-def run(*arguments: str, folder: Path) -> str:
+def run(*arguments: str, folder: Path, program: str | None = None) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [python(), *arguments], cwd=folder, env=environment, check=True, capture_output=True, text=True
+        [program or python(), *arguments],
+        cwd=folder,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return done.stdout
 
