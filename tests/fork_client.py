@@ -31,7 +31,8 @@ def main(server: str, arguments: list[str]) -> None:
         text = text[connection.send(text) :]
     code = int(connection.recv(16))
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        if -code in FORWARDED:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)
 
