@@ -37,26 +37,28 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module
 
 
-WITH_LITTLE_TEXT = """
-import runpy, sys
+LITTLE_TEXT = """
 from transformer import toyland
 whole = toyland.generate
 toyland.generate = lambda split, size: whole(split, min(size, 2000))
+"""
+SCRIPT = """
+import runpy, sys
 del sys.argv[0]
 sys.path[0] = sys.argv[0].rpartition("/")[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def run_example(path: Path, updates: int, folder: Path, program: str | None = None) -> str:
+def run_example(path: Path, updates: int, folder: Path) -> str:
     """Runs an example with 2,000 sentences of toyland at most; all of them would take most of its time."""
-    return run("-c", WITH_LITTLE_TEXT, str(path), str(updates), folder=folder, program=program)
+    return run("-c", LITTLE_TEXT + SCRIPT, str(path), str(updates), folder=folder)
 
 
-def run(*arguments: str, folder: Path, program: str | None = None) -> str:
+def run(*arguments: str, folder: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [program or python(), *arguments],
+        [python(), *arguments],
         cwd=folder,
         env=environment,
         check=True,
