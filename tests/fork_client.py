@@ -15,13 +15,17 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 def main(server: str, arguments: list[str]) -> None:
+    environment = dict(os.environ)
+    if arguments[:1] == ["-u"]:  # as torchrun starts its processes
+        environment["PYTHONUNBUFFERED"] = "1"
+        del arguments[0]
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-m", "-c")):
         os.execv(sys.executable, [sys.executable, *arguments])
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     connection.connect(server)
     for number in FORWARDED:
         signal.signal(number, lambda number, _: connection.send(bytes([number])))
-    request = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}  # noqa: PTH109
+    request = {"arguments": arguments, "folder": os.getcwd(), "environment": environment}  # noqa: PTH109
     text = json.dumps(request).encode()
     streams = array.array("i", [0, 1, 2])
     connection.sendmsg(
