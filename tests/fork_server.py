@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -134,7 +135,7 @@ def report_the_dead(children: dict[int, socket.socket]) -> None:
         child, status = os.waitpid(-1, os.WNOHANG)
         if child == 0:
             return
-        with children.pop(child) as client:
+        with children.pop(child) as client, suppress(OSError):  # the client may be gone
             client.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 

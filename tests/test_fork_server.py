@@ -55,3 +55,4 @@ def test_a_signal_ends_it(number):
         time.sleep(0.01)
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+    assert subprocess.run([python(), "-c", ""]).returncode == 0  # the server is still there
