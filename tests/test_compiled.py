@@ -5,10 +5,10 @@ The tests run in separate processes without the run-time shape checks, because c
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fork_server import python
 
 COUNTING = """
 import sys
@@ -89,7 +89,7 @@ assert len(GRAPHS) == 1, GRAPHS
 def run(program, *arguments):
     tests = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
-    command = [sys.executable, "-c", COUNTING + program, *arguments]
+    command = [python(), "-c", COUNTING + program, *arguments]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures_run import TINY_MODEL, events, tiny_settings
+from fork_server import python
 
 from transformer.checkpoint.format import MODEL
 from transformer.checkpoint.reading import read_manifest, read_state, read_tensors
@@ -32,14 +33,22 @@ BOTH = {"rtol": 1e-4, "atol": 2e-5}
 
 
 def torchrun(
-    processes: int, settings: Settings, *options: str, program: tuple[str, ...] = ("-m", "transformer")
+    processes: int,
+    settings: Settings,
+    *options: str,
+    program: tuple[str, ...] = ("-m", "transformer"),
+    executable: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Train under torchrun with these settings, which are written to a file next to the run's folder."""
+    """Train under torchrun with these settings, which are written to a file next to the run's folder.
+
+    Torchrun and its processes run in `executable`, by default in forks of the server.
+    """
+    executable = executable or python()
     config = Path(settings.output).with_suffix(f".{processes}.yaml")
     save_settings(settings, config)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    command = [executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     command += [str(processes), *options, *program, "train", "--config", str(config), "--resume"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON_EXEC": executable}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
@@ -91,7 +100,7 @@ def test_what_the_processes_share_covers_what_can_go_wrong(settings, alone):
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_train_as_one_does(settings, alone, tmp_path, processes):
     ours = changed(settings, tmp_path / "run", accumulate=4 // processes)
-    done = torchrun(processes, ours)
+    done = torchrun(processes, ours, executable=sys.executable)
     assert done.returncode == 0, done.stderr
     assert_same_training(Run(tmp_path / "run"), alone)
     assert done.stderr.count("trained model") == processes

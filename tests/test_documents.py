@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from fork_server import python
+from test_examples import LITTLE_TEXT, run_example
 
 from transformer.cli import COMMANDS, main
 from transformer.evaluation.table3 import ROWS
@@ -179,25 +181,18 @@ def test_the_site_lists_every_page_and_stages_every_link() -> None:
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
 def test_programs_run(number: int, tmp_path: Path) -> None:
+    """With 2,000 sentences of toyland, and 4 updates instead of 100."""
+    program = LITTLE_TEXT + blocks("python")[number].replace("max_steps=100", "max_steps=4")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(
-        [sys.executable, "-c", blocks("python")[number]], cwd=tmp_path, env=environment, check=True
-    )
+    subprocess.run([python(), "-c", program], cwd=tmp_path, env=environment, check=True)
 
 
 def test_the_minimal_example_fits_a_page_and_runs(tmp_path: Path) -> None:
     example = ROOT / "examples/minimal.py"
     assert len(example.read_text(encoding="utf-8").splitlines()) <= 60
-    done = subprocess.run(
-        [sys.executable, str(example), "8"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert "The old man buys a red apple." in done.stdout
-    assert re.search(r"predicting “.+”, head \d\.\d looks at “.+”: \d\.\d\d\n$", done.stdout)
+    printed = run_example(example, 8, tmp_path)
+    assert "The old man buys a red apple." in printed
+    assert re.search(r"predicting “.+”, head \d\.\d looks at “.+”: \d\.\d\d\n$", printed)
 
 
 def test_the_commands_for_own_data_run(

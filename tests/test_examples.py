@@ -6,13 +6,13 @@ import math
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fork_server import python
 from helpers import assert_close, count_parameters, right_padded, tiny_config
 
 import transformer
@@ -37,10 +37,33 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module
 
 
+LITTLE_TEXT = """
+from transformer import toyland
+whole = toyland.generate
+toyland.generate = lambda split, size: whole(split, min(size, 2000))
+"""
+SCRIPT = """
+import runpy, sys
+del sys.argv[0]
+sys.path[0] = sys.argv[0].rpartition("/")[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run_example(path: Path, updates: int, folder: Path) -> str:
+    """Runs an example with 2,000 sentences of toyland at most; all of them would take most of its time."""
+    return run("-c", LITTLE_TEXT + SCRIPT, str(path), str(updates), folder=folder)
+
+
 def run(*arguments: str, folder: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, check=True, capture_output=True, text=True
+        [python(), *arguments],
+        cwd=folder,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return done.stdout
 
@@ -229,13 +252,13 @@ def test_the_recurrent_model_reads_in_any_chunks(example: Any) -> None:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_an_example_runs(name: str, tmp_path: Path) -> None:
-    printed = run(str(ROOT / f"examples/{name}.py"), "4", folder=tmp_path)
+    printed = run_example(ROOT / f"examples/{name}.py", 4, tmp_path)
     assert "parameters, 4 updates" in printed
     assert "The old man buys a red apple." in printed
 
 
 def test_the_comparison_with_the_recurrent_model_runs(tmp_path: Path) -> None:
-    printed = run(str(ROOT / "examples/recurrent.py"), "4", folder=tmp_path)
+    printed = run_example(ROOT / "examples/recurrent.py", 4, tmp_path)
     assert "after 4 updates" in printed
     for row in (r"Transformer \| 1,076,224", r"LSTM with attention \| 1,065,976"):
         assert re.search(rf"^\| {row} \| \d\.\d{{3}} \| 0\.0 \| [\d,]+ \|$", printed, re.MULTILINE)
@@ -250,7 +273,7 @@ def test_the_own_loop_has_80_lines_without_train_and_learns(tmp_path: Path) -> N
     assert not re.search(r"\btransformer\.train\(|transformer\.recipe", source.split('"""')[2]), (
         "it calls train()"
     )
-    printed = run(str(path), "30", folder=tmp_path)
+    printed = run_example(path, 30, tmp_path)
     first, last = map(float, re.findall(r"^update (?:1|30): loss (\S+),", printed, re.MULTILINE))
     assert last < first - 1
     [valid_loss] = map(float, re.findall(r"^update 30: validation loss (\S+) of", printed, re.MULTILINE))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from fixtures_run import events, tiny_settings
 from helpers import assert_close, random_rows, right_padded, tiny_model
-from test_examples import ROOT, example, run
+from test_examples import ROOT, example, run_example
 
 from transformer.data.batches import Batch
 from transformer.recipe import train
@@ -126,5 +126,5 @@ def test_monitoring_sends_figures_to_the_services(
 
 @pytest.mark.parametrize("name", ["r_drop", "distillation", "monitoring"])
 def test_the_program_runs(name: str, tmp_path: Path) -> None:
-    printed = run(str(ROOT / f"examples/{name}.py"), "2", folder=tmp_path)
+    printed = run_example(ROOT / f"examples/{name}.py", 2, tmp_path)
     assert ("% exactly right" if name != "monitoring" else "'event': 'valid'") in printed

@@ -2,10 +2,10 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fork_server import python
 from helpers import VARIANTS
 
 # Runs in a separate process without the run-time shape checks, because tracing breaks them.
@@ -80,7 +80,7 @@ for kind in ("encoder_decoder", "decoder_only", "encoder_only"):
 def run(*variants):
     tests = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
-    command = [sys.executable, "-W", "ignore", "-c", EXPORTED, *variants]
+    command = [python(), "-c", EXPORTED, *variants]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 

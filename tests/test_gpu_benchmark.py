@@ -12,6 +12,7 @@ from shutil import which
 import numpy as np
 import pytest
 import torch
+from fork_server import python
 
 from transformer.config import ModelConfig
 
@@ -37,7 +38,7 @@ def call(*options: str, code: str | None = None) -> tuple[int, str]:
     program = ["-c", code, "gpu.py"] if code else ["benchmarks/gpu.py"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *program, *TINY, *options], cwd=ROOT, env=environment, capture_output=True, text=True
+        [python(), *program, *TINY, *options], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     return done.returncode, done.stdout + done.stderr
 

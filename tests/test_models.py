@@ -6,11 +6,11 @@ The laws that every model must satisfy (batching, padding, gradients) are in `tr
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from fork_server import python
 from helpers import (
     VARIANTS,
     assert_close,
@@ -171,6 +171,6 @@ def test_a_forward_is_one_graph_for_every_size(kind):
     """No graph breaks and no recompilation. Runs in a separate process without the run-time shape checks."""
     tests = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
-    command = [sys.executable, "-c", TRACED, kind]
+    command = [python(), "-c", TRACED, kind]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from unittest.mock import Mock
 
 import pytest
+from fork_server import python
 
 from transformer.cli import main
 from transformer.cli.serve import names_of
@@ -77,7 +78,7 @@ class Server:
 @contextmanager
 def serving(*arguments: str) -> Iterator[Server]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "transformer", "serve", "--port", "0", "--device", "cpu", *arguments],
+        [python(), "-m", "transformer", "serve", "--port", "0", "--device", "cpu", *arguments],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},

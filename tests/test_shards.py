@@ -4,13 +4,13 @@ import gzip
 import lzma
 import os
 import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from fixtures_run import tiny_settings
+from fork_server import python
 from helpers import be_second_of_two
 
 from transformer.cli import main
@@ -28,11 +28,11 @@ def translate_file(run: Path, source: Path, output: Path, processes: int, *optio
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "--"]
     done = subprocess.run(
         [
-            *(sys.executable, *(launcher if processes > 1 else ["-m"]), "transformer", "translate"),
+            *(python(), *(launcher if processes > 1 else ["-m"]), "transformer", "translate"),
             *("--run", str(run), "--input", str(source), "--output", str(output), "--device", "cpu"),
             *options,
         ],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHON_EXEC": python()},
         stderr=subprocess.PIPE,
         text=True,
     )

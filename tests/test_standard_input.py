@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
+from fork_server import python
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonargparse import Namespace
@@ -174,7 +175,7 @@ def test_the_lines_before_an_error_are_a_chunk():
 def client(tiny_run):
     """A translating process with pipes; ended and checked when the test is over."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "transformer", "translate", "--run", str(tiny_run)],
+        [python(), "-m", "transformer", "translate", "--run", str(tiny_run)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from fork_server import python
 
 from transformer.cli import COMMANDS, main
 
@@ -32,10 +33,10 @@ sys.exit(translated or trained)
 """
 
 
-def run(*arguments, to="", unbuffered="", **options):
+def run(*arguments, program=sys.executable, to="", unbuffered="", **options):
     """Run a Python program with its standard streams redirected by a shell."""
     return subprocess.run(
-        ["sh", "-c", f'exec "$0" "$@" {to}', sys.executable, *arguments],
+        ["sh", "-c", f'exec "$0" "$@" {to}', program, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
         check=False,
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
@@ -49,6 +50,7 @@ def test_without_standard_error_commands_work(to, tiny_run, tmp_path):
     os.close(reading)
     done = run(
         *("-c", TRANSLATE_AND_TRAIN, tiny_run, tmp_path / "run"),
+        program=sys.executable if "&-" in to else python(),
         to="" if "reader" in to else to,
         input=b"The man sees the dog.\n" + b"the " * 400 + b"\n",
         stderr=writing,

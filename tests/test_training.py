@@ -306,7 +306,7 @@ def test_copying_is_learned_and_unseen_sequences_are_decoded_exactly(tmp_path):
     )
     config = tiny_config(vocab_size=12, d_model=32, d_ff=64, num_layers=1, num_heads=4)
     settings = TrainingConfig(
-        max_steps=1000, warmup_steps=200, cooldown=0.6, label_smoothing=0.0, save_every=10**6
+        max_steps=600, warmup_steps=120, cooldown=0.6, label_smoothing=0.0, save_every=10**6
     )
     model = build_model(config)
     batches = TokenBatches(table, tokens_per_batch=400, seed=1)
