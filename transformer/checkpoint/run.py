@@ -41,7 +41,7 @@ class Run:
         return self.path / "checkpoints"
 
     def locked(self, warn: Callable[[str], None]) -> AbstractContextManager[HeldFolder]:
-        """Inside the block, no other process trains in this folder; `FolderInUseError` if another one does."""
+        """Lock the folder against training by other processes; `FolderInUseError` if one trains in it."""
         return locked_folder(self.path, warn)
 
     def checkpoint(self, step: int) -> Path:
