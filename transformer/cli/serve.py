@@ -52,8 +52,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         required=True,
         nargs="+",
         metavar="RUN",
-        help="a run's folder, or a checkpoint in it; if there are several, requests may name one (default: the "
-        "first)",
+        help="a run's folder, or a checkpoint in it; requests may name one of several (default: the first)",
     )
     add_build_option(parser)
     parser.add_argument("--port", type=int, default=8000, help="TCP port; 0: any free one")

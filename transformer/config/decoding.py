@@ -25,7 +25,7 @@ class DecodingConfig:
     """Tokens by which output may exceed source."""
     batch_tokens: int | None = None
     """Source tokens times beam per batch; null: by device.
-    Padding included; by default 4096, or 32768 for a search on a CUDA GPU."""
+    The maximum, with padding included. By default, it is 4096, or 32768 for a search on a CUDA GPU."""
 
     def __post_init__(self) -> None:
         require_plain_numbers(self, "decoding")
