@@ -20,7 +20,7 @@ SENTENCES = [
 
 
 def updates(default: int = 300) -> int:
-    """The number on the command line: `python examples/NAME.py [UPDATES]`."""
+    """The number of updates on the command line: `python examples/NAME.py [UPDATES]`."""
     return int(sys.argv[1]) if len(sys.argv) > 1 else default
 
 
@@ -61,10 +61,11 @@ def demonstrate(build: Build) -> transformer.Translator:
 
 
 def compare(models: Mapping[str, tuple[Build, Mapping[str, Any]]]) -> None:
-    """Train each model on the same batches; each has a build function and options for `toyland_settings`.
+    """Train each model on the same batches, and print a table of results and some translations.
 
-    Loss and exact match are on 200 unseen sentences with greedy search; the printed translations are from
-    beam search.
+    `models` gives each model's name, its build function and its options for `toyland_settings`. Loss and
+    exact match are measured on 200 unseen sentences, with greedy search. The translations come from beam
+    search.
     """
     rows, translators = [], {}
     for name, (build, options) in models.items():

@@ -36,7 +36,7 @@ class DistillationLoss(TranslationLoss):
 
 
 def distilled_from(run: str | Path) -> type[TranslationTask]:
-    """The task of learning from the trained model `run`, which must have the same vocabulary."""
+    """A translation task whose teacher is the trained model `run`; its vocabulary must be the same."""
     teacher = transformer.load_pretrained(run).model.requires_grad_(False)
 
     class DistillationTask(TranslationTask):

@@ -28,12 +28,12 @@ class GroupedQueryAttention(transformer.MultiHeadAttention):
         self.w_v = nn.Linear(d_model, num_kv_heads * self.d_v, bias=bias)
 
     def project_kv(self, x: Tensor, positions: Tensor | None = None) -> KeyValue:  # noqa: ARG002
-        """(B, num_kv_heads, S, width): what a cache keeps."""
+        """Keys and values of shape (B, num_kv_heads, S, width), as the cache stores them."""
         parts = (w(x).unflatten(-1, (self.num_kv_heads, -1)).transpose(1, 2) for w in (self.w_k, self.w_v))
         return KeyValue(*parts)
 
     def for_every_query(self, kv: KeyValue) -> KeyValue:
-        """(B, num_kv_heads, S, width) -> (B, H, S, width): queries of a group see the same keys."""
+        """Repeat each head for its group of queries: (B, num_kv_heads, S, width) -> (B, H, S, width)."""
         group = self.num_heads // self.num_kv_heads
         return KeyValue(*(part.repeat_interleave(group, dim=1) for part in kv))
 
@@ -58,7 +58,7 @@ def build(config: transformer.ModelConfig, num_kv_heads: int = 1) -> nn.Module:
 
 
 def cache_bytes(model: nn.Module, source_length: int, max_length: int) -> int:
-    """Size of the cache for one sentence: keys and values of each layer's past and of the memory."""
+    """Bytes of all keys and values that decoding one sentence keeps: of the source and of the translation."""
     source = torch.full((1, source_length), 5)
     with torch.no_grad():
         _, state = model.prefill(source, max_length=max_length)
@@ -68,7 +68,7 @@ def cache_bytes(model: nn.Module, source_length: int, max_length: int) -> int:
 
 def main() -> None:
     config = demonstrate(build).config
-    print("\nkeys and values kept for a sentence of 30 tokens and a translation of 30")
+    print("\nsize of all keys and values for a sentence of 30 tokens and a translation of 30")
     for num_kv_heads in (4, 2, 1):
         model = build(config, num_kv_heads)
         print(f"{num_kv_heads} of {config.num_heads} heads: {cache_bytes(model, 30, 30):>9,} bytes")

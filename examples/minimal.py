@@ -45,7 +45,7 @@ def main() -> None:
     word = min(2, len(target.words) - 1)
     row = target.word_of.index(word)
     weight, column, head = max(
-        (*map(float, weights[row, :-1].max(dim=0)), f"{module.layer}.{number}")  # not the source's EOS
+        (*map(float, weights[row, :-1].max(dim=0)), f"{module.layer}.{number}")  # without the source's EOS
         for module in found.attention
         if module.kind == "cross"
         for number, weights in enumerate(module.weights, start=1)

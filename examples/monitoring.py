@@ -1,4 +1,4 @@
-"""Following training in other tools: Weights & Biases, MLflow, or rows for a notebook's table.
+"""Following training in Weights & Biases, in MLflow, or as rows of a table in a notebook.
 
 python examples/monitoring.py [UPDATES]
 
@@ -17,7 +17,7 @@ import transformer
 
 
 def numbers(event: transformer.Event) -> dict[str, float]:
-    """The figures of an event that can be plotted; a validation also has samples, which cannot."""
+    """The numbers of a training or validation event, without the sample translations of a validation."""
     figures = event.figures if event.name in ("train", "valid") else {}
     return {
         f"{event.name}/{name}": value for name, value in figures.items() if isinstance(value, int | float)

@@ -42,7 +42,7 @@ valid_text = load_parallel("toyland:valid[:200]", "en", "de")
 lines = [*train_text["source"], *train_text["target"]]
 tokenizer = train_tokenizer(lines, vocab_size=1200, normalization="identity")
 
-# Batches: token ids, sentences of similar length together, at most `tokens_per_batch` tokens on a side.
+# Batches of token ids: sentences of similar length together, at most `tokens_per_batch` tokens per side.
 train_pairs, counts = tokenize_pairs(train_text, tokenizer, max_tokens=100)
 valid_pairs, _ = tokenize_pairs(valid_text, tokenizer, max_tokens=100)
 batches = TokenBatches(train_pairs, tokens_per_batch=training.tokens_per_batch, seed=1)
@@ -73,7 +73,7 @@ for step in range(1, training.max_steps + 1):
         print(f"update {step}: loss {loss.total / loss.tokens:.3f}, rate {rate:.5f}, norm {norm:.2f}")
     if step % training.valid_every == 0 or step == training.max_steps:
         valid_loss, tokens = mean_loss(model.eval(), valid_batches, valid_objective, ALONE)
-        print(f"update {step}: validation loss {valid_loss:.3f} of {tokens:,} tokens")
+        print(f"update {step}: validation loss {valid_loss:.3f} on {tokens:,} tokens")
 
 translator = transformer.Translator(model.eval(), tokenizer, model_config=config)
 for sentence, translation in zip(SENTENCES, translator.translate(SENTENCES), strict=True):

@@ -1,4 +1,4 @@
-"""An LSTM encoder-decoder with attention, the architecture that the paper replaced, against a Transformer.
+"""An LSTM encoder-decoder with attention, which the paper replaced, compared with a Transformer.
 
 python examples/recurrent.py [UPDATES]
 
@@ -31,7 +31,7 @@ class RecurrentState:
 
 
 class RecurrentEncoderDecoder(nn.Module):
-    """Bahdanau et al. (2015), but with attention after the decoder LSTM, as in Luong et al. (2015)."""
+    """As in Bahdanau et al. (2015), but with attention after the decoder LSTM, as in Luong et al. (2015)."""
 
     def __init__(
         self, embedding: nn.Embedding, attention: nn.Module, output: nn.Module, config: ModelConfig
@@ -56,10 +56,11 @@ class RecurrentEncoderDecoder(nn.Module):
         return self.dropout(self.embedding(tokens) * self.embedding.embedding_dim**0.5)
 
     def encode(self, src_tokens: Tensor) -> RecurrentState:
-        """The decoder starts from the right-to-left LSTM's last state, which has seen the whole source."""
+        """Encode the source and compute the decoder's first state."""
         lengths = (src_tokens != self.pad_id).sum(dim=1).cpu()
         packed = pack_padded_sequence(self.embed(src_tokens), lengths, batch_first=True, enforce_sorted=False)
         memory = pad_packed_sequence(self.encoder(packed)[0], True, total_length=src_tokens.shape[1])[0]
+        # The encoder's output at position 0, because the right-to-left LSTM has read the whole source there.
         start = torch.tanh(self.bridge(memory[:, 0])).unflatten(1, (2, self.decoder.num_layers, -1))
         hidden, cell = start.permute(1, 2, 0, 3).contiguous()  # (2, layers, B, D)
         mask = padding_mask(src_tokens, self.pad_id)
@@ -88,7 +89,7 @@ def build(config: ModelConfig) -> nn.Module:
 
 
 def main() -> None:
-    # as many parameters as the Transformer; each model has the best of three learning rates
+    # With this width, both models have as many parameters. Each uses the best of three learning rates.
     lstm = {"d_model": 152, "rate_scale": 1.0}
     compare({"Transformer": (build_model, {}), "LSTM with attention": (build, lstm)})
 

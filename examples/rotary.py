@@ -15,7 +15,7 @@ from transformer import KeyValue
 
 
 def rotate(x: Tensor, positions: Tensor) -> Tensor:
-    """(B, H, T, d_k) rotated by the angles of §3.5; `SinusoidalEncoding` provides their sine and cosine."""
+    """Rotate (B, H, T, d_k) by the angles of §3.5; `SinusoidalEncoding` provides their sines and cosines."""
     angles = transformer.SinusoidalEncoding(x.shape[-1])(positions)[:, None]  # (B, 1, T, d_k)
     sin, cos = angles.to(x.dtype).unflatten(-1, (-1, 2)).unbind(-1)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
@@ -60,7 +60,7 @@ def main() -> None:
     translator = demonstrate(build)
     attention = translator.model.encoder.blocks[0].self_attention
     words = torch.randn(1, 2, attention.w_q.in_features)
-    print("\nthe score of the same two words, by their positions; the first head of the first layer")
+    print("\nattention scores of the same two words at different positions (first head of the first layer)")
     for positions in ([3, 5], [103, 105], [3, 6]):
         places = torch.tensor([positions])
         scores = (

@@ -402,7 +402,7 @@ def test_an_average_can_be_of_checkpoints_so_many_minutes_apart(run):
     with pytest.raises(CheckpointError, match="has 3 checkpoints with 10 minutes between them, so the"):
         average_checkpoints(run, 4, minutes=10)
     for minutes in (-5, math.nan, math.inf):
-        with pytest.raises(CheckpointError, match="minutes between checkpoints; it must be 0 or more"):
+        with pytest.raises(CheckpointError, match="minutes between checkpoints; the time must be 0 or more"):
             average_checkpoints(run, 1, minutes=minutes)
 
 
@@ -440,7 +440,7 @@ def test_different_models_are_not_averaged(run, other):
     for step, tensors in ((1, {"a": torch.ones(3)}), (2, other)):
         write_checkpoint(run.checkpoint(step), tensors={MODEL: tensors}, state={}, tokenizer_hash="")
     with pytest.raises(
-        CheckpointError, match="step-00000002: has other weights than the checkpoint of update 1"
+        CheckpointError, match="step-00000002: its weights differ in name or shape from those of update 1"
     ):
         average_checkpoints(run, 2)
 

@@ -251,8 +251,8 @@ def test_options_for_runs_are_refused_with_two_files(option, systems, tmp_path, 
         write_scored(tmp_path / name, scored)
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), *option.split()]) == 2
     assert capsys.readouterr().err == (
-        f"transformer compare: error: {option.split()[0]} is for runs; the two systems are files, "
-        "whose texts are compared\n"
+        f"transformer compare: error: {option.split()[0]} is for runs, but the two systems are files; "
+        "leave it out\n"
     )
 
 

@@ -171,7 +171,7 @@ def test_logits_are_equal(name, program, texts, tmp_path):
     folder = make_folder(tmp_path / "marian", texts, **TYPES[name])
     said: list[str] = []
     run = from_marian(folder, tmp_path / "run", trained_with=program, say=said.append)
-    expected = f"positions and ε are those of {program or 'marian'}; --trained-with can choose others"
+    expected = f"positions and ε are those of {program or 'marian'}; --trained-with chooses the program"
     assert said[0] == expected
     assert "largest difference" in said[1]
     translator = Translator.from_pretrained(run, device="cpu")
@@ -357,7 +357,9 @@ def test_settings_of_the_tokenizer_are_refused(broken, tmp_path):
 
 def test_pickled_weights_are_refused_with_the_way_out(broken, tmp_path):
     (broken / "model.safetensors").rename(broken / "pytorch_model.bin")
-    with pytest.raises(ConversionError, match=r"never read here; rewrite it: .*save_pretrained\(DIR\)"):
+    with pytest.raises(
+        ConversionError, match=r"never read here; rewrite it with transformers: .*save_pretrained\(DIR\)"
+    ):
         from_marian(broken, tmp_path / "run")
 
 
@@ -420,7 +422,7 @@ def test_rows_beyond_the_vocabulary_are_left_out(broken, run, tmp_path):
     edit(broken / "config.json", vocab_size=rows, decoder_vocab_size=rows)
     said: list[str] = []
     found = weights_of(from_marian(broken, tmp_path / "run", say=said.append))
-    assert said[0].endswith("vocab.json: 5 rows of the embedding have no piece, and are left out")
+    assert said[0].endswith("vocab.json: 5 rows of the embedding belong to no piece and are left out")
     assert all(tensor.equal(weights_of(run)[name]) for name, tensor in found.items())
 
 

@@ -212,7 +212,7 @@ def test_channels_go_back_by_the_inverse_permutation():
         ),
         ({"d_k": 4}, "model.d_k is 4; Marian has only 8"),
         ({"d_v": 4}, "model.d_v is 4; Marian has only 8"),
-        ({"norm_epsilon": 0.5}, "model.norm_epsilon is 0.5, and in transformers always 1e-05"),
+        ({"norm_epsilon": 0.5}, "model.norm_epsilon is 0.5, but transformers always uses 1e-05"),
     ],
 )
 def test_what_marian_lacks_is_refused_by_name(changes, line, tmp_path, capsys):

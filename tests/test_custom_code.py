@@ -120,7 +120,7 @@ def test_a_custom_task_is_trained_resumed_and_scored_with_task(folder: Path, cap
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--build", "my_model"], "--build is my_model; it has the form MODULE:NAME"),
+        (["--build", "my_model"], "--build is my_model; it must have the form MODULE:NAME"),
         (["--build", "no_model:build"], "there is no module no_model in "),
         (["--build", "my_model:built"], "defines no built; did you mean build?"),
         (["--build", "my_model:NUMBER"], "is not a function from ModelConfig to a module"),

@@ -276,7 +276,7 @@ def test_the_own_loop_has_80_lines_without_train_and_learns(tmp_path: Path) -> N
     printed = run_example(path, 30, tmp_path)
     first, last = map(float, re.findall(r"^update (?:1|30): loss (\S+),", printed, re.MULTILINE))
     assert last < first - 1
-    [valid_loss] = map(float, re.findall(r"^update 30: validation loss (\S+) of", printed, re.MULTILINE))
+    [valid_loss] = map(float, re.findall(r"^update 30: validation loss (\S+) on", printed, re.MULTILINE))
     assert valid_loss < math.log(1200), "no better than guessing one of 1,200 tokens"
     assert re.search(r"^The old man buys a red apple\. +\S", printed, re.MULTILINE)
 

@@ -509,7 +509,7 @@ def test_the_command_measures_roles_over_a_file(call, tiny_run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a sentence to inspect, or --sentences with a file of them"),
+        ([], "give a sentence to inspect, or --sentences FILE"),
         (["a", "--max-length", "3"], "the run's task is translation, which has no --max-length"),
         (["a", "--beam-size", "0"], "decoding.beam_size is 0; it must be greater than 0"),
         (["  "], "the sentence is blank; give one to inspect"),

@@ -286,11 +286,11 @@ DAMAGED = [
     ),
     (
         lambda weights: weights.update(Wemb=weights["Wemb"][:9]),
-        r"vocab.yml: \d+ pieces whose ids do not all lie",
+        r"vocab.yml: the ids of its \d+ pieces do not all lie",
     ),
     (
         lambda weights: weights.update(Wemb=weights["Wemb"].T.copy()),
-        r"pieces whose ids do not all lie in 0 … 15",
+        r"pieces do not all lie in 0 … 15",
     ),
     (
         lambda weights: weights.update(encoder_l1_ffn_W1=np.ones((3, 4), np.float32)),
@@ -404,6 +404,6 @@ def test_rows_beyond_the_vocabulary_are_left_out(tmp_path):
     write_npz(tmp_path / "marian/model.npz", weights, SETTINGS)
     said: list[str] = []
     run = from_marian(tmp_path / "marian", tmp_path / "again", say=said.append)
-    assert said[0].endswith("vocab.yml: 3 rows of the embedding have no piece, and are left out")
+    assert said[0].endswith("vocab.yml: 3 rows of the embedding belong to no piece and are left out")
     for name, tensor in Translator.from_pretrained(run, device="cpu").model.state_dict().items():
         assert tensor.equal(logits.model.state_dict()[name])

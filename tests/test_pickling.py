@@ -139,7 +139,9 @@ def test_an_engine_is_found_again_from_another_directory(monkeypatch, runs, tmp_
     options = {"model_config": translator.config, "decoding": translator.decoding}
     own = CTranslate2Translator(translator.engine, translator.tokenizer, **options)
     assert answer(own) == expected
-    with pytest.raises(TypeError, match="only a CTranslate2Translator of from_pretrained can be pickled"):
+    with pytest.raises(
+        TypeError, match="only a CTranslate2Translator made by from_pretrained can be pickled"
+    ):
         pickle.dumps(own)
 
 

@@ -568,7 +568,7 @@ def test_rows_that_are_not_right_padded_are_refused(kind, search):
     for row, message in [
         ([PAD, 5, 7], "row 1 of the batch begins with a pad (0); pads belong after all tokens of a row"),
         ([PAD, PAD, PAD], "row 1 of the batch holds no token, only pads (0); leave such rows out"),
-        ([5, PAD, 7], "row 1 of the batch has a pad (0) between tokens; leave it out"),
+        ([5, PAD, 7], "row 1 of the batch has a pad (0) between tokens; pads belong after all"),
     ]:
         with pytest.raises(ValueError, match=re.escape(message)):
             search(model, torch.tensor([[3, 4, 5], row]))

@@ -24,9 +24,9 @@ class Parts:
     schedule: Schedule | None = None
 
     def named_in(self, settings: Settings) -> Settings:
-        """The settings with the names of the custom builder and task.
+        """The settings, with the names of a custom builder and a custom task added.
 
-        `ValueError` if the settings name custom code that is not given, or do not fit the task.
+        `ValueError` if the settings name custom code that these parts lack, or if they do not fit the task.
         """
         require_builder(settings, self.build, "the settings")
         if self.build is not build_model:
@@ -44,7 +44,7 @@ class Parts:
 
 
 def chosen_task(settings: Settings, given: type[Task] | None) -> type[Task]:
-    """The task `given`, or else the one of the package that the settings name."""
+    """The task `given` or, without it, the package's task that the settings name."""
     if given is not None:
         return given
     name = settings.trained_task

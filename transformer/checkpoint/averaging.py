@@ -24,7 +24,7 @@ def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
     With `minutes` (10 in the paper), only checkpoints at least that much training time apart are used.
     """
     if not 0 <= minutes < math.inf:
-        raise CheckpointError(f"{minutes:g} minutes between checkpoints; it must be 0 or more")
+        raise CheckpointError(f"{minutes:g} minutes between checkpoints; the time must be 0 or more")
     while True:
         before = run.steps()
         try:
@@ -48,7 +48,7 @@ def newest(run: Run, count: int, minutes: float) -> list[int]:
         apart = f" with {minutes:g} minutes between them" if minutes else ""
         raise CheckpointError(
             f"{run.path} has {len(steps)} checkpoints{apart}, so the last {count} cannot be averaged; "
-            "training.keep, training.save_every and training.save_minutes say how many a run keeps"
+            "training.keep, training.save_every and training.save_minutes decide how many a run keeps"
         )
     return steps[-count:]
 
@@ -69,9 +69,11 @@ def mean_weights(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
         tensors = {name: tensor.double() for name, tensor in floats.items()}
         if step == chosen[0]:
             sums = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
-        sums = with_current_names(sums, tensors)  # a resumed run may hold two formats
+        sums = with_current_names(sums, tensors)  # a resumed run may have checkpoints of both formats
         if shapes(tensors) != shapes(sums):
-            raise CheckpointError(f"{folder}: has other weights than the checkpoint of update {chosen[0]}")
+            raise CheckpointError(
+                f"{folder}: its weights differ in name or shape from those of update {chosen[0]}"
+            )
         sums = {name: total + tensors[name] for name, total in sums.items()}
     means = {name: (total / len(chosen)).float() for name, total in sums.items()}
     return means | others, manifest["tokenizer"]
@@ -87,7 +89,10 @@ def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def spaced(run: Run, minutes: float) -> list[int]:
-    """The run's checkpoints at least `minutes` of training apart, chosen from the newest backwards."""
+    """The updates of checkpoints to average, at least `minutes` of training time apart.
+
+    They are chosen backwards from the newest checkpoint.
+    """
     if not minutes:
         return run.steps()
     chosen: list[int] = []

@@ -12,7 +12,7 @@ MANIFEST = "manifest.json"
 LARGEST_JSON = 2**24
 """Maximum bytes of a manifest or a state; ours have a few hundred."""
 
-RENAMED = {  # prefixes of the names of weights: those of format 1, and those of today
+RENAMED = {  # how names of weights begin in format 1, and how the same names begin today
     "target_embedding.": "decoder.embedding.",
     "embedding.": "decoder.embedding.",
     "blocks.": "decoder.blocks.",
@@ -21,13 +21,14 @@ RENAMED = {  # prefixes of the names of weights: those of format 1, and those of
 
 
 class CheckpointError(ValueError):
-    """A checkpoint or a run's folder cannot be used; the message says where, what and why in one line."""
+    """A checkpoint or a run's folder cannot be used. The message is one line with the path and the reason."""
 
 
 def with_current_names(stored: Mapping[str, T], expected: Collection[str]) -> dict[str, T]:
-    """The contents of a checkpoint, with the names of format 1 replaced by today's if `expected` has those.
+    """The contents of a checkpoint, with format 1's names replaced by today's.
 
-    Other names are unchanged, because an encoder or a custom model may still use a name of format 1.
+    A name is replaced only if `expected` has today's name and not the old one, because an encoder or a custom
+    model may still use a name of format 1.
     """
     current = {}
     for name, value in stored.items():

@@ -9,7 +9,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def local_folder(name: str | Path, *, patterns: Sequence[str] | None = None) -> Path:
-    """The path `name`, or the folder to which the files of the Hub repository OWNER/NAME are downloaded.
+    """The path `name`; or, if `name` is a Hub id OWNER/NAME, the folder with the downloaded files.
 
     A name is a Hub id if it looks like one and neither it nor its parent exists locally: `runs/mistyped` is a
     path if there is a folder `runs`. Only files that match the `patterns` are downloaded; files that are
@@ -24,7 +24,7 @@ def local_folder(name: str | Path, *, patterns: Sequence[str] | None = None) -> 
     try:
         return Path(snapshot_download(str(name), allow_patterns=None if patterns is None else list(patterns)))
     except Exception as error:  # network, permissions, unknown ids
-        why = shorten(str(error), 200) or type(error).__name__  # if offline, the message fills a page
+        why = shorten(str(error), 200) or type(error).__name__  # without a network, the message fills a page
         raise ValueError(
             f"there is no folder {str(name)!r}, and it cannot be loaded from the Hub: {why}"
         ) from None

@@ -50,9 +50,10 @@ def find_pretrained(name: str | Path) -> tuple[Run, Path]:
 
 
 def open_run(path: str | Path, *, task: str, build: Build = build_model) -> OpenedRun:
-    """Open the best checkpoint of a run's folder or Hub id, or a given checkpoint, trained for `task`.
+    """Open a checkpoint of a run that was trained for `task`.
 
-    A run of a custom task is also accepted if its model is of the kind that `task` needs.
+    `path` is a checkpoint, or a run's folder or Hub id, which means its best checkpoint. A run of a custom
+    task is also accepted if its model is of the kind that `task` needs.
     """
     run, checkpoint = find_pretrained(path)
     settings = load_settings(run.config)
@@ -65,7 +66,7 @@ def open_run(path: str | Path, *, task: str, build: Build = build_model) -> Open
 
 
 def require_builder(settings: Settings, build: Build, path: str | Path) -> None:
-    """`CheckpointError` if a run was built by custom code, but `build` is that of the package."""
+    """`CheckpointError` if a custom function built the run's model, but `build` is the package's own."""
     if settings.build is not None and build is build_model:
         raise CheckpointError(
             f"{path}: built by {settings.build}; pass --build {settings.build}, or `build` in Python"
@@ -97,7 +98,7 @@ def require_plausible(config: ModelConfig, checkpoint: Path) -> None:
 def load_run(
     path: str | Path, *, task: str, build: Build = build_model, head: Head = no_head, device: str = "auto"
 ) -> Pretrained:
-    """Load what `open_run` opens; `build` must be the one that it was trained with."""
+    """Load a run's model; `build` must be the function that built it for training. See `open_run`."""
     return load_opened(open_run(path, task=task, build=build), build=build, head=head, device=device)
 
 
@@ -106,7 +107,7 @@ def load_opened(
 ) -> Pretrained:
     """The model of an opened run, with its weights."""
     checkpoint, tokenizer, settings = opened
-    if build is build_model:  # the sizes of another model are known only to its builder
+    if build is build_model:  # only a custom builder knows the sizes of its model
         require_plausible(settings.model, checkpoint)
     with torch.inference_mode(False):  # parameters created in inference mode cannot be trained or packed
         model = head(build(settings.model), settings)

@@ -68,7 +68,7 @@ def read_manifest(folder: Path, *, unread: Collection[str] = ()) -> dict[str, An
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The `state` that was given to `write_checkpoint`; its contents are not checked."""
+    """The `state` that was given to `write_checkpoint`. The values in it are not checked."""
     try:
         return read_object(folder / STATE)
     except (OSError, ValueError, RecursionError):
@@ -109,7 +109,7 @@ def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
-    """`CheckpointError` unless a checkpoint's weights have the names and shapes of `model`; loads none."""
+    """`CheckpointError` unless a checkpoint's weights match `model` in names and shapes. Loads nothing."""
     path = folder / MODEL
     expected = unique_tensors(model)
     try:
@@ -138,8 +138,8 @@ def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
 def load_model(model: nn.Module, folder: Path, *, part: str = "") -> None:
     """Copy a checkpoint's weights into `model`, after checking names, shapes and types.
 
-    With a `part` such as `encoder.`, `model` is only that part of the saved model. A parameter that is not
-    finite is a `CheckpointError`, too; a custom model's other tensors may be of any type.
+    With a `part` such as `encoder.`, `model` is only that part of the saved model. `CheckpointError` also if
+    a parameter of floats has infinite or NaN values; other tensors of a custom model may be of any type.
     """
     require_matching(model, folder, part=part)
     stored = read_tensors(folder / MODEL)

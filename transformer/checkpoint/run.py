@@ -1,4 +1,4 @@
-"""A run's folder: its layout, and which checkpoint a name refers to."""
+"""A run's folder: its layout, and how to find its checkpoints."""
 
 import shutil
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from transformer.files import UNFINISHED, delete_leftovers, is_plain_name, unfin
 from transformer.locks import HeldFolder, locked_folder
 
 LONGEST_MARK = 1000
-"""Maximum bytes to read from the files `best` and `last`, each of which holds one name."""
+"""Maximum bytes to read from `best` or `last`: these files hold the name of one checkpoint."""
 STEP = "step-"
 """Prefix of the names of the checkpoints that training writes."""
 
@@ -41,7 +41,7 @@ class Run:
         return self.path / "checkpoints"
 
     def locked(self, warn: Callable[[str], None]) -> AbstractContextManager[HeldFolder]:
-        """Inside the block, no other process trains in this folder; `FolderInUseError` if one does."""
+        """Lock the folder against training by other processes; `FolderInUseError` if one trains in it."""
         return locked_folder(self.path, warn)
 
     def checkpoint(self, step: int) -> Path:
@@ -51,12 +51,12 @@ class Run:
         """The updates that have a checkpoint in this run, in ascending order."""
         names = {folder.name.removeprefix(STEP) for folder in self.checkpoints.glob(f"{STEP}*")}
         steps = {int(name) for name in names if name.isdecimal()}
-        return sorted(step for step in steps if f"{step:08d}" in names)  # not a user's `step-1`
+        return sorted(step for step in steps if f"{step:08d}" in names)  # ignores a user's `step-1`
 
     def marked(self, name: str) -> Path | None:
-        """The checkpoint that the file `best` or `last` names; `None` if it is missing or damaged.
+        """The checkpoint that the file `best` or `last` names; `None` if there is no such file or checkpoint.
 
-        `CheckpointError` if it names a place outside the folder of checkpoints.
+        `CheckpointError` if the file names a path outside the folder of checkpoints.
         """
         marker = self.path / name
         if not marker.is_file():
@@ -74,7 +74,7 @@ class Run:
         write_whole(self.path / name, checkpoint.name + "\n")
 
     def keep_newest(self, count: int) -> None:
-        """Delete all checkpoints of updates except the `count` newest and the best."""
+        """Delete the checkpoints that training wrote, except the `count` newest and the best."""
         best = self.marked("best")
         for step in self.steps()[:-count]:
             if (folder := self.checkpoint(step)) != best:
@@ -96,7 +96,7 @@ class Run:
 
 
 def delete_checkpoint(checkpoint: Path) -> None:
-    """Delete a checkpoint, renaming it first so that a half-deleted one is never taken for a checkpoint."""
+    """Delete a checkpoint, renaming it first so that a half-deleted folder is never used."""
     with unfinished_folder(checkpoint, kind=STEP) as own:
         checkpoint.rename(own / checkpoint.name)
 
@@ -104,8 +104,8 @@ def delete_checkpoint(checkpoint: Path) -> None:
 def find_run(path: str | Path) -> tuple[Run, Path]:
     """The run and the checkpoint that `--run PATH` refers to.
 
-    If the path is a run's folder, the checkpoint is its best one, or its last if none was validated. The path
-    may also be that of a checkpoint.
+    If `path` is a run's folder, the checkpoint is the run's best, or the last if none was validated. `path`
+    may also be a checkpoint's folder.
     """
     path = Path(path)
     if (path / MANIFEST).is_file():
@@ -121,13 +121,14 @@ def find_run(path: str | Path) -> tuple[Run, Path]:
 
 
 def checkpoint_to_resume(run: Run, warn: Callable[[str], None]) -> Path | None:
-    """The checkpoint from which training continues: the last, or the newest intact one if that is damaged.
+    """The checkpoint from which training continues: the last or, if that is damaged, the newest intact one.
 
-    `None` if the run has none yet; `CheckpointError` if all are damaged. `warn` is called for damaged ones.
+    `None` if the run has no checkpoint yet; `CheckpointError` if all are damaged. `warn` is called for each
+    damaged checkpoint.
     """
     folders = [run.checkpoint(step) for step in reversed(run.steps())]
     last = run.marked("last")
-    folders.sort(key=lambda folder: folder != last)  # stable: the newest of the others comes next
+    folders.sort(key=lambda folder: folder != last)  # a stable sort: the others stay newest first
     for folder in folders:
         try:
             read_manifest(folder)

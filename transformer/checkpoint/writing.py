@@ -70,7 +70,7 @@ def hash_of_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file; `OSError` with its name if that fails."""
+    """Write a safetensors file; `OSError` with the file's name if writing fails."""
     with naming(path):
         try:
             save_file(dict(tensors), path, metadata)

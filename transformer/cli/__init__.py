@@ -56,8 +56,8 @@ An error is reported in one line; set the environment variable TRANSFORMER_TRACE
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 for success, 2 for an error that the user can fix, 130 after Ctrl-C, and 75 if a signal has stopped a
-    training run that can be resumed.
+    The code is 0 for success, 2 for an error that the user can fix, 130 after Ctrl-C, 141 if the reader of
+    standard output has closed it, and 75 if a signal has stopped a training run that can be resumed.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     prog = " ".join(["transformer", *(name for name in arguments[:1] if name in COMMANDS)])
@@ -80,9 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(error: BaseException, signal_name: str | None, prog: str) -> int:
-    """Report in one line why a command failed, and return its exit code; raise errors that are our own bugs.
+    """Report in one line why a command failed, and return its exit code; our own bugs are raised again.
 
-    Any error after a signal counts as its consequence: the signal may have interrupted an import half-way.
+    If a signal has arrived, any error is reported as caused by it: the signal may have interrupted an import.
     """
     if isinstance(error, TrainingStopped):
         return report_stopped(str(error), prog)
@@ -144,7 +144,7 @@ SHOWS_WHERE = "TRANSFORMER_TRACEBACK=1 shows where"
 
 
 def in_one_line(error: BaseException) -> str | None:
-    """The line that explains an error to the user, or `None` for one that only a bug of ours can cause."""
+    """The line that explains an error to the user, or `None` for an error that must be our own bug."""
     message = " ".join(str(error).split()) or type(error).__name__
     if is_out_of_memory(error):
         amount = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", message)

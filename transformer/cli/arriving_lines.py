@@ -1,4 +1,4 @@
-"""The lines of a pipe, as they arrive."""
+"""Reading the lines of a pipe as they arrive."""
 
 import os
 import stat
@@ -12,14 +12,14 @@ from typing import Any
 BLOCK = 2**16
 """Bytes to read from a pipe at once: the capacity of a pipe on Linux."""
 BLOCKS_AHEAD = 16
-"""Blocks to read while others are processed; the limit keeps a fast writer from filling the memory."""
+"""Blocks to read while others are processed; the limit keeps a fast writer from filling our memory."""
 
 
 def raw_pipe(stream: Any) -> RawIOBase | None:
     """The unbuffered stream below `stream`; None for a regular file or a stream without a file descriptor."""
     try:
         mode = os.fstat(stream.fileno()).st_mode
-    except (AttributeError, OSError):  # replaced from Python
+    except (AttributeError, OSError):  # a Python program has replaced the stream
         return None
     return None if stat.S_ISREG(mode) else getattr(stream, "raw", None)
 
@@ -34,7 +34,7 @@ class ArrivingLines:
     def __init__(self, pipe: RawIOBase) -> None:
         self.pipe = pipe
         self.read_ahead: Queue[bytes | Exception] = Queue(BLOCKS_AHEAD)
-        """The blocks that the thread has read; the last item is an empty block, or an error in reading."""
+        """The blocks that the thread has read; the last item is an empty block or a reading error."""
         self.blocks: deque[bytes | Exception] = deque()
         """The blocks taken from `read_ahead` that `readline` has not used up."""
         self.start = 0
@@ -53,7 +53,7 @@ class ArrivingLines:
             self.read_ahead.put(error)
 
     def readline(self, size: int = -1, /) -> bytes:
-        """The next line, or `size` bytes of it; waits for it. Empty at the end of the input."""
+        """Wait for the next line and return it, or its first `size` bytes; `b""` at the end of the input."""
         parts: list[bytes] = []
         while size and not (parts and parts[-1].endswith(b"\n")):
             if not self.blocks:
@@ -77,9 +77,9 @@ class ArrivingLines:
     def has_line(self) -> bool:
         """Whether `readline` would return at once.
 
-        Also true if a megabyte of an unfinished line has arrived: no client that waits for an answer sends so
-        much. Takes blocks from the queue only until the answer is known, because the thread reads another
-        block for each one taken.
+        Also true if a megabyte has arrived without a line break, because a client that waits for an answer
+        does not send so much. Blocks are taken from the queue only until the result is known: for each block
+        taken, the thread reads another one into memory.
         """
         number, start, held = 0, self.start, 0
         while held < BLOCKS_AHEAD * BLOCK:

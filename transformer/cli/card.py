@@ -7,9 +7,9 @@ from transformer.config.parser import command_parser
 from transformer.files import write_whole
 from transformer.messages import tell
 
-DESCRIPTION = """Write a model card for the Hugging Face Hub as README.md in the run's folder: language pair,
-sizes, data, settings and scores, as recorded in the run. Fill in the licence and the intended use.
-docs/convert.md shows how to upload the folder."""
+DESCRIPTION = """Write a model card for the Hugging Face Hub as README.md in the run's folder. It lists the
+language pair, sizes, data, settings and scores that the run has recorded; the licence and the intended use
+are for you to fill in. docs/convert.md shows how to upload the folder."""
 
 
 def run(arguments: list[str], prog: str) -> None:

@@ -34,7 +34,7 @@ def run(arguments: list[str], prog: str) -> None:
     runs = [name for name in options.systems if not Path(name).is_file()]
     for name, default in (("data", None), ("build", None), ("task", None), ("device", "auto")):
         if not runs and options[name] != default:
-            raise ValueError(f"--{name} is for runs; the two systems are files, whose texts are compared")
+            raise ValueError(f"--{name} is for runs, but the two systems are files; leave it out")
     for name in runs:
         require_translation(name, options)  # before the first run has translated the text
     known = settings_of(runs[0]) if runs else None
@@ -62,7 +62,7 @@ def run(arguments: list[str], prog: str) -> None:
 def parse(arguments: list[str], prog: str) -> Namespace:
     parser = command_parser(prog, DESCRIPTION)
     parser.add_argument("systems", nargs="*", metavar="SYSTEM", help="a run, a checkpoint in it, or a file")
-    parser.add_argument("--run", nargs="+", metavar="RUN", help="the same as SYSTEM, for runs")
+    parser.add_argument("--run", nargs="+", metavar="RUN", help="another way to name runs to compare")
     add_build_option(parser)
     add_task_option(parser)
     parser.add_argument("--data", help="test text for runs, named as in data.test (default: the first run's)")
@@ -98,7 +98,7 @@ def settings_of(name: str) -> "Settings":
 
 
 def require_translation(name: str, options: Namespace) -> None:
-    """`ValueError` unless `name` is a run whose evaluation gives sentences."""
+    """`ValueError` unless `name` is a run for translation, which outputs sentences that can be compared."""
     from transformer.custom import chosen_task
 
     settings = settings_of(name)
@@ -107,7 +107,7 @@ def require_translation(name: str, options: Namespace) -> None:
 
 
 def translated(name: str, first: "Settings", options: Namespace) -> "Sequence[Scored]":
-    """The text, by default that of the `first` run, translated by the run `name`."""
+    """Translate --data, or by default the test text of the `first` run, with the run `name`."""
     from transformer.custom import chosen_task
     from transformer.trained import load_pretrained, text_to_score
 
@@ -119,7 +119,7 @@ def translated(name: str, first: "Settings", options: Namespace) -> "Sequence[Sc
 
 
 def training_text(file: str | None, settings: "Settings | None") -> "Iterable[str] | None":
-    """The target side of the training text; `None`, with a warning, if it cannot be read any more."""
+    """The target side of the training text; `None`, with a warning, if it is unknown or cannot be read."""
     from transformer.data.corpus import load_parallel
     from transformer.data.text import CorpusError, read_lines
 

@@ -6,14 +6,14 @@ from transformer.config.errors import UsageError
 from transformer.config.parser import command_parser
 from transformer.messages import tell
 
-DESCRIPTION = """Convert a model from or to the format of another program, and compare the outputs of the two.
+DESCRIPTION = """Convert a model from or to another program's format, and compare the outputs of both models.
 If the other format cannot express a setting, an error names the setting.
 
 `convert --from marian DIR RUN` converts a Marian model, such as any OPUS-MT model, to a run with the same
-logits, for `translate`, `evaluate` and the other commands. DIR has Hugging Face's files, or Marian's own.
+logits, for `translate`, `evaluate` and the other commands. DIR holds Hugging Face's files or Marian's own.
 `convert --run RUN --to marian --output DIR` does the reverse.
 `convert --run RUN --to ctranslate2 --output DIR` writes a model that CTranslate2 can serve;
-`translate --engine ctranslate2` does this by itself."""
+`translate --engine ctranslate2` does this conversion itself."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -37,7 +37,9 @@ def run(arguments: list[str], prog: str) -> None:
 def parse(arguments: list[str], prog: str) -> Namespace:
     parser = command_parser(prog, DESCRIPTION)
     parser.add_argument(
-        "--from", choices=("marian",), help="format of the model in DIR, which is converted to the run RUN"
+        "--from",
+        choices=("marian",),
+        help="format of the model in DIR; the model is converted to the run RUN",
     )
     parser.add_argument(
         "source",
@@ -52,7 +54,8 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         "--trained-with",
         choices=("marian", "transformers"),
         help="program whose outputs the run reproduces: the two differ in the wavelengths of the positional "
-        "encoding and in LayerNorm's ε (default: the one that trained the weights, as far as DIR shows it)",
+        "encoding and in LayerNorm's ε (default: the program that seems to have trained the weights: marian "
+        "if the files show it, else transformers)",
     )
     parser.add_argument("--to", choices=("marian", "ctranslate2"), help="format to convert a run to")
     parser.add_argument(

@@ -26,7 +26,9 @@ def add_build_option(parser: CommandParser) -> None:
 
 
 def add_task_option(parser: CommandParser) -> None:
-    parser.add_argument("--task", metavar="MODULE:CLASS", help="a custom task, imported in the same way")
+    parser.add_argument(
+        "--task", metavar="MODULE:CLASS", help="a custom task; MODULE is imported as for --build"
+    )
 
 
 def custom_build(name: str | None) -> "Build":
@@ -52,21 +54,21 @@ def custom_task(name: str | None) -> "type[Task] | None":
 
 
 def imported(option: str, name: str, is_valid: Callable[[Any], bool], kind: str) -> Any:
-    """What `MODULE:NAME` names; `UsageError` if there is no such module or name, or it is of another kind.
+    """The object called `MODULE:NAME`; `UsageError` if it does not exist or is not of the right `kind`.
 
-    The module may be in the current folder, as with `python -m`. Errors in the module itself are its author's
-    and keep their traceback.
+    The module may be in the current folder, as with `python -m`. An error raised inside the module keeps its
+    traceback, which the author of the module needs.
     """
     module_name, colon, attribute = name.partition(":")
     if not (module_name and colon and attribute):
-        raise UsageError(f"{option} is {name}; it has the form MODULE:NAME, such as my_model:build")
+        raise UsageError(f"{option} is {name}; it must have the form MODULE:NAME, such as my_model:build")
     if (folder := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, folder)
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there; something that it imports is not
+            raise  # the module exists, but not something that it imports
         raise UsageError(
             f"{option} {name}: there is no module {error.name} in {folder}, nor is it installed"
         ) from None

@@ -21,7 +21,7 @@ OPTIONS_OF_A_TASK: dict[str, dict[str, Any]] = {
     "--bleu-tokenizer is for translations": {"bleu_tokenizer": None},
     "--output is for translations": {"output": None},
 }
-"""Options that only some tasks have, with their defaults. The key is the error message for other tasks."""
+"""Options that only some tasks have, with their defaults. Each key is an error message for other tasks."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -68,7 +68,7 @@ def run(arguments: list[str], prog: str) -> None:
         if not chosen.keys() <= task.score_options:
             raise ValueError(f"the run's task is {settings.trained_task}; {reason}")
         given |= chosen
-    output = given.pop("output", None)  # handled here, the same for every task
+    output = given.pop("output", None)  # written below, in the same way for every task
     if output is not None:
         require_plain(Path(output))
     data = text_to_score(settings, options.data)

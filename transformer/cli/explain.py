@@ -3,9 +3,9 @@
 from transformer.cli.sentence import add_sentence_options, inspected
 from transformer.config.parser import command_parser
 
-DESCRIPTION = """Translate one sentence and print the paper's equations in the order of the computation: for
-each, its section, the code that computes it, the shapes, and its values at one predicted word. transformer
-inspect shows the same on a page, and its help says what SENTENCE means for models of other tasks."""
+DESCRIPTION = """Translate one sentence and print the paper's equations in the order of the computation. Each
+equation comes with its section, the code that computes it, the shapes, and the values for one predicted word.
+transformer inspect shows the same on a page; its help says what SENTENCE is for models of other tasks."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -15,8 +15,8 @@ def run(arguments: list[str], prog: str) -> None:
         "--word",
         type=int,
         metavar="N",
-        help="the number of the predicted word, from 1; punctuation counts as words (default: a pronoun, or "
-        "the word where attention jumps furthest)",
+        help="the number of the predicted word, from 1; punctuation counts as words (default: a pronoun or, "
+        "without one, the word where attention jumps furthest)",
     )
     options = parser.parse_args(arguments)
     if options.word is not None and options.word < 1:

@@ -10,11 +10,11 @@ from transformer.config.checks import require_seed
 from transformer.config.parser import command_parser
 
 DESCRIPTION = """Continue a prompt with a trained language model; the text appears token by token. By default
-it is sampled from the model's distribution, and the same seed gives the same text. A subword model stops at
-the end of the line, which is its end-of-sentence token; a character model continues to --max-length."""
+it is sampled from the model's distribution, and the same seed gives the same text. A subword model stops when
+it predicts the end of the line; a character model always continues to --max-length."""
 
 LONGEST = 1_000_000
-"""The largest --max-length, in tokens: each new token attends to all before it, so long texts are slow."""
+"""The largest --max-length, in tokens. Long texts are slow: each new token attends to all before it."""
 
 
 def run(arguments: list[str], prog: str) -> None:

@@ -33,7 +33,7 @@ def run(arguments: list[str], prog: str) -> None:
     add_device_option(parser)
     options = parser.parse_args(arguments)
     if options.sentence is None and options.sentences is None:
-        raise ValueError("give a sentence to inspect, or --sentences with a file of them")
+        raise ValueError("give a sentence to inspect, or --sentences FILE")
     if options.sentence is None and options.output is not None:
         raise ValueError("--output is for the page about a sentence; the table is printed")
     write_page(options)

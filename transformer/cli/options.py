@@ -34,7 +34,7 @@ def add_on_error_option(parser: CommandParser) -> None:
         "--on-error",
         choices=("error", "skip", "replace"),
         default="error",
-        help="for a line that is not UTF-8 or contains NUL: stop, treat it as empty, or replace bad bytes",
+        help="if a line is not UTF-8 or has NUL: stop (error), read it as empty (skip) or replace bytes",
     )
 
 
@@ -42,7 +42,7 @@ INSPECTION_OPTIONS = {
     "translation": ("beam_size", "alpha"),
     "language_model": ("beam_size", "alpha", "max_length"),
 }
-"""The options of `add_inspection_options` that a task has; other tasks have none."""
+"""For each task, which options of `add_inspection_options` it takes; other tasks take none of them."""
 
 
 def add_inspection_options(parser: CommandParser) -> None:
@@ -56,7 +56,7 @@ def add_inspection_options(parser: CommandParser) -> None:
 
 
 def options_of_task(options: Namespace, task: str) -> dict[str, Any]:
-    """The inspection options that are given; `ValueError` for one that the run's task does not have."""
+    """The inspection options that the user gave; `ValueError` for one that the run's task does not take."""
     names = ("beam_size", "alpha", "max_length")
     given = {name: options[name] for name in names if options[name] is not None}
     for name in given:

@@ -1,4 +1,4 @@
-"""Warnings about sentences outside toyland, for a model that has learned nothing else."""
+"""Warnings about sentences outside toyland, the built-in toy language, for models trained only on it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from transformer.config.files import load_settings
 from transformer.messages import warn
 
 MOST_WARNINGS = 10
-"""After this many, further lines are not checked: every line of a file in another language would give one."""
+"""After this many warnings, no more lines are checked: in an ordinary text, each line would give one."""
 MOST_PARSED = 10
-"""More sentences at once are not parsed, which takes up to 0.3 seconds each; only their words are checked."""
+"""If more sentences are checked at once, they are not parsed, because that takes up to 0.3 seconds each."""
 
 LONGEST_REASON = 200
 """Maximum characters of the reason in a warning: there may be many unknown words, of any length."""
@@ -18,9 +18,9 @@ LONGEST_REASON = 200
 
 @dataclass
 class OutsideToyland:
-    """Warns about sentences that toyland's grammar cannot produce, and names the words that it lacks.
+    """Warns about sentences that toyland's grammar cannot produce, and names their unknown words.
 
-    The model translates them anyway, but the result makes no sense.
+    The model translates such sentences anyway, but the result makes no sense.
     """
 
     warnings: int = 0

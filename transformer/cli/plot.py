@@ -17,7 +17,7 @@ CURVES = """Plot loss, learning rate and validation score of one or more runs ag
 transformer plot attention, search, schedule, positions, table3."""
 ATTENTION = """Draw the weights of one attention head for a sentence as a matrix of words, as in the paper's
 Figures 3 to 5: by default the head that transformer inspect shows first."""
-SEARCH = """Draw the beam search for a sentence: a column for each step, a lane for each hypothesis."""
+SEARCH = """Draw the beam search for a sentence: each step is a column, each hypothesis has its own lane."""
 SCHEDULE = """Plot the learning rate of one or more recipes against the updates (equation 3)."""
 POSITIONS = """Draw the sinusoidal positional encoding (section 3.5), a row for each position."""
 TABLE3 = """Plot the paper's BLEU scores in Table 3 against the sizes of the same models here."""
@@ -42,7 +42,7 @@ def picture_parser(prog: str, description: str, name: str) -> CommandParser:
 
 
 def output_path(options: Namespace) -> Path:
-    """The file to write. `ValueError` unless it ends in .png, .svg or .pdf, before anything is loaded."""
+    """The file to write; `ValueError` unless its name ends in .png, .svg or .pdf."""
     path = Path(options.output)
     require_picture(path)
     return path

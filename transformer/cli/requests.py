@@ -17,7 +17,7 @@ class Request(NamedTuple):
     source: str
     prefix: str
     fields: dict[str, Any]
-    """All fields of a JSON line; they are written back unchanged."""
+    """All fields of a JSON line, to be written back unchanged."""
 
 
 def read_requests(lines: Iterable[str], options: Namespace) -> Iterator[Request]:

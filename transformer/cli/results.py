@@ -39,7 +39,7 @@ def results(folder: Path) -> Iterator[str]:
 
 
 def validation_at(step: int, run: Run) -> dict[str, float]:
-    """The metrics in the run's log for this update; empty if there is no log or no number in it."""
+    """The validation metrics that the log has for an update; empty if the log is missing or has none."""
     try:
         logged = {name.partition("/"): curve for name, curve in read_curves(run).items()}
     except CheckpointError:

@@ -18,7 +18,7 @@ def run(arguments: list[str], prog: str) -> None:
     parser = command_parser(prog, DESCRIPTION)
     add_line_options(parser)
     parser.add_argument(
-        "--tokens", action="store_true", help="after the sum, add a tab and the value of each token"
+        "--tokens", action="store_true", help="after the sum, add a tab and each token's log-probability"
     )
     parser.add_argument(
         "--json",
@@ -50,7 +50,7 @@ class Pair(NamedTuple):
     source: str
     target: str
     fields: dict[str, Any]
-    """All fields of a JSON line; they are written back unchanged."""
+    """All fields of a JSON line, to be written back unchanged."""
 
 
 def read(line: str, number: int, is_json: bool) -> Pair:

@@ -42,10 +42,12 @@ def add_search_options(parser: CommandParser) -> None:
 
 
 def require_one_way_to_choose(options: Namespace) -> None:
-    """`ValueError` for options of beam search and of sampling together."""
+    """`ValueError` if options of beam search and of sampling are combined."""
     if options.sample:
         if options.beam_size is not None or options.alpha is not None:
-            raise ValueError("--beam-size and --alpha are for a search; leave them out, or --sample")
+            raise ValueError(
+                "--beam-size and --alpha are for beam search; leave out either these or --sample"
+            )
     elif options.temperature != 1 or any(
         value is not None for value in (options.top_k, options.top_p, options.seed)
     ):
@@ -64,7 +66,10 @@ def processors(translator: "LineTranslator", options: Namespace) -> "list[Proces
 
 
 def sampler(translator: "Translator", first_line: int, options: Namespace) -> Any:
-    """A sampler seeded by --seed and the chunk's first line, so the number of processes has no effect."""
+    """A sampler whose seed depends only on --seed and on the number of the chunk's first line.
+
+    So the translations do not depend on the number of processes.
+    """
     import torch
 
     from transformer.decoding.sampling import Sampler
@@ -73,5 +78,5 @@ def sampler(translator: "Translator", first_line: int, options: Namespace) -> An
     seed = 1 if options.seed is None else options.seed
     generator.manual_seed(
         (seed + first_line * 2_654_435_761) % 2**32
-    )  # a large prime keeps nearby seeds apart
+    )  # the large prime keeps the seeds of neighbouring chunks apart
     return Sampler(options.temperature, options.top_k, options.top_p, generator)

@@ -20,7 +20,7 @@ def add_sentence_options(parser: CommandParser) -> None:
 
 
 def inspected(options: Namespace) -> "Inspection":
-    """What the run's model did with the sentence."""
+    """Run the model on the sentence and record what it does."""
     from transformer.inspection.inspect import inspect
     from transformer.inspection.loading import open_model
 

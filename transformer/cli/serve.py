@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """Serve translation models over HTTP. POST /translate translates a JSON list of lines, with
 scores, n-best lists and word alignments. GET /health names the models. / is a page where one can type text,
 and /docs documents the rest. Requests that are waiting at the same time are translated together. Ctrl-C or
-SIGTERM ends the server; requests that have arrived by then are still answered. Needs the extra serve."""
+SIGTERM ends the server; requests that have arrived by then are still answered. Needs the extra `serve`."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -52,7 +52,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         required=True,
         nargs="+",
         metavar="RUN",
-        help="a run's folder, or a checkpoint in it; a request can name one of several (default: the first)",
+        help="a run's folder, or a checkpoint in it; requests may name one of several (default: the first)",
     )
     add_build_option(parser)
     parser.add_argument("--port", type=int, default=8000, help="TCP port; 0: any free one")
@@ -84,7 +84,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
 
 
 def names_of(runs: list[str]) -> dict[str, str]:
-    """The runs by the names that requests use: the last part of the path, or all of it if not unique."""
+    """Each run by its name in requests: the last part of its path, or the whole path if others end alike."""
     last = [Path(run).resolve().name for run in runs]
     names = [run if last.count(name) > 1 else name for run, name in zip(runs, last, strict=True)]
     if twice := {name for name in names if names.count(name) > 1}:

@@ -46,7 +46,7 @@ def require_one_task(group: "Group", options: Namespace) -> None:
     """`ValueError` unless all processes of the group were given the same options, texts and models.
 
     Replaces `options.run` by the checkpoints that were compared, because a run that is still training may
-    mark a better one at any time.
+    mark another checkpoint as its best at any time.
     """
     from transformer.checkpoint.format import MANIFEST
     from transformer.checkpoint.pretrained import find_pretrained
@@ -83,7 +83,7 @@ def write_shared(
 ) -> None:
     """Write the results of `work(number, chunk)` to `output`, in order; the file appears only when complete.
 
-    Every chunk but the last must give exactly `lines_per_chunk` lines: `join` relies on it.
+    Every chunk except the last must give exactly `lines_per_chunk` lines, because `join` relies on that.
     """
     with shared_folder(output, group) as folder:
         parts = [folder / f"part-{rank}" for rank in range(group.size)]
@@ -119,7 +119,7 @@ def shared_folder(output: Path, group: "Group") -> Iterator[Path]:
 
 
 def join(parts: list[Path], whole: Path, lines_per_chunk: int) -> None:
-    """Join the parts: one chunk's lines from each in turn, until the next part has none left."""
+    """Join the parts: the lines of one chunk from each part in turn, until the next part is used up."""
     streams = [part.open("rb") for part in parts]
     try:
         with whole.open("wb") as file:

@@ -26,8 +26,8 @@ PROMPT = "> "
 class StandardInput:
     """The lines of standard input, and the rule for how many of them are processed together.
 
-    A file is processed in full chunks. From a pipe a chunk ends as soon as no further line has arrived, so
-    that a client that sends a line and waits gets its answer. On a terminal each line is a chunk.
+    A file is processed in full chunks. With a pipe, a chunk ends when no further line is waiting to be read,
+    so that a client that sends one line and waits gets its answer. On a terminal, each line is a chunk.
     """
 
     def __init__(self, options: Namespace, *, is_json: bool = False) -> None:
@@ -45,7 +45,7 @@ class StandardInput:
         """A line that is too long is cut with a warning, or refused if it is JSON."""
 
     def together(self, items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:
-        """Lists of up to `size` items, each of which was made from the next line of `lines`."""
+        """The items in lists of up to `size`. `items` must read `self.lines` and yield one item per line."""
         return in_chunks(items, size, has_next=self.has_next)
 
 
@@ -55,7 +55,7 @@ def input_file(path: str, options: Namespace, *, is_json: bool = False) -> Itera
 
 
 def too_long(is_json: bool) -> Callable[[str], None]:
-    """What to do with a line that is too long. JSON is refused: part of an object is not valid JSON."""
+    """What to do with a line that is too long. JSON is refused: part of an object is not valid."""
     return refuse if is_json else warn
 
 
@@ -70,7 +70,7 @@ def never() -> bool:
 def in_chunks(
     items: Iterable[Item], size: int, *, has_next: Callable[[], bool] = always
 ) -> Iterator[list[Item]]:
-    """The items in lists of `size`, or fewer if `has_next` says that the next one would take a while.
+    """The items in lists of `size`. A list is shorter if `has_next` says that no further item is ready.
 
     If reading fails, the items before the error are still yielded first.
     """

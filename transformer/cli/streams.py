@@ -83,7 +83,7 @@ def occupy_closed_descriptors() -> None:
 
 
 def escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    """An error handler: bytes of a file name that are not text stay as they are; others become `\\u03b5`."""
+    """An encoding error handler: undecodable bytes of file names stay; other characters become `\\u03b5`."""
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:

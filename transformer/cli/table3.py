@@ -4,10 +4,10 @@ import json
 
 from transformer.config.parser import command_parser
 
-DESCRIPTION = """Print Table 3 of the paper. Each row shows how it differs from the base model, the paper's
-perplexity per word piece, BLEU and number of parameters (English-German newstest2013, no averaging), and the
-exact number of parameters of the same model here with a vocabulary of 37,000. Each row is a recipe in
-configs/table3."""
+DESCRIPTION = """Print Table 3 of the paper. Each row lists its differences from the base model; the paper's
+results on English-German newstest2013 without averaging (perplexity per word piece, BLEU); the paper's number
+of parameters; and the exact number in this package's model with a vocabulary of 37,000. Each row is a recipe
+in configs/table3."""
 
 
 def run(arguments: list[str], prog: str) -> None:

@@ -93,14 +93,17 @@ def number_of_lines(path: str) -> int | None:
 
 
 def watched(chunks: Iterable[list[Request]], progress: "Progress") -> Iterator[list[Request]]:
-    """The chunks; each one counts as done when the next one is requested."""
+    """The same chunks; a chunk counts as done when the next one is requested."""
     for chunk in chunks:
         yield chunk
         progress.update(len(chunk))
 
 
 def translating(options: Namespace) -> Callable[[Sequence[Request], int], bytes]:
-    """Load the models; returns a function from a chunk and the number of its first line to output lines."""
+    """Load the models and return a function that translates a chunk.
+
+    The function takes a chunk and the number of its first line, and returns the output lines.
+    """
     translator = load(options)
     outside = OutsideToyland() if learned_toyland(options.run) else None
 
@@ -151,7 +154,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         "--n-best",
         type=int,
         default=1,
-        help="translations per line; above 1, written as the number of the input line, a tab and the text",
+        help="translations per line; above 1, each is written after the number of its input line and a tab",
     )
     parser.add_argument(
         "--scores",
@@ -254,9 +257,9 @@ def json_lines(
     outputs: "Sequence[tuple[Translation, str | None]]",
     options: Namespace,
 ) -> Iterator[str]:
-    """Add the best translation to the fields of the input; with --n-best above 1, also the list of all.
+    """Add the best translation to the fields of the input; with --n-best above 1, also a list of all.
 
-    If the search found none, the score is null, because JSON has no infinity.
+    If the search found no translation, the score is null, because JSON has no infinity.
     """
     n_best = [
         {"translation": output.text, "score": output.score if isfinite(output.score) else None}

@@ -28,7 +28,7 @@ def require_plain_numbers(settings: Any, section: str, *, unlimited: Collection[
 
 
 def in_short(value: int) -> str:
-    """A whole number for a message; Python refuses to print one with more than 4,300 digits."""
+    """A whole number as text for a message. Python refuses to print one with more than 4,300 digits."""
     return shortened(str(value)) if value.bit_length() < 10_000 else "a number of thousands of digits"
 
 
@@ -39,7 +39,7 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 def require_choices(settings: Any, section: str) -> None:
     """`ValueError` for a field whose value is not among those of its `Literal` type.
 
-    A type that also allows any `str` is not checked: it lists only the choices of the package.
+    A setting that may be any `str` is not checked: its `Literal` lists only the choices of the package.
     """
     for name, kind in get_type_hints(type(settings)).items():
         options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
@@ -66,7 +66,7 @@ def require_share(settings: Any, section: str, *names: str) -> None:
 
 
 def whole_number(text: str) -> int:
-    """The integer that `text` means, which may be written as `1e5`; `ValueError` if it is not one."""
+    """The integer written in `text`, such as `100000` or `1e5`; `ValueError` for any other text."""
     try:
         return int(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Settings from a command line; jsonargparse parses it and prints its help."""
+"""Reading settings from a command line with jsonargparse, and the help for it."""
 
 from argparse import SUPPRESS
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +26,9 @@ def read_settings(
 ) -> tuple[Settings, Namespace]:
     """The settings that a command line gives, and the parsed options that the command added.
 
-    Later `--config` files override earlier ones, and `--section.key value` overrides all files. With the
-    option `--resume`, the settings of the run in the output folder come first. The options include `build`
-    and `task` only if the command line itself gives them, because a settings file must not run code.
+    Later `--config` files override earlier ones, and `--section.key value` overrides all files. With
+    `--resume`, all of these override the settings of the run in the output folder. The options include
+    `build` and `task` only if the command line itself gives them, because a settings file must not run code.
     """
     parser = settings_parser(prog, description)
     if add_options is not None:
@@ -65,7 +65,7 @@ def require_size_once(values: Mapping[str, Any]) -> None:
 
 
 def settings_parser(prog: str, description: str) -> CommandParser:
-    """A parser with `--config` and one option per setting, whose help is the docstring of its field."""
+    """A parser with `--config` and an option for each setting; the help is the docstring of the field."""
     usage = "%(prog)s [--config FILE] ... [--section.key VALUE] ... [options]"
     parser = command_parser(
         prog, f"{description}\n{LEGEND}", usage=usage, formatter_class=SettingsHelp, add_help=False
@@ -73,10 +73,10 @@ def settings_parser(prog: str, description: str) -> CommandParser:
     parser.sections = [f"--{section}" for section in SECTIONS]
     add = parser.add_argument
     add("-h", "--help", action=HelpAction, help="show this help; with a NAME, explain a setting")
-    add("--config", action="append", metavar="FILE", help="recipe (name or file); the last wins")
+    add("--config", action="append", metavar="FILE", help="recipe (name or file); later ones override")
     parser.add_class_arguments(Settings)
     for action in parser._actions:
-        if action.dest in (*SECTIONS, *SPECIAL_IDS):  # training refuses any ids but the tokenizer's
+        if action.dest in (*SECTIONS, *SPECIAL_IDS):  # the ids must be the tokenizer's
             action.help = SUPPRESS
         elif is_setting(action):
             action.metavar = metavar(action)

@@ -8,7 +8,7 @@ from transformer.config.checks import require, require_choices, require_plain_nu
 BleuTokenizer = Literal[
     "13a", "zh", "ja-mecab", "ko-mecab", "char", "intl", "none", "flores101", "flores200", "spm", "spBLEU-1K"
 ]
-"""sacreBLEU's names; the last four download a model on first use."""
+"""sacreBLEU's names for its tokenizers; the last four download a model on first use."""
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,12 @@ class DataConfig:
     A parallel text is given as a path without the language suffix (`corpus/train` for `corpus/train.en` and
     `corpus/train.de`, also compressed as `.gz` or `.xz`), as a json, jsonl, csv, tsv or parquet file, as a
     Hub id with its split (`wmt/wmt14:de-en:train`), or as `toyland:SPLIT`. A tsv file has a header line that
-    names its columns, or source and target as its first two columns. The text of a language model is a plain
-    file, and so are the sentences of a masked language model and of a classifier. Any name may end in a
-    slice, such as `[:N]`, `[1000:2000]`, `[:90%]` or `[90%:]`. It counts pairs of a parallel text, characters
-    of a language model's text, and otherwise lines.
+    names its columns; without one, the first two columns are source and target.
+
+    The text of a language model is a plain file, and so are the sentences of a masked language model and of a
+    classifier. Any name may end in a slice, such as `[:N]`, `[1000:2000]`, `[:90%]` or `[90%:]`. A slice
+    counts the pairs of a parallel text, the characters of a language model's text, and the lines of any other
+    text.
     """
 
     train: str = "toyland:train"
@@ -41,12 +43,12 @@ class DataConfig:
     translation."""
     vocab_size: int | None = 37_000
     """Entries that SentencePiece learns; null: by size of text.
-    With null, an entry for each byte, special token and different character, plus 4 times the square root of
-    the number of characters in the training text, but at most 37,000: about 1,300 for 500 pairs of short
-    sentences, and 8,000 for 30,000 pairs."""
+    With null, there is one entry for each byte, special token and distinct character, plus 4 times the square
+    root of the number of characters in the training text; at most 37,000 in all. That makes about 1,300 for
+    500 pairs of short sentences, and 8,000 for 30,000 pairs."""
     target_vocab_size: int | None = None
     """Size of a separate target vocabulary; null: shared.
-    data.vocab_size is then that of the source."""
+    data.vocab_size is then the size of the source vocabulary."""
     normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
     """SentencePiece's normalisation.
     identity leaves the text unchanged."""
@@ -58,12 +60,12 @@ class DataConfig:
     """Tokens per block of a language model."""
     label_format: Literal["tab", "colon"] | None = None
     """Label format; null: no labels.
-    How a line of a file of sentences gives the sentence's label.
+    The format of a line that holds a sentence and its label.
     tab: `SENTENCE<TAB>LABEL`; colon: `LABEL:DETAIL SENTENCE`, the format of the TREC questions (the detail is
     ignored)."""
     classes: str | None = None
     """Classes, comma-separated; null: those in the text.
-    The labels of a classifier; by default those of the training text."""
+    The labels that a classifier can predict; by default, all labels in the training text."""
     bleu_tokenizer: BleuTokenizer | None = None
     """sacreBLEU's tokenizer; null: chosen by data.target.
     For BLEU in validation and `transformer evaluate`. sacreBLEU's choice for data.target is zh for Chinese,

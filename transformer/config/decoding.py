@@ -28,8 +28,8 @@ class DecodingConfig:
     """Tokens by which output may exceed source."""
     batch_tokens: int | None = None
     """Source tokens times beam per batch; null: by device.
-    Padding included; by default 4096, or 32768 for a search on a CUDA GPU. Without a search, as in `classify`
-    and `score`: 1024, or 4096 on a GPU."""
+    The maximum, with padding included. By default, it is 4096, or 32768 for a search on a CUDA GPU. Without a
+    search, as in `classify` and `score`, it is 1024, or 4096 on a GPU."""
 
     def __post_init__(self) -> None:
         require_plain_numbers(self, "decoding")

@@ -1,4 +1,4 @@
-"""Parts of error messages: suggestions, shortened quotations, and whether the memory is exhausted."""
+"""Help for error messages: suggestions, shortened quotations, and detecting that memory ran out."""
 
 import difflib
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ OUT_OF_MEMORY = (
     "failed to map segment",  # the loader of such a library
     "Storage size calculation overflowed",  # torch, if the size in bytes exceeds 64 bits
 )
-"""What other libraries' errors say if memory runs out; many of them are an ordinary `RuntimeError`."""
+"""Words by which other libraries' errors tell that memory ran out; many are plain `RuntimeError`s."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

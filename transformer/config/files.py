@@ -29,7 +29,7 @@ BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, 
 
 
 def load_settings(path: Path | str) -> Settings:
-    """The settings in one YAML file, such as a run's `config.yaml`; missing ones have their defaults."""
+    """The settings in a YAML file, such as a run's `config.yaml`; missing settings have their defaults."""
     values = read_file(Path(path))
     try:
         settings: Settings = build_settings(Settings, values)
@@ -46,7 +46,7 @@ def save_settings(settings: Settings, path: Path | str) -> None:
 
 
 def build_settings(section: type, values: Mapping[str, Any], prefix: str = "") -> Any:
-    """The dataclass `section`, from values by dotted name; missing ones have their defaults."""
+    """The dataclass `section`, filled with values by dotted name; missing values have their defaults."""
     arguments = {}
     for item, kind in get_type_hints(section).items():
         name = prefix + item
@@ -106,7 +106,7 @@ def leaves(
 def require_known_format(node: yaml.Node) -> None:
     version = read_value("format_version", node, int)
     if version != FORMAT_VERSION:
-        newer = "; a newer one has written it" if version > FORMAT_VERSION else ""
+        newer = "; a newer version has written the file" if version > FORMAT_VERSION else ""
         raise UsageError(
             f"format version {in_short(version)}, but this version of the program reads "
             f"{FORMAT_VERSION}{newer}"
@@ -123,7 +123,10 @@ def setting_types(section: type = Settings, prefix: str = "") -> Iterator[tuple[
 
 
 def read_value(name: str, node: yaml.Node, kind: Any) -> Any:
-    """A scalar as a value of its setting's type, because YAML's own types do not fit (1e-4 is a string)."""
+    """Convert a YAML scalar to the type of its setting.
+
+    YAML's own types are not used, because they do not fit: for YAML, 1e-4 is a string.
+    """
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)  # `Literal | None`: Union
     for option in options:
         with suppress(ValueError, KeyError):
@@ -136,7 +139,7 @@ def read_value(name: str, node: yaml.Node, kind: Any) -> Any:
 
 
 def read_scalar(node: yaml.Node, kind: Any) -> Any:
-    """The scalar as a value of one type; `ValueError` or `KeyError` if it is not one."""
+    """Convert a YAML scalar to one type; `ValueError` or `KeyError` if that is not possible."""
     if not isinstance(node, yaml.ScalarNode) or (node.tag == NULL) != (kind is NoneType):
         raise ValueError
     if kind is NoneType:

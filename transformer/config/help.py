@@ -1,7 +1,7 @@
 """The text of `--help`: each option with its type, meaning and default, and one line per setting.
 
-The first line of a setting's docstring is its line in the help. `transformer train --help NAME` prints the
-whole docstring of a setting, or those of a section.
+A setting's line in the help is the first line of its docstring. `transformer train --help NAME` prints the
+whole docstring of a setting, or the docstrings of all settings in a section.
 """
 
 import sys
@@ -20,11 +20,11 @@ LEGEND = "N is a whole number, X a number, BOOL true or false. The default is in
 METAVARS = {int: "N", float: "X", bool: "BOOL", Literal: "NAME"}
 TYPES = {"N": "A whole number", "X": "A number", "BOOL": "True or false", "TEXT": "Text"}
 COLUMN = 33
-"""Where the text of a setting begins: 2 blanks, its option and type (at most 29 characters), 2 blanks."""
+"""Column of a setting's text: after 2 blanks, its option and type (at most 29 characters), and 2 blanks."""
 
 
 class CommandHelp(DefaultHelpFormatter):
-    """The help of a command. It adds each default, except `None`, which the option's own text explains."""
+    """The help of a command. It adds each default except `None`: then the option's text says what happens."""
 
     def __init__(self, prog: str, max_help_position: int = 24) -> None:
         super().__init__(prog, max_help_position=max_help_position, width=width())  # type: ignore[no-untyped-call]
@@ -88,7 +88,7 @@ def paragraphs(action: Action) -> Iterator[str]:
 
 
 def setting_line(action: Action, room: int) -> str:
-    """Summary and default of a setting; its choices, too, where they fit."""
+    """The summary and the default of a setting, and its choices if they fit into `room` characters."""
     summary = (action.help or "").partition("\n")[0].rstrip(".").partition("; null: ")[0]
     default = default_of(action)
     choices = ", ".join(f"[{name}]" if name == action.default else name for name in choices_of(action))
@@ -99,7 +99,11 @@ def setting_line(action: Action, room: int) -> str:
 
 
 def default_of(action: Action) -> str:
-    """The default. For null, the docstring's words, as in `Maximum gradient norm; null: no clipping.`"""
+    """The default, as text.
+
+    If it is null, the words that follow `; null: ` in the first line of the setting's docstring, such as
+    `no clipping`.
+    """
     if action.default is not None:
         return as_typed(action.default)
     return (action.help or "").partition("\n")[0].rstrip(".").partition("; null: ")[2]
@@ -110,7 +114,7 @@ def is_setting(action: Action) -> bool:
 
 
 def metavar(action: Action) -> str:
-    """The word for the type of an option's value."""
+    """The word that stands for an option's value in the help: N, X, BOOL, NAME or TEXT, by its type."""
     kinds = (get_origin(kind) or kind for kind in types_of(action))
     return next((METAVARS[kind] for kind in kinds if kind in METAVARS), "TEXT")
 

@@ -40,12 +40,12 @@ class ModelConfig:
     For an encoder_decoder model whose decoder is deeper or shallower than its encoder."""
     d_k: int | None = None
     """Width of queries and keys; null: d_model / num_heads.
-    For one head."""
+    This is the width for one head."""
     d_v: int | None = None
     """Width of a head's values; null: d_model / num_heads."""
     dropout: float = 0.1
     """Dropout of sub-layers and embeddings.
-    On each sub-layer's output and on the sums of embeddings and positions (§5.4)."""
+    Applied to each sub-layer's output and to the sums of embeddings and positions (§5.4)."""
     attention_dropout: float = 0.0
     """Dropout on the attention weights.
     The paper does not mention any."""
@@ -67,11 +67,11 @@ class ModelConfig:
     it."""
     activation: Literal["relu", "gelu", "silu"] = "relu"
     """Activation function.
-    Between the two linear maps of the feed-forward network (§3.3)."""
+    Applied between the two linear maps of the feed-forward network (§3.3)."""
     positions: Literal["sinusoidal", "tensor2tensor", "learned"] = "sinusoidal"
     """Positions.
-    The positional encoding. sinusoidal: §3.5; tensor2tensor: the same with the wavelengths of the authors'
-    code, and of Marian; learned: row E of Table 3."""
+    The positional encoding. sinusoidal: §3.5; tensor2tensor: the same, but with the wavelengths that
+    the authors' code and Marian use; learned: row E of Table 3."""
     attention_bias: bool = False
     """Biases in the attention projections.
     The paper shows none."""
@@ -79,8 +79,8 @@ class ModelConfig:
     """Bias of the vocabulary projection."""
     tie_embeddings: bool = True
     """Share embeddings and output matrix.
-    Source, target and the projection to the vocabulary then have one matrix (§3.4); with two vocabularies,
-    only target and projection."""
+    The embeddings of source and target and the projection to the vocabulary then share one matrix (§3.4).
+    With two vocabularies, only the target embedding and the projection share one."""
     max_positions: int = 1024
     """Longest source or translation.
     In tokens; also the size of a learned positional encoding."""
@@ -130,7 +130,7 @@ class ModelConfig:
 
     @property
     def special_ids(self) -> tuple[int, int, int, int]:
-        """Padding, begin and end of sentence, unknown text."""
+        """The ids of padding, begin of sentence, end of sentence and unknown text."""
         return self.pad_id, self.bos_id, self.eos_id, self.unk_id
 
     @property

@@ -13,16 +13,16 @@ from transformer.config.help import CommandHelp, types_of
 from transformer.messages import standard_error
 
 LONGEST_MESSAGE = 400
-"""Maximum characters of a message from jsonargparse, which may repeat everything that was typed."""
+"""Maximum characters of a message from jsonargparse, because it may repeat everything that was typed."""
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 class CommandParser(ArgumentParser):
-    """An `ArgumentParser` with options spelt with `-` or `_`, and `UsageError`s instead of exits."""
+    """An `ArgumentParser` that accepts `-` for `_` in options, and raises `UsageError` instead of exiting."""
 
     sections: Sequence[str] = ()
-    """Sections of settings, such as `--model`: jsonargparse adds an option for each, which is refused."""
+    """Sections of settings, such as `--model`. jsonargparse accepts them as options; this parser does not."""
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str], *, defaults: bool = True
@@ -30,7 +30,7 @@ class CommandParser(ArgumentParser):
         return super().parse_args(self.spell(args), defaults=defaults)
 
     def spell(self, arguments: Sequence[str]) -> list[str]:
-        """The arguments with each option spelt as declared; values and all after `--` are unchanged.
+        """The arguments with each option spelt as declared; values and everything after `--` are unchanged.
 
         One exception: for an option that takes a whole number, `1e5` becomes `100000`.
         """
@@ -79,7 +79,7 @@ class CommandParser(ArgumentParser):
 
 
 def command_parser(prog: str, description: str, **options: Any) -> CommandParser:
-    """The parser of one command; its `add_argument` is that of argparse."""
+    """The parser of one command; its `add_argument` works like argparse's."""
     options.setdefault("formatter_class", CommandHelp)
     return CommandParser(prog=prog, description=description, allow_abbrev=False, **options)
 

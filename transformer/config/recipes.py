@@ -10,7 +10,7 @@ from transformer.files import write_whole
 
 PACKAGE = Path(__file__).parents[1]
 FOLDER = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs") if path.is_dir())
-"""Inside the package if it is installed; in a checkout, `configs/` next to the package."""
+"""The folder of the recipes: inside the installed package or, in a checkout, next to the package."""
 
 
 def recipe_names() -> list[str]:
@@ -34,12 +34,18 @@ def find_recipe(name: str) -> Path:
 
 
 def overview() -> Iterator[str]:
-    """Each recipe's name and opening comment, which says what it needs, its training time and its score."""
+    """Each recipe's name and opening comment.
+
+    The comment says what the recipe needs, how long it trains and what it scores.
+    """
     for name in sorted(recipe_names(), key=lambda name: name != "toyland"):  # first, because it needs no data
         if "/" not in name:
             yield from (name, indented(opening(FOLDER / f"{name}.yaml")))
     rows = ", ".join(name.partition("/")[2] for name in recipe_names() if name.startswith("table3/"))
-    how = "each says how it differs from the base model, as in --config wmt14_en_de_base --config table3/A1."
+    how = (
+        "each holds only what differs from the base model, so pass both: "
+        "--config wmt14_en_de_base --config table3/A1"
+    )
     yield from ("table3/ROW", indented(f"The rows of Table 3, {rows}: {how}"))
 
 

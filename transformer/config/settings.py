@@ -45,7 +45,8 @@ class Settings:
     given on the command line as MODULE:CLASS."""
     build: str | None = None
     """Your own model builder; null: none.
-    A function from the settings in model to a module, given on the command line as MODULE:FUNCTION."""
+    A function that takes the settings in model and returns a module. It is given on the command line as
+    MODULE:FUNCTION."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -56,7 +57,7 @@ class Settings:
         require_choice("precision", self.precision, get_args(Precision))
         require_seed("seed", self.seed)
         require_device(self.device)
-        if not is_custom(self.trained_task):  # what fits a custom task is checked when its class is known
+        if not is_custom(self.trained_task):  # a custom task is checked later, when its class is known
             require_task(self.trained_task, self.model.kind)
             metrics = TASKS[self.trained_task].metrics
             require_choice("training.best_metric", self.training.best_metric, metrics)
@@ -85,7 +86,7 @@ class Settings:
 
     @property
     def trained_task(self) -> str:
-        """`task`, or the default for the kind of model."""
+        """The setting `task`, or the default task for the kind of model."""
         return self.task or next(tasks_of_kind(self.model.kind))
 
 
@@ -109,7 +110,7 @@ def setting_names(settings: Any = Settings, prefix: str = "") -> Iterator[str]:
 
 
 def differing(before: Settings, now: Settings, names: Iterable[str]) -> Iterator[tuple[str, Any, Any]]:
-    """Yields (name, old value, new value) for those of these settings that differ."""
+    """Yields (name, old value, new value) for each of the named settings that differs."""
     old, new = asdict(before), asdict(now)
     for name in names:
         old_value, new_value = (reduce(getitem, name.split("."), tree) for tree in (old, new))

@@ -16,7 +16,7 @@ MetricName = Literal[
 ]
 """The validation metrics of the package's tasks; a custom task may have others."""
 LOWER_IS_BETTER = frozenset(("loss", "perplexity", "bits_per_byte"))
-"""Of all other metrics, higher values are better."""
+"""Lower values of these metrics are better; of all others, higher values are."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TrainingConfig:
     """Updates of rising rate (equation 3)."""
     schedule: Literal["inverse_sqrt", "cosine", "linear", "constant"] = "inverse_sqrt"
     """Learning rate after the warm-up.
-    inverse_sqrt: as in equation 3; cosine, linear: down to 0 along a cosine or a line; constant."""
+    inverse_sqrt: as in equation 3; cosine, linear: down to 0 along a cosine or a line; constant: flat."""
     learning_rate: float | None = None
     """Highest rate; null: by equation 3.
     It is reached at the end of the warm-up."""
@@ -38,7 +38,7 @@ class TrainingConfig:
     Not used with a learning_rate."""
     cooldown: float = 0.0
     """Final share of updates with falling rate.
-    The learning rate falls linearly to 0; there is no such phase in the paper."""
+    In this phase, which the paper does not have, the learning rate falls linearly to 0."""
     label_smoothing: float = 0.1
     """Probability spread over all tokens (§5.4).
     A classifier spreads it over all classes."""
@@ -47,8 +47,8 @@ class TrainingConfig:
     For the task sentence_embedding only; a lower value penalises near misses more."""
     start_from: str | None = None
     """Run to start from; null: random weights.
-    Training uses that run's tokenizer and weights: all of them if task and classes are the same, otherwise
-    only the encoder's. The encoder can also become that of a translation model."""
+    Training uses that run's tokenizer, and all its weights if task and classes are the same, otherwise only
+    those of its encoder. The new model may also be a translation model, which starts with this encoder."""
     model_size: Literal["given", "by_text"] = "given"
     """Size of the model: given, or by the text.
     by_text chooses model.d_model, num_heads, d_ff and num_layers by the number of tokens of the training
@@ -63,9 +63,9 @@ class TrainingConfig:
     """Optimizer.
     adam: as in the paper; muon: Muon for the matrices of the layers, Adam for all other parameters."""
     adam_beta1: float = 0.9
-    """Adam's decay rate, mean gradient."""
+    """Decay rate of Adam's mean gradient."""
     adam_beta2: float = 0.98
-    """Adam's decay rate, squared gradient."""
+    """Decay rate of Adam's squared gradient."""
     adam_epsilon: float = 1e-9
     """Adam's ε."""
     weight_decay: float = 0.0

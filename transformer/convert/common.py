@@ -13,7 +13,7 @@ from transformer.config.files import load_settings
 
 
 class ConversionError(ValueError):
-    """A model that cannot be converted; one line with the file, the setting and the valid values."""
+    """A model that cannot be converted. The message is one line that says what is wrong."""
 
 
 def refuse(setting: str, found: Any, valid: str) -> ConversionError:
@@ -32,12 +32,12 @@ def conversion_folder(output: Path) -> Iterator[Path]:
             yield folder
     except FileExistsError:
         raise ConversionError(
-            f"{output}: another process has created it in the meantime; it was not changed"
+            f"{output}: another process has just created this folder, which was not changed"
         ) from None
 
 
 def open_convertible(name: str | Path) -> OpenedRun:
-    """Open a translation run; `ConversionError` if its model is not one of this package."""
+    """Open a translation run; `ConversionError` if a custom builder made its model."""
     settings = load_settings(find_pretrained(name)[0].config)
     model = settings.model
     if settings.build is not None:
@@ -59,7 +59,7 @@ def require_package(name: str) -> Any:
 
 
 def require_unique(pieces: list[str]) -> list[str]:
-    """`pieces`, if no two are equal: other programs identify tokens by their text."""
+    """`pieces`; `ConversionError` if two are equal, because other programs know tokens by their text."""
     seen: set[str] = set()
     for piece in pieces:
         if piece in seen:

@@ -60,7 +60,7 @@ def to_ctranslate2(
 
 
 def lines_to_compare(settings: Settings) -> tuple[str, list[str]]:
-    """The name and the first lines of the run's validation text, or of toyland if that cannot be read."""
+    """Name and first source lines of the validation text, or of toyland's if the text cannot be read."""
     data = settings.data
     try:
         if data.valid is None:
@@ -72,7 +72,7 @@ def lines_to_compare(settings: Settings) -> tuple[str, list[str]]:
 
 
 def agreement(ours: Translator, theirs: CTranslate2Translator, lines: Sequence[str]) -> Agreement:
-    """Translate the lines with both and compare."""
+    """Translate the lines with both translators and compare the results."""
     outputs = ours.translate_n_best(lines, n_best=1), theirs.translate_n_best(lines, n_best=1)
     pairs = [(one[0], other[0]) for one, other in zip(*outputs, strict=True)]
     return Agreement(

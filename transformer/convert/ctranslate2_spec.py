@@ -23,7 +23,7 @@ Spec = Any
 def write_model(
     folder: Path, model: EncoderDecoder, config: ModelConfig, tokenizer: Tokenizer, quantization: str
 ) -> None:
-    """Write the model, its settings and vocabulary into the folder; `ConversionError` if it is not supported.
+    """Write a model, its settings and its vocabulary; `ConversionError` if CTranslate2 cannot express it.
 
     `quantization` is how the weights are stored: `float32`, `bfloat16` or `int8`.
     """
@@ -78,7 +78,7 @@ def set_weights(spec: Spec, model: EncoderDecoder, config: ModelConfig) -> None:
 
 
 def set_embedding(stack: Spec, embeddings: Spec, embedding: TokenEmbedding, max_positions: int) -> None:
-    """CTranslate2 scales embeddings by √d_model, as we do; it takes both kinds of positions as a table."""
+    """Set an embedding. Like us, CTranslate2 scales it by √d_model; it reads all positions from a table."""
     embeddings.weight = numbers(embedding.embedding.weight)
     stack.position_encodings.encodings = numbers(embedding.positions(torch.arange(max_positions)))
 
@@ -102,7 +102,7 @@ def set_cross_attention(layer: Spec, block: DecoderBlock) -> None:
 
 
 def set_linear(spec: Spec, *layers: Any) -> None:
-    """One linear layer, or several with the same input, fused into one with concatenated outputs."""
+    """Set one linear layer. Several `layers` with the same input are fused by concatenating their outputs."""
     spec.weight = numbers(torch.cat([layer.weight for layer in layers]))
     if layers[0].bias is not None:
         spec.bias = numbers(torch.cat([layer.bias for layer in layers]))

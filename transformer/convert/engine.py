@@ -41,12 +41,12 @@ class Output(NamedTuple):
 
 
 class CTranslate2Translator(LineTranslator):
-    """CTranslate2's model and search, with the lines, batches, limits, warnings and scores of `Translator`.
+    """Translates with CTranslate2; lines, batches, limits, warnings and scores are as in `Translator`.
 
-    Its beam search keeps and ends hypotheses by the rules of docs/decoding.md, but finishes a sentence by its
-    own rule. Its own length penalty decides which of the ended hypotheses it returns; they are scored and
-    ranked here. A translator made by `from_pretrained` can be pickled: another process loads the engine from
-    its folder.
+    CTranslate2's beam search keeps and ends hypotheses by the rules of docs/decoding.md, but decides by its
+    own rule when a sentence is finished, and by its own length penalty which of the ended hypotheses to
+    return. This class then scores and ranks these by our length penalty. A translator made by
+    `from_pretrained` can be pickled: another process loads the engine from its folder.
     """
 
     def __init__(self, engine: Any, tokenizer: Tokenizer, **options: Any) -> None:
@@ -63,8 +63,9 @@ class CTranslate2Translator(LineTranslator):
     ) -> "CTranslate2Translator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
 
-        The converted model is kept in the checkpoint's folder `ctranslate2-QUANTIZATION/`. It is written if
-        it is missing or has no hashes, as in early versions. `CheckpointError` if files have changed since.
+        The converted model is kept in the checkpoint's folder `ctranslate2-QUANTIZATION/`. It is
+        written if it is missing, or if an early version wrote it without hashes. `CheckpointError` if a file
+        has changed since then.
         """
         require_package("ctranslate2")
         opened = open_convertible(path)
@@ -81,7 +82,7 @@ class CTranslate2Translator(LineTranslator):
 
     def __getstate__(self) -> dict[str, Any]:
         if self.load_engine is None:
-            raise TypeError("only a CTranslate2Translator of from_pretrained can be pickled or copied")
+            raise TypeError("only a CTranslate2Translator made by from_pretrained can be pickled or copied")
         return self.__dict__ | {"engine": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -122,11 +123,12 @@ class CTranslate2Translator(LineTranslator):
     ) -> list[list[Output]]:
         """The hypotheses of each source, best first.
 
-        `beam_size` hypotheses for one output, more for n-best lists, because several may be the same text.
+        The engine returns `beam_size` hypotheses if one output is wanted, and more for n-best lists, because
+        several hypotheses may have the same text.
         """
         beam_size, alpha = options.beam_size, options.alpha
         count = beam_size if options.n_best == 1 else PATIENCE * beam_size
-        penalty = max(alpha / 2, SMALLEST_PENALTY)  # grows like ours for hypotheses of about 5 tokens
+        penalty = max(alpha / 2, SMALLEST_PENALTY)  # as steep as our penalty at 5 tokens
         results = self.engine.translate_batch(
             [[self.pieces[number] for number in ids[:-1]] for ids in sources],  # the engine adds EOS
             max_batch_size=math.ceil(len(sources) / self.engine.num_translators),  # a part for each worker
@@ -146,7 +148,7 @@ class CTranslate2Translator(LineTranslator):
         ]
 
     def outputs(self, result: Any, penalty: float, alpha: float) -> Iterator[Output]:
-        """The hypotheses of one of CTranslate2's results, whose scores were divided by |y| ** penalty."""
+        """The hypotheses in a result of CTranslate2, which has divided their scores by |y| ** penalty."""
         for pieces, score in zip(result.hypotheses, result.scores, strict=True):
             length = len(pieces)
             log_probability = score * length**penalty
@@ -169,7 +171,7 @@ def as_hypotheses(found: Sequence[Sequence[Output]], n_best: int, pad_id: int) -
 
 
 def convert_checkpoint(opened: OpenedRun, folder: Path, quantization: str) -> None:
-    """Write the folder of a checkpoint's converted model, or replace it; it appears only when complete."""
+    """Write or replace the folder of a checkpoint's converted model, which appears only when complete."""
     # FileExistsError: another process was faster
     with suppress(FileExistsError), whole_folder(folder, replace=folder.is_dir()) as unfinished:
         write_checkpoint_model(opened, unfinished, quantization)

@@ -28,7 +28,7 @@ from transformer.data.tokenizers.protocol import BOS_ID, PAD_ID, SPECIAL_IDS
 from transformer.decoding.translator import Translator
 
 TOLERANCE = 1e-4
-"""Maximum difference between logits; multiplied by the largest logit if that is above 1."""
+"""Maximum difference between logits, to be multiplied by the largest logit if that is above 1."""
 
 
 def from_marian(
@@ -40,11 +40,13 @@ def from_marian(
 ) -> Path:
     """Convert the folder, `.npz` file or Hub id `name` to a run in the folder `output`.
 
-    `trained_with` is the program whose outputs the run reproduces, because the two programs differ in
-    positions and LayerNorm's ε; by default the one that trained the weights, as far as the folder shows it.
-    `output` appears only when complete. The run is loaded back first and, if `name` is a Hugging Face folder
-    and `transformers` is installed, its logits are compared with the original's; `say` reports the
-    difference. `ValueError` for a model that cannot be converted.
+    Marian and transformers compute positions and LayerNorm's ε differently. The run reproduces the outputs of
+    the program `trained_with`: by default the one that seems to have trained the weights, which is marian if
+    the files show it, else transformers.
+
+    `output` appears only when complete. The new run is loaded first, as a check. If `name` is a Hugging Face
+    folder and `transformers` is installed, the run's logits are also compared with the original's, and `say`
+    reports the difference. `ValueError` for a model that cannot be converted.
     """
     output = Path(output)
     original = open_original(name)
@@ -65,7 +67,7 @@ def from_marian(
         weights = convert_weights(original.weights, config, tokenizer, (source.rows, target.rows))
         run = Run(unfinished)
         write_run(run, settings, tokenizer, weights)
-        say(f"positions and ε are those of {program}; --trained-with can choose others")
+        say(f"positions and ε are those of {program}; --trained-with chooses the program")
         check(run, original, program, say)
     return output
 
@@ -84,7 +86,7 @@ def report_rows_without_piece(
 ) -> None:
     for vocabulary in {each.path: each for each in vocabularies}.values():
         if unused := vocabulary.rows - len(vocabulary.ids):
-            say(f"{vocabulary.path}: {unused} rows of the embedding have no piece, and are left out")
+            say(f"{vocabulary.path}: {unused} rows of the embedding belong to no piece and are left out")
 
 
 def data_config(name: str | Path, config: ModelConfig, languages: dict[str, str]) -> DataConfig:
@@ -111,7 +113,7 @@ def write_run(run: Run, settings: Settings, tokenizer: MarianTokenizer, weights:
 def check(
     run: Run, original: MarianFiles | MarianFolder, program: ProgramName, say: Callable[[str], None]
 ) -> None:
-    """Load the run; `ConversionError` if its logits are not the original's."""
+    """Load the run and compare its logits with the original's; `ConversionError` if they differ."""
     translator = Translator.from_pretrained(run.path, device="cpu")
     tokenizer = translator.tokenizer
     assert isinstance(tokenizer, MarianTokenizer)  # write_run saved one
@@ -126,7 +128,7 @@ def check(
             compute_as_marian(theirs, translator.config)
         ids = tokenizer.source_ids, tokenizer.marian_ids
         difference, largest = compare(translator.model, theirs, *ids)
-    say(f"largest difference from the original's logits: {difference:.1e}, of logits up to {largest:.1f}")
+    say(f"largest difference from the original's logits: {difference:.1e} (largest logit: {largest:.1f})")
     if not difference <= TOLERANCE * max(1.0, largest):
         raise ConversionError(
             f"{original.path}: the converted model's logits differ from the original's by {difference:.1e}"
@@ -194,7 +196,7 @@ def load_original(folder: Path) -> Iterator[Any]:
         load = transformers.MarianMTModel.from_pretrained
         try:
             model = load(folder, dtype=torch.float32, use_safetensors=True).eval()
-        except Exception as error:  # of many kinds, for settings that only transformers reads
+        except Exception as error:  # settings that only transformers reads cause errors of many types
             raise ConversionError(f"{folder}: transformers cannot load it: {error}") from error
         yield model
     finally:

@@ -37,9 +37,9 @@ from transformer.files import write
 def to_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None] = lambda _: None) -> Path:
     """Convert the run `name` to a Marian model in the folder `output`, which appears only when complete.
 
-    It can be loaded by `MarianMTModel` and `MarianTokenizer` of `transformers`. It uses our ids, and its
-    decoder starts with our BOS. The loaded model's logits are compared with the run's, and `say` reports the
-    difference. `ValueError` for a setting that Marian does not support.
+    `MarianMTModel` and `MarianTokenizer` of `transformers` can load the folder. The Marian model uses our
+    ids, and its decoder starts with our BOS. It is loaded once, to compare its logits with the run's; `say`
+    reports the difference. `ValueError` for a setting that Marian does not support.
     """
     require_package("transformers")
     model, tokenizer, settings = load_opened(open_convertible(name), device="cpu")
@@ -50,14 +50,14 @@ def to_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None
         write_tokenizer(folder, tokenizer, settings)
         write_json(folder / CONFIG, model_settings(settings.model))
         write_json(folder / GENERATION, generation_settings(settings))
-        ids = list(range(settings.model.vocab_size))  # they are the same in both
+        ids = list(range(settings.model.vocab_size))  # both models use the same ids
         with load_original(folder) as theirs:
             difference, largest = compare(model, theirs, ids, ids)
-        say(f"largest difference from the run's logits: {difference:.1e}, of logits up to {largest:.1f}")
+        say(f"largest difference from the run's logits: {difference:.1e} (largest logit: {largest:.1f})")
         if not difference <= TOLERANCE * max(1.0, largest):
             raise ConversionError(
                 f"{name}: the converted model's logits differ from the run's by {difference:.1e}; "
-                f"model.norm_epsilon is {settings.model.norm_epsilon}, and in transformers always "
+                f"model.norm_epsilon is {settings.model.norm_epsilon}, but transformers always uses "
                 f"{PROGRAMS['transformers'].norm_epsilon}"
             )
     return output
@@ -147,7 +147,7 @@ def special_token_ids(config: ModelConfig) -> dict[str, int | None]:
 
 
 def generation_settings(settings: Settings) -> dict[str, Any]:
-    """The settings closest to the run's search; in `transformers` the penalty is |y| ** length_penalty."""
+    """Settings close to the run's; in `transformers`, the length penalty is |y| ** length_penalty."""
     return {
         **special_token_ids(settings.model),
         "num_beams": settings.decoding.beam_size,
@@ -157,14 +157,16 @@ def generation_settings(settings: Settings) -> dict[str, Any]:
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, settings: Settings) -> None:
-    """Marian has a SentencePiece model for each side, so a joint one is written twice."""
+    """Write the tokenizer. Marian has a SentencePiece model per side, so a joint one is written twice."""
     if isinstance(tokenizer, SentencePieceTokenizer):
         model = tokenizer.processor.serialized_model_proto()
         models = {SOURCE: model, TARGET: model}
     elif isinstance(tokenizer, MarianTokenizer) and tokenizer.is_joint:
         models = tokenizer.models
     elif isinstance(tokenizer, MarianTokenizer):
-        raise ConversionError("the run's source and target have two vocabularies; only one can be written")
+        raise ConversionError(
+            "the run's source and target have two vocabularies; only a joint one can be written"
+        )
     else:
         raise ConversionError(f"data.tokenizer is {settings.data.tokenizer}; Marian has only sentencepiece")
     for name, content in models.items():

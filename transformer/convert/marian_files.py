@@ -36,12 +36,12 @@ ONLY = {
     "right-left": False,
     "ulr": False,
 }
-"""Settings of which only one value can be converted; it is also the default."""
+"""The only value that can be converted, for each of these settings; a missing setting has this value."""
 YAML, LIST, SENTENCEPIECE = (".yml", ".yaml", ".json"), (".vocab", ".txt"), ".spm"
 
 
 def find_npz(path: Path) -> Path | None:
-    """The model's `.npz` file: `path` itself, or the only one in the folder `path`; `None` without any."""
+    """The model's `.npz` file: `path` itself, or the only one in the folder `path`; else `None`."""
     if not path.is_dir():
         return path
     models = sorted(file for file in path.glob("*.npz") if not file.name.endswith(".optimizer.npz"))
@@ -52,11 +52,11 @@ def find_npz(path: Path) -> Path | None:
 
 
 class MarianFiles:
-    """The model's `.npz` file and those next to it; `ConversionError` for what our model does not support.
+    """A model's `.npz` file and the files next to it; `ConversionError` for what our model does not support.
 
-    The `.npz` file holds the settings of the model. `NAME.npz.decoder.yml` or `decoder.yml` has those of the
-    search, and `NAME.npz.yml` those of the training. Either of them names the vocabularies, which must now be
-    in the same folder, even if they were elsewhere when the model was trained.
+    The `.npz` file holds the weights and the model's settings. `NAME.npz.decoder.yml` or `decoder.yml` has
+    the settings of the search, and `NAME.npz.yml` those of training. One of these two files names the
+    vocabulary files, which must be in the same folder as the `.npz` file, wherever they were in training.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,7 +70,7 @@ class MarianFiles:
         self.search = self.companion(f"{path.name}.decoder.yml", "decoder.yml")
 
     def companion(self, *names: str) -> Fields:
-        """The first of these files that exists."""
+        """The settings in the first of these files that exists; no settings if none exists."""
         for name in names:
             path = self.path.with_name(name)
             if path.is_file():
@@ -89,7 +89,7 @@ class MarianFiles:
 
     @cached_property
     def sentencepiece_models(self) -> tuple[bytes, bytes]:
-        """A vocabulary may itself be a SentencePiece model."""
+        """The models of source and target. A vocabulary file may itself be a SentencePiece model."""
         source, target = (
             path if path.suffix == SENTENCEPIECE else path.with_name(name)
             for path, name in zip(self.vocabulary_files, (SOURCE, TARGET), strict=True)
@@ -128,10 +128,10 @@ class MarianFiles:
         return "marian"
 
     def languages(self) -> dict[str, str]:
-        return {}  # Marian does not know them
+        return {}  # Marian's files do not name them
 
     def decoding_config(self) -> DecodingConfig:
-        """Without Marian's `normalize`, a translation's score is its log-probability, as with α = 0."""
+        """The search's settings. `normalize: 0` makes the score the log-probability, as α = 0 does here."""
         default = DecodingConfig()
         search = self.search
         has_beam_size = "beam-size" in search.values

@@ -31,7 +31,7 @@ ONLY = {
     "add_bias_logits": False,
     "static_position_embeddings": True,
 }
-"""Settings of which only one value can be converted; it is also the default."""
+"""The only value that can be converted, for each of these settings; a missing setting has this value."""
 
 
 class MarianFolder:
@@ -116,7 +116,7 @@ class MarianFolder:
         return self.vocabulary(VOCABULARY, rows), self.vocabulary(TARGET_VOCABULARY, target_rows)
 
     def vocabulary(self, name: str, rows: int) -> Vocabulary:
-        """The vocabulary in a file; the ids of the source's pad and the start token are in config.json."""
+        """The vocabulary in a file. config.json has the ids of the start token and of the source's pad."""
         ids = self.read(name)
         eos, unk = self.special_id("eos", ids), ids.values.get(self.special_token("unk"))
         is_target = name == TARGET_VOCABULARY
@@ -142,7 +142,7 @@ class MarianFolder:
     # In our terms
 
     def model_config(self, vocab_size: int) -> ModelConfig:
-        """The model's settings; positions and ε are our defaults, which the caller replaces."""
+        """The model's settings. Positions and ε have our defaults, and the caller sets them afterwards."""
         config = self.config
         source, target = self.vocabularies
         is_tied = self.is_shared and self.is_output_tied and self.is_scaled
@@ -163,11 +163,11 @@ class MarianFolder:
         )
 
     def trained_with(self, config: ModelConfig) -> ProgramName:
-        """The program that trained these weights, as far as the folder shows it.
+        """The program that seems to have trained the weights: transformers, unless the folder shows marian.
 
-        It was Marian if the folder stores Marian's positional encoding, or if the decoder starts with pad:
-        the embedding of pad is a vector of zeros, with which Marian's own decoder starts. Hugging Face's
-        positional encoding proves nothing, because old versions of transformers always stored it.
+        It shows marian by storing Marian's positional encoding, or by a decoder that starts with pad: the
+        embedding of pad is a vector of zeros, and Marian's own decoder starts with such a vector. A stored
+        encoding of Hugging Face's proves nothing, because old versions of transformers always stored it.
         """
         stored = self.weights.take_positions(config)
         values = self.config.values

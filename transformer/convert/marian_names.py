@@ -25,7 +25,7 @@ class Correspondence(NamedTuple):
     hugging_face: str
     marian: str
     channels: int | None
-    """The dimension of our weight that runs over the d_model channels, if any does."""
+    """Which dimension of our weight has the d_model channels of the residual stream; None if none has."""
 
 
 class Prefixes(NamedTuple):

@@ -18,7 +18,7 @@ SETTINGS = "special:model.yml"
 SHARED, SOURCE, TARGET = "Wemb", "encoder_Wemb", "decoder_Wemb"
 OUTPUT, OUTPUT_BIAS = "decoder_ff_logit_out_Wt", "decoder_ff_logit_out_b"
 MOST_UNPACKED = 100
-"""How many times larger an archive's content may be than its file; Marian does not compress at all."""
+"""Maximum ratio of an archive's content to its size; Marian itself does not compress at all."""
 UNREADABLE = (
     ValueError,  # a damaged header, or an array of Python objects, which would have to be unpickled
     OSError,
@@ -32,7 +32,7 @@ UNREADABLE = (
 
 
 class NpzWeights(MarianWeights):
-    """Marian multiplies rows by matrices: its matrices are the transposes of ours, and a bias has one row."""
+    """The weights of an `.npz` file. Its matrices are the transposes of ours, and its biases have one row."""
 
     def __init__(self, path: Path, tensors: dict[str, Tensor], *, is_output_tied: bool) -> None:
         super().__init__(path, tensors)

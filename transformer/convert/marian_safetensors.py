@@ -42,7 +42,7 @@ class SafetensorsWeights(MarianWeights):
         return self.take(weight.hugging_face, shape)
 
     def embeddings(self, rows: tuple[int, int], d_model: int) -> Embeddings:
-        """Our model always multiplies embeddings by √d_model; if Marian's does not, divide by it here."""
+        """Our model multiplies embeddings by √d_model. If Marian's does not, they are divided by it here."""
         source_rows, target_rows = rows
         sizes = {SHARED: source_rows, SOURCE: source_rows, TARGET: target_rows, OUTPUT: target_rows}
         found = {name: self.take(name, (size, d_model)) for name, size in sizes.items() if name in self.left}
@@ -68,7 +68,7 @@ class SafetensorsWeights(MarianWeights):
             stored = self.take(name, (length, config.d_model))
             for program, settings in PROGRAMS.items():
                 table = position_table(settings.applied_to(config), length)
-                if torch.allclose(stored, table, atol=1e-3):  # the file may hold 16 bits
+                if torch.allclose(stored, table, atol=1e-3):  # loose: the file may store 16-bit floats
                     found = program
                     break
             else:
@@ -77,14 +77,14 @@ class SafetensorsWeights(MarianWeights):
 
 
 def read_folder(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The weights, and the file that an error should name."""
+    """The file that errors should name, and the weights."""
     if (folder / WEIGHTS).is_file():
         return folder / WEIGHTS, read_tensors(folder / WEIGHTS)
     index = folder / INDEX
     if not index.is_file():
         raise ConversionError(
-            f"{folder}: no {WEIGHTS}; a pytorch_model.bin is pickled and never read here; rewrite "
-            "it: MarianMTModel.from_pretrained(DIR).save_pretrained(DIR) in transformers"
+            f"{folder}: no {WEIGHTS}; a pytorch_model.bin is a pickle, which is never read here; rewrite "
+            "it with transformers: MarianMTModel.from_pretrained(DIR).save_pretrained(DIR)"
         )
     try:
         file_of = json.loads(read_bounded(index, LARGEST_FILE))["weight_map"]

@@ -13,8 +13,8 @@ from transformer.data.tokenizers.marian import MarianTokenizer
 class Vocabulary:
     """Marian's ids of the pieces of one language.
 
-    Marian itself has no pad, and its decoder starts with a vector of zeros. In Hugging Face's folders that
-    vector is the row of pad.
+    Marian itself has no pad, and its decoder starts with a vector of zeros. In Hugging Face's folders, that
+    vector is the embedding of pad.
     """
 
     path: Path
@@ -30,7 +30,7 @@ class Vocabulary:
         numbers = list(self.ids.values())
         if any(type(number) is not int or not 0 <= number < self.rows for number in numbers):
             raise ConversionError(
-                f"{self.path}: {len(numbers)} pieces whose ids do not all lie in 0 … {self.rows - 1}, "
+                f"{self.path}: the ids of its {len(numbers)} pieces do not all lie in 0 … {self.rows - 1}, "
                 "the rows of the embedding"
             )
         if len(set(numbers)) < len(numbers):
@@ -55,10 +55,10 @@ def free_name(name: str, taken: Container[str]) -> str:
 def convert_vocabularies(
     source: Vocabulary, target: Vocabulary, source_model: bytes, target_model: bytes
 ) -> MarianTokenizer:
-    """The tokenizer of one vocabulary, or of two: the target's pieces, then those that only the source has.
+    """The tokenizer for one vocabulary or two: the target's pieces, then those that only the source has.
 
     BOS is the token that Marian's decoder starts with. If that token also has another role, or if there are
-    two vocabularies, BOS is a copy of it.
+    two vocabularies, BOS becomes a separate token with the same Marian id.
     """
     is_joint = source.ids == target.ids
     taken = source.ids | target.ids

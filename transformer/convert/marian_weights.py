@@ -35,7 +35,7 @@ class Embeddings(NamedTuple):
 
 
 class MarianWeights(ABC):
-    """The weights of a file by name; they are removed as they are read, so any left were not converted."""
+    """The weights of a file by name. Reading one removes it, so those left at the end were not converted."""
 
     def __init__(self, path: Path, tensors: dict[str, Tensor]) -> None:
         self.path = path
@@ -43,7 +43,7 @@ class MarianWeights(ABC):
 
     @abstractmethod
     def name(self, weight: Correspondence) -> str:
-        """Its name in this file."""
+        """The name of the weight in this file."""
 
     @abstractmethod
     def layer(self, weight: Correspondence, shape: Sequence[int]) -> Tensor:
@@ -51,7 +51,7 @@ class MarianWeights(ABC):
 
     @abstractmethod
     def embeddings(self, rows: tuple[int, int], d_model: int) -> Embeddings:
-        """`rows` are the sizes of the source's and target's vocabulary."""
+        """The embeddings; `rows` are the sizes of the source's and the target's vocabulary."""
 
     @abstractmethod
     def output_bias(self, rows: int) -> Float[Tensor, " vocabulary"]: ...
@@ -107,7 +107,8 @@ def convert_weights(
         if ours in expected:
             weights[ours] = select_rows(matrix, ids, missing=0.0)[:, channels]
     bias = select_rows(theirs.output_bias(rows[1]), tokenizer.marian_ids, missing=NEVER)
-    if tokenizer.marian_ids.count(tokenizer.marian_ids[config.bos_id]) > 1:  # BOS is a copy of a token
+    # If our BOS shares its Marian id with another of our tokens, such as pad, its bias is that token's.
+    if tokenizer.marian_ids.count(tokenizer.marian_ids[config.bos_id]) > 1:
         bias[[config.pad_id, config.bos_id]] = NEVER
     weights["output.bias"] = bias
     theirs.require_nothing_left()

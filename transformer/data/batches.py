@@ -31,7 +31,7 @@ class Counts:
     empty: int
     """Pairs with a side that is blank, or empty after normalisation."""
     too_long: int
-    """Pairs with a side of more than `data.max_tokens` tokens (with EOS), or 64 times as many characters."""
+    """Pairs with more than `data.max_tokens` tokens (with EOS), or 64 times as many characters, on a side."""
 
 
 def tokenize_pairs(
@@ -39,7 +39,8 @@ def tokenize_pairs(
 ) -> tuple["datasets.Dataset", Counts]:
     """The pairs of a parallel table as ids: `src` and `tgt`, each ending in EOS, and `line`, counted from 1.
 
-    If the table is on disk, so is the result, and the next call with the same tokenizer reuses it.
+    If the table is on disk, the result is stored there too, and the next call with the same tokenizer reuses
+    it.
     """
     import datasets
 
@@ -114,9 +115,10 @@ class Batch(TensorBatch):
 class TokenBatches(EpochBatches[Batch]):
     """Endless batches of a tokenized table, epoch after epoch; the position can be saved.
 
-    Pairs × longest source and pairs × longest target (including EOS) are at most `tokens_per_batch`. The
-    order depends only on seed and epoch. A pair takes 16 bytes of memory, and 8 more while the next epoch's
-    order is held as well; the tokens stay in the table.
+    In each batch, the number of pairs times the longest source is at most `tokens_per_batch`, and so is the
+    number of pairs times the longest target (both with EOS). The order depends only on seed and epoch. A pair
+    takes 16 bytes of memory, and 8 more while the next epoch's order is in memory too. The tokens stay in the
+    table.
     """
 
     def __init__(
@@ -159,9 +161,9 @@ class TokenBatches(EpochBatches[Batch]):
         """All rows sorted by the length of their longer side; `ties` orders pairs of equal lengths.
 
         Pairs with equal longer sides are sorted by the difference of their two lengths: in ascending order
-        for one length, in descending order for the next. So neighbours have similar lengths on both sides
-        even where the longer side changes. Compared with sorting by target, then source length, this halves
-        the padding.
+        for one length, in descending order for the next. So neighbours have similar lengths on both sides,
+        even where the longer side changes. There is half as much padding as with a sort by target length and
+        then by source length.
         """
         in_turn = np.where(self.longer_side % 2, self.difference, -self.difference)
         return np.lexsort((ties, in_turn, self.longer_side))
@@ -191,7 +193,7 @@ class TokenBatches(EpochBatches[Batch]):
 
 
 class PairBatches(TokenBatches):
-    """`TokenBatches` for matching sentences with their translations: one prediction per pair."""
+    """`TokenBatches` for the task of matching sentences with their translations: one prediction per pair."""
 
     def fetch(self, rows: NDArray[np.int64]) -> Batch:
         return replace(super().fetch(rows), target_tokens=len(rows))

@@ -2,8 +2,8 @@
 
 `DataConfig` documents how a text is named. Every table has the columns `source` and `target`; toyland adds
 `phenomena`, the grammatical phenomena in each sentence. Files are cached on disk as Arrow by `datasets`, so
-memory does not grow with the corpus. Only the Hub needs a network: `datasets.load_dataset` reports each load
-to a server, even of a local file, so local files are read without it.
+memory does not grow with the corpus. Only the Hub needs a network. Local files are read without
+`datasets.load_dataset`, because that function reports every load to a server.
 """
 
 import glob
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 TOYLAND_SIZES = {"train": 200_000, "valid": 1_000, "test": 1_000} | dict.fromkeys(
     toyland.GENERALISATION, 1_000
 )
-"""Pairs of a toyland split when the name does not end in a slice `[:N]`."""
+"""Number of pairs in a toyland split if its name does not end in a slice such as `[:N]`."""
 
 TOYLAND_MOST = 10_000_000
-"""The last pair that a slice may ask for."""
+"""The number of the last pair of toyland that a slice may include."""
 HUB_NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(:(?P<subset>[^:/]+))?:(?P<split>[^:/]+)")
 
 
@@ -105,7 +105,7 @@ def quiet_datasets() -> Iterator[None]:
 
 
 def load_toyland(split: str, part: Slice, source: str, target: str) -> "datasets.Dataset":
-    """Toyland as a table in memory: it is small, and a disk cache would be stale after a grammar change."""
+    """Toyland as a table in memory. It is small, and a cache on disk could be older than the grammar."""
     import datasets
 
     if source != "en" or target not in ("de", "parse"):

@@ -23,7 +23,8 @@ Plan = list[NDArray[np.int64]]
 def on_device(tokens: Tensor, device: torch.device | str) -> Tensor:
     """`tokens` on `device`.
 
-    For a GPU they are copied from pinned memory, asynchronously: the CPU need not wait for queued GPU work.
+    For a GPU, they are copied asynchronously from pinned memory, so that the CPU need not wait for the work
+    that the GPU has queued.
     """
     if torch.device(device).type == "cuda" and tokens.device.type == "cpu":
         return tokens.pin_memory().to(device, non_blocking=True)
@@ -67,7 +68,7 @@ class EpochBatches(ABC, Generic[BatchType]):
 
     @abstractmethod
     def sizes(self, rows: NDArray[np.int64]) -> tuple[int, ...]:
-        """Quantities that the batch's memory grows with: padded tokens, rows × squared length."""
+        """The quantities by which a batch's memory grows, such as padded tokens, or rows × squared length."""
 
     @abstractmethod
     def content(self) -> Iterator[NDArray[Any]]:
@@ -112,7 +113,7 @@ class EpochBatches(ABC, Generic[BatchType]):
     def planning_ahead(self) -> Iterator[None]:
         """Inside the block, a thread makes the next epoch's plan during the second half of each epoch.
 
-        Sorting millions of rows takes seconds, for which training would have to wait.
+        Sorting millions of rows takes seconds, and training need not wait for it.
         """
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="epochs") as self.planner:
             try:
@@ -129,7 +130,7 @@ class EpochBatches(ABC, Generic[BatchType]):
     def one_pass(self, rank: int = 0, size: int = 1) -> Iterator[BatchType]:
         """Every row once, for validation, dealt out round-robin to `size` processes.
 
-        Does not move the position.
+        This does not change the position that training has reached.
         """
         return map(self.fetch, self.epoch(0)[rank::size])
 

@@ -85,7 +85,7 @@ class ListSpan:
         self.elements = Span([array.values for array in arrays])
 
     def take(self, array: NDArray[np.int64], row: NDArray[np.int64]) -> Lists:
-        """For each pair of an array's number and a row in that array, the list there."""
+        """The list at each place, given as an array's number and a row in that array."""
         place = self.offsets.starts[array] + row
         starts, ends = self.offsets.values[place], self.offsets.values[place + 1]
         lengths = ends - starts

@@ -15,7 +15,7 @@ def refuse_constant(name: str) -> NoReturn:
 
 
 DECODER = json.JSONDecoder(parse_int=float, parse_constant=refuse_constant)
-"""Reads every number as a float, because Python refuses integers of more than 4,300 digits; JSON does not."""
+"""Reads every number as a float: JSON allows integers of any length, Python at most 4,300 digits."""
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -43,7 +43,7 @@ def parse_object(text: str, where: str, texts: Sequence[str]) -> tuple[dict[str,
     """The members of a JSON object, as values and as source text.
 
     Writing the source text back keeps every digit of a number, and nested values of any depth. `CorpusError`
-    if one of the members `texts` is missing or not a string.
+    if a member named in `texts` is missing or not a string.
     """
     values = parse_json(text, where)
     names = " and ".join(f'"{name}"' for name in texts)

@@ -36,8 +36,8 @@ def has_mask(tokenizer: Tokenizer) -> bool:
 def encode_with_masks(lines: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
     """The ids of lines in which `<mask>` replaces tokens.
 
-    SentencePiece makes the space before `<mask>` a separate token. It is left out, because in training the
-    space is part of the word that was masked.
+    SentencePiece makes the space before `<mask>` a separate token. This token is left out, because in
+    training the space is part of the word that is masked.
     """
     blank = tokenizer.encode([MASK])[0][:-1]
     encoded = []
@@ -51,7 +51,7 @@ def encode_with_masks(lines: Sequence[str], tokenizer: Tokenizer) -> list[list[i
 
 @dataclass(frozen=True)
 class MaskedBatch(TensorBatch):
-    """Sentences with hidden tokens; `labels` has the original token there and PAD everywhere else."""
+    """Sentences with hidden tokens; `labels` has the original tokens at these positions, PAD elsewhere."""
 
     tokens: Int[Tensor, "batch length"]
     labels: Int[Tensor, "batch length"]
@@ -62,7 +62,7 @@ class MaskedBatch(TensorBatch):
 def hide(
     ids: NDArray[np.int64], generator: np.random.Generator, vocab_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The tokens of a sentence with 15 % of them hidden, at least one, and the labels.
+    """Hide about 15 % of a sentence's tokens, at least one; returns the new tokens and the labels.
 
     EOS, and a `<mask>` in the text itself, are never chosen.
     """
@@ -80,7 +80,7 @@ def hide(
 
 
 class MaskedBatches(SentenceBatches[MaskedBatch]):
-    """Batches with different tokens hidden in each epoch, which depend only on seed, epoch and sentence."""
+    """Batches that hide other tokens in each epoch; the choice depends on seed, epoch and sentence alone."""
 
     def __init__(self, sentences: Sequence[NDArray[np.int64]], vocab_size: int, **options: int) -> None:
         self.vocab_size = vocab_size

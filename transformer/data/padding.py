@@ -15,13 +15,13 @@ Rows = Sequence[Sequence[int]] | Sequence[NDArray[Any]]
 
 
 def right_padded(rows: Rows, pad_id: int = PAD_ID) -> Int[Tensor, "batch length"]:
-    """Rows of ids as one tensor; the short ones end in `pad_id`."""
+    """Rows of ids as one tensor; shorter rows are filled up with `pad_id`."""
     lengths = np.array([len(row) for row in rows])
     return padded(np.concatenate([np.asarray(row, dtype=np.int64) for row in rows]), lengths, pad_id)
 
 
 def padded(ids: NDArray[Any], lengths: NDArray[Any], pad_id: int = PAD_ID) -> Int[Tensor, "batch length"]:
-    """The same for rows that are already concatenated, given as `ids` with their lengths."""
+    """Like `right_padded`, for rows that are already concatenated: their `ids`, and each row's length."""
     tokens = np.full((len(lengths), lengths.max()), pad_id, dtype=np.int64)
     tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = ids
     return torch.from_numpy(tokens)
@@ -48,7 +48,10 @@ def cut_by_tokens(
 
 
 def longest_first(lengths: Sequence[int], budget: int, *, max_rows: int | None = None) -> list[list[int]]:
-    """Batches of row numbers of similar length, the longest first: if memory runs out, it does so at once."""
+    """Batches of the numbers of rows of similar length, the longest rows first.
+
+    If memory runs out, it then does so in the first batch.
+    """
     widths = np.array(lengths, dtype=np.int64)
     order = np.argsort(-widths, kind="stable")
     return [batch.tolist() for batch in cut_by_tokens(order, widths, budget, max_rows=max_rows)]

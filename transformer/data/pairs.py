@@ -24,7 +24,7 @@ READER_VERSION = 2
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file with its size and modification time. The cache key has all of them: an edited file is reread."""
+    """A file, its size and its modification time. All are in the cache key, so an edited file is reread."""
 
     path: str
     size: int
@@ -67,7 +67,7 @@ class TableRow(NamedTuple):
 
 
 def read_table(file: LocalFile, source: str, target: str) -> Iterator[dict[str, str]]:
-    """The pairs of a file with columns; `CorpusError` if a row lacks text on one side, or without rows."""
+    """The pairs of a file with columns; `CorpusError` if a row lacks text on a side, or there are no rows."""
     read: dict[str, Callable[[str, Iterator[str]], Iterator[TableRow]]] = {
         ".csv": read_csv,
         ".tsv": partial(read_tsv, layouts=layouts(source, target)),
@@ -89,7 +89,7 @@ def read_table(file: LocalFile, source: str, target: str) -> Iterator[dict[str, 
 
 
 def ending_of(path: str) -> str:
-    """`.csv` of `corpus.csv.gz` and so on."""
+    """The ending of a path, without that of its compression: `.csv` for `corpus.csv` and `corpus.csv.gz`."""
     return Path(path.removesuffix(".gz").removesuffix(".xz")).suffix
 
 

@@ -210,7 +210,7 @@ PLACES = (
 
 
 def place(beginning: str) -> Place:
-    """The entry of the table whose part of the paper starts with `beginning`; there must be exactly one."""
+    """The entry whose `paper` column starts with `beginning`; there must be exactly one."""
     [found] = [each for each in PLACES if each.paper.startswith(beginning)]
     return found
 

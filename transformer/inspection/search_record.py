@@ -214,10 +214,13 @@ class Recorder:
         """Why a step dropped a path; `place` is its place among the candidates, None if it was not one."""
         values = path.log_probs[: step.length]
         token = f"“{path.pieces[step.length - 1]}” (log p {values[-1]:.2f}, sum {sum(values):.2f})"
-        rank = f"was not among the best {2 * self.beam_size}" if place is None else f"was number {place + 1}"
+        if place is None:
+            rank = f"was not among the {2 * self.beam_size} best candidates of this step"
+        else:
+            rank = f"ranked {place + 1} among the candidates of this step"
         kept = [score for score in step.after.scores[0].tolist() if score > -math.inf]
-        needed = f"; the last one kept has {kept[-1]:.2f}" if kept else ""
-        return f"{token} {rank} of the step{needed}".replace("-", "−")
+        needed = f"; the worst hypothesis kept has the sum {kept[-1]:.2f}" if kept else ""
+        return f"{token} {rank}{needed}".replace("-", "−")
 
 
 def live_tokens(step: BeamStep) -> set[tuple[int, ...]]:

@@ -19,7 +19,10 @@ def require_right_padded(tokens: Int[Tensor, "batch length"], pad_id: int) -> No
         raise ValueError(first_token_missing(is_pad, pad_id))
     if has_gap:
         row = int(is_before_token.int().argmax())
-        raise ValueError(f"row {row} of the batch has a pad ({pad_id}) between tokens; leave it out")
+        raise ValueError(
+            f"row {row} of the batch has a pad ({pad_id}) between tokens; "
+            "pads belong after all tokens of a row"
+        )
 
 
 def check_first_tokens(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:

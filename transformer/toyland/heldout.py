@@ -11,7 +11,8 @@ from transformer.toyland.names import new_name
 # did not change those sentences.
 _ONE_IN, _SALT = 1000, 1621
 
-# Plausible pairs of adjective and noun, and of verb and object, that the lexicon's kinds do not allow.
+# Plausible adjective-noun and verb-object pairs that never occur in training: the kinds in lexicon.py
+# (`animal`, `food`, ...), which decide which words combine, do not allow them.
 ADJECTIVE_PAIRS = """
 happy dog cat horse bird cow pig duck
 sad dog cat horse bird

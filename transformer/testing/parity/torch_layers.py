@@ -22,7 +22,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"ReLU": F.relu, "GELU": F.
 
 
 def fused_attention(device: torch.device) -> Iterator[Comparison]:
-    """Equation 1 against torch's kernel in every way that we call it and, on a CPU, our own kernel."""
+    """Equation 1 compared with torch's kernel without a mask, with padding and with causal masking.
+
+    On a CPU, our own kernel is compared with torch's too.
+    """
     q = torch.randn(3, H, 9, 5, device=device)
     k, v = torch.randn(3, H, 9, 5, device=device), torch.randn(3, H, 9, 7, device=device)
     mask = padding_mask(real(TARGET_LENGTHS).long().to(device), pad_id=0)
