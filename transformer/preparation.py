@@ -26,16 +26,20 @@ from transformer.data.tokenizers.pair import PairTokenizer
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer
 from transformer.hardware import choose_precision, loss_scaler
 from transformer.model.build import build_model
+from transformer.tasks.registry import is_custom
 from transformer.tasks.task import Evaluate, Task, TokenizedText, validation_of
 from transformer.training.agreement import require_startable, what_was_read
-from transformer.training.distributed import Group
+from transformer.training.distributed import ALONE, Group
+from transformer.training.layers import recompute_layers
 from transformer.training.memory import require_memory
 from transformer.training.model_size import sized_as_recorded, sized_by_text
 from transformer.training.objectives import Objective
+from transformer.training.parallel import PARALLEL
 from transformer.training.resuming import completed, require_same, with_recorded
 from transformer.training.state import TrainingState
 from transformer.training.update_rule import make_update_rule
 
+CPU = torch.device("cpu")
 CHECKED = (MODEL, OPTIMIZER, STATE)
 """The files whose hashes the first process has already checked when it chose the checkpoint."""
 
@@ -80,7 +84,7 @@ def set_up(
     is_ours = parts.build is build_model  # only its own builder knows the sizes of a custom model
     is_known = asked.training.model_size == "given"
     if is_ours and is_known and parts.optimizer is None:  # a custom optimizer may need less memory than Adam
-        require_memory(asked.model, device)
+        require_memory(asked, device, group)
     start = opened_start(asked, parts) if resumed is None else None
     task_class = chosen_task(asked, parts.task)
     wanted, recorded = asked, None
@@ -115,7 +119,9 @@ def set_up(
         group.require_equal(what_was_read(tokenizer, text.batches, evaluate))
     if last is not None and is_ours:
         require_plausible(settings.model, last)
-    model = make_model(settings, parts.build, task_class, start).to(device)
+    model = make_model(settings, parts.build, task_class, start, device, group)
+    if settings.training.recompute:
+        recompute_layers(model)
     scaler = loss_scaler(device, precision)
     rule = make_update_rule(model, settings, parts.optimizer, parts.schedule)
     state = TrainingState(model, rule, text.batches, scaler=scaler)
@@ -150,14 +156,24 @@ def opened_start(settings: Settings, parts: Parts) -> OpenedRun | None:
     return start
 
 
-def make_model(settings: Settings, build: Build, task: type[Task], start: OpenedRun | None) -> nn.Module:
-    """The model with its task's head, initialised from the seed.
+def make_model(
+    settings: Settings,
+    build: Build,
+    task: type[Task],
+    start: OpenedRun | None,
+    device: torch.device = CPU,
+    group: Group = ALONE,
+) -> nn.Module:
+    """The model with its task's head, initialised from the seed, on `device`, as `training.parallel` says.
 
     With `start` it gets the weights of that run's checkpoint, or only those of the encoder if that run was
     trained for another task or other classes. In that case the new model may also be a translation model.
     """
     torch.manual_seed(settings.seed)
-    model = task.head(build(settings.model), settings)
+    # only constructors of this package are known to initialise their parameters one at a time
+    can_defer = build is build_model and not is_custom(settings.trained_task)
+    place = PARALLEL[settings.training.parallel]
+    model = place(lambda: task.head(build(settings.model), settings), device, group, can_defer)
     if start is None:
         return model
     before = start.settings

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from transformer.config import ModelConfig
+from transformer.config import Settings
+from transformer.training.distributed import ALONE, Group
 
 BYTES_PER_WEIGHT = 16
 """A float32 weight, its gradient and Adam's two moments."""
@@ -14,20 +15,25 @@ CONTAINER_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.li
 """Files with a container's memory limit in bytes on Linux, for control groups version 2 and 1."""
 
 
-def require_memory(config: ModelConfig, device: torch.device) -> None:
-    """`ValueError` if a model's weights, gradients and Adam's moments alone exceed the memory.
+def require_memory(settings: Settings, device: torch.device, group: Group = ALONE) -> None:
+    """`ValueError` if a process's weights, gradients and Adam's moments alone exceed its memory.
 
     The embeddings are left out, because the size of the vocabulary is not known before the tokenizer is made.
     """
+    config, is_divided = settings.model, settings.training.parallel == "fsdp"
     smallest = max(config.special_ids) + 1
     weights = replace(config, vocab_size=smallest).num_weights
     needed, there = weights * BYTES_PER_WEIGHT, memory_bytes(device)
+    if is_divided:
+        needed //= group.size
     if there is not None and needed > there:
+        each = f" in each of {group.size} processes" if group.size > 1 else ""
+        more = ", or start more processes" if is_divided else ", or set training.parallel to fsdp"
         raise ValueError(
             f"out of memory: {config.num_layers} layers of width {config.d_model} (d_ff {config.d_ff}) have "
             f"{weights:,} weights, which with gradients and Adam's moments take "
-            f"{needed // 2**30:,} GiB; {device} has {there / 2**30:,.1f} GiB; lower model.num_layers, "
-            "model.d_model or model.d_ff"
+            f"{needed // 2**30:,} GiB{each}; {device} has {there / 2**30:,.1f} GiB; lower model.num_layers, "
+            f"model.d_model or model.d_ff{more}"
         )
 
 
