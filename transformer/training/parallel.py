@@ -59,6 +59,26 @@ def shard(model: nn.Module, device: torch.device, group: Group) -> None:
             register_fsdp_forward_method(attention, "project_kv")
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
     fully_shard(model, mesh=mesh, reshard_after_forward=False)
+    fix_prefetching(model)
+
+
+def fix_prefetching(model: Any) -> None:
+    """In the backward pass, let each layer's gathering begin while the layer after it computes.
+
+    By default FSDP goes by the order of the latest forward passes. It would then continue from those of a
+    validation, which may differ between processes, so that each would wait for another layer than the others.
+    """
+    before = model  # which is gathered already, so that the first layer begins nothing
+    for layer in stacked_layers(model):
+        attention: Any = getattr(layer, "cross_attention", None)
+        if attention is None:
+            layer.set_modules_to_backward_prefetch([before])  # type: ignore[operator]
+        else:
+            attention.set_modules_to_backward_prefetch([model])
+            layer.set_modules_to_backward_prefetch([attention, before])  # type: ignore[operator]
+        before = layer
+    if before is not model:
+        model.set_modules_to_backward_prefetch([before])
 
 
 def is_sharded(model: nn.Module) -> bool:
