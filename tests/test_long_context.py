@@ -93,9 +93,7 @@ def test_no_part_of_a_search_needs_more(rows):
     prompts = torch.full((rows, length), 5)
     prompts[1:, length // 2 :] = model.pad_id
     with Watcher() as watcher:
-        generate(
-            model, prompts, choose=Sampler(top_p=0.9), max_length=20, processors=[NoRepeat(3)]
-        )
+        generate(model, prompts, choose=Sampler(top_p=0.9), max_length=20, processors=[NoRepeat(3)])
     assert length < watcher.largest <= PER_TOKEN * rows * length
 
 

@@ -26,3 +26,8 @@ def divided_as(like: Any, value: Tensor) -> Tensor:
 
     # without a source rank nothing is sent: every process has read the whole value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def own_values(tensor: Tensor) -> Tensor:
+    """This process's part of a divided tensor, with the same memory; any other tensor itself."""
+    return tensor.to_local() if is_divided(tensor) else tensor  # type: ignore[operator]

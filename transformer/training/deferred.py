@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from transformer.checkpoint.parts import divided_as
+from transformer.checkpoint.parts import divided_as, own_values
 
 
 class Call(NamedTuple):
@@ -73,8 +73,3 @@ class Deferred:
                         parameter.copy_(divided_as(parameter, values))
                 elif parameter is not None:
                     call.apply(own_values(parameter))
-
-
-def own_values(parameter: Tensor) -> Tensor:
-    """The values of a parameter that this process holds, for operations that treat each value alike."""
-    return parameter.to_local() if hasattr(parameter, "to_local") else parameter  # type: ignore[operator]
