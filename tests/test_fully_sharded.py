@@ -18,7 +18,8 @@ from transformer.checkpoint.format import MODEL, OPTIMIZER
 from transformer.checkpoint.parts import own_values, whole
 from transformer.checkpoint.reading import read_tensors
 from transformer.checkpoint.run import Run
-from transformer.config import ModelConfig, Settings
+from transformer.cli import main
+from transformer.config import Settings
 from transformer.decoding.translator import Translator
 from transformer.model.build import build_model
 from transformer.preparation import make_model
@@ -68,22 +69,24 @@ def test_values_computed_after_the_build_are_those_of_an_ordinary_build(kind, ch
     torch.testing.assert_close(deferred.model.state_dict(), expected.state_dict(), rtol=0, atol=0)
 
 
-def test_a_model_of_gpt_3s_sizes_takes_no_memory_until_it_is_divided():
-    config = ModelConfig(
-        kind="decoder_only",
-        vocab_size=50_257,
-        d_model=12_288,
-        num_heads=96,
-        d_ff=49_152,
-        num_layers=96,
-        norm="pre",
-        activation="gelu",
-        attention_bias=True,
-        positions="learned",
-        max_positions=2048,
+def test_a_model_of_gpt_3s_sizes_is_planned_without_memory(tmp_path, monkeypatch, capsys):
+    """The command of a user, with a tokenizer that claims to have GPT-3's vocabulary."""
+    (tmp_path / "text").write_text("words of a text\n" * 100)
+    sizes = {"d_model": 12_288, "num_heads": 96, "d_ff": 49_152, "num_layers": 96, "max_positions": 2048}
+    kinds = {"kind": "decoder_only", "norm": "pre", "activation": "gelu", "positions": "learned"}
+    options = {f"model.{name}": value for name, value in {**sizes, **kinds, "attention_bias": True}.items()}
+    options |= {"data.train": tmp_path / "text", "data.valid": "null", "data.tokenizer": "characters"}
+    options |= {"data.context": 128, "training.parallel": "fsdp"}
+    monkeypatch.setattr(
+        "transformer.preparation.with_vocabulary", lambda model, _: replace(model, vocab_size=50_257)
     )
-    model = Deferred(lambda: build_model(config)).model
-    assert sum(parameter.numel() for parameter in model.parameters()) == 174_604_259_328
+    arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    assert main(["train", *arguments, "--dry-run"]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.split() == ["parameters", "174,604,259,328"]
+    processes, state, gathered_layers, total = (float(word) for word in last.split())
+    assert state == pytest.approx(174_604_259_328 * 16 / processes / 2**30, rel=1e-3)
+    assert state < gathered_layers < total < 80  # GiB
 
 
 def test_each_process_holds_its_part_and_all_of_them_the_model(tmp_path):

@@ -34,8 +34,7 @@ def fused_attention(
     traced graph always uses the fused call, because the graph may run on other devices, and because
     `torch.jit.trace` compares the graph with a run without gradients.
     """
-    is_short = q.shape[2] * k.shape[2] < LONG
-    if q.device.type == "cpu" and torch.is_grad_enabled() and is_short and not is_exporting():
+    if q.device.type == "cpu" and torch.is_grad_enabled() and not is_exporting() and is_short(q, k):
         scores = keys_first_scores(q, k, mask=mask, is_causal=is_causal)
         if bias is not None:
             scores = scores + bias.transpose(-2, -1)
@@ -49,6 +48,10 @@ def fused_attention(
         return F.scaled_dot_product_attention(q, k, v, attn_mask=merged, dropout_p=dropout)
     added = mask if mask is None or is_recorded() else bias_of(mask, q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=is_causal, dropout_p=dropout)
+
+
+def is_short(q: Float[Tensor, "batch heads queries d_k"], k: Float[Tensor, "batch heads keys d_k"]) -> bool:
+    return q.shape[2] * k.shape[2] < LONG
 
 
 def keys_first_scores(

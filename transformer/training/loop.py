@@ -141,7 +141,8 @@ def fit(
             is_best = False
             is_due = step % training.valid_every == 0 or (is_last and not stops)  # be quick after a signal
             if evaluate is not None and is_due:
-                with meter.paused(), naming_what_is_too_large(), autocast(device, precision):
+                casting = autocast(device, precision, keeps_casts=not is_sharded(model))
+                with meter.paused(), naming_what_is_too_large(), casting:
                     metrics = evaluate(model.eval(), group)
                 reshard(model)
                 log("valid", step, **metrics)
