@@ -164,7 +164,7 @@ def test_products_have_the_precision_of_a_whole_model(precision, tmp_path):
 @pytest.mark.parametrize(
     "model",
     [
-        {"tie_embeddings": False, "output_bias": True, "attention_bias": True, "positions": "learned"},
+        {"tie_embeddings": False, "output_bias": True, "positions": "learned"},
         {"norm": "pre", "num_layers": 3, "num_decoder_layers": 1},
     ],
 )
