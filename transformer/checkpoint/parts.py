@@ -15,7 +15,7 @@ def is_divided(tensor: Tensor) -> bool:
 
 def whole(tensor: Tensor) -> Tensor:
     """The whole of a divided tensor, which takes all processes; any other tensor itself."""
-    return tensor.full_tensor() if is_divided(tensor) else tensor  # type: ignore[operator]
+    return tensor.full_tensor() if is_divided(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def divided_as(like: Any, value: Tensor) -> Tensor:
@@ -30,4 +30,4 @@ def divided_as(like: Any, value: Tensor) -> Tensor:
 
 def own_values(tensor: Tensor) -> Tensor:
     """This process's part of a divided tensor, with the same memory; any other tensor itself."""
-    return tensor.to_local() if is_divided(tensor) else tensor  # type: ignore[operator]
+    return tensor.to_local() if is_divided(tensor) else tensor  # type: ignore[attr-defined]

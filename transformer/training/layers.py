@@ -22,4 +22,4 @@ def recompute_layers(model: nn.Module) -> None:
     if not layers:
         raise ValueError("training.recompute is for layers, but the model has no module list named `blocks`")
     for layer in layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)  # type: ignore[method-assign]
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)

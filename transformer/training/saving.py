@@ -72,14 +72,11 @@ class Saver:
         The other processes wait for the first one and raise the same error: `OSError` only at the end of
         training, after several attempts; `FolderLostError` if the run's folder has disappeared.
         """
-        take = state.snapshot
+        take: Callable[[], Snapshot] = state.snapshot
         if is_sharded(state.model):
             self.group.from_first(self.finish)  # so that at most one snapshot is in memory
             gathered = state.snapshot(keep=self.group.is_first)  # by all processes
-
-            def take() -> Snapshot:
-                return gathered
-
+            take = lambda: gathered  # noqa: E731
         self.group.from_first(lambda: self.write(take, is_best=is_best, is_end=is_end))
 
     def write(self, take: Callable[[], Snapshot], *, is_best: bool, is_end: bool) -> None:
