@@ -14,6 +14,7 @@ from transformer.config import ModelConfig
 from transformer.model.build import build_model
 from transformer.recipe import train
 from transformer.training.layers import recompute_layers
+from transformer.training.objectives import Loss, in_precision
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -63,6 +64,18 @@ def test_only_the_input_of_each_layer_is_kept():
     after = kept_for_backward(model, tokens)
     assert after < before / 4
     assert after <= (config.num_layers + 2) * hidden + 8 * 2 * tokens.numel()  # and tokens and positions
+
+
+def test_no_16_bit_copies_of_the_weights_are_kept():
+    """Autocast's own cache would keep those of all layers until the end of the forward pass."""
+    seen = []
+
+    def objective(model: nn.Module, batch: torch.Tensor) -> Loss:
+        seen.append((torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()))
+        return Loss(model(batch).sum(), 1)
+
+    in_precision(objective, torch.device("cpu"), "bfloat16")(nn.Linear(2, 2), torch.ones(1, 2))
+    assert seen == [(True, False)]
 
 
 def test_a_model_without_layers_is_refused():

@@ -142,7 +142,7 @@ def dry_run(
 
     `ValueError` if that batch does not fit into memory.
     """
-    require(int(os.environ.get("WORLD_SIZE", "1")) == 1, "a dry run is for one process, without torchrun")
+    require_no_torchrun()
     parts = Parts(build, task, optimizer)
     settings = parts.named_in(settings)
     device = choose_device(settings.device)
@@ -164,8 +164,13 @@ def plan(
     say: Callable[[str], None] = silent,
 ) -> list[Need]:
     """The memory that each process would need to train with `training.parallel` fsdp; builds no weights."""
+    require_no_torchrun()
     parts = Parts(build, task)
     return list(needs(planned_model(parts.named_in(settings), parts, say)))
+
+
+def require_no_torchrun() -> None:
+    require(int(os.environ.get("WORLD_SIZE", "1")) == 1, "a dry run is for one process, without torchrun")
 
 
 def step_to_resume(run: Run, say: Callable[[str], None]) -> int | None:

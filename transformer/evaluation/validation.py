@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from transformer.data.epochs import EpochBatches
 from transformer.hardware import without_cudnn_attention
-from transformer.training.distributed import Group
+from transformer.training.distributed import Group, is_sharded
 from transformer.training.objectives import Objective
-from transformer.training.parallel import is_sharded
 
 
 @torch.no_grad()

@@ -41,6 +41,11 @@ class ProcessLostError(ValueError):
     """Another process has died or does not answer; the message is already on standard error."""
 
 
+def is_sharded(model: nn.Module) -> bool:
+    """Whether this model is divided among the processes (`training/parallel.py`)."""
+    return hasattr(model, "unshard")  # a method of FSDPModule, whose import takes half a second
+
+
 @dataclass(frozen=True)
 class Group:
     """The processes that train together, as seen from this one."""
@@ -146,7 +151,7 @@ class Group:
 
         A model that is divided among them (`training/parallel.py`) does so itself.
         """
-        if self.size == 1 or hasattr(model, "unshard"):
+        if self.size == 1 or is_sharded(model):
             return model
         # No buffers need syncing: the only ones are tables of positions, which are the same everywhere. The
         # option was renamed in torch 2.13.

@@ -17,7 +17,7 @@ from transformer.hardware import autocast
 from transformer.kernels.loss import GradientScale, scaling_gradients
 from transformer.messages import tell, warn
 from transformer.progress import Progress
-from transformer.training.distributed import ALONE, Group
+from transformer.training.distributed import ALONE, Group, is_sharded
 from transformer.training.finite import FiniteGuard, first_not_finite
 from transformer.training.interruption import TrainingStopped, stop_requests
 from transformer.training.log import Meter
@@ -28,7 +28,7 @@ from transformer.training.objectives import (
     in_precision,
     objective_at,
 )
-from transformer.training.parallel import is_sharded, reshard
+from transformer.training.parallel import reshard
 from transformer.training.report import validation_report
 from transformer.training.saving import Saver
 from transformer.training.slowdown import Slowdown

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from transformer.training.deferred import Deferred
-from transformer.training.distributed import Group
+from transformer.training.distributed import Group, is_sharded
 from transformer.training.layers import stacked_layers
 
 Place = Callable[[Callable[[], nn.Module], torch.device, Group, bool], nn.Module]
@@ -79,11 +79,6 @@ def fix_prefetching(model: Any) -> None:
         before = layer
     if before is not model:
         model.set_modules_to_backward_prefetch([before])
-
-
-def is_sharded(model: nn.Module) -> bool:
-    """Whether `shard` has divided this model."""
-    return hasattr(model, "unshard")  # a method of FSDPModule, whose import takes half a second
 
 
 def reshard(model: Any) -> None:

@@ -10,8 +10,7 @@ from functools import partial
 from transformer.checkpoint.run import Run
 from transformer.config import TrainingConfig
 from transformer.messages import warn
-from transformer.training.distributed import Group
-from transformer.training.parallel import is_sharded
+from transformer.training.distributed import Group, is_sharded
 from transformer.training.rescue import Rescue
 from transformer.training.state import Snapshot, TrainingState
 
