@@ -19,6 +19,7 @@ from transformer.config import TrainingConfig
 from transformer.recipe import train
 from transformer.training.log import Event
 from transformer.training.optimizer import OPTIMIZERS, make_optimizers
+from transformer.training.parallel import PARALLEL
 from transformer.training.schedule import SCHEDULES, inverse_sqrt_rate, learning_rate
 from transformer.training.update_rule import UpdateRule
 
@@ -182,7 +183,9 @@ def test_what_is_no_optimizer_is_refused(make: Any, reason: str, tmp_path: Path)
 # The settings
 
 
-@pytest.mark.parametrize(("name", "table"), [("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)])
+@pytest.mark.parametrize(
+    ("name", "table"), [("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("parallel", PARALLEL)]
+)
 def test_the_words_of_a_setting_are_those_of_its_table(name: str, table: dict[str, Any]) -> None:
     assert tuple(table) == get_args(get_type_hints(TrainingConfig)[name])
 

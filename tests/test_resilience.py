@@ -615,10 +615,10 @@ def test_a_container_has_the_memory_that_it_is_given(settings, tmp_path, monkeyp
     limit = tmp_path / "memory.max"
     monkeypatch.setattr(memory, "CONTAINER_LIMITS", [str(limit), str(tmp_path / "none")])
     limit.write_text("max\n")
-    memory.require_memory(settings.model, torch.device("cpu"))
+    memory.require_memory(settings, torch.device("cpu"))
     limit.write_text("1000\n")
     with pytest.raises(ValueError, match=r"out of memory: .*; cpu has 0\.0 GiB"):
-        memory.require_memory(settings.model, torch.device("cpu"))
+        memory.require_memory(settings, torch.device("cpu"))
 
 
 def test_a_custom_optimizer_is_not_measured_by_what_adam_needs(settings, tmp_path, monkeypatch):

@@ -73,9 +73,16 @@ DTYPES: dict[Precision, torch.dtype] = {
 """The dtype of matrix products, for each precision that `choose_precision` returns."""
 
 
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Inside the block, matrix products use `precision`; sums, norms and losses stay in float32."""
-    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32")
+def autocast(
+    device: torch.device, precision: Precision, *, keeps_casts: bool = True
+) -> AbstractContextManager[object]:
+    """Inside the block, matrix products use `precision`; sums, norms and losses stay in float32.
+
+    Unless `keeps_casts`, a weight is cast for each product. Otherwise it is cast once, and the copy is kept
+    until the end of the block, which pays where many products use the same weights, as in decoding.
+    """
+    enabled = precision != "float32"
+    return torch.autocast(device.type, DTYPES[precision], enabled=enabled, cache_enabled=keeps_casts)
 
 
 def loss_scaler(device: torch.device, precision: Precision) -> GradScaler:

@@ -1,8 +1,10 @@
 """Everything that a training run needs, built from its settings: task, tokenizer, text, model, optimizer."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -26,16 +28,21 @@ from transformer.data.tokenizers.pair import PairTokenizer
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer
 from transformer.hardware import choose_precision, loss_scaler
 from transformer.model.build import build_model
+from transformer.tasks.registry import is_custom
 from transformer.tasks.task import Evaluate, Task, TokenizedText, validation_of
 from transformer.training.agreement import require_startable, what_was_read
-from transformer.training.distributed import Group
+from transformer.training.deferred import Deferred
+from transformer.training.distributed import ALONE, Group
+from transformer.training.layers import recompute_layers
 from transformer.training.memory import require_memory
 from transformer.training.model_size import sized_as_recorded, sized_by_text
 from transformer.training.objectives import Objective
+from transformer.training.parallel import PARALLEL
 from transformer.training.resuming import completed, require_same, with_recorded
 from transformer.training.state import TrainingState
 from transformer.training.update_rule import make_update_rule
 
+CPU = torch.device("cpu")
 CHECKED = (MODEL, OPTIMIZER, STATE)
 """The files whose hashes the first process has already checked when it chose the checkpoint."""
 
@@ -58,6 +65,19 @@ class TrainingSetup:
         return sum(parameter.numel() for parameter in self.state.model.parameters())
 
 
+class Material(NamedTuple):
+    """Everything that training needs except the model and its optimizers."""
+
+    settings: Settings
+    """The settings, completed as in `TrainingSetup`."""
+    tokenizer: Tokenizer
+    text: TokenizedText
+    evaluate: Evaluate | None
+    task: Task
+    start: OpenedRun | None
+    """The run that training starts from."""
+
+
 def set_up(
     asked: Settings,
     run: Run,
@@ -67,11 +87,7 @@ def set_up(
     group: Group,
     say: Callable[[str], None],
 ) -> TrainingSetup:
-    """Read the text, make or load the tokenizer, build the model and load the checkpoint `last`.
-
-    The first process does each step before the others and writes the files of the run's folder, so that the
-    others can read them from there.
-    """
+    """Read the text, make or load the tokenizer, build the model and load the checkpoint `last`."""
     require_trainable(asked.model)
     precision = choose_precision(asked.precision, device)
     resumed = None if last is None else open_checkpoint(run, last, unread=CHECKED if group.is_first else ())
@@ -80,7 +96,45 @@ def set_up(
     is_ours = parts.build is build_model  # only its own builder knows the sizes of a custom model
     is_known = asked.training.model_size == "given"
     if is_ours and is_known and parts.optimizer is None:  # a custom optimizer may need less memory than Adam
-        require_memory(asked.model, device)
+        require_memory(asked, device, group)
+    material = read_material(asked, run, resumed, parts, group, say)
+    settings, tokenizer, text, evaluate, task, start = material
+    if last is not None and is_ours:
+        require_plausible(settings.model, last)
+    model = make_model(settings, parts.build, type(task), start, device, group)
+    if settings.training.recompute:
+        recompute_layers(model)
+    scaler = loss_scaler(device, precision)
+    rule = make_update_rule(model, settings, parts.optimizer, parts.schedule)
+    state = TrainingState(model, rule, text.batches, scaler=scaler)
+    if last is not None:
+        state.load(last)
+        if group.is_first:  # only now, when no check can fail any more, may files be deleted or overwritten
+            run.clean(state.step)
+            save_settings(settings, run.config)
+    objective = task.objective(settings)
+    setup = TrainingSetup(settings, tokenizer, text, objective, evaluate, state, precision)
+    processes = f", {group.size} processes" if group.size > 1 else ""
+    say(
+        f"{text.summary}, vocabulary {tokenizer.vocab_size:,}, {setup.parameters:,} parameters, "
+        f"{precision} on {device}{processes}"
+    )
+    return setup
+
+
+def read_material(
+    asked: Settings,
+    run: Run,
+    resumed: OpenedRun | None,
+    parts: Parts,
+    group: Group,
+    say: Callable[[str], None],
+) -> Material:
+    """Read the text, and make or load the tokenizer; `resumed` is the run to continue, if there is one.
+
+    The first process does each step before the others and writes the files of the run's folder, so that the
+    others can read them from there.
+    """
     start = opened_start(asked, parts) if resumed is None else None
     task_class = chosen_task(asked, parts.task)
     wanted, recorded = asked, None
@@ -113,25 +167,7 @@ def set_up(
     group.wait()
     if group.size > 1:
         group.require_equal(what_was_read(tokenizer, text.batches, evaluate))
-    if last is not None and is_ours:
-        require_plausible(settings.model, last)
-    model = make_model(settings, parts.build, task_class, start).to(device)
-    scaler = loss_scaler(device, precision)
-    rule = make_update_rule(model, settings, parts.optimizer, parts.schedule)
-    state = TrainingState(model, rule, text.batches, scaler=scaler)
-    if last is not None:
-        state.load(last)
-        if group.is_first:  # only now, when no check can fail any more, may files be deleted or overwritten
-            run.clean(state.step)
-            save_settings(settings, run.config)
-    objective = task.objective(settings)
-    setup = TrainingSetup(settings, tokenizer, text, objective, evaluate, state, precision)
-    processes = f", {group.size} processes" if group.size > 1 else ""
-    say(
-        f"{text.summary}, vocabulary {tokenizer.vocab_size:,}, {setup.parameters:,} parameters, "
-        f"{precision} on {device}{processes}"
-    )
-    return setup
+    return Material(settings, tokenizer, text, evaluate, task, start)
 
 
 def with_vocabulary(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
@@ -150,14 +186,24 @@ def opened_start(settings: Settings, parts: Parts) -> OpenedRun | None:
     return start
 
 
-def make_model(settings: Settings, build: Build, task: type[Task], start: OpenedRun | None) -> nn.Module:
-    """The model with its task's head, initialised from the seed.
+def make_model(
+    settings: Settings,
+    build: Build,
+    task: type[Task],
+    start: OpenedRun | None,
+    device: torch.device = CPU,
+    group: Group = ALONE,
+) -> nn.Module:
+    """The model with its task's head, initialised from the seed, on `device`, as `training.parallel` says.
 
     With `start` it gets the weights of that run's checkpoint, or only those of the encoder if that run was
     trained for another task or other classes. In that case the new model may also be a translation model.
     """
     torch.manual_seed(settings.seed)
-    model = task.head(build(settings.model), settings)
+    # only constructors of this package are known to initialise their parameters one at a time
+    can_defer = build is build_model and not is_custom(settings.trained_task)
+    place = PARALLEL[settings.training.parallel]
+    model = place(lambda: task.head(build(settings.model), settings), device, group, can_defer)
     if start is None:
         return model
     before = start.settings
@@ -171,6 +217,15 @@ def make_model(settings: Settings, build: Build, task: type[Task], start: Opened
         )
         load_model(model.encoder, start.checkpoint, part="encoder.")  # type: ignore[arg-type]
     return model
+
+
+def planned_model(asked: Settings, parts: Parts, say: Callable[[str], None]) -> nn.Module:
+    """The model that `set_up` would make, on the meta device, where it takes no memory."""
+    require_trainable(asked.model)
+    with tempfile.TemporaryDirectory() as folder:
+        material = read_material(asked, Run(Path(folder)), None, parts, ALONE, say)
+    settings = material.settings
+    return Deferred(lambda: material.task.head(parts.build(settings.model), settings)).model
 
 
 def require_trainable(model: ModelConfig) -> None:

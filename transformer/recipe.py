@@ -19,13 +19,14 @@ from transformer.hardware import choose_device, tf32_products, without_cudnn_att
 from transformer.kernels.allocator import keep_freed_memory
 from transformer.locks import HeldFolder
 from transformer.model.build import build_model
-from transformer.preparation import set_up
+from transformer.preparation import planned_model, set_up
 from transformer.tasks.task import Task
 from transformer.training.agreement import asked_for, require_free
 from transformer.training.distributed import Group, process_group
 from transformer.training.interruption import stopping_at_once
 from transformer.training.log import Event, Log, telling
 from transformer.training.loop import fit, no_figures
+from transformer.training.memory import Need, needs
 from transformer.training.optimizer import MakeOptimizer
 from transformer.training.rehearsal import Rehearsal, rehearse
 from transformer.training.rescue import Rescue
@@ -141,7 +142,7 @@ def dry_run(
 
     `ValueError` if that batch does not fit into memory.
     """
-    require(int(os.environ.get("WORLD_SIZE", "1")) == 1, "a dry run is for one process, without torchrun")
+    require_no_torchrun()
     parts = Parts(build, task, optimizer)
     settings = parts.named_in(settings)
     device = choose_device(settings.device)
@@ -153,6 +154,23 @@ def dry_run(
     ):
         setup = set_up(settings, Run(Path(folder)), None, parts, device, Group(), say)
         return rehearse(setup.state, setup.settings, objective=setup.objective, precision=setup.precision)
+
+
+def plan(
+    settings: Settings,
+    *,
+    build: Build = build_model,
+    task: type[Task] | None = None,
+    say: Callable[[str], None] = silent,
+) -> list[Need]:
+    """The memory that each process would need to train with `training.parallel` fsdp; builds no weights."""
+    require_no_torchrun()
+    parts = Parts(build, task)
+    return list(needs(planned_model(parts.named_in(settings), parts, say)))
+
+
+def require_no_torchrun() -> None:
+    require(int(os.environ.get("WORLD_SIZE", "1")) == 1, "a dry run is for one process, without torchrun")
 
 
 def step_to_resume(run: Run, say: Callable[[str], None]) -> int | None:

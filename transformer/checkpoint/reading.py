@@ -21,6 +21,7 @@ from transformer.checkpoint.format import (
     CheckpointError,
     with_current_names,
 )
+from transformer.checkpoint.parts import divided_as
 from transformer.config.errors import shortened
 from transformer.files import is_plain_name, read_bounded
 
@@ -150,4 +151,4 @@ def load_model(model: nn.Module, folder: Path, *, part: str = "") -> None:
         for name, tensor in parameters.items():
             if isinstance(tensor, nn.Parameter) and tensor.is_floating_point():
                 require_finite_floats({part + name: weights[name]}, folder / MODEL)
-            tensor.copy_(weights[name])
+            tensor.copy_(divided_as(tensor, weights[name]))

@@ -1,5 +1,8 @@
 """`transformer train`: train a model from settings into a run folder."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 from transformer.cli.custom_code import custom_build, custom_task
 from transformer.config.checks import require
 from transformer.config.command_line import read_settings
@@ -7,12 +10,16 @@ from transformer.config.parser import CommandParser
 from transformer.config.recipes import overview
 from transformer.messages import tell
 
+if TYPE_CHECKING:
+    from transformer.training.memory import Need
+
 DESCRIPTION = """Train a model from settings. --config names a recipe, such as toyland (transformer recipes
 lists them), or a file; further --config and --section.key VALUE options override it. The defaults are the
 paper's base model. --resume needs only --output: the settings are those of the run.
 On SIGTERM, SIGHUP, SIGUSR1 or Ctrl-C the current update is finished, a checkpoint is saved and the exit code
 is 75; --resume continues from there. --dry-run writes nothing: it measures the largest batch and a few
-updates, and says how long the training would take.
+updates, and says how long the training would take; with training.parallel fsdp it says what memory each of
+several processes would need.
 Under torchrun (`torchrun --nproc-per-node 4 -m transformer train ...`) all processes train one model."""
 
 
@@ -24,12 +31,19 @@ def run(arguments: list[str], prog: str) -> int:
     settings, options = read_settings(arguments, prog=prog, description=DESCRIPTION, add_options=add_options)
     from transformer.cli.results import results
     from transformer.hardware import rank_and_size
-    from transformer.recipe import dry_run, train  # slow (torch): not needed for --help or a settings error
+    from transformer.recipe import (
+        dry_run,
+        plan,
+        train,
+    )  # slow (torch): not needed for --help or a settings error
     from transformer.training.distributed import ProcessLostError
 
     build, task = custom_build(options.build), custom_task(options.task)
     if options.dry_run:
         require(not options.resume, "--dry-run starts from scratch; leave out --resume")
+        if settings.training.parallel == "fsdp":
+            print("\n".join(table_of(plan(settings, build=build, task=task, say=tell))))
+            return 0
         found = dry_run(settings, build=build, task=task, say=tell)
         print(f"parameters       {found.parameters:,}")
         print(f"largest batch    {found.largest}")
@@ -47,6 +61,16 @@ def run(arguments: list[str], prog: str) -> int:
     if rank_and_size()[0] == 0:
         tell("\n".join(results(folder)))
     return 0
+
+
+def table_of(needs: "list[Need]") -> Iterator[str]:
+    """The memory of one process by the number of processes."""
+    yield f"parameters       {needs[0].parameters:,}"
+    yield "memory of one process, in GiB, without activations:"
+    yield "processes   weights, gradients, moments   gathered layers        total"
+    for need in needs:
+        state, gathered, total = (part / 2**30 for part in (need.state, need.gathered, need.total))
+        yield f"{need.processes:9}   {state:27,.2f}   {gathered:15,.2f}   {total:10,.2f}"
 
 
 def add_options(parser: CommandParser) -> None:

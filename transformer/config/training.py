@@ -59,6 +59,13 @@ class TrainingConfig:
     The limit holds for target tokens and for source tokens, padding included."""
     accumulate: int = 1
     """Batches per update and process."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How several processes train one model.
+    ddp: each process holds the whole model; fsdp: each process holds a part of every parameter, its gradient
+    and its moments (docs/distributed.md). With a single process there is no difference."""
+    recompute: bool = False
+    """Recompute layers to save memory.
+    Only the input of each layer is kept for the backward pass, which computes the layer again."""
     optimizer: Literal["adam", "muon"] = "adam"
     """Optimizer.
     adam: as in the paper; muon: Muon for the matrices of the layers, Adam for all other parameters."""

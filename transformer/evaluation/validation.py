@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from transformer.data.epochs import EpochBatches
 from transformer.hardware import without_cudnn_attention
-from transformer.training.distributed import Group
+from transformer.training.distributed import Group, is_sharded
 from transformer.training.objectives import Objective
 
 
@@ -17,13 +17,19 @@ from transformer.training.objectives import Objective
 def mean_loss(
     model: nn.Module, batches: EpochBatches[Any], objective: Objective, group: Group
 ) -> tuple[float, int]:
-    """The loss per token and the number of tokens, over all processes."""
+    """The loss per token and the number of tokens, over all processes.
+
+    A model that is divided among the processes remains so: each layer is gathered when it computes.
+    """
     device = next(model.parameters()).device
     total, tokens = 0.0, 0
     for batch in batches.one_pass(group.rank, group.size):
         loss = objective(model, batch.to(device))
         total += float(loss.total)
         tokens += loss.tokens
+    plan = batches.epoch(0)
+    if is_sharded(model) and group.rank >= len(plan) % group.size > 0:
+        objective(model, batches.fetch(plan[0]).to(device))  # the others need this process for one more batch
     total, tokens = group.sum_tensor(torch.tensor([total, tokens], dtype=torch.float64)).tolist()
     return total / tokens, int(tokens)
 

@@ -12,6 +12,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 ALIGNMENT = 8
 """The memory-efficient kernel copies a bias in every call unless its rows start at multiples of this."""
 
+LONG = 2**18
+"""Weights of one head from which on the fused call is at least as fast on a CPU: 512 queries and 512 keys."""
+
 
 def fused_attention(
     q: Float[Tensor, "batch heads queries d_k"],
@@ -25,12 +28,13 @@ def fused_attention(
 ) -> Float[Tensor, "batch heads queries d_v"]:
     """`attention`, with an optional `bias` of the scores and dropout on the weights.
 
-    Uses `scaled_dot_product_attention`, except on a CPU with gradients, where its backward pass takes several
-    times as long as plain matrix products (`benchmarks/attention_kernels.py`). An exported or traced graph
-    always uses it, because the graph may run on other devices, and because `torch.jit.trace` compares the
-    graph with a run without gradients.
+    Uses `scaled_dot_product_attention`, except on a CPU with gradients, where for short sequences its
+    backward pass takes several times as long as plain matrix products (`benchmarks/attention_kernels.py`).
+    For long ones the products would need memory that grows with the square of the length. An exported or
+    traced graph always uses the fused call, because the graph may run on other devices, and because
+    `torch.jit.trace` compares the graph with a run without gradients.
     """
-    if q.device.type == "cpu" and torch.is_grad_enabled() and not is_exporting():
+    if q.device.type == "cpu" and torch.is_grad_enabled() and not is_exporting() and is_short(q, k):
         scores = keys_first_scores(q, k, mask=mask, is_causal=is_causal)
         if bias is not None:
             scores = scores + bias.transpose(-2, -1)
@@ -44,6 +48,10 @@ def fused_attention(
         return F.scaled_dot_product_attention(q, k, v, attn_mask=merged, dropout_p=dropout)
     added = mask if mask is None or is_recorded() else bias_of(mask, q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=is_causal, dropout_p=dropout)
+
+
+def is_short(q: Float[Tensor, "batch heads queries d_k"], k: Float[Tensor, "batch heads keys d_k"]) -> bool:
+    return q.shape[2] * k.shape[2] < LONG
 
 
 def keys_first_scores(

@@ -29,6 +29,7 @@ from transformer.tasks.registry import TASKS
 from transformer.tasks.task import Task, TokenizedText
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Loss, at_least_float32
+from transformer.training.parallel import gathered
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,12 @@ class ClassificationValidation:
 
     def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
         loss, sentences = mean_loss(model, self.batches, self.objective, group)
-        [right] = group.sum(
-            sum(
+        with gathered(model):
+            right = sum(
                 int((outputs(model, batch.tokens).argmax(dim=-1) == batch.classes).sum())
                 for batch in self.batches.one_pass(group.rank, group.size)
             )
-        )
+        [right] = group.sum(right)
         return {"loss": loss, "accuracy": 100 * right / sentences}
 
 

@@ -20,6 +20,7 @@ from transformer.tasks.registry import TASKS
 from transformer.tasks.task import Task, TokenizedText
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Loss, TokenLoss
+from transformer.training.parallel import gathered
 
 
 class MaskedLoss(TokenLoss):
@@ -39,9 +40,10 @@ class MaskedValidation:
     def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
         loss, tokens = mean_loss(model, self.batches, self.objective, group)
         right = 0
-        for batch in self.batches.one_pass(group.rank, group.size):
-            found = outputs(model, batch.tokens).argmax(dim=-1)
-            right += int(((found == batch.labels) & (batch.labels != PAD_ID)).sum())
+        with gathered(model):
+            for batch in self.batches.one_pass(group.rank, group.size):
+                found = outputs(model, batch.tokens).argmax(dim=-1)
+                right += int(((found == batch.labels) & (batch.labels != PAD_ID)).sum())
         [right] = group.sum(right)
         return {"loss": loss, "perplexity": perplexity(loss), "accuracy": 100 * right / tokens}
 

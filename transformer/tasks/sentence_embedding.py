@@ -19,6 +19,7 @@ from transformer.tasks.task import TokenizedText
 from transformer.tasks.translation import ParallelText, load_table
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Loss
+from transformer.training.parallel import gathered
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,11 @@ class EmbeddingValidation:
 
     def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, float]:
         loss, _ = mean_loss(model, self.batches, self.objective, group)
-        share = [
-            (outputs(model, batch.src_tokens), outputs(model, batch.tgt_tokens[:, 1:]))
-            for batch in self.batches.one_pass(group.rank, group.size)
-        ]
+        with gathered(model):
+            share = [
+                (outputs(model, batch.src_tokens), outputs(model, batch.tgt_tokens[:, 1:]))
+                for batch in self.batches.one_pass(group.rank, group.size)
+            ]
         sides = group.collect(share)
         sources, targets = (torch.cat(side) for side in zip(*sides, strict=True))
         return {

@@ -30,6 +30,7 @@ from transformer.tasks.registry import TASKS
 from transformer.tasks.task import Report, Task, TokenizedText
 from transformer.training.distributed import ALONE, Group
 from transformer.training.objectives import Loss, TokenLoss
+from transformer.training.parallel import gathered
 from transformer.training.report import SAMPLES
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ class TranslationValidation:
             return metrics | {"bleu": math.nan, "exact_match": math.nan}
         if self.sources:
             share = self.sources[group.rank :: group.size]
-            outputs = group.collect(self.translator(model).translate(share, beam_size=1))
+            with gathered(model):
+                translated = self.translator(model).translate(share, beam_size=1)
+            outputs = group.collect(translated)
             scores = corpus_scores(outputs, self.references, self.bleu_tokenizer)
             samples = [
                 {"source": source, "translation": output, "reference": reference}

@@ -1,8 +1,9 @@
 """Training one model in several processes: sums, broadcasts and barriers.
 
 `torchrun` starts the processes and passes each one its rank in the environment. Every process holds the whole
-model (DistributedDataParallel) and computes a share of each update's batches; all of them then take the same
-step. A single process is a group of one, for which every operation here is a no-op.
+model (DistributedDataParallel) or a part of it (`training/parallel.py`) and computes a share of each update's
+batches; all of them then take the same step. A single process is a group of one, for which every operation
+here is a no-op.
 """
 
 import os
@@ -38,6 +39,11 @@ RESUME = "the last checkpoint is complete: continue with --resume (torchrun --ma
 
 class ProcessLostError(ValueError):
     """Another process has died or does not answer; the message is already on standard error."""
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether this model is divided among the processes (`training/parallel.py`)."""
+    return hasattr(model, "unshard")  # a method of FSDPModule, whose import takes half a second
 
 
 @dataclass(frozen=True)
@@ -141,8 +147,11 @@ class Group:
             self.wait()
 
     def wrap(self, model: nn.Module, device: torch.device) -> Any:
-        """The model in DistributedDataParallel, whose backward pass averages gradients over all processes."""
-        if self.size == 1:
+        """The model in DistributedDataParallel, whose backward pass averages gradients over all processes.
+
+        A model that is divided among them (`training/parallel.py`) does so itself.
+        """
+        if self.size == 1 or is_sharded(model):
             return model
         # No buffers need syncing: the only ones are tables of positions, which are the same everywhere. The
         # option was renamed in torch 2.13.
@@ -153,8 +162,12 @@ class Group:
         return DistributedDataParallel(model, device_ids=device_ids, **options)
 
     def without_sync(self, model: Any) -> AbstractContextManager[object]:
-        """Inside the block, gradients stay in this process; a later backward pass exchanges them."""
-        return model.no_sync() if self.size > 1 else nullcontext()
+        """Inside the block, gradients stay in this process; a later backward pass exchanges them.
+
+        A model that is divided among the processes exchanges them every time, because no process has the
+        memory for all its gradients.
+        """
+        return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
     @contextmanager
     def naming_lost_processes(self) -> Iterator[None]:

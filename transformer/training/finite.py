@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from transformer.checkpoint.parts import whole
 from transformer.training.distributed import Group
 from transformer.training.updates import Update, corpus_lines
 
@@ -89,7 +90,7 @@ def first_not_finite(model: nn.Module, compute: Callable[[], object]) -> str:
     if broken:
         return f"the output of {broken[0]}"
     for name, parameter in model.named_parameters():
-        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+        if parameter.grad is not None and not bool(torch.isfinite(whole(parameter.grad)).all()):
             return f"the gradient of {name}"
     return "another process, or not reproduced when computed again"
 
@@ -123,9 +124,9 @@ def floating(output: Any) -> Iterable[Tensor]:
 
 def require_finite(model: nn.Module, step: int) -> None:
     """`DivergedError` if a parameter is not finite, because such a model must not replace a checkpoint."""
-    norms = torch.stack([parameter.detach().float().norm() for parameter in model.parameters()])
+    norms = torch.stack([whole(parameter.detach().float().norm()) for parameter in model.parameters()])
     if math.isfinite(float(norms.sum())):
         return
     for name, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
+        if not bool(torch.isfinite(whole(parameter.detach())).all()):
             raise DivergedError(f"update {step}: the parameter {name} is not finite; nothing was saved")

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
+from transformer.checkpoint.parts import whole
 from transformer.config import Precision, Settings, TrainingConfig
 from transformer.config.errors import is_out_of_memory
 from transformer.hardware import autocast
 from transformer.kernels.loss import GradientScale, scaling_gradients
 from transformer.messages import tell, warn
 from transformer.progress import Progress
-from transformer.training.distributed import ALONE, Group
+from transformer.training.distributed import ALONE, Group, is_sharded
 from transformer.training.finite import FiniteGuard, first_not_finite
 from transformer.training.interruption import TrainingStopped, stop_requests
 from transformer.training.log import Meter
@@ -27,6 +28,7 @@ from transformer.training.objectives import (
     in_precision,
     objective_at,
 )
+from transformer.training.parallel import reshard
 from transformer.training.report import validation_report
 from transformer.training.saving import Saver
 from transformer.training.slowdown import Slowdown
@@ -61,7 +63,8 @@ def fit(
     saver's group share the work. The metric named by `training.best_metric`, as computed by the first
     process, decides which checkpoint is the best.
     `figures` is called with the model between the backward pass and the step of each update that is logged;
-    the numbers that it returns are added to the log.
+    the numbers that it returns are added to the log. If the model is divided among the processes, it is
+    called in all of them, otherwise in the first.
     `TrainingStopped` after a signal, once everything is saved; `DivergedError` after too many updates in a
     row that were not finite. Every process of the group must call this function.
     """
@@ -110,7 +113,7 @@ def fit(
                     current, forward, update.batches, tokens=tokens, group=group, scaler=scaler
                 )
                 state.update_rule.unscale(scaler)
-                added = figures(model) if is_logging and group.is_first else {}
+                added = figures(model) if is_logging and (group.is_first or is_sharded(model)) else {}
                 norm = clip_gradients(model, training.max_norm)
                 finite = guard.is_finite(step, update, loss.total, norm)
                 state.update_rule.step(finite)
@@ -138,8 +141,10 @@ def fit(
             is_best = False
             is_due = step % training.valid_every == 0 or (is_last and not stops)  # be quick after a signal
             if evaluate is not None and is_due:
-                with meter.paused(), naming_what_is_too_large(), autocast(device, precision):
+                casting = autocast(device, precision, keeps_casts=not is_sharded(model))
+                with meter.paused(), naming_what_is_too_large(), casting:
                     metrics = evaluate(model.eval(), group)
+                reshard(model)
                 log("valid", step, **metrics)
                 is_best = state.is_better(training.best_metric, group.of_first(metrics[training.best_metric]))
                 if group.is_first:
@@ -197,7 +202,7 @@ def clip_gradients(model: nn.Module, max_norm: float | None) -> Tensor:
     norm = torch.nn.utils.get_total_norm(gradients)
     if max_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
-    return norm
+    return whole(norm)
 
 
 @contextmanager

@@ -1,12 +1,18 @@
 """Checking whether there is enough memory for training, before any is allocated."""
 
+import math
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import nn
 
-from transformer.config import ModelConfig
+from transformer.config import Settings
+from transformer.training.distributed import ALONE, Group
+from transformer.training.layers import stacked_layers
 
 BYTES_PER_WEIGHT = 16
 """A float32 weight, its gradient and Adam's two moments."""
@@ -14,21 +20,64 @@ CONTAINER_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.li
 """Files with a container's memory limit in bytes on Linux, for control groups version 2 and 1."""
 
 
-def require_memory(config: ModelConfig, device: torch.device) -> None:
-    """`ValueError` if a model's weights, gradients and Adam's moments alone exceed the memory.
+def require_memory(settings: Settings, device: torch.device, group: Group = ALONE) -> None:
+    """`ValueError` if a process's weights, gradients and Adam's moments alone exceed its memory.
 
     The embeddings are left out, because the size of the vocabulary is not known before the tokenizer is made.
     """
+    config, is_divided = settings.model, settings.training.parallel == "fsdp"
     smallest = max(config.special_ids) + 1
     weights = replace(config, vocab_size=smallest).num_weights
     needed, there = weights * BYTES_PER_WEIGHT, memory_bytes(device)
+    if is_divided:
+        needed //= group.size
     if there is not None and needed > there:
+        each = f" in each of {group.size} processes" if group.size > 1 else ""
+        more = ", or start more processes" if is_divided else ", or set training.parallel to fsdp"
         raise ValueError(
             f"out of memory: {config.num_layers} layers of width {config.d_model} (d_ff {config.d_ff}) have "
             f"{weights:,} weights, which with gradients and Adam's moments take "
-            f"{needed // 2**30:,} GiB; {device} has {there / 2**30:,.1f} GiB; lower model.num_layers, "
-            "model.d_model or model.d_ff"
+            f"{needed // 2**30:,} GiB{each}; {device} has {there / 2**30:,.1f} GiB; lower model.num_layers, "
+            f"model.d_model or model.d_ff{more}"
         )
+
+
+class Need(NamedTuple):
+    """Bytes that one process needs for a model that is divided among `processes`, without activations."""
+
+    processes: int
+    parameters: int
+    """Those of the whole model."""
+    state: int
+    """Its part of the weights, their gradients and Adam's moments."""
+    gathered: int
+    """What is whole at the same time: embeddings and output, two layers, and the gradients of one."""
+
+    @property
+    def total(self) -> int:
+        return self.state + self.gathered
+
+
+def needs(model: nn.Module) -> Iterator[Need]:
+    """The need with 1, 2, 4 … processes, until more of them would save less than what is gathered anyway."""
+    layers = stacked_layers(model)
+    sizes = [sum(parameter.numel() for parameter in layer.parameters()) for layer in layers]
+    largest = max(sizes, default=0)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    outside = total - sum(sizes)
+    gathered = 4 * (2 * outside + 3 * largest)
+    for doublings in range(20):
+        processes = 2**doublings
+        own = sum(own_numbers(parameter.shape, processes) for parameter in model.parameters())
+        need = Need(processes, total, BYTES_PER_WEIGHT * own, gathered if processes > 1 else 0)
+        yield need
+        if need.state < need.gathered:
+            return
+
+
+def own_numbers(shape: torch.Size, processes: int) -> int:
+    """Numbers of a parameter in the first process: its share of the rows, rounded up."""
+    return -(-shape[0] // processes) * math.prod(shape[1:])
 
 
 def memory_bytes(device: torch.device) -> int | None:

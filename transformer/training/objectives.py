@@ -89,12 +89,15 @@ def call(objective: Objective, model: nn.Module, batch: Any) -> Loss:
 def in_precision(objective: Objective, device: torch.device, precision: Precision) -> Objective:
     """`objective` with the matrix products of its forward pass in `precision`.
 
+    Casts of weights are not kept, because each weight is used once, and a process that gathers the weights of
+    one layer at a time has no memory for copies of all.
+
     The backward pass runs outside autocast and computes each gradient in the dtype of its tensor: values that
     an objective keeps in float32 have float32 gradients.
     """
 
     def compute(model: nn.Module, batch: Any) -> Loss:
-        with autocast(device, precision):
+        with autocast(device, precision, keeps_casts=False):
             return objective(model, batch)
 
     return compute

@@ -10,7 +10,7 @@ from functools import partial
 from transformer.checkpoint.run import Run
 from transformer.config import TrainingConfig
 from transformer.messages import warn
-from transformer.training.distributed import Group
+from transformer.training.distributed import Group, is_sharded
 from transformer.training.rescue import Rescue
 from transformer.training.state import Snapshot, TrainingState
 
@@ -71,12 +71,17 @@ class Saver:
         The other processes wait for the first one and raise the same error: `OSError` only at the end of
         training, after several attempts; `FolderLostError` if the run's folder has disappeared.
         """
-        self.group.from_first(lambda: self.write(state, is_best=is_best, is_end=is_end))
+        take: Callable[[], Snapshot] = state.snapshot
+        if is_sharded(state.model):
+            self.group.from_first(self.finish)  # so that at most one snapshot is in memory
+            gathered = state.snapshot(keep=self.group.is_first)  # by all processes
+            take = lambda: gathered  # noqa: E731
+        self.group.from_first(lambda: self.write(take, is_best=is_best, is_end=is_end))
 
-    def write(self, state: TrainingState, *, is_best: bool, is_end: bool) -> None:
+    def write(self, take: Callable[[], Snapshot], *, is_best: bool, is_end: bool) -> None:
         self.finish()
         self.owes_best = self.owes_best or is_best
-        snapshot = state.snapshot()
+        snapshot = take()
         self.saved_at = time.monotonic()
         self.start(snapshot)
         if not is_end:

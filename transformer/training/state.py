@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE, CheckpointError
+from transformer.checkpoint.parts import whole
 from transformer.checkpoint.reading import is_figure, load_model, read_state, unique_tensors
 from transformer.checkpoint.run import Run
 from transformer.checkpoint.writing import write_checkpoint
@@ -51,15 +52,16 @@ class TrainingState:
         self.best, self.stale = (value, 0) if improves else (self.best, self.stale + 1)
         return improves
 
-    def snapshot(self) -> "Snapshot":
+    def snapshot(self, *, keep: bool = True) -> "Snapshot":
         """A copy of the state in host memory, so that training can continue while it is written.
 
-        `DivergedError` if a parameter is not finite.
+        If the model is divided among processes, all of them must call this, and only those that `keep` it
+        get the tensors. `DivergedError` if a parameter is not finite.
         """
         require_finite(self.model, self.step)
         tensors = {
-            MODEL: host_copies(unique_tensors(self.model)),
-            OPTIMIZER: host_copies(self.update_rule.tensors()),
+            MODEL: host_copies(unique_tensors(self.model), keep=keep),
+            OPTIMIZER: host_copies(self.update_rule.tensors(), keep=keep),
         }
         device = next(self.model.parameters()).device
         copied = None if device.type == "cpu" else torch.Event(device)
@@ -129,15 +131,18 @@ class Snapshot:
         run.keep_newest(keep)
 
 
-def host_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def host_copies(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
     """Copies in host memory. From a CUDA GPU they are only queued: the CPU need not wait for the GPU.
 
-    torch then copies to pinned memory, which it keeps for the next time.
+    torch then copies to pinned memory, which it keeps for the next time. Divided tensors are gathered one at
+    a time, by all processes; those that do not `keep` them get nothing.
     """
-    return {
-        name: tensor.detach().to("cpu", non_blocking=tensor.is_cuda, copy=True)
-        for name, tensor in tensors.items()
-    }
+    copies = {}
+    for name, tensor in tensors.items():
+        gathered = whole(tensor.detach())
+        if keep:
+            copies[name] = gathered.to("cpu", non_blocking=tensor.is_cuda, copy=True)
+    return copies
 
 
 def require_well_formed(state: dict[str, Any], folder: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from transformer.checkpoint.format import STATE, CheckpointError, with_current_names
+from transformer.checkpoint.parts import divided_as
 from transformer.checkpoint.reading import is_figure, read_tensors, require_finite_floats
 from transformer.config import Settings
 from transformer.training.optimizer import MakeOptimizer, make_optimizers, take_step
@@ -153,12 +154,22 @@ class UpdateRule:
                 raise CheckpointError(f"{path}: holds nothing")
             for number, kept in own.items():
                 require_adams(kept, names[number], parameters[number], path)
-        optimizer.load_state_dict({"state": own, "param_groups": optimizer.state_dict()["param_groups"]})
-        for number, kept in own.items():
+        parts = {
+            number: {key: part_of(value, parameters[number]) for key, value in kept.items()}
+            for number, kept in own.items()
+        }
+        optimizer.load_state_dict({"state": parts, "param_groups": optimizer.state_dict()["param_groups"]})
+        for number, kept in parts.items():
             loaded = optimizer.state[parameters[number]]
             for key, value in kept.items():
                 if isinstance(value, Tensor) and loaded[key].dtype != value.dtype:
                     loaded[key] = value.to(loaded[key].device)  # undoes torch's cast to the parameter's dtype
+
+
+def part_of(value: Any, parameter: Tensor) -> Any:
+    """This process's part of what is stored for `parameter`, if that is divided; numbers are not."""
+    is_whole = isinstance(value, Tensor) and value.shape == parameter.shape
+    return divided_as(parameter, value) if is_whole else value
 
 
 def require_adams(kept: dict[str, Any], name: str, parameter: Tensor, path: Path) -> None:

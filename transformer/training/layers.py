@@ -1,0 +1,25 @@
+"""The layers of a model's stacks, which are divided and recomputed one at a time."""
+
+from functools import partial
+from itertools import chain
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+def stacked_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers of all stacks: the modules in the model's lists named `blocks`."""
+    stacks = [module for name, module in model.named_modules() if f".{name}".endswith(".blocks")]
+    return list(chain.from_iterable(stack.children() for stack in stacks))
+
+
+def recompute_layers(model: nn.Module) -> None:
+    """Let the backward pass compute each layer again, so that only its input is kept until then.
+
+    Dropout draws the same numbers again. `ValueError` if the model has no layers.
+    """
+    layers = stacked_layers(model)
+    if not layers:
+        raise ValueError("training.recompute is for layers, but the model has no module list named `blocks`")
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
