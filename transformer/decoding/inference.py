@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from transformer.config import InferencePrecision
+from transformer.decoding.search import all_modules
 from transformer.hardware import DTYPES, choose_precision, without_cudnn_attention
 from transformer.kernels.int8 import has_int8_products
 from transformer.kernels.linear import pack_linear_layers
 from transformer.messages import warn
+from transformer.model.position_table import tabulate_positions
 from transformer.model.projections import join_projections
 
 
@@ -26,6 +28,7 @@ def freeze(model: nn.Module, precision: InferencePrecision = "float32") -> None:
     if where.type == "cpu":
         pack_linear_layers(model, dtype)
         join_projections(model, dtype)
+        tabulate_positions(model)
     else:
         model.to(dtype)
 
@@ -58,6 +61,10 @@ def without_gradients(model: nn.Module) -> Iterator[None]:
     Inference mode makes each torch call cheaper. A model in training cannot use it: it may cache tensors
     during validation, and tensors made in inference mode cannot be used with autograd in the next update.
     """
-    is_frozen = not any(parameter.requires_grad for parameter in model.parameters())
+    is_frozen = not any(
+        parameter is not None and parameter.requires_grad
+        for module in all_modules(model)
+        for parameter in module._parameters.values()
+    )
     with without_cudnn_attention(), torch.inference_mode() if is_frozen else nullcontext():
         yield

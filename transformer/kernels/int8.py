@@ -11,11 +11,17 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int8
+from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
 LARGEST = 127
 """Of a quantized number; -128 is not used, so that the scale is the same on both sides of 0."""
+
+
+LARGE, FEW_ROWS = 2**20, 64
+"""A matrix with at least this many weights is also kept packed, for products of few rows."""
+ZERO = 128
+"""What 0 becomes if the range of a signed byte is shifted to that of an unsigned one."""
 
 
 class Int8Weight(NamedTuple):
@@ -23,6 +29,9 @@ class Int8Weight(NamedTuple):
 
     matrix: Int8[Tensor, "width outputs"]
     scales: Float[Tensor, " outputs"]
+    packed: Tensor | None
+    """The same matrix in oneDNN's own layout, if it is `LARGE`."""
+    zeros: Int[Tensor, " outputs"]
 
 
 def quantized_weight(weight: Float[Tensor, "outputs width"]) -> Int8Weight:
@@ -30,7 +39,8 @@ def quantized_weight(weight: Float[Tensor, "outputs width"]) -> Int8Weight:
     scales = weight.abs().amax(dim=1) / LARGEST
     divisor = scales.clamp(min=torch.finfo(scales.dtype).tiny)  # a row of zeros has the scale 0
     matrix = (weight / divisor[:, None]).round().to(torch.int8)
-    return Int8Weight(matrix.t(), scales / LARGEST)
+    packed = torch.ops.onednn.qlinear_prepack(matrix, None) if matrix.numel() >= LARGE else None
+    return Int8Weight(matrix.t(), scales / LARGEST, packed, torch.zeros_like(scales, dtype=torch.int64))
 
 
 def int8_linear(
@@ -41,10 +51,27 @@ def int8_linear(
     largest = rows.abs().amax(dim=1, keepdim=True)
     # a row of zeros becomes 0 / 0, arbitrary integers, and is then multiplied by its `largest`, 0
     quantized = (rows / largest).mul_(LARGEST).round_().to(torch.int8)
-    y = torch._int_mm(quantized, weight.matrix).float().mul_(weight.scales).mul_(largest)
+    y = scaled_product(quantized, weight).mul_(largest)
     if bias is not None:
         y.add_(bias)
     return y.view(*x.shape[:-1], y.shape[1])
+
+
+def scaled_product(rows: Int8[Tensor, "rows width"], weight: Int8Weight) -> Float[Tensor, "rows outputs"]:
+    """The exact product of the integers, times the weight's scales, by the faster of two operators.
+
+    For several rows, `_int_mm` first copies the matrix into the layout that `packed` already has; for few
+    rows and a large matrix, that takes longer than the product. The operator for packed matrices is fast only
+    with unsigned rows, which oneDNN shifts back. Both give the same numbers.
+    """
+    if weight.packed is None or not 1 < rows.shape[0] <= FEW_ROWS:
+        return torch._int_mm(rows, weight.matrix).float().mul_(weight.scales)
+    unsigned = rows.view(torch.uint8).bitwise_xor(ZERO)
+    no_scale, no_op = (1.0, 0), ("none", [], "")
+    return torch.ops.onednn.qlinear_pointwise.default(
+        *(unsigned, 1.0, ZERO, weight.packed, weight.scales, weight.zeros, None),
+        *(*no_scale, torch.float32, *no_op),
+    )
 
 
 def dequantized_linear(
@@ -70,6 +97,7 @@ def has_int8_products() -> bool:
     """
     return (
         hasattr(torch, "_int_mm")
+        and hasattr(torch.ops.onednn, "qlinear_pointwise")
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and (torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported())
     )
