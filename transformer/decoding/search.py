@@ -160,7 +160,7 @@ def ready_to_search(
 
 @contextmanager
 def evaluation_mode(model: object) -> Iterator[None]:
-    """Put a model's modules in evaluation mode for the block; a no-op for a model that is no module."""
+    """Put a model's modules in evaluation mode for the block; a no-op for a model that is not a module."""
     modules = all_modules(model) if isinstance(model, nn.Module) else ()
     in_training = [module for module in modules if module.training]
     for module in in_training:

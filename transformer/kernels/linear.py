@@ -87,7 +87,7 @@ def is_float32_parameter(weight: Tensor) -> bool:
         type(weight) is nn.Parameter  # not computed, quantized or distributed
         and weight.dtype == torch.float32
         and weight.is_cpu
-        and not weight.is_inference()  # those have no version counter: a change would not be detected
+        and not weight.is_inference()  # no version counter: a change would not be detected
     )
 
 
