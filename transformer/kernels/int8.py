@@ -18,8 +18,10 @@ LARGEST = 127
 """Of a quantized number; -128 is not used, so that the scale is the same on both sides of 0."""
 
 
-LARGE, FEW_ROWS = 2**20, 64
+LARGE = 2**20
 """A matrix with at least this many weights is also kept packed, for products of few rows."""
+LEAST_ROWS, FEW_ROWS = 2, 64
+"""The numbers of rows for which the product of the packed matrix is the faster one."""
 ZERO = 128
 """What 0 becomes if the range of a signed byte is shifted to that of an unsigned one."""
 
@@ -64,7 +66,7 @@ def scaled_product(rows: Int8[Tensor, "rows width"], weight: Int8Weight) -> Floa
     rows and a large matrix, that takes longer than the product. The operator for packed matrices is fast only
     with unsigned rows, which oneDNN shifts back. Both give the same numbers.
     """
-    if weight.packed is None or not 1 < rows.shape[0] <= FEW_ROWS:
+    if weight.packed is None or not LEAST_ROWS <= rows.shape[0] <= FEW_ROWS:
         return torch._int_mm(rows, weight.matrix).float().mul_(weight.scales)
     unsigned = rows.view(torch.uint8).bitwise_xor(ZERO)
     no_scale, no_op = (1.0, 0), ("none", [], "")
