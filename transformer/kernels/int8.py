@@ -17,7 +17,8 @@ from torch import Tensor
 LARGEST = 127
 """Of a quantized number; -128 is not used, so that the scale is the same on both sides of 0."""
 
-
+FACTOR = torch.tensor(float(LARGEST))
+"""`LARGEST` as a tensor: torch takes longer to multiply by a number of Python's than by this."""
 LARGE = 2**20
 """A matrix with at least this many weights is also kept packed, for products of few rows."""
 LEAST_ROWS, FEW_ROWS = 2, 64
@@ -52,7 +53,7 @@ def int8_linear(
     rows = x.reshape(-1, x.shape[-1])
     largest = rows.abs().amax(dim=1, keepdim=True)
     # a row of zeros becomes 0 / 0, arbitrary integers, and is then multiplied by its `largest`, 0
-    quantized = (rows / largest).mul_(LARGEST).round_().to(torch.int8)
+    quantized = (rows / largest).mul_(FACTOR).round_().char()
     y = scaled_product(quantized, weight).mul_(largest)
     if bias is not None:
         y.add_(bias)

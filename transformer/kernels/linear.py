@@ -57,7 +57,11 @@ class PackedLinear(nn.Linear):
     packed_dtype: torch.dtype
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch outputs"]:
-        weight, bias, dtype = self.weight, self.bias, self.packed_dtype  # once: nn.Module's lookup is slow
+        parameters, dtype = self._parameters, self.packed_dtype  # nn.Module's lookup of `self.weight` is slow
+        weight = parameters.get("weight")
+        if weight is None or "bias" not in parameters:  # computed, as by a parametrization
+            return F.linear(x, self.weight, self.bias)
+        bias = parameters["bias"]
         if can_pack(x, weight) and is_faster_packed(x, weight, dtype):
             return packed_linear(x, self.packed_weight.of(weight), bias, dtype)
         return F.linear(x, weight, bias)
