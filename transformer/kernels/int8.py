@@ -70,11 +70,9 @@ def scaled_product(rows: Int8[Tensor, "rows width"], weight: Int8Weight) -> Floa
     if weight.packed is None or not LEAST_ROWS <= rows.shape[0] <= FEW_ROWS:
         return torch._int_mm(rows, weight.matrix).float().mul_(weight.scales)
     unsigned = rows.view(torch.uint8).bitwise_xor(ZERO)
-    no_scale, no_op = (1.0, 0), ("none", [], "")
-    return torch.ops.onednn.qlinear_pointwise.default(
-        *(unsigned, 1.0, ZERO, weight.packed, weight.scales, weight.zeros, None),
-        *(*no_scale, torch.float32, *no_op),
-    )
+    product = torch.ops.onednn.qlinear_pointwise.default
+    factors = unsigned, 1.0, ZERO, weight.packed, weight.scales, weight.zeros
+    return product(*factors, None, 1.0, 0, torch.float32, "none", [], "")  # no bias, scale or activation
 
 
 def dequantized_linear(
