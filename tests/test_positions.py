@@ -16,7 +16,6 @@ from torch.utils._pytree import tree_leaves
 from transformer.kernels.positions import LARGEST, below
 from transformer.model.build import build_model
 from transformer.model.masks import sequence_positions
-from transformer.model.position_table import TabledSinusoids, tabulate_positions
 from transformer.model.positions import LearnedEncoding, SinusoidalEncoding, Tensor2TensorEncoding
 
 
@@ -224,14 +223,3 @@ def test_a_model_made_without_memory_can_be_filled():
     original = build_model(config).eval()
     filled.load_state_dict(original.state_dict())
     assert_close(filled(tokens), original(tokens))
-
-
-@pytest.mark.parametrize("make", [SinusoidalEncoding, Tensor2TensorEncoding])
-def test_a_table_of_positions_equals_their_formula(make):
-    plain, tabled = make(16), nn.Sequential(make(16))
-    tabulate_positions(tabled)
-    assert type(tabled[0]) is TabledSinusoids
-    for positions in (torch.arange(5)[None], torch.tensor([[300, 0], [2, 2]]), torch.tensor([[700]])):
-        assert torch.equal(tabled[0](positions), plain(positions))
-    assert torch.equal(tabled[0](torch.tensor([-3])), plain(torch.tensor([-3])))
-    assert not list(tabled.state_dict())

@@ -12,7 +12,6 @@ from transformer.hardware import DTYPES, choose_precision, without_cudnn_attenti
 from transformer.kernels.int8 import has_int8_products
 from transformer.kernels.linear import pack_linear_layers
 from transformer.messages import warn
-from transformer.model.position_table import tabulate_positions
 from transformer.model.projections import join_projections
 
 
@@ -28,7 +27,6 @@ def freeze(model: nn.Module, precision: InferencePrecision = "float32") -> None:
     if where.type == "cpu":
         pack_linear_layers(model, dtype)
         join_projections(model, dtype)
-        tabulate_positions(model)
     else:
         model.to(dtype)
 
