@@ -8,7 +8,6 @@ from unittest.mock import patch
 import pytest
 import torch
 from helpers import assert_close, tiny_config
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
