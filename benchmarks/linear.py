@@ -5,8 +5,8 @@
 Prints microseconds per call, without gradients, for few rows at a time, as in decoding. With `--cold` each
 call reads other weights, 64 MB in turn, as a model's step does; otherwise the same again and again.
 `dynamic` is `torch.ops.quantized.linear_dynamic`, which scales activations per tensor and uses tensor types
-that torch is to remove; `weights only` is `aten::_weight_int8pack_mm`; `onednn` is our int8 with
-`onednn::qlinear_pointwise` for every matrix and number of rows.
+that torch is to remove; `onednn` is our int8 with `onednn::qlinear_pointwise` for every matrix and number
+of rows.
 """
 
 import argparse
@@ -42,12 +42,6 @@ def dynamic(linear: nn.Linear) -> Product:
     return lambda x: torch.ops.quantized.linear_dynamic(x, prepacked, True)
 
 
-def weights_only(linear: nn.Linear) -> Product:
-    scales = linear.weight.abs().amax(dim=1) / 127
-    weight, bias = (linear.weight / scales[:, None]).round().to(torch.int8), linear.bias
-    return lambda x: torch._weight_int8pack_mm(x, weight, scales).add_(bias)
-
-
 def onednn(linear: nn.Linear) -> Product:
     """Our product with the operator that it otherwise uses for a few rows and large matrices."""
     bias = linear.bias
@@ -71,7 +65,6 @@ KINDS: dict[str, Callable[[nn.Linear], Product]] = {
     "bfloat16": partial(packed_layer, dtype=torch.bfloat16),
     "int8": partial(packed_layer, dtype=torch.int8),
     "dynamic": dynamic,
-    "weights only": weights_only,
     "onednn": onednn,
 }
 
@@ -97,16 +90,17 @@ def main() -> None:
     packed.is_faster_packed = lambda *_: True
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{'shape':>14}  rows" + "".join(f"{name:>14}" for name in KINDS))
-    with torch.inference_mode(False), torch.no_grad():
-        for inputs, outputs in SHAPES:
-            count = max(1, COLD_BYTES // (4 * inputs * outputs)) if options.cold else 1
+    for inputs, outputs in SHAPES:
+        count = max(1, COLD_BYTES // (4 * inputs * outputs)) if options.cold else 1
+        with torch.no_grad():
             products = {
                 name: [make(nn.Linear(inputs, outputs)) for _ in range(count)] for name, make in KINDS.items()
             }
-            for rows in ROWS:
-                x = torch.randn(rows, inputs)
+        for rows in ROWS:
+            x = torch.randn(rows, inputs)
+            with torch.inference_mode():  # as in a search
                 cells = "".join(f"{microseconds(each, x):>14.0f}" for each in products.values())
-                print(f"{inputs:>5} x {outputs:>6}  {rows:>4}{cells}", flush=True)
+            print(f"{inputs:>5} x {outputs:>6}  {rows:>4}{cells}", flush=True)
 
 
 if __name__ == "__main__":
