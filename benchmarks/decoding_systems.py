@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformer.config import Precision
+from transformer.config import InferencePrecision
 
 FORCED = 15
 SIZES = {
@@ -21,7 +21,7 @@ Translate = Callable[[list[list[int]]], int]
 
 
 def ours(
-    folder: Path, beam: int, is_forced: bool, threads: int, precision: Precision = "float32"
+    folder: Path, beam: int, is_forced: bool, threads: int, precision: InferencePrecision = "float32"
 ) -> Translate:
     import torch
     from torch.nn.utils.rnn import pad_sequence
@@ -54,6 +54,10 @@ def ours(
 
 def ours_bfloat16(folder: Path, beam: int, is_forced: bool, threads: int) -> Translate:
     return ours(folder, beam, is_forced, threads, "bfloat16")
+
+
+def ours_int8(folder: Path, beam: int, is_forced: bool, threads: int) -> Translate:
+    return ours(folder, beam, is_forced, threads, "int8")
 
 
 def hugging_face(folder: Path, beam: int, is_forced: bool, threads: int) -> Translate:
@@ -123,9 +127,10 @@ def ctranslate2_int8(folder: Path, beam: int, is_forced: bool, threads: int) -> 
 
 SYSTEMS = {
     "ours": ours,
+    "ours bfloat16": ours_bfloat16,
+    "ours int8": ours_int8,
     "hf": hugging_face,
     "ct2": ctranslate2,
-    "ours bfloat16": ours_bfloat16,
     "ct2 int8": ctranslate2_int8,
 }
 

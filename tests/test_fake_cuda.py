@@ -61,10 +61,10 @@ COUNTED_WITH = "2.13.0"
 OPERATORS = {
     "one update: translation": 401,
     "one update: language_model": 200,
-    "one step: greedy, encoder_decoder": 68,
+    "one step: greedy, encoder_decoder": 61,
     "one step: beam, encoder_decoder": 105,
-    "one step: sampling, encoder_decoder": 92,
-    "one step: greedy, decoder_only": 71,
+    "one step: sampling, encoder_decoder": 85,
+    "one step: greedy, decoder_only": 64,
     "prefill: encoder_decoder": 122,
     "prefill: decoder_only": 65,
 }

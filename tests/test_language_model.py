@@ -223,6 +223,12 @@ def test_a_continuation_has_a_greatest_length(length: int, capsys: pytest.Captur
     assert f"--max-length is {length}; it must be at most 1,000,000" in capsys.readouterr().err
 
 
+def test_generate_takes_int8(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["generate", "--run", str(run), "--prompt", "q", "--max-length", "5", "--greedy"]
+    assert main([*arguments, "--precision", "int8"]) == 0
+    assert capsys.readouterr().out.startswith("q")
+
+
 def test_generate_repeats_with_its_seed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def output(*options: str) -> str:
         arguments = ["generate", "--run", str(run), "--prompt", "q", "--max-length", "30", *options]

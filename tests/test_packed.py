@@ -16,16 +16,16 @@ from transformer.checkpoint.pretrained import load_run
 from transformer.decoding.beam import beam_search
 from transformer.decoding.translator import Translator
 from transformer.kernels import linear as packed
-from transformer.kernels.linear import PackedLinear, pack, pack_linear_layers
+from transformer.kernels.linear import PackedLinear, is_faster_packed, pack, pack_linear_layers
 from transformer.model.build import build_model
 from transformer.recipe import train
 
 
 @pytest.fixture(autouse=True)
 def all_are_large(monkeypatch):
-    """Treat every layer as large enough to be packed, and every call as large enough to use the copy."""
+    """Treat every layer as large enough to be packed, and every call as faster with the copy."""
     monkeypatch.setattr(packed, "SMALLEST", 1)
-    monkeypatch.setattr(packed, "SMALL", 1)
+    monkeypatch.setattr(packed, "is_faster_packed", lambda *_: True)
 
 
 def packed_copy(linear, dtype=torch.float32):
@@ -59,12 +59,25 @@ def test_a_packed_layer_computes_the_same(layers, shape):
     torch.testing.assert_close(coarse, linear(x).detach(), rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize(("rows", "uses_the_copy"), [(7, False), (8, True)])
-def test_a_small_layer_is_packed_for_many_rows_alone(monkeypatch, layers, rows, uses_the_copy):
-    monkeypatch.setattr(packed, "SMALL", 10_000)
+@pytest.mark.parametrize(
+    ("rows", "outputs", "dtype", "is_expected"),
+    [
+        (7, 20, torch.float32, False),  # a small matrix for few rows
+        (8, 20, torch.float32, True),
+        (1, 400, torch.float32, True),  # a large one
+        (1, 30, torch.bfloat16, True),
+        (1, 30, torch.float32, False),  # a large one with a long sum for each output, for one row
+        (2, 30, torch.float32, True),
+        (1, 20, torch.int8, True),  # in int8 a row must not depend on the number of rows
+    ],
+)
+def test_a_copy_is_used_where_it_is_faster(monkeypatch, rows, outputs, dtype, is_expected):
+    monkeypatch.setattr(packed, "is_faster_packed", is_faster_packed)
+    monkeypatch.setattr(packed, "SMALL", 900)
+    layer = packed_copy(nn.Linear(33, outputs), dtype)
     with torch.no_grad():
-        layers[1](torch.randn(rows, 33))
-    assert is_packed(layers[1]) is uses_the_copy
+        layer(torch.randn(rows, 33))
+    assert is_packed(layer) is is_expected
 
 
 def added(layer):
@@ -94,7 +107,7 @@ def loaded(layer):
 
 def to_double_and_back(layer):
     layer.double()
-    assert not is_packed(layer)  # the copy of the old weight is freed
+    assert layer.packed_weight.latest is None  # the copy of the old weight is freed
     layer.weight.mul_(3)
     layer.float()
 

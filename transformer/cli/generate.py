@@ -5,7 +5,7 @@ import sys
 from jsonargparse import Namespace
 
 from transformer.cli.custom_code import custom_build
-from transformer.cli.options import add_device_option, add_run_option
+from transformer.cli.options import add_device_option, add_precision_option, add_run_option
 from transformer.config.checks import require_seed
 from transformer.config.parser import command_parser
 
@@ -26,7 +26,10 @@ def run(arguments: list[str], prog: str) -> None:
     from transformer.decoding.search import greedy
 
     generator = TextGenerator.from_pretrained(
-        options.run, build=custom_build(options.build), device=options.device
+        options.run,
+        build=custom_build(options.build),
+        device=options.device,
+        precision=options.precision,
     )
     device = next(generator.model.parameters()).device
     randomness = torch.Generator(device).manual_seed(1 if options.seed is None else options.seed)
@@ -61,6 +64,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     parser.add_argument("--samples", type=int, default=1, help="number of continuations")
     parser.add_argument("--seed", type=int, help="random seed (default: 1)")
     add_device_option(parser)
+    add_precision_option(parser)
     options = parser.parse_args(arguments)
     for name in ("max_length", "samples"):
         if getattr(options, name) < 1:

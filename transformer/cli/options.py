@@ -1,11 +1,11 @@
 """Options that several commands have."""
 
-from typing import Any, get_args
+from typing import Any
 
 from jsonargparse import Namespace
 
 from transformer.cli.custom_code import add_build_option
-from transformer.config import Precision
+from transformer.config import INFERENCE_PRECISIONS
 from transformer.config.parser import CommandParser
 
 
@@ -23,9 +23,10 @@ def add_device_option(parser: CommandParser) -> None:
 def add_precision_option(parser: CommandParser) -> None:
     parser.add_argument(
         "--precision",
-        choices=get_args(Precision),
+        choices=INFERENCE_PRECISIONS,
         default="float32",
-        help="precision of matrix products; auto: bfloat16 or float16 if the hardware is fast with it",
+        help="precision of the matrix products; auto: bfloat16 or float16 if the hardware is fast with it; "
+        "int8: on a CPU, fastest, with rounded weights",
     )
 
 

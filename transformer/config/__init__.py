@@ -8,6 +8,8 @@ from transformer.config.data import BleuTokenizer, DataConfig
 from transformer.config.decoding import DecodingConfig
 from transformer.config.model import Kind, ModelConfig
 from transformer.config.settings import (
+    INFERENCE_PRECISIONS,
+    InferencePrecision,
     Precision,
     Settings,
     differing,
@@ -16,10 +18,12 @@ from transformer.config.settings import (
 from transformer.config.training import LOWER_IS_BETTER, TrainingConfig
 
 __all__ = [
+    "INFERENCE_PRECISIONS",
     "LOWER_IS_BETTER",
     "BleuTokenizer",
     "DataConfig",
     "DecodingConfig",
+    "InferencePrecision",
     "Kind",
     "ModelConfig",
     "Precision",

@@ -14,6 +14,8 @@ from transformer.config.training import TrainingConfig
 from transformer.tasks.registry import TASKS, TaskName, is_custom, tasks_of_kind
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+InferencePrecision = Precision | Literal["int8"]
+INFERENCE_PRECISIONS = (*get_args(Precision), "int8")
 
 
 @dataclass(frozen=True)

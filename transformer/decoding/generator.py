@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer.checkpoint.pretrained import Build, load_run
+from transformer.config import InferencePrecision
 from transformer.data.text import lone_surrogate
 from transformer.data.tokenizers.protocol import UNK_ID, Tokenizer
 from transformer.decoding.inference import freeze, without_gradients
@@ -35,10 +36,14 @@ class TextGenerator:
         *,
         build: Build = build_model,
         device: str = "auto",
+        precision: InferencePrecision = "float32",
     ) -> "TextGenerator":
-        """Load a run's folder (its best checkpoint) or one checkpoint of it."""
+        """Load a run's folder (its best checkpoint) or one checkpoint of it, frozen for inference.
+
+        `precision` is that of the matrix products.
+        """
         model, tokenizer, _ = load_run(path, task="language_model", build=build, device=device)
-        freeze(model)
+        freeze(model, precision)
         return cls(model, tokenizer)
 
     def continue_text(

@@ -6,27 +6,50 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import nn
 
-from transformer.config import Precision
+from transformer.config import InferencePrecision
+from transformer.decoding.search import all_modules
 from transformer.hardware import DTYPES, choose_precision, without_cudnn_attention
+from transformer.kernels.int8 import has_int8_products
 from transformer.kernels.linear import pack_linear_layers
+from transformer.messages import warn
+from transformer.model.projections import join_projections
 
 
-def freeze(model: nn.Module, precision: Precision = "float32") -> None:
+def freeze(model: nn.Module, precision: InferencePrecision = "float32") -> None:
     """Prepare `model` for inference only, in place, with matrix products in `precision`.
 
-    `ValueError` for float16 on a CPU, which has no fast products for it.
+    On a CPU without fast products of 8-bit integers, int8 means float32, with a warning. `ValueError` for
+    float16 on a CPU, which has no fast products for it, and for int8 elsewhere.
     """
-    where = next(model.parameters()).device
-    dtype = DTYPES[choose_precision(precision, where)]
-    if where.type == "cpu" and dtype == torch.float16:
-        raise ValueError(
-            "precision is 'float16', which is for GPUs; on a CPU choose float32, bfloat16 or auto"
-        )
     model.requires_grad_(False)
+    where = next(model.parameters()).device
+    dtype = inference_dtype(precision, where)
     if where.type == "cpu":
         pack_linear_layers(model, dtype)
+        join_projections(model, dtype)
     else:
         model.to(dtype)
+
+
+def inference_dtype(precision: InferencePrecision, where: torch.device) -> torch.dtype:
+    """The type of the matrix products on this device; `ValueError` if it has none of this `precision`."""
+    is_cpu = where.type == "cpu"
+    if precision == "int8":
+        if not is_cpu:
+            raise ValueError(
+                f"precision is 'int8', which is for CPUs; on {where.type} choose float32, bfloat16, "
+                "float16 or auto"
+            )
+        if has_int8_products():
+            return torch.int8
+        warn("this CPU has no fast products of 8-bit integers (VNNI or AMX); computing in float32, not int8")
+        return torch.float32
+    dtype = DTYPES[choose_precision(precision, where)]
+    if is_cpu and dtype == torch.float16:
+        raise ValueError(
+            "precision is 'float16', which is for GPUs; on a CPU choose float32, bfloat16, int8 or auto"
+        )
+    return dtype
 
 
 @contextmanager
@@ -36,6 +59,10 @@ def without_gradients(model: nn.Module) -> Iterator[None]:
     Inference mode makes each torch call cheaper. A model in training cannot use it: it may cache tensors
     during validation, and tensors made in inference mode cannot be used with autograd in the next update.
     """
-    is_frozen = not any(parameter.requires_grad for parameter in model.parameters())
+    is_frozen = not any(
+        parameter is not None and parameter.requires_grad
+        for module in all_modules(model)
+        for parameter in module._parameters.values()
+    )
     with without_cudnn_attention(), torch.inference_mode() if is_frozen else nullcontext():
         yield

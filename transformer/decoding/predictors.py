@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from transformer.checkpoint.pretrained import Build, load_run, no_head
-from transformer.config import Precision, Settings
+from transformer.config import InferencePrecision, Settings
 from transformer.data.masking import MASK, MASK_ID, encode_with_masks
 from transformer.data.padding import longest_first, right_padded
 from transformer.data.sentences import encode_sentences
@@ -42,7 +42,7 @@ class Reader:
         *,
         build: Build = build_model,
         device: str = "auto",
-        precision: Precision = "float32",
+        precision: InferencePrecision = "float32",
     ) -> AnyReader:
         """Load a run's folder (its best checkpoint) or one checkpoint of it, for inference only.
 

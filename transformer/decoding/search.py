@@ -3,7 +3,7 @@
 `beam.py` has the beam search. Shapes: B batch, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -99,34 +99,46 @@ def generate(
     pad_id, eos_id = pad_and_eos(model)
     with ready_to_search(model, prompts) as prompts:
         limits, longest = row_limits(max_length, prompts)
-        tokens = prompts.new_full((len(prompts), longest), pad_id)
-        scores = torch.zeros(len(prompts), device=prompts.device)
-        lengths = torch.zeros_like(limits)
+        found = Hypotheses(
+            prompts.new_full((len(prompts), longest), pad_id),
+            torch.zeros(len(prompts), device=prompts.device),
+            torch.zeros_like(limits),
+        )
+        # those of the rows that are still open
+        tokens, scores = found.tokens.clone(), found.scores
         rows = torch.arange(len(prompts), device=prompts.device)
 
         logits, state = model.prefill(prompts, max_length=longest)
         for length in range(1, longest + 1):
-            log_probs = next_log_probs(logits, tokens[rows, : length - 1], rows, processors)
-            tokens[rows, length - 1] = chosen = choose(log_probs)
-            scores[rows] += log_probs.gather(1, chosen[:, None])[:, 0]
-            lengths[rows] = length
-            has_more = (limits[rows] > length) & (scores[rows] != -torch.inf)
-            read_back = torch.stack(((chosen != eos_id) & has_more, scores[rows].isnan()))
+            log_probs = next_log_probs(logits, tokens[:, : length - 1], rows, processors)
+            tokens[:, length - 1] = chosen = choose(log_probs)
+            scores = scores + log_probs.gather(1, chosen[:, None])[:, 0]
+            has_more = (limits > length) & (scores != -torch.inf)
+            read_back = torch.stack(((chosen != eos_id) & has_more, scores.isnan()))
             is_open, is_nan = read_back.tolist()  # the only device sync of a step
             if any(is_nan):
                 raise no_number(int(rows[is_nan.index(True)]))
-            if not any(is_open):
-                break
             if not all(is_open):
+                found.tokens[rows], found.scores[rows], found.lengths[rows] = tokens, scores, length
+                if not any(is_open):
+                    break
                 still_open = torch.tensor(
                     [row for row, more in enumerate(is_open) if more], device=rows.device
                 )
-                rows, chosen = rows[still_open], chosen[still_open]
+                rows, tokens, scores, limits, chosen = (
+                    part[still_open] for part in (rows, tokens, scores, limits, chosen)
+                )
                 state = select_beams(state, still_open[:, None], still_open)
             logits = model.step(chosen, state)
-        is_missing = scores == -torch.inf  # every token was forbidden
-        tokens[is_missing], lengths[is_missing] = pad_id, 0
-        return Hypotheses(tokens[:, None, : int(lengths.max())], scores[:, None], lengths[:, None])
+        return without_missing(found, pad_id)
+
+
+def without_missing(found: Hypotheses, pad_id: int) -> Hypotheses:
+    """One output per row, cut to the longest; empty for a row whose every next token was forbidden."""
+    tokens, scores, lengths = found
+    is_missing = scores == -torch.inf
+    tokens[is_missing], lengths[is_missing] = pad_id, 0
+    return Hypotheses(tokens[:, None, : int(lengths.max())], scores[:, None], lengths[:, None])
 
 
 @contextmanager
@@ -149,7 +161,7 @@ def ready_to_search(
 @contextmanager
 def evaluation_mode(model: object) -> Iterator[None]:
     """Put a model's modules in evaluation mode for the block; a no-op for a model that is not a module."""
-    modules = model.modules() if isinstance(model, nn.Module) else ()
+    modules = all_modules(model) if isinstance(model, nn.Module) else ()
     in_training = [module for module in modules if module.training]
     for module in in_training:
         module.training = False
@@ -158,6 +170,17 @@ def evaluation_mode(model: object) -> Iterator[None]:
     finally:
         for module in in_training:
             module.training = True
+
+
+def all_modules(model: nn.Module) -> Iterable[nn.Module]:
+    """The same modules as `model.modules()`, which takes as long as a part of a decoding step."""
+    found, waiting = {model: None}, [model]
+    while waiting:
+        for module in waiting.pop()._modules.values():
+            if module is not None and module not in found:
+                found[module] = None
+                waiting.append(module)
+    return found
 
 
 def select_beams(

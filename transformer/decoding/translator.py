@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer.checkpoint.pretrained import Build, load_run
-from transformer.config import DecodingConfig, ModelConfig, Precision
+from transformer.config import DecodingConfig, InferencePrecision, ModelConfig
 from transformer.data.padding import right_padded
 from transformer.data.text import text_list
 from transformer.data.tokenizers.protocol import Tokenizer
@@ -55,12 +55,13 @@ class Translator(LineTranslator):
         *,
         build: Build = build_model,
         device: str = "auto",
-        precision: Precision = "float32",
+        precision: InferencePrecision = "float32",
     ) -> "Translator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
 
         Several paths make an ensemble, which searches with the settings of the first. `precision` applies to
-        the matrix products, as in training. The model is frozen; use `load_pretrained` to train it further.
+        the matrix products, as in training, where there is no int8. The model is frozen; use
+        `load_pretrained` to train it further.
         """
         paths = [path] if isinstance(path, str | Path) else path
         found = [load_run(each, task="translation", build=build, device=device) for each in paths]

@@ -1,12 +1,13 @@
 """Linear layers that keep a packed copy of their weight, in the layout that the CPU's kernels read fastest.
 
 Decoding multiplies a few rows at a time by the same matrices. `F.linear` in float32 reads them unpacked.
-oneDNN reads a packed copy of a large matrix several times faster, and a packed copy in bfloat16 faster still
-if the CPU has instructions for it (docs/performance.md).
+oneDNN reads a packed copy of a large matrix several times faster, a packed copy in bfloat16 faster still
+if the CPU has instructions for it, and integers of 8 bits are the least to read (docs/performance.md).
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from transformer.kernels.attention import is_recorded
+from transformer.kernels.derived import Derived
+from transformer.kernels.int8 import int8_linear, quantized_weight
 
 SMALLEST = 2**16
 """The number of weights that a matrix must have for packing to be worthwhile."""
@@ -22,67 +25,46 @@ SMALL, FEW_ROWS = 2**17, 8
 """If a call has both fewer weights and fewer rows than these, the overhead of packing exceeds its gain."""
 
 
-class Packed(NamedTuple):
-    """A packed copy, and what identifies the weight that it was made from."""
-
-    copy: Tensor
-    weight: Tensor
-    alias: Tensor
-    """Keeps the weight's storage alive, so that no new storage can reuse its address."""
-    address: int
-    version: int
+def packed_copy(weight: Float[Tensor, "outputs width"], *, dtype: torch.dtype) -> Any:
+    """`weight` in the form that `packed_linear` reads for this `dtype`."""
+    if dtype == torch.int8:
+        return quantized_weight(weight)
+    # the layout is chosen for 32 rows; it is as fast for 1 row and for 500
+    return torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), 32)
 
 
-class PackedWeight:
-    """The packed copy of a weight, made on first use and again whenever the weight has changed.
-
-    Changes are detected as in autograd, by the parameter's version counter, and by comparing the parameter
-    and the address of its storage. A write through `weight.data` after the first call is not detected.
-    """
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self.latest: Packed | None = None
-
-    def of(self, weight: Tensor) -> Tensor:
-        latest = self.latest
-        if (
-            latest is None
-            or latest.weight is not weight
-            or latest.address != weight.data_ptr()
-            or latest.version != weight._version
-        ):
-            alias = weight.detach()
-            # the layout is chosen for 32 rows; it is as fast for 1 row and for 500
-            copy = torch.ops.mkldnn._reorder_linear_weight(alias.to(self.dtype), 32)
-            self.latest = latest = Packed(copy, weight, alias, weight.data_ptr(), weight._version)
-        return latest.copy
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the packed copy, which cannot be copied or pickled; the next call makes a new one."""
-        return self.__dict__ | {"latest": None}
+def packed_linear(
+    x: Float[Tensor, "*batch width"], copy: Any, bias: Tensor | None, dtype: torch.dtype
+) -> Float[Tensor, "*batch outputs"]:
+    """`F.linear` without gradients, from a `packed_copy`; inputs and outputs are float32."""
+    if dtype == torch.int8:
+        return int8_linear(x, copy, bias)
+    product = torch.ops.mkldnn._linear_pointwise.default
+    if dtype == torch.float32:
+        return product(x, copy, bias, "none", [], "")
+    coarse_bias = None if bias is None else bias.to(dtype)
+    return product(x.to(dtype), copy, coarse_bias, "none", [], "").float()
 
 
 class PackedLinear(nn.Linear):
-    """An `nn.Linear` that computes from a packed copy of its weight when no gradients are needed.
+    """An `nn.Linear` that computes with a `PackedProduct` when no gradients are needed.
 
-    The copy has the dtype of `packed_weight`; inputs and outputs are float32. If the weight is not a plain
-    parameter, as with a parametrization or `weight_norm`, this is an ordinary `nn.Linear`.
+    If the weight is not a plain parameter, as with a parametrization or `weight_norm`, this is an ordinary
+    `nn.Linear`.
     """
 
-    packed_weight: PackedWeight
+    packed_weight: Derived
+    packed_dtype: torch.dtype
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch outputs"]:
-        weight, bias = self.weight, self.bias  # once: nn.Module's lookup is slow
-        if is_recorded() or not can_pay(x, weight):
-            return F.linear(x, weight, bias)
-        packed_weight = self.packed_weight
-        packed, dtype = packed_weight.of(weight), packed_weight.dtype
-        product = torch.ops.mkldnn._linear_pointwise.default
-        if dtype == torch.float32:
-            return product(x, packed, bias, "none", [], "")
-        coarse_bias = None if bias is None else bias.to(dtype)
-        return product(x.to(dtype), packed, coarse_bias, "none", [], "").float()
+        parameters, dtype = self._parameters, self.packed_dtype  # nn.Module's lookup of `self.weight` is slow
+        weight = parameters.get("weight")
+        if weight is None or "bias" not in parameters:  # computed, as by a parametrization
+            return F.linear(x, self.weight, self.bias)
+        bias = parameters["bias"]
+        if can_pack(x, weight) and is_faster_packed(x, weight, dtype):
+            return packed_linear(x, self.packed_weight.of(weight), bias, dtype)
+        return F.linear(x, weight, bias)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedLinear":
         """Called by `to`, `half` and so on; frees the copy of the old weight at once."""
@@ -90,20 +72,41 @@ class PackedLinear(nn.Linear):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 
-def can_pay(x: Tensor, weight: Tensor) -> bool:
-    """Whether this call can use a packed copy and is faster with it."""
+def can_pack(x: Tensor, *weights: Tensor) -> bool:
+    """Whether a call with this input may use a copy that was made from these weights."""
     return (
-        (weight.numel() >= SMALL or x.numel() >= FEW_ROWS * x.shape[-1])
-        and type(x) is Tensor
-        and type(weight) is nn.Parameter  # not computed, quantized or distributed
-        and x.dtype == weight.dtype == torch.float32
-        and x.is_cpu
-        and weight.is_cpu
+        not is_recorded()
         and not torch.is_grad_enabled()
         and forward_ad._current_level < 0  # the packed product has no forward derivative
         and not torch.is_autocast_enabled("cpu")
+        and type(x) is Tensor
+        and x.dtype == torch.float32
+        and x.is_cpu
+        and all(map(is_float32_parameter, weights))
+    )
+
+
+def is_float32_parameter(weight: Tensor) -> bool:
+    return (
+        type(weight) is nn.Parameter  # not computed, quantized or distributed
+        and weight.dtype == torch.float32
+        and weight.is_cpu
         and not weight.is_inference()  # no version counter: a change would not be detected
     )
+
+
+def is_faster_packed(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
+    """Whether the packed product is faster than `F.linear` with this number of rows.
+
+    In int8 the number of rows must not decide, or a row's result would depend on the rows next to it.
+    """
+    if dtype == torch.int8:
+        return True
+    width = x.shape[-1]
+    rows = x.numel() // width
+    if rows == 1 and dtype == torch.float32 and width > weight.shape[0]:
+        return False
+    return rows >= FEW_ROWS or weight.numel() >= SMALL
 
 
 def pack_linear_layers(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
@@ -122,4 +125,5 @@ def pack(linear: nn.Linear, dtype: torch.dtype = torch.float32) -> None:
     """Turn this layer into a `PackedLinear` in place."""
     linear.__class__ = PackedLinear
     assert isinstance(linear, PackedLinear)
-    linear.packed_weight = PackedWeight(dtype)
+    linear.packed_weight = Derived(partial(packed_copy, dtype=dtype))
+    linear.packed_dtype = dtype

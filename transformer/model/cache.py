@@ -42,16 +42,17 @@ class KeyValueCache:
 
         Returns the first `length` slots of the buffers: the past and the new tokens.
         """
-        new = slice(self.length - positions.shape[1], self.length)
+        count = positions.shape[1]
         for buffer, part in ((self.keys, kv.keys), (self.values, kv.values)):
+            new = buffer.narrow(2, self.length - count, count)
             if self.is_ragged:
                 # A short row leaves some of its slots unwritten. The mask gives them weight 0, but if the
                 # uninitialised memory happens to hold a NaN, 0 × NaN would still make the output NaN.
-                buffer[:, :, new] = 0
+                new.zero_()
                 rows = torch.arange(positions.shape[0], device=positions.device)[:, None]
                 buffer[rows, :, positions] = part.transpose(1, 2)
             else:
-                buffer[:, :, new] = part
+                new.copy_(part)
         return KeyValue(self.keys[:, :, : self.length], self.values[:, :, : self.length])
 
     def select(self, rows: Int[Tensor, " chosen"]) -> "KeyValueCache":

@@ -1,0 +1,122 @@
+"""Queries, keys and values of self-attention from one product, in a model that is only used for inference.
+
+Readers of the paper can skip this file. `MultiHeadAttention` in `attention.py` is the plain version, with one
+product each; `tests/test_projections.py` checks that the two agree.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from transformer.kernels.derived import Derived
+from transformer.kernels.linear import SMALL, PackedLinear, can_pack, packed_copy, packed_linear
+from transformer.model.attention import KeyValue, MultiHeadAttention
+
+
+class JoinedAttention(MultiHeadAttention):
+    """A `MultiHeadAttention` that projects queries together with the keys and values of the same tokens.
+
+    `project_kv` keeps the queries until `forward` ends, and `project_q` returns them if it is given the same
+    tensor. Parameters, hooks and results are those of the plain class. It is the plain class as long as
+    gradients are needed, or if the three projections are anything but plain linear layers.
+    """
+
+    joined: Derived
+    joined_dtype: torch.dtype | None
+    """Of the packed copy; None if the joined matrix is not packed."""
+    queries: tuple[Tensor, Tensor] | None = None
+    """The tokens of the latest `project_kv`, and their queries."""
+
+    def project_kv(
+        self,
+        x: Float[Tensor, "batch keys d_model"],
+        positions: Int[Tensor, "#batch keys"] | None = None,
+    ) -> KeyValue:
+        parameters = plain_parameters(self)
+        if parameters is None or not can_pack(x, *parameters):
+            return super().project_kv(x, positions)
+        copy, bias = self.joined.of(*parameters)
+        if self.joined_dtype is None:
+            y = F.linear(x, copy, bias)
+        else:
+            y = packed_linear(x, copy, bias, self.joined_dtype)
+        y = y.view(*x.shape[:2], 3 * self.num_heads, -1).transpose(1, 2)  # (B, 3H, T, d_k)
+        q, keys, values = y.chunk(3, dim=1)
+        self.queries = x, q
+        return KeyValue(keys, values)
+
+    def project_q(
+        self,
+        x: Float[Tensor, "batch queries d_model"],
+        positions: Int[Tensor, "#batch queries"] | None = None,
+    ) -> Float[Tensor, "batch heads queries d_k"]:
+        kept = self.queries
+        if kept is not None and kept[0] is x:
+            return kept[1]
+        return super().project_q(x, positions)
+
+    def forward(self, *arguments: Any, **keywords: Any) -> Float[Tensor, "batch queries d_model"]:
+        try:
+            return super().forward(*arguments, **keywords)
+        finally:
+            self.queries = None
+
+    def _apply(self, *arguments: Any) -> "JoinedAttention":
+        """Called by `to`, `half` and so on; frees the copy of the old weights at once."""
+        self.joined.latest = None
+        return super()._apply(*arguments)  # type: ignore[no-untyped-call]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"queries": None}
+
+
+def plain_parameters(attention: MultiHeadAttention) -> tuple[Tensor, ...] | None:
+    """The three weights, then the biases if there are any; None if a projection is more than a product."""
+    layers = attention.w_q, attention.w_k, attention.w_v
+    if not all(map(is_plain, layers)):
+        return None
+    weights = tuple(layer.weight for layer in layers)
+    biases = tuple(layer.bias for layer in layers if layer.bias is not None)
+    return weights + biases if len(biases) in (0, 3) else None
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Whether calling this layer computes only the product: it has no hooks and no forward of its own."""
+    own = layer.__dict__
+    return type(layer) in (nn.Linear, PackedLinear) and not (
+        own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own
+    )
+
+
+def joined_copy(
+    *parameters: Tensor, dtype: torch.dtype | None
+) -> tuple[Any, Float[Tensor, " outputs"] | None]:
+    """The joined weight, packed in `dtype` if there is one, and the joined bias."""
+    weight = torch.cat(parameters[:3])
+    bias = torch.cat(parameters[3:]) if len(parameters) > 3 else None
+    return weight if dtype is None else packed_copy(weight, dtype=dtype), bias
+
+
+def join_projections(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+    """Turn the self-attention of each block of `model` into a `JoinedAttention`, in place.
+
+    Subclasses of `MultiHeadAttention` stay as they are, because they may project in another way, and so does
+    attention whose values have another width than its keys.
+    """
+    for block in model.modules():
+        attention = getattr(block, "self_attention", None)
+        if type(attention) is MultiHeadAttention and attention.d_k == attention.d_v:
+            join(attention, dtype)
+
+
+def join(attention: MultiHeadAttention, dtype: torch.dtype = torch.float32) -> None:
+    """Turn this module into a `JoinedAttention` in place."""
+    attention.__class__ = JoinedAttention
+    assert isinstance(attention, JoinedAttention)
+    is_packed = attention.w_q.weight.numel() * 3 >= SMALL
+    attention.joined_dtype = dtype if is_packed else None
+    attention.joined = Derived(partial(joined_copy, dtype=attention.joined_dtype))
