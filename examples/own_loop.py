@@ -12,9 +12,10 @@ from dataclasses import replace
 import torch
 
 import transformer
-from transformer.data.batches import TokenBatches, tokenize_pairs
+from transformer.data.batches import TokenBatches
 from transformer.data.corpus import load_parallel
 from transformer.data.tokenizers.sentence_piece import train_tokenizer
+from transformer.data.tokenizing import tokenize_pairs
 from transformer.evaluation.validation import mean_loss
 from transformer.tasks.translation import TranslationLoss
 from transformer.training.distributed import ALONE
