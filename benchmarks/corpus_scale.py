@@ -2,8 +2,8 @@
 
 TRANSFORMER_DATA=FOLDER python benchmarks/corpus_scale.py --work EMPTY_FOLDER --pairs 4500000
 
-It writes a corpus with sentences as long as WMT14's into the folder, then starts twice, each time in a new
-process: the first start finds an empty cache of `datasets`, the second one is that of a resumed run, which
+It writes a corpus with sentences about as long as WMT14's into the folder, then starts twice, each time in
+a new process: the first start finds an empty cache of `datasets`; the second one, that of a resumed run,
 finds the tables in the cache and loads its tokenizer. The steps are those of `transformer.preparation`:
 
 `imports`      the packages that training needs
