@@ -32,9 +32,10 @@ from torch import Tensor
 
 import transformer
 from transformer.config import Precision
-from transformer.data.batches import Batch, TokenBatches, tokenize_pairs
+from transformer.data.batches import Batch, TokenBatches
 from transformer.data.corpus import load_parallel
 from transformer.data.tokenizers.sentence_piece import train_tokenizer
+from transformer.data.tokenizing import tokenize_pairs
 from transformer.hardware import choose_precision
 from transformer.kernels.allocator import keep_freed_memory
 from transformer.kernels.loss import overwriting_cross_entropy

@@ -12,9 +12,10 @@ from dataclasses import replace
 import torch
 
 import transformer
-from transformer.data.batches import TokenBatches, tokenize_pairs
+from transformer.data.batches import TokenBatches
 from transformer.data.corpus import load_parallel
 from transformer.data.tokenizers.sentence_piece import train_tokenizer
+from transformer.data.tokenizing import tokenize_pairs
 from transformer.evaluation.validation import mean_loss
 from transformer.tasks.translation import TranslationLoss
 from transformer.training.distributed import ALONE
@@ -62,8 +63,7 @@ optimizer = torch.optim.Adam(model.parameters(), betas=betas, eps=training.adam_
 # The loop, in the order in which things happen.
 for step in range(1, training.max_steps + 1):
     model.train()
-    rate = learning_rate(step, config.d_model, training)  # equation 3
-    optimizer.param_groups[0]["lr"] = rate
+    optimizer.param_groups[0]["lr"] = rate = learning_rate(step, config.d_model, training)  # equation 3
     update = [next(batches) for _ in range(training.accumulate)]  # one batch by default
     loss = accumulate_gradients(objective, model, update)  # the update's mean loss per token
     norm = clip_gradients(model, training.max_norm)

@@ -1,5 +1,6 @@
 """An epoch contains each pair once, in batches within the token budget, in an order that can be resumed."""
 
+import hashlib
 from itertools import islice, pairwise
 
 import datasets
@@ -10,30 +11,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.batches import Batch, Counts, TokenBatches, tokenize_pairs
-from transformer.data.corpus import load_parallel
+from transformer.data.batches import Batch, TokenBatches
 from transformer.data.masking import MaskedBatch
 from transformer.data.running_text import TextBatch
 from transformer.data.sentences import LabelledBatch
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID
-from transformer.data.tokenizers.sentence_piece import train_tokenizer
-
-LINES = ["the clock strikes seven", "die Uhr schlägt sieben"] * 4
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return train_tokenizer(LINES, vocab_size=300, normalization="nmt_nfkc")
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-
-
-def parallel(pairs):
-    return datasets.Dataset.from_dict({"source": [s for s, _ in pairs], "target": [t for _, t in pairs]})
 
 
 def tokenized(lengths):
@@ -65,59 +53,6 @@ def random_lengths(count):
 LENGTHS = st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=60)
 
 
-def test_pairs_become_ids_that_end_in_eos(tokenizer):
-    pairs = [("the clock", "die Uhr"), ("seven", "sieben")]
-    table, counts = tokenize_pairs(parallel(pairs), tokenizer, max_tokens=20)
-    assert counts == Counts(kept=2, empty=0, too_long=0)
-    for row, pair in zip(table, pairs, strict=True):
-        assert [row["src"], row["tgt"]] == [[*ids, EOS_ID] for ids in tokenizer.encode(pair)]
-    assert table["line"][:] == [1, 2]
-    assert table.features["src"].feature.dtype == "int32"
-
-
-@pytest.mark.parametrize("on_disk", [False, True])
-def test_empty_and_long_pairs_are_dropped_and_counted(tokenizer, tmp_path, on_disk):
-    pairs = [
-        ("a", "b"),
-        ("", "b"),
-        ("a", " \t"),
-        ("\u200b", "b"),
-        ("a", "b" * 99),
-        ("a " * 99, ""),
-        ("a", "c"),
-    ]
-    table = parallel(pairs)
-    if on_disk:
-        for side, column in (("en", "source"), ("de", "target")):
-            (tmp_path / f"text.{side}").write_text("".join(f"{line}\n" for line in table[column]))
-        table = load_parallel(str(tmp_path / "text"), "en", "de")
-    for _ in range(2):  # the second time from the cache
-        kept, counts = tokenize_pairs(table, tokenizer, max_tokens=20)
-        assert counts == Counts(kept=2, empty=4, too_long=1)
-        assert kept["line"][:] == [1, 7]
-
-
-def test_the_longest_side_that_is_kept_has_max_tokens(tokenizer):
-    table = parallel([("seven", "sieben")])
-    longest = max(len(ids) + 1 for ids in tokenizer.encode(["seven", "sieben"]))
-    assert tokenize_pairs(table, tokenizer, max_tokens=longest)[1] == Counts(1, 0, 0)
-    assert tokenize_pairs(table, tokenizer, max_tokens=longest - 1)[1] == Counts(0, 0, 1)
-
-
-def test_the_cache_on_disk_belongs_to_one_tokenizer_and_one_limit(tokenizer, tmp_path):
-    for language in ("en", "de"):
-        (tmp_path / f"text.{language}").write_text("".join(f"{line}\n" for line in LINES))
-    table = load_parallel(str(tmp_path / "text"), "en", "de")
-    other = train_tokenizer(LINES, vocab_size=290, normalization="nmt_nfkc")
-
-    def cached(tokenizer, max_tokens):
-        return tokenize_pairs(table, tokenizer, max_tokens=max_tokens)[0].cache_files[0]["filename"]
-
-    first = cached(tokenizer, 20)
-    assert cached(train_tokenizer(LINES, vocab_size=300, normalization="nmt_nfkc"), 20) == first
-    assert len({first, cached(other, 20), cached(tokenizer, 21)}) == 3
-
-
 @given(LENGTHS, st.integers(20, 100), st.integers(0, 3), st.booleans())
 def test_an_epoch_has_every_row_once_within_the_budget(lengths, budget, number, shuffle):
     batches = TokenBatches(tokenized(lengths), tokens_per_batch=budget, seed=1, shuffle=shuffle)
@@ -147,6 +82,21 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert order(1, 0, shuffle=False) == order(2, 5, shuffle=False)
     as_sets = [{frozenset(rows) for rows in order(1, number)} for number in (0, 1)]
     assert as_sets[0] != as_sets[1]  # pairs of equal length are grouped differently in the next epoch
+
+
+@given(LENGTHS, st.integers(0, 3))
+def test_pairs_are_ordered_by_the_longer_side_then_by_the_shorter_one_then_at_random(lengths, number):
+    batches = TokenBatches(tokenized(lengths), tokens_per_batch=100, seed=1)
+    src, tgt = np.array(lengths).T
+    longer = np.maximum(src, tgt)
+    ties = np.random.default_rng((1, number)).permutation(len(lengths))
+    expected = np.lexsort((ties, np.where(longer % 2, src - tgt, tgt - src), longer))
+    assert batches.by_length(ties).tolist() == expected.tolist()
+
+
+def test_the_order_is_the_same_for_lengths_of_more_than_16_bits():
+    batches = TokenBatches(tokenized([(40_000, 2), (3, 40_001), (2, 2)]), tokens_per_batch=50_000, seed=1)
+    assert batches.by_length(np.arange(3)).tolist() == [2, 0, 1]
 
 
 def test_a_batch_is_padded_on_the_right():
@@ -202,8 +152,21 @@ def test_a_batch_is_made_of_rows_wherever_the_table_is(tmp_path, stored):
         assert batch.lines.tolist() == expected["line"]
 
 
-def test_a_table_on_disk_is_not_copied_into_memory(tmp_path):
-    table = on_disk(tokenized(random_lengths(100)), tmp_path)
+@pytest.mark.parametrize("stored", STORED)
+def test_the_fingerprint_is_a_hash_of_all_lengths_and_tokens(tmp_path, stored):
+    """Checkpoints hold it, so where a table is, and how it is cut into chunks, must not change it."""
+    table = STORED[stored](tokenized(random_lengths(100)), tmp_path)
+    digest = hashlib.sha256()
+    for column in ("src", "tgt"):
+        rows = table[:][column]
+        digest.update(np.array([len(row) for row in rows], dtype=np.int32).tobytes())
+        digest.update(np.concatenate([np.array(row, dtype=np.int32) for row in rows]).tobytes())
+    assert TokenBatches(table, tokens_per_batch=200, seed=1).fingerprint == digest.hexdigest()
+
+
+@pytest.mark.parametrize("rows", [range(100), [50, 3, 99, 7, 8, 51]], ids=["whole", "some rows"])
+def test_a_table_on_disk_is_not_copied_into_memory(tmp_path, rows):
+    table = on_disk(tokenized(random_lengths(100)), tmp_path).select(rows)
     assert table.data.column("src").num_chunks == 10
     before = pa.total_allocated_bytes()
     batches = TokenBatches(table, tokens_per_batch=200, seed=1)
@@ -255,11 +218,9 @@ def test_a_pair_that_fits_into_no_batch_is_named():
     TokenBatches(table, tokens_per_batch=30, seed=1)
 
 
-def test_a_table_without_pairs_is_refused(tokenizer):
-    table, counts = tokenize_pairs(parallel([("a", ""), (" ", "b")]), tokenizer, max_tokens=20)
-    assert counts == Counts(kept=0, empty=2, too_long=0)
+def test_a_table_without_pairs_is_refused():
     with pytest.raises(ValueError, match="no pairs are left"):
-        TokenBatches(table, tokens_per_batch=20, seed=1)
+        TokenBatches(tokenized([(2, 2)]).select([]), tokens_per_batch=20, seed=1)
 
 
 def test_little_of_a_batch_is_padding():

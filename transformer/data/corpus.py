@@ -159,14 +159,14 @@ def load_plain(text: str, sides: list[Path | None], source: str, target: str) ->
     return cached(read_plain, source=LocalFile.at(source_path), target=LocalFile.at(target_path))
 
 
-def cached(read: Callable[..., Iterator[dict[str, str]]], **arguments: Any) -> "datasets.Dataset":
+def cached(read: Callable[..., Iterator[tuple[str, str]]], **arguments: Any) -> "datasets.Dataset":
     """The pairs that `read` yields, as a table on disk; the next call with equal arguments reuses it."""
     import datasets
 
-    column = datasets.Value("string")
-    features = datasets.Features(source=column, target=column)
+    from transformer.data.blocks import table_of_pairs
+
     try:
-        return datasets.Dataset.from_generator(read, features=features, gen_kwargs=arguments)
+        return table_of_pairs(read, **arguments)
     except datasets.exceptions.DatasetGenerationError as error:
         if isinstance(error.__cause__, CorpusError | OSError):
             raise error.__cause__ from None

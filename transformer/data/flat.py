@@ -5,7 +5,7 @@ many of them. Slicing out each row would take longer than a GPU needs for the ba
 until its batch is made.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -37,23 +37,46 @@ class FlatPairs:
     def __init__(self, table: "datasets.Dataset") -> None:
         import datasets
 
-        data = table.with_format("arrow")[:]
-        if table._indices is not None or not isinstance(table.data, datasets.table.MemoryMappedTable):
+        data = table.data.table.select(["src", "tgt", "line"])
+        if not isinstance(table.data, datasets.table.MemoryMappedTable):
             data = data.combine_chunks()  # a view over separate allocations would span foreign memory
         self.chunks = data.to_batches()
         self.first_rows = np.cumsum([0, *map(len, self.chunks[:-1])])
         self.src, self.tgt = (ListSpan([chunk[name] for chunk in self.chunks]) for name in ("src", "tgt"))
         self.line = Span([chunk["line"] for chunk in self.chunks])
+        self.selected: NDArray[np.int64] | None = None
+        """The place of each row in the stored table, if only some of it are selected."""
+        if table._indices is not None:
+            places = table._indices.column(0)
+            whole = places.chunk(0) if places.num_chunks == 1 else places.combine_chunks()  # this one copies
+            self.selected = whole.to_numpy().view(np.int64)
 
     def lengths(self, column: str) -> NDArray[np.int32]:
         """The number of tokens in each row of `src` or `tgt`, including EOS."""
-        return np.concatenate([np.diff(chunk[column].offsets) for chunk in self.chunks])
+        lengths = np.concatenate([np.diff(chunk[column].offsets) for chunk in self.chunks])
+        return lengths if self.selected is None else lengths[self.selected]
 
     def take(self, rows: NDArray[np.int64]) -> Pairs:
-        chunk = self.first_rows.searchsorted(rows, side="right") - 1
-        row = rows - self.first_rows[chunk]
+        chunk, row = self.locate(rows)
         line = self.line.values[self.line.starts[chunk] + row]
         return Pairs(self.src.take(chunk, row), self.tgt.take(chunk, row), line)
+
+    def locate(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The chunk of each row, and its place in that chunk."""
+        stored = rows if self.selected is None else self.selected[rows]
+        chunk = self.first_rows.searchsorted(stored, side="right") - 1
+        return chunk, stored - self.first_rows[chunk]
+
+    def content(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int32]]:
+        """The lengths of the sources of these rows, their tokens, and the same of the targets; not copied."""
+        chunk, row = self.locate(rows)
+        for column in (self.src, self.tgt):
+            starts, lengths = column.places(chunk, row)
+            yield lengths
+            # Tokens of one row after another are one array, so it is almost always one array for each chunk.
+            gaps = np.flatnonzero(starts[1:] != (starts + lengths)[:-1]) + 1
+            for part in np.split(np.arange(len(rows)), gaps):
+                yield column.elements.values[starts[part[0]] : starts[part[-1]] + lengths[part[-1]]]
 
 
 class Span:
@@ -84,11 +107,18 @@ class ListSpan:
         self.offsets = Span([array.offsets for array in arrays])
         self.elements = Span([array.values for array in arrays])
 
-    def take(self, array: NDArray[np.int64], row: NDArray[np.int64]) -> Lists:
-        """The list at each place, given as an array's number and a row in that array."""
+    def places(
+        self, array: NDArray[np.int64], row: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Where in `elements` the list at each place starts, and its length."""
         place = self.offsets.starts[array] + row
         starts, ends = self.offsets.values[place], self.offsets.values[place + 1]
-        lengths = ends - starts
+        return self.elements.starts[array] + starts, ends - starts
+
+    def take(self, array: NDArray[np.int64], row: NDArray[np.int64]) -> Lists:
+        """The list at each place, given as an array's number and a row in that array."""
+        starts, lengths = self.places(array, row)
         before = lengths.cumsum() - lengths  # number of elements in all lists before each list
-        shift = self.elements.starts[array] + starts - before
-        return Lists(self.elements.values[shift.repeat(lengths) + np.arange(lengths.sum())], lengths)
+        return Lists(
+            self.elements.values[(starts - before).repeat(lengths) + np.arange(lengths.sum())], lengths
+        )

@@ -42,7 +42,7 @@ def find_side(text: str, language: str) -> Path | None:
     return next((path for path in candidates if is_file(path)), None)
 
 
-def read_plain(source: LocalFile, target: LocalFile) -> Iterator[dict[str, str]]:
+def read_plain(source: LocalFile, target: LocalFile) -> Iterator[tuple[str, str]]:
     """The pairs of lines of two files; `CorpusError` if their numbers of lines differ or both are empty."""
     number = 0
     with closing(read_lines(source.path)) as sources, closing(read_lines(target.path)) as targets:
@@ -54,7 +54,7 @@ def read_plain(source: LocalFile, target: LocalFile) -> Iterator[dict[str, str]]
                     f"{more.path} has {total} lines, {fewer.path} has {number - 1}: "
                     f"line {number} has no translation"
                 )
-            yield {"source": source_line, "target": target_line}
+            yield source_line, target_line
     if number == 0:
         raise CorpusError(f"{source.path} and {target.path} are empty")
 
@@ -66,7 +66,7 @@ class TableRow(NamedTuple):
     fields: Mapping[str, Any]
 
 
-def read_table(file: LocalFile, source: str, target: str) -> Iterator[dict[str, str]]:
+def read_table(file: LocalFile, source: str, target: str) -> Iterator[tuple[str, str]]:
     """The pairs of a file with columns; `CorpusError` if a row lacks text on a side, or there are no rows."""
     read: dict[str, Callable[[str, Iterator[str]], Iterator[TableRow]]] = {
         ".csv": read_csv,
@@ -83,7 +83,7 @@ def read_table(file: LocalFile, source: str, target: str) -> Iterator[dict[str, 
             for column in columns:
                 if problem := why_no_text(fields.get(column)):
                     raise CorpusError(f"{where}: column {column} holds {problem}, not text")
-            yield {"source": fields[columns[0]], "target": fields[columns[1]]}
+            yield fields[columns[0]], fields[columns[1]]
     if columns is None:
         raise CorpusError(f"{file.path}: the file is empty")
 

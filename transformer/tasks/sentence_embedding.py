@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer.config import Settings
-from transformer.data.batches import Batch, PairBatches, tokenize_pairs
+from transformer.data.batches import Batch, PairBatches
 from transformer.data.tokenizers.protocol import Tokenizer
+from transformer.data.tokenizing import tokenize_pairs
 from transformer.evaluation.validation import mean_loss, outputs
 from transformer.model.heads import sentence_embedder
 from transformer.tasks.registry import TASKS

@@ -13,11 +13,12 @@ from torch import nn
 
 from transformer.checkpoint.pretrained import Pretrained
 from transformer.config import Settings
-from transformer.data.batches import Batch, TokenBatches, tokenize_pairs
+from transformer.data.batches import Batch, TokenBatches
 from transformer.data.corpus import load_parallel
 from transformer.data.tokenizers.moses import MosesTokenizer
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.data.tokenizers.training import make_tokenizer
+from transformer.data.tokenizing import tokenize_pairs
 from transformer.decoding.inference import freeze
 from transformer.decoding.translator import Translator
 from transformer.evaluation.bleu import choose_tokenizer, make_bleu, signature
@@ -93,8 +94,8 @@ class ParallelText(Task):
         return make_tokenizer(self.settings.data, self.side("source"), self.side("target"))
 
     def side(self, column: str) -> Iterator[str]:
-        for part in self.table.iter(batch_size=10_000):
-            yield from part[column]
+        for part in self.table.select_columns(column).with_format("arrow").iter(batch_size=10_000):
+            yield from part[column].to_pylist()
 
 
 class TranslationTask(ParallelText):

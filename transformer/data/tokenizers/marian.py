@@ -29,6 +29,7 @@ class MarianTokenizer:
     """
 
     keeps_lines = False
+    is_threaded = True
 
     def __init__(
         self,

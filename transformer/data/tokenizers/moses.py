@@ -13,7 +13,12 @@ from typing import Any
 
 from transformer.config.errors import install_extra
 from transformer.data.text import text_list
-from transformer.data.tokenizers.sentence_piece import SentencePieceTokenizer, train_tokenizer
+from transformer.data.tokenizers.sentence_piece import (
+    TRAINING_LINES,
+    SentencePieceTokenizer,
+    sample_lines,
+    train_tokenizer,
+)
 from transformer.files import write_whole
 
 KIND = "moses"
@@ -90,9 +95,11 @@ def train_moses_tokenizer(
 ) -> MosesTokenizer:
     """Joint BPE of the words of both languages, which are named by their codes, such as `en`."""
     in_source, in_target = Words(source), Words(target)
-    lines = chain(map(in_source.cut, sources), map(in_target.cut, targets))
+    lines = chain(((in_source, line) for line in sources), ((in_target, line) for line in targets))
+    sample = sample_lines(lines, TRAINING_LINES)  # first, because Moses' rules take 0.4 ms a line
+    words = (rules.cut(line) for rules, line in sample)
     return MosesTokenizer(
-        train_tokenizer(lines, vocab_size=vocab_size, normalization="identity"), source, target
+        train_tokenizer(words, vocab_size=vocab_size, normalization="identity"), source, target
     )
 
 

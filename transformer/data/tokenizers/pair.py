@@ -18,6 +18,7 @@ class PairTokenizer:
         self.source = source
         self.target = target
         self.keeps_lines = target.keeps_lines
+        self.is_threaded = all(getattr(side, "is_threaded", False) for side in (source, target))
         self.digest: str = hashlib.sha256(f"{source.digest} {target.digest}".encode()).hexdigest()
 
     @property

@@ -7,12 +7,15 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import sentencepiece
 
 from transformer.data.text import text_list
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, SPECIAL_IDS, UNK_ID
 from transformer.files import write_whole
+
+Line = TypeVar("Line")
 
 TRAINING_LINES = 1_000_000
 """Maximum number of lines that BPE is trained on; a larger text is sampled."""
@@ -29,6 +32,8 @@ class SentencePieceTokenizer:
     """A trained SentencePiece model with the special ids of `ModelConfig`."""
 
     keeps_lines = False
+    is_threaded = True
+    """It encodes with all cores: other processes would not make it faster."""
 
     def __init__(self, model: bytes) -> None:
         self.processor = sentencepiece.SentencePieceProcessor()
@@ -148,13 +153,13 @@ def cut_lines(lines: Iterable[str], most_bytes: int) -> Iterator[str]:
         yield rest.decode()
 
 
-def sample_lines(lines: Iterable[str], size: int) -> list[str]:
+def sample_lines(lines: Iterable[Line], size: int) -> list[Line]:
     """A uniform sample of up to `size` lines (reservoir sampling).
 
     SentencePiece can sample too, but draws a different sample in every process.
     """
     generator = random.Random(0)
-    kept: list[str] = []
+    kept: list[Line] = []
     for number, line in enumerate(lines):
         if number < size:
             kept.append(line)

@@ -1,0 +1,68 @@
+"""A slow Python function on all cores: several processes, each with a share of the items of every call."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, ClassVar, Generic, TypeVar
+
+Result = TypeVar("Result")
+
+
+def usable_cores() -> int:
+    """The number of CPU cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Workers(Generic[Result]):
+    """Calls `function` with equal shares of lists of the same length, one in each process.
+
+    The processes are forked, so the function need not be picklable, but only on Linux: elsewhere, a fork of a
+    process with threads may crash. Their results come back pickled, in the order of the shares.
+    """
+
+    function: ClassVar[Callable[..., Any]]
+    """In a worker, the function."""
+
+    def __init__(self, function: Callable[..., Result], processes: int) -> None:
+        self.processes = processes
+        self.pool = ProcessPoolExecutor(
+            processes, multiprocessing.get_context("fork"), initializer=begin, initargs=(function,)
+        )
+
+    def __call__(self, *lists: Sequence[Any]) -> list[Result]:
+        size = -(-len(lists[0]) // self.processes)
+        shares = [[each[start : start + size] for each in lists] for start in range(0, len(lists[0]), size)]
+        with warnings.catch_warnings():
+            # Python 3.12 warns if a process with threads is forked; the workers use nothing of those threads.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return list(self.pool.map(work, shares))
+
+    def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+
+def begin(function: Callable[..., Any]) -> None:
+    """Prepare a worker. Signals are for the process that started it, and it must not outlive that one."""
+    for name in ("SIGTERM", "SIGHUP", "SIGUSR1"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    Workers.function = function
+
+
+def end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def work(share: list[Sequence[Any]]) -> Any:
+    return Workers.function(*share)
