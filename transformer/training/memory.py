@@ -1,4 +1,4 @@
-"""Checking whether there is enough memory for training, before any is allocated."""
+"""Checks whether there is enough memory for training, before any is allocated."""
 
 import math
 import os
@@ -15,13 +15,13 @@ from transformer.training.distributed import ALONE, Group
 from transformer.training.layers import stacked_layers
 
 BYTES_PER_WEIGHT = 16
-"""A float32 weight, its gradient and Adam's two moments."""
+"""Four float32 numbers: the weight, its gradient and Adam's two moments."""
 CONTAINER_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
 """Files with a container's memory limit in bytes on Linux, for control groups version 2 and 1."""
 
 
 def require_memory(settings: Settings, device: torch.device, group: Group = ALONE) -> None:
-    """`ValueError` if a process's weights, gradients and Adam's moments alone exceed its memory.
+    """`ValueError` if the weights, gradients and Adam's moments of a process need more than its memory.
 
     The embeddings are left out, because the size of the vocabulary is not known before the tokenizer is made.
     """
