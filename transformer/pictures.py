@@ -44,7 +44,7 @@ def write_picture(figure: Any, path: Path) -> None:
 
 
 def plain_text() -> dict[str, Any]:
-    """Matplotlib's options for text in any language: all installed `FONTS`, and `$` as an ordinary sign."""
+    """Matplotlib's options for text in any language: all installed `FONTS`, and `$` as a plain character."""
     return {"fontfamily": installed_fonts(), "parse_math": False}
 
 

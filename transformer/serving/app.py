@@ -33,7 +33,7 @@ class ServedModel:
     translator: LineTranslator
     info: ModelInfo
     why_outside: Callable[[str], str | None] | None = None
-    """Says why a line is outside the model's language (`outside toyland: …`); returns None if it is not.
+    """For a line outside the model's language, returns the reason (`outside toyland: …`), else None.
 
     The attribute itself is None for models that have no such check.
     """

@@ -14,8 +14,8 @@ TaskName = Literal[
 class TaskEntry(NamedTuple):
     """The kind of model that a task trains, the name of its class, and its validation metrics.
 
-    The class is in this folder's file of the same name as the task, unless `name` has the form
-    `MODULE:CLASS`, which says where else it is.
+    The class is in this folder's file of the same name as the task. If `name` has the form `MODULE:CLASS`,
+    the class is in that module instead.
     """
 
     kind: str

@@ -98,7 +98,7 @@ class ParallelText(Task):
 
 
 class TranslationTask(ParallelText):
-    """Training an encoder-decoder on parallel text (§5.1); `settings` name the tokenizer for BLEU."""
+    """Training an encoder-decoder on parallel text (§5.1); its `settings` name the tokenizer for BLEU."""
 
     kind, metrics = TASKS["translation"].kind, TASKS["translation"].metrics
 

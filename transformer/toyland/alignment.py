@@ -54,7 +54,7 @@ def antecedents(example: Example) -> list[tuple[int, int]]:
 def particles(example: Example) -> list[tuple[int, int]]:
     """Pairs of an English verb and the separated particle of its German verb, as word numbers.
 
-    For example, `closes` and `zu` form a pair in the translation of `closes` by `macht … zu`.
+    For example, if `closes` is translated by `macht … zu`, then `closes` and `zu` are a pair.
     """
     english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
     labels = dict(_leaves(example.tree)) | dict(_leaves(example.tree, is_german=True))

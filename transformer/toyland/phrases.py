@@ -41,7 +41,7 @@ class Phrase(NamedTuple):
 
 
 _PRONOUNS = (
-    *[Phrase(Leaf("PRP", "I", "ich"), FIRST)] * 2,  # twice as likely: the verb forms for `ich` are special
+    *[Phrase(Leaf("PRP", "I", "ich"), FIRST)] * 2,  # twice as likely: `ich` has verb forms of its own
     Phrase(Leaf("PRP", "we", "wir"), MANY),
     Phrase(Leaf("PRP", "he", "er"), THIRD),
     Phrase(Leaf("PRP", "she", "sie"), THIRD),

@@ -32,7 +32,7 @@ _HANDLING = {
 }
 _HANDLED = tuple(NOUN[english] for english, events in _HANDLING.items() if events)
 _ANIMALS = nouns_of("animal")
-# The events after which the thing still exists, because the sentence continues with somebody who wants it.
+# Only the events after which the thing still exists, for sentences in which somebody then wants it.
 _CONSUMING = ("eat", "drink", "cook")
 _KEEPING = {
     english: tuple(event for event in events if event.verb.english not in _CONSUMING)

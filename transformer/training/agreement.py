@@ -1,4 +1,4 @@
-"""Settings that must agree: those of a run and of one that starts from it, and those of all processes."""
+"""Checks that settings agree: those of a run and of the run it starts from, and those of all processes."""
 
 from operator import attrgetter
 from typing import Any

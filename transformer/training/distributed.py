@@ -30,7 +30,7 @@ from transformer.messages import tell
 
 Found = TypeVar("Found")
 LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]imed out")
-"""Matches the messages of torch's errors about lost processes; some of these errors are no `DistError`."""
+"""Matches torch's error messages about lost processes; not all of these errors are a `DistError`."""
 
 
 RESUME = "the last checkpoint is complete: continue with --resume (torchrun --max-restarts does it by itself)"

@@ -84,7 +84,10 @@ class HostCopy:
 
 
 def first_not_finite(model: nn.Module, compute: Callable[[], object]) -> str:
-    """Run `compute`, and name the first module output or, if there is none, gradient that is not finite."""
+    """Run `compute`, and name the first module whose output is not finite.
+
+    If there is none, name the first parameter whose gradient is not finite.
+    """
     with watched_outputs(model) as broken:
         compute()
     if broken:

@@ -41,7 +41,7 @@ SCHEDULES: dict[str, Callable[[int, TrainingConfig], float]] = {
     "linear": warmed_up(lambda share: 1 - share),
     "constant": warmed_up(lambda share: 1.0),  # noqa: ARG005
 }
-"""The choices of `training.schedule`: the rate of update `step`, scaled as in equation 3 with d_model = 1."""
+"""The choices of `training.schedule`: they map an update to its rate, as if d_model were 1."""
 
 
 def learning_rate(step: int, d_model: int, settings: TrainingConfig) -> float:

@@ -11,7 +11,7 @@ from transformer.data.epochs import EpochBatches
 from transformer.training.distributed import Group
 
 AHEAD = 3
-"""How many updates to prefetch: enough for the moments in which Python does not run the thread."""
+"""How many updates to prefetch, so that some are ready when the thread has to wait for Python."""
 
 
 class Update(NamedTuple):
