@@ -106,8 +106,8 @@ class Snapshot:
     """For each file of the checkpoint: the parameters or the optimizers' tensors, in host memory."""
     values: dict[str, Any]
     batches: EpochBatches[Any]
-    """Needed for the text's fingerprint. `save` computes it in the writer's thread, because hashing a long text
-    may take seconds."""
+    """Needed for the text's fingerprint. `save` computes it in the writer's thread, because hashing may take
+    seconds."""
     copied: torch.Event | None
     """On a GPU: the event that marks the end of the copying into `tensors`."""
 
