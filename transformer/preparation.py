@@ -155,7 +155,7 @@ def read_material(
         settings = replace(task.settings, model=with_vocabulary(asked.model, tokenizer))
         if recorded is not None:
             require_same(recorded, settings, run)
-        elif group.is_first:  # an interrupted start can be resumed without options, too
+        elif group.is_first:  # so that --resume alone suffices after an interruption
             save_settings(settings, run.config)
     say("tokenizing")
     with group.first_alone():

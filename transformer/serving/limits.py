@@ -18,7 +18,7 @@ class Limits:
     characters: int = 2_000
     """Characters per line."""
     beam_size: int = 16
-    """Hypotheses per line in a request; a model's default may be larger."""
+    """Hypotheses per line, unless the model's own default is larger."""
     body_bytes: int = 1_000_000
     """Bytes in a request's body."""
     seconds: float = 60.0

@@ -132,5 +132,5 @@ class Saver:
         return error
 
     def is_marked_best(self, step: int) -> bool:
-        """Whether the mark `best` is on this checkpoint, so that what failed came after it."""
+        """Whether this checkpoint already has the mark `best`; if so, only something after it has failed."""
         return self.run.marked("best") == self.run.checkpoint(step)
