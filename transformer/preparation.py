@@ -75,7 +75,7 @@ class Material(NamedTuple):
     evaluate: Evaluate | None
     task: Task
     start: OpenedRun | None
-    """The run that training starts from."""
+    """The run that `training.start_from` names."""
 
 
 def set_up(

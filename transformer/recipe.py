@@ -164,7 +164,7 @@ def plan(
     task: type[Task] | None = None,
     say: Callable[[str], None] = silent,
 ) -> list[Need]:
-    """The memory that each process would need to train with `training.parallel` fsdp; builds no weights."""
+    """The memory that each process needs with `training.parallel` fsdp, computed without making weights."""
     require_no_torchrun()
     parts = Parts(build, task)
     return list(needs(planned_model(parts.named_in(settings), parts, say)))

@@ -149,7 +149,7 @@ class Group:
     def wrap(self, model: nn.Module, device: torch.device) -> Any:
         """The model in DistributedDataParallel, whose backward pass averages gradients over all processes.
 
-        A model that is divided among them (`training/parallel.py`) does so itself.
+        A model that is divided among the processes (`training/parallel.py`) averages them itself.
         """
         if self.size == 1 or is_sharded(model):
             return model

@@ -47,11 +47,11 @@ class Need(NamedTuple):
 
     processes: int
     parameters: int
-    """Those of the whole model."""
+    """The number of parameters of the whole model."""
     state: int
-    """Its part of the weights, their gradients and Adam's moments."""
+    """Bytes of the process's own part of the weights, their gradients and Adam's moments."""
     gathered: int
-    """What is whole at the same time: embeddings and output, two layers, and the gradients of one."""
+    """Bytes gathered at the same time: embeddings and output, two layers, and the gradients of one layer."""
 
     @property
     def total(self) -> int:
@@ -59,7 +59,7 @@ class Need(NamedTuple):
 
 
 def needs(model: nn.Module) -> Iterator[Need]:
-    """The need with 1, 2, 4 … processes, until more of them would save less than what is gathered anyway."""
+    """The need with 1, 2, 4 … processes, until the gathered bytes exceed a process's own part."""
     layers = stacked_layers(model)
     sizes = [sum(parameter.numel() for parameter in layer.parameters()) for layer in layers]
     largest = max(sizes, default=0)
@@ -76,7 +76,7 @@ def needs(model: nn.Module) -> Iterator[Need]:
 
 
 def own_numbers(shape: torch.Size, processes: int) -> int:
-    """Numbers of a parameter in the first process: its share of the rows, rounded up."""
+    """How many numbers of a parameter the first process holds: its share of the rows is rounded up."""
     return -(-shape[0] // processes) * math.prod(shape[1:])
 
 

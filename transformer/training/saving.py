@@ -73,8 +73,8 @@ class Saver:
         """
         take: Callable[[], Snapshot] = state.snapshot
         if is_sharded(state.model):
-            self.group.from_first(self.finish)  # so that at most one snapshot is in memory
-            gathered = state.snapshot(keep=self.group.is_first)  # by all processes
+            self.group.from_first(self.finish)  # so that only one snapshot at a time is in memory
+            gathered = state.snapshot(keep=self.group.is_first)  # all processes take part
             take = lambda: gathered  # noqa: E731
         self.group.from_first(lambda: self.write(take, is_best=is_best, is_end=is_end))
 

@@ -167,7 +167,7 @@ class UpdateRule:
 
 
 def part_of(value: Any, parameter: Tensor) -> Any:
-    """This process's part of what is stored for `parameter`, if that is divided; numbers are not."""
+    """This process's part of a value stored for a divided `parameter`; any other value unchanged."""
     is_whole = isinstance(value, Tensor) and value.shape == parameter.shape
     return divided_as(parameter, value) if is_whole else value
 
