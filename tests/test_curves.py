@@ -98,4 +98,4 @@ def test_bad_names_are_errors_of_one_line(run, tmp_path, capsys):
     assert main(["plot", str(tmp_path / "nowhere")]) == 2
     assert "nowhere/log.jsonl: No such file or directory; name a folder of" in capsys.readouterr().err
     assert main(["plot", str(run.path), "--output", "curves.gif"]) == 2
-    assert "curves.gif: name a picture that ends in .png, .svg, .pdf" in capsys.readouterr().err
+    assert "curves.gif: the name of a picture must end in one of .png, .svg, .pdf" in capsys.readouterr().err

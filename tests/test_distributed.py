@@ -118,7 +118,7 @@ def test_when_a_process_dies_the_others_stop_with_a_clear_line(settings, tmp_pat
     ours = changed(settings, tmp_path / "run", accumulate=2, timeout=20.0)
     done = torchrun(2, ours, program=(str(TESTS / "faulty_worker.py"),))
     assert done.returncode != 0
-    assert done.stderr.count("process 0 of 2: another one has died or did not answer within 20 s") == 1
+    assert done.stderr.count("process 0 of 2: another process has died or did not answer within 20 s") == 1
     assert "the last checkpoint is complete: continue with --resume" in done.stderr
     run = Run(tmp_path / "run")
     assert run.marked("last") == run.checkpoint(3)
@@ -128,7 +128,7 @@ def test_when_a_process_dies_the_others_stop_with_a_clear_line(settings, tmp_pat
 def test_a_lost_process_is_reported_at_once_and_leaves_the_signals_as_they_were(capsys):
     before = signal.getsignal(signal.SIGTERM)
     with (
-        pytest.raises(ProcessLostError, match="process 1 of 2: another one has died") as info,
+        pytest.raises(ProcessLostError, match="process 1 of 2: another process has died") as info,
         stop_requests(),
         Group(rank=1, size=2, timeout=5.0).naming_lost_processes(),
     ):

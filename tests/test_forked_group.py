@@ -109,7 +109,7 @@ def test_who_dies_while_a_text_is_read_is_missed(capfd):
             group.wait()
 
     def work(_):
-        with pytest.raises(ProcessLostError, match="process 0 of 2: another one has died"):
+        with pytest.raises(ProcessLostError, match="process 0 of 2: another process has died"):
             prepare()
 
     together(work)

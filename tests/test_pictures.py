@@ -153,7 +153,10 @@ def test_each_picture_is_a_command(tiny_run, tmp_path, picture, ending):
     ("arguments", "message"),
     [
         (["attention", SENTENCE, "--head", "cross.9.1"], "--head is cross.9.1; the heads of this model are "),
-        (["attention", SENTENCE, "--output", "a.gif"], "a.gif: name a picture that ends in .png, .svg, .pdf"),
+        (
+            ["attention", SENTENCE, "--output", "a.gif"],
+            "a.gif: the name of a picture must end in one of .png, .svg, .pdf",
+        ),
         (["positions", "--length", "0"], "--length is 0; it must be at least 1"),
         (["positions", "--d-model", "7"], "d_model is 7; sinusoidal positions need an even width"),
         (["schedule", "--config", "toylan"], "--config toylan: no such file, and no recipe of this name"),

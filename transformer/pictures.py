@@ -24,7 +24,7 @@ FONTS = (
 def require_picture(path: Path) -> None:
     """`ValueError` unless a picture can be written to a file of this name."""
     if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"{path}: name a picture that ends in {', '.join(FORMATS)}")
+        raise ValueError(f"{path}: the name of a picture must end in one of {', '.join(FORMATS)}")
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -37,14 +37,14 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def write_picture(figure: Any, path: Path) -> None:
-    """Write a figure as PNG, SVG or PDF, by the name's ending."""
+    """Write a figure as PNG, SVG or PDF; the ending of the file's name decides which."""
     picture = io.BytesIO()  # not written directly: some of matplotlib's writers crash on a full disk
     figure.savefig(picture, dpi=150, format=path.suffix[1:].lower())
     write_whole(path, picture.getvalue())
 
 
 def plain_text() -> dict[str, Any]:
-    """Options for matplotlib to draw words of any language: the installed `FONTS`, and `$` as plain text."""
+    """Matplotlib's options for text in any language: all installed `FONTS`, and `$` as a plain character."""
     return {"fontfamily": installed_fonts(), "parse_math": False}
 
 
@@ -55,7 +55,7 @@ def installed_fonts() -> list[str]:
 
     known = {font.fname for font in fontManager.ttflist}
     for path in findSystemFonts():
-        if path not in known:  # matplotlib caches its list, which lacks fonts that were installed later
+        if path not in known:  # matplotlib's cached list lacks fonts that were installed after it was made
             with suppress(OSError, RuntimeError):  # the file is not a font
                 fontManager.addfont(path)
     names = set(fontManager.get_font_names())
@@ -76,7 +76,7 @@ def label_columns(axes: Any, texts: Iterable[str]) -> None:
 
 
 def show_legend(axes: Any) -> None:
-    """Show the names of the curves, if there are any."""
+    """Show a legend with the names of the curves, if any curve has a name."""
     if axes.get_legend_handles_labels()[0]:
         for text in axes.legend(fontsize=8).get_texts():
             text.set(**plain_text())

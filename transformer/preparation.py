@@ -75,7 +75,7 @@ class Material(NamedTuple):
     evaluate: Evaluate | None
     task: Task
     start: OpenedRun | None
-    """The run that training starts from."""
+    """The run that `training.start_from` names."""
 
 
 def set_up(
@@ -93,7 +93,7 @@ def set_up(
     resumed = None if last is None else open_checkpoint(run, last, unread=CHECKED if group.is_first else ())
     if resumed is not None:
         asked = sized_as_recorded(asked, resumed.settings)
-    is_ours = parts.build is build_model  # only its own builder knows the sizes of a custom model
+    is_ours = parts.build is build_model  # the settings do not tell the size of a custom model
     is_known = asked.training.model_size == "given"
     if is_ours and is_known and parts.optimizer is None:  # a custom optimizer may need less memory than Adam
         require_memory(asked, device, group)
@@ -141,7 +141,7 @@ def read_material(
     if resumed is not None:
         require_builder(resumed.settings, parts.build, run.path)
         wanted, recorded = with_recorded(asked, resumed.settings, task_class.metrics)
-        require_same(recorded, completed(wanted, recorded), run)  # before a long text is read in vain
+        require_same(recorded, completed(wanted, recorded), run)  # fail before a long text is read
     say(f"reading {asked.data.train}")
     with group.first_alone():
         task = task_class(wanted)
@@ -155,7 +155,7 @@ def read_material(
         settings = replace(task.settings, model=with_vocabulary(asked.model, tokenizer))
         if recorded is not None:
             require_same(recorded, settings, run)
-        elif group.is_first:  # an interrupted start can be resumed without options, too
+        elif group.is_first:  # so that --resume alone suffices after an interruption
             save_settings(settings, run.config)
     say("tokenizing")
     with group.first_alone():
@@ -177,7 +177,7 @@ def with_vocabulary(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
 
 
 def opened_start(settings: Settings, parts: Parts) -> OpenedRun | None:
-    """The run that `training.start_from` names, checked against the settings; `None` if it is not set."""
+    """The run that `training.start_from` names, checked against the settings; `None` if that is null."""
     if settings.training.start_from is None:
         return None
     start = open_checkpoint(*find_run(settings.training.start_from))
@@ -196,8 +196,8 @@ def make_model(
 ) -> nn.Module:
     """The model with its task's head, initialised from the seed, on `device`, as `training.parallel` says.
 
-    With `start` it gets the weights of that run's checkpoint, or only those of the encoder if that run was
-    trained for another task or other classes. In that case the new model may also be a translation model.
+    With `start`, the model gets the weights of that run's checkpoint. If that run was trained for another
+    task or other classes, the model gets only the encoder's weights, and may also be an encoder-decoder.
     """
     torch.manual_seed(settings.seed)
     # only constructors of this package are known to initialise their parameters one at a time
@@ -213,7 +213,7 @@ def make_model(
         require(
             before.model.kind == "encoder_only" and settings.model.kind != "decoder_only",
             f"training.start_from {settings.training.start_from} was trained for {before.trained_task}, "
-            f"which leaves nothing to start {settings.trained_task} from",
+            f"and none of its weights can be used for {settings.trained_task}",
         )
         load_model(model.encoder, start.checkpoint, part="encoder.")  # type: ignore[arg-type]
     return model
@@ -229,7 +229,7 @@ def planned_model(asked: Settings, parts: Parts, say: Callable[[str], None]) -> 
 
 
 def require_trainable(model: ModelConfig) -> None:
-    """`ValueError` for a model that this recipe cannot train, before anything is read or written."""
+    """`ValueError` if the model's special ids are not those of the tokenizers that this package trains."""
     ids = model.special_ids
     wanted = (PAD_ID, BOS_ID, EOS_ID, UNK_ID)
     require(

@@ -14,11 +14,11 @@ WITHOUT_TOTAL = "{n:,} {unit}s [{elapsed}{postfix}]"
 
 
 class Progress:
-    """Shows how many of `total` units are done, and `note` next to it.
+    """Shows how many of `total` units are done, followed by `note`.
 
-    On a terminal it is a bar of fixed width, with messages above it; elsewhere a line every 30 seconds,
-    without carriage returns, so that a log file stays readable. `total` is `None` if it is unknown. If
-    `hidden`, nothing is shown.
+    On a terminal this is a bar of fixed width, and messages appear above it. Elsewhere it is a line every 30
+    seconds, without carriage returns, so that a log file stays readable. `total` is `None` if it is unknown.
+    If `hidden`, nothing is shown.
     """
 
     def __init__(self, total: int | None, unit: str, *, done: int = 0, hidden: bool = False) -> None:

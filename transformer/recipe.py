@@ -52,23 +52,24 @@ def train(
 ) -> Path:
     """Train the model that `settings` describe; returns the run's folder, `settings.output`.
 
-    The arguments replace one part each (docs/extending.md):
+    Each of these arguments replaces or adds one part (docs/extending.md):
     `build` makes the model from `settings.model`, without the head that a task may add;
-    `task` is a class with the text, the loss and the validation;
-    `optimizer` makes one or several torch optimizers from the list of named parameters;
+    `task` is a class that reads the text and defines the loss and the validation;
+    `optimizer` makes one or more torch optimizers from the list of named parameters;
     `schedule` maps the number of an update, counted from 1, to its learning rate;
     `on_event` is called with each `Event` of the log, in the first process;
-    `figures` is called with the model in each update that is logged, between the backward pass and the
-    optimizer's step, and returns numbers to add to the log.
+    `figures` returns numbers to add to the log; in each update that is logged, it is called with the model
+    between the backward pass and the optimizer's step.
 
     With `resume`, an unfinished run continues from its last complete checkpoint, and a run that does not
     exist yet is started. On a CPU, a resumed run gives bitwise the same results as an uninterrupted one.
     `say` is called with a line about each stage.
 
     `ValueError` if the folder holds a run and `resume` is not set, or if the run in it does not match the
-    settings. `TrainingStopped` after SIGTERM, SIGHUP, SIGUSR1 or SIGINT, with everything saved. Started by
-    torchrun, all processes train the same model; `ValueError` if their settings differ. Only one process
-    or group may train in a folder; for any other, `FolderInUseError` names the one that does.
+    settings. After SIGTERM, SIGHUP, SIGUSR1 or SIGINT, everything is saved, and `TrainingStopped` is raised.
+    Under torchrun, all processes train one model together; `ValueError` if their settings differ. Only one
+    process (or group of processes) may train in a folder at a time. Any other gets a `FolderInUseError` that
+    names the process at work there.
     """
     parts = Parts(build, task, optimizer, schedule)
     settings = parts.named_in(settings)
@@ -138,9 +139,9 @@ def dry_run(
     optimizer: MakeOptimizer | None = None,
     say: Callable[[str], None] = silent,
 ) -> Rehearsal:
-    """Build what `train` would build, and compute the largest batch and a few updates; writes nothing.
+    """Build everything that `train` would build, then compute the largest batches and a few updates.
 
-    `ValueError` if that batch does not fit into memory.
+    Nothing is written to `settings.output`. `ValueError` if a batch does not fit into memory.
     """
     require_no_torchrun()
     parts = Parts(build, task, optimizer)
@@ -163,7 +164,7 @@ def plan(
     task: type[Task] | None = None,
     say: Callable[[str], None] = silent,
 ) -> list[Need]:
-    """The memory that each process would need to train with `training.parallel` fsdp; builds no weights."""
+    """The memory that each process needs with `training.parallel` fsdp, computed without making weights."""
     require_no_torchrun()
     parts = Parts(build, task)
     return list(needs(planned_model(parts.named_in(settings), parts, say)))
@@ -174,14 +175,14 @@ def require_no_torchrun() -> None:
 
 
 def step_to_resume(run: Run, say: Callable[[str], None]) -> int | None:
-    """The number of the update whose checkpoint training continues from; `None` without a checkpoint."""
+    """The update from whose checkpoint training continues; `None` if there is no checkpoint."""
     found = checkpoint_to_resume(run, say)
     return None if found is None else int(found.name.removeprefix(STEP))
 
 
 @contextmanager
 def reproducible(deterministic: bool) -> Iterator[None]:
-    """Inside the block, torch uses only algorithms that always give the same result, if `deterministic`."""
+    """Inside the block, if `deterministic`, torch uses only algorithms that always give the same result."""
     if not deterministic:
         yield
         return

@@ -1,4 +1,4 @@
-"""A trained model by the path of its run: loading it, and its scores."""
+"""Loads a trained model, given the path of its run, and scores it."""
 
 from pathlib import Path
 
@@ -23,8 +23,8 @@ def load_pretrained(
 ) -> Pretrained:
     """The model of a run, with the head of its task, its tokenizer and its settings.
 
-    The path is a run's folder (its best checkpoint), one checkpoint of it, or a run on the Hub. The model is
-    in evaluation mode and its parameters can be trained. `build` and `task` must be as in training.
+    `path` is a run's folder (its best checkpoint is loaded), a single checkpoint, or a run on the Hub. The
+    model is in evaluation mode, and its parameters can be trained. `build` and `task` must be as in training.
     """
     run, checkpoint = find_pretrained(path)
     settings = load_settings(run.config)
@@ -49,7 +49,7 @@ def evaluate(
 
 
 def text_to_score(settings: Settings, data: str | None) -> str:
-    """The text to evaluate on: `data`, or the run's."""
+    """The text to evaluate on: `data` or, without it, the run's `data.test`."""
     name = data or settings.data.test
     require(name is not None, "the run names no data.test; pass --data with the text to evaluate on")
     assert name is not None

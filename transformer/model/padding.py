@@ -1,4 +1,4 @@
-"""Checks that token rows are right-padded, as every model here expects them."""
+"""Checks that token rows are right-padded, as every model of this package requires."""
 
 import torch
 from jaxtyping import Bool, Int
@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 def require_right_padded(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
-    """`ValueError` that names a row without a token, or one with a pad before a token.
+    """`ValueError` if a row has no token, or has a pad before a token; the message names the row.
 
-    This reads values back, so it waits for a GPU, but only once.
+    The check reads values back from the device, so on a GPU it waits once for the work in progress.
     """
     is_pad = tokens == pad_id
     if tokens.shape[1] == 0:
@@ -26,10 +26,11 @@ def require_right_padded(tokens: Int[Tensor, "batch length"], pad_id: int) -> No
 
 
 def check_first_tokens(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
-    """`ValueError` for a row that begins with a pad, checked only where reading values is nearly free.
+    """`ValueError` if a row begins with a pad.
 
-    That is on a CPU, unless the pass is being compiled, traced or vmapped. Positions count from the left, so
-    padding there would shift the sentence; a row of nothing but padding leaves attention without a key.
+    The check runs only where reading values costs almost nothing: on a CPU, unless the forward pass is being
+    compiled, traced or vmapped. Positions are counted from the left, so padding on the left would shift the
+    sentence. In a row that holds only padding, attention would have no key to attend to.
     """
     is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore
     is_plain = tokens.is_cpu and type(tokens) is Tensor and not torch._C._functorch.is_batchedtensor(tokens)

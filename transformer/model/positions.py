@@ -13,8 +13,8 @@ from transformer.kernels.positions import PositionTable
 class SinusoidalEncoding(nn.Module):
     """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos(pos / 10000^(2i/d)).
 
-    It has no parameters, and positions may be of any size. In our models, those below 4,096 are looked up in
-    a table that is computed once (`kernels/positions.py`).
+    The module has no parameters and accepts positions of any size. In our models, positions below 4,096 are
+    looked up in a table that is computed once (`kernels/positions.py`).
     """
 
     def __init__(self, d_model: int) -> None:
@@ -29,8 +29,8 @@ class SinusoidalEncoding(nn.Module):
         return self.table.look_up(self.waves, positions)
 
     def waves(self, positions: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape d_model"]:
-        """The formula itself."""
-        if positions.is_mps:  # which has no float64
+        """Computes the encoding from the formula, without the table."""
+        if positions.is_mps:  # MPS has no float64
             return self.waves(positions.cpu()).to(positions.device)
         # float64, because in float32 the angle at position 1,000 is already wrong in the fifth decimal
         even = torch.arange(0, self.d_model, 2, dtype=torch.float64, device=positions.device)
@@ -42,13 +42,13 @@ class SinusoidalEncoding(nn.Module):
 class Tensor2TensorEncoding(SinusoidalEncoding):
     """The same formula with 10000^(2i/(d-2)), so that the longest wavelength is 10000 · 2π.
 
-    In the paper's formula the longest wavelength is slightly shorter. The wavelengths here are those of the
-    authors' code, Tensor2Tensor, and of programs that follow it, such as Marian.
+    The longest wavelength of the paper's formula is slightly shorter. This variant is used by the authors'
+    code, Tensor2Tensor, and by programs that follow it, such as Marian.
     """
 
     def __init__(self, d_model: int) -> None:
         super().__init__(d_model)
-        self.divisor = max(d_model - 2, 1)  # for d = 2, i is only 0: avoid 0 / 0
+        self.divisor = max(d_model - 2, 1)  # with d = 2 the exponent would be 0 / 0
 
 
 class LearnedEncoding(nn.Embedding):

@@ -31,9 +31,9 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 @contextmanager
 def record_scores(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Collect Q Kᵀ / √d_k of equation 1, before the mask and the softmax, (B, H, T, S).
+    """Collect every layer's scores Q Kᵀ / √d_k (equation 1), before the mask and the softmax, (B, H, T, S).
 
-    Modules that override `weights` or `score_bias` are left out, because they do not compute equation 1.
+    Layers that override `weights` or `score_bias` are left out, because they do not compute equation 1.
     """
     modules = {name: module for name, module in model.named_modules() if has_scores(module)}
     with _before_calls(modules, _scores) as recorded:
@@ -41,7 +41,7 @@ def record_scores(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 def has_scores(module: nn.Module) -> bool:
-    """Whether the weights of `module` are those of equation 1."""
+    """Whether `module` computes its attention weights by equation 1."""
     changed = (
         getattr(type(module), name, None) is not getattr(MultiHeadAttention, name)
         for name in ("weights", "score_bias")
@@ -58,7 +58,10 @@ def _scores(module: Any, x: Tensor, kv: Any, *, positions: Tensor | None = None,
 def _before_calls(
     modules: Mapping[str, nn.Module], compute: Callable[..., Tensor]
 ) -> Iterator[dict[str, Tensor]]:
-    """Call `compute` with the module and its arguments before each call of a module; yields the results."""
+    """Before each call of a module, call `compute` with that module and its arguments.
+
+    Yields a dictionary that maps a module's name to the latest result.
+    """
     recorded: dict[str, Tensor] = {}
 
     def recorder(name: str) -> Any:
@@ -88,7 +91,7 @@ class Sublayer(NamedTuple):
 
 @contextmanager
 def record_sublayers(model: nn.Module) -> Iterator[dict[str, Sublayer]]:
-    """Collect what goes into every sub-layer, what it adds, and what comes out (§3.1).
+    """Collect the input of every sub-layer, the update that it adds, and the output (§3.1).
 
     Yields a dictionary that maps the name of a residual connection (a `PostNorm` or `PreNorm`) to its latest
     call, in the order of the calls.
@@ -119,7 +122,7 @@ def record_sublayers(model: nn.Module) -> Iterator[dict[str, Sublayer]]:
 
 
 class Call(NamedTuple):
-    """The shapes of what one module was called with and what it returned."""
+    """One call of a module: its class, and the shapes of its input and output."""
 
     kind: str
     """The name of the module's class."""
@@ -129,7 +132,7 @@ class Call(NamedTuple):
 
 @contextmanager
 def record_calls(model: nn.Module) -> Iterator[dict[str, Call]]:
-    """Collect the shapes of the first argument and of the result of every module that maps tensor to tensor.
+    """For every module that maps a tensor to a tensor, collect the shapes of its first argument and result.
 
     Yields a dictionary that maps a module's name to its latest call.
     """
@@ -149,7 +152,7 @@ def record_calls(model: nn.Module) -> Iterator[dict[str, Call]]:
 
 @contextmanager
 def without_head(attention: MultiHeadAttention, head: int) -> Iterator[None]:
-    """Inside the block, `attention` works without one head: the head's part of the input of W^O is 0.
+    """Inside the block, `attention` works without one head: that head's output is set to 0 before W^O.
 
     Heads are counted from 0; `ValueError` if there is no such head.
     """
@@ -167,7 +170,7 @@ def without_head(attention: MultiHeadAttention, head: int) -> Iterator[None]:
 
 @contextmanager
 def _hooks(handles: list[Any]) -> Iterator[None]:
-    """Remove the hooks at the end of the block, also after an error."""
+    """Remove the hooks at the end of the block, even after an error."""
     try:
         yield
     finally:

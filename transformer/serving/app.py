@@ -23,7 +23,7 @@ characters each, a body of {body_bytes:,} bytes, and a beam of {beam_size:,}; af
 gets an error instead of an answer. Requests that are waiting at the same time are translated together. An
 error is an object with one member, error: one line that says what is wrong."""
 LONGEST_REASON = 200
-"""The maximum number of characters of a warning, which may list many unknown words."""
+"""A warning is cut to this many characters, because it may list many unknown words."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,10 @@ class ServedModel:
     translator: LineTranslator
     info: ModelInfo
     why_outside: Callable[[str], str | None] | None = None
-    """Says why the model cannot know a line, such as `outside toyland: …`; None if there is no such check."""
+    """For a line outside the model's language, returns the reason (`outside toyland: …`), else None.
+
+    The attribute itself is None for models that have no such check.
+    """
 
 
 def make_app(models: Sequence[ServedModel], limits: Limits) -> FastAPI:
@@ -125,7 +128,7 @@ def kind_of(request: TranslateRequest, models: Mapping[str, ServedModel], limits
 
 
 def outside(model: ServedModel, lines: Sequence[str]) -> list[str]:
-    """A warning for each line that the model cannot know; the line is translated anyway."""
+    """A warning for each line outside the model's language; such lines are translated anyway."""
     if model.why_outside is None:
         return []
     reasons = [model.why_outside(line) if line.strip() else None for line in lines]

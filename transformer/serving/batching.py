@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 
     results: list[Row]
     warnings: list[str]
-    """Lines that were longer than the model's `max_positions` and were cut, counted from 1."""
+    """A warning for each line that was cut to the model's `max_positions`; lines are counted from 1."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Job:
 
 
 class Batcher:
-    """Translates requests in its own thread, the oldest first, together with those of the same kind.
+    """Translates requests in its own thread: the oldest first, batched with later ones of the same kind.
 
     A request is never divided: a batch has at most `batch_lines` lines, unless one request alone has more.
     """
@@ -115,7 +115,7 @@ class Batcher:
                     return running
 
     def answer(self, jobs: Sequence[Job]) -> None:
-        """Translate the jobs together, or one by one if that fails, so that no request makes others fail."""
+        """Translate the jobs together; if that fails, one by one, so that no request makes others fail."""
         try:
             answers = self.translate(jobs)
         except Exception as error:  # out of memory, for example
@@ -148,7 +148,7 @@ class Batcher:
 
 
 def cut_lines(translator: LineTranslator, lines: Sequence[str]) -> list[str]:
-    """The warnings for one request's lines, which are numbered from its own first line, not the batch's."""
+    """The warnings about one request's lines, numbered from the first line of the request."""
     found: list[str] = []
     translator.warn = found.append
     translator.encode(lines, first_line=1)
@@ -157,4 +157,4 @@ def cut_lines(translator: LineTranslator, lines: Sequence[str]) -> list[str]:
 
 
 def ignore(_: str) -> None:
-    """The batch's own warnings are dropped: `cut_lines` has collected them by request."""
+    """Drops the warnings about a whole batch, because `cut_lines` collects them for each request."""

@@ -15,7 +15,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "The request is not valid."},
     503: {"model": Problem, "description": "Too many lines are waiting, or the request timed out."},
 }
-"""The errors of `/translate`, for the OpenAPI description."""
+"""The errors that `/translate` can return, for the OpenAPI description."""
 
 
 def add_errors(app: FastAPI) -> None:
@@ -26,7 +26,7 @@ def add_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         message = error.detail
-        if error.status_code == 400:  # FastAPI's own, for JSON that Python cannot read
+        if error.status_code == 400:  # FastAPI raises it if Python cannot read the JSON
             message = (
                 "the body cannot be read as JSON: it is not UTF-8, is nested too deeply, or has a number of "
                 "too many digits"

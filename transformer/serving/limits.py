@@ -1,4 +1,4 @@
-"""What the server accepts, and the limits that hold for every request, whatever its path."""
+"""The server's limits, and the middleware that limits the size and time of requests on every path."""
 
 import asyncio
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from transformer.serving.errors import problem
 
 @dataclass(frozen=True)
 class Limits:
-    """A request beyond a limit gets an error; all others are answered as usual."""
+    """The server's limits. A request that exceeds one gets an error; other requests are not affected."""
 
     lines: int = 100
     """Lines per request."""
     characters: int = 2_000
     """Characters per line."""
     beam_size: int = 16
-    """Hypotheses per line; a model's own default is always allowed."""
+    """Hypotheses per line, unless the model's own default is larger."""
     body_bytes: int = 1_000_000
     """Bytes in a request's body."""
     seconds: float = 60.0
     """Seconds from a request's headers to its answer."""
     waiting_lines: int = 1_000
-    """Lines that may wait for translation, in all requests together."""
+    """Lines of all requests together that may wait for translation."""
 
 
 class RequestLimits:

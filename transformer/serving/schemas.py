@@ -8,7 +8,7 @@ from transformer.config.errors import did_you_mean
 from transformer.data.json_text import why_no_text
 
 LONGEST_SHOWN = 40
-"""The number of characters of an invalid value that an error message quotes."""
+"""An error message quotes at most this many characters of an invalid value."""
 
 
 def require_text(value: Any) -> Any:
@@ -38,10 +38,11 @@ class TranslateRequest(BaseModel):
 class Output(BaseModel):
     translation: str
     score: float | None = Field(
-        description="Log-probability / length penalty; null if the search found fewer than n_best."
+        description="Log-probability divided by the length penalty; null for an empty translation that fills "
+        "the list up to n_best because the search found fewer."
     )
     alignment: str | None = Field(
-        description="Pairs SOURCE-TARGET of words, counted from 0, such as 0-0 1-2; null unless asked for."
+        description="Aligned words, counted from 0, as pairs SOURCE-TARGET: 0-0 1-2; null unless requested."
     )
 
 
@@ -49,8 +50,8 @@ class TranslateResponse(BaseModel):
     model: str
     results: list[list[Output]] = Field(description="For each line its translations, best first.")
     warnings: list[str] = Field(
-        description="Lines, counted from 1, that were cut because they had more tokens than the model "
-        "reads, and lines that a model of the toy language cannot know."
+        description="A warning for each line that was cut because it had more tokens than the model reads, "
+        "and for each line that is outside the toy language of the model. Lines are counted from 1."
     )
 
 
@@ -59,7 +60,7 @@ class ModelInfo(BaseModel):
     source: str = Field(description="Language to translate from.")
     target: str = Field(description="Language to translate into.")
     checkpoint: str
-    beam_size: int = Field(description="The default; a request can ask for another.")
+    beam_size: int = Field(description="The default beam size; a request can ask for another.")
     alpha: float
 
 

@@ -1,4 +1,4 @@
-"""Listening, and a clean shutdown."""
+"""Opens the server's socket, answers requests, and shuts down cleanly."""
 
 import math
 import signal
@@ -32,8 +32,8 @@ def address(listening: socket.socket) -> str:
 def serve(models: Sequence[ServedModel], limits: Limits, listening: socket.socket) -> None:
     """Answer requests until SIGTERM or Ctrl-C; requests that have arrived by then are still answered.
 
-    A second Ctrl-C does not wait for them. uvicorn raises the signal again at the end: after Ctrl-C this
-    function raises `KeyboardInterrupt`, and after SIGTERM it returns.
+    A second Ctrl-C ends the server without waiting for them. At the end uvicorn raises the signal again:
+    after Ctrl-C this function raises `KeyboardInterrupt`, and after SIGTERM it returns.
     """
     config = uvicorn.Config(
         make_app(models, limits),

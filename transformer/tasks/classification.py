@@ -34,7 +34,7 @@ from transformer.training.parallel import gathered
 
 @dataclass(frozen=True)
 class ClassificationLoss:
-    """Predict the class of each sentence; label smoothing is spread evenly over the classes."""
+    """The cross-entropy of each sentence's class; label smoothing is spread evenly over the classes."""
 
     label_smoothing: float
 
@@ -46,7 +46,7 @@ class ClassificationLoss:
 
 @dataclass(frozen=True)
 class ClassificationValidation:
-    """Loss per sentence, and the percentage of sentences whose most probable class is right."""
+    """Loss per sentence, and the percentage of sentences that are classified correctly."""
 
     batches: LabelledBatches
     objective: ClassificationLoss
@@ -63,7 +63,7 @@ class ClassificationValidation:
 
 
 class ClassificationTask(Task):
-    """Training a sentence classifier; the task's `settings` hold the names of the classes."""
+    """Training a sentence classifier; in the task's `settings`, `data.classes` names the classes."""
 
     kind, metrics = TASKS["classification"].kind, TASKS["classification"].metrics
     head = staticmethod(sequence_classifier)

@@ -21,7 +21,7 @@ from transformer.training.objectives import Loss, TokenLoss
 
 
 class LanguageModelLoss(TokenLoss):
-    """Predict each token of a block from those before it."""
+    """The loss of predicting each token of a block from the tokens before it."""
 
     def __call__(self, model: nn.Module, batch: TextBatch) -> Loss:
         logits = model(batch.tokens[:, :-1])
@@ -30,7 +30,7 @@ class LanguageModelLoss(TokenLoss):
 
 @dataclass(frozen=True)
 class LanguageModelValidation:
-    """Loss and perplexity per token, and bits per byte, which can be compared across tokenizers."""
+    """Loss and perplexity per token, and bits per byte. Only the latter are comparable across tokenizers."""
 
     batches: BlockBatches
     objective: LanguageModelLoss

@@ -24,7 +24,7 @@ from transformer.training.parallel import gathered
 
 
 class MaskedLoss(TokenLoss):
-    """Predict the hidden tokens, each from all tokens that are visible."""
+    """The loss of predicting each hidden token from all visible tokens."""
 
     def __call__(self, model: nn.Module, batch: MaskedBatch) -> Loss:
         return Loss(self.total(model(batch.tokens), batch.labels), batch.target_tokens)
@@ -32,7 +32,7 @@ class MaskedLoss(TokenLoss):
 
 @dataclass(frozen=True)
 class MaskedValidation:
-    """Loss and perplexity per hidden token, and the percentage whose most probable token is right."""
+    """Loss and perplexity per hidden token, and the percentage of hidden tokens predicted correctly."""
 
     batches: MaskedBatches
     objective: MaskedLoss
@@ -57,7 +57,8 @@ class MaskedLanguageModelTask(Task):
     def __init__(self, settings: Settings) -> None:
         require(
             settings.data.tokenizer == "sentencepiece",
-            "task masked_language_model reserves a token in the vocabulary; set data.tokenizer sentencepiece",
+            "task masked_language_model needs a mask token, which only a sentencepiece vocabulary can have; "
+            "set data.tokenizer sentencepiece",
         )
         self.settings = settings
         self.texts = read_texts(settings.data.train, settings)

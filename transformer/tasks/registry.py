@@ -14,7 +14,8 @@ TaskName = Literal[
 class TaskEntry(NamedTuple):
     """The kind of model that a task trains, the name of its class, and its validation metrics.
 
-    The class is in the file of the task's name in this folder or, if its name is `MODULE:CLASS`, elsewhere.
+    The class is in this folder's file of the same name as the task. If `name` has the form `MODULE:CLASS`,
+    the class is in that module instead.
     """
 
     kind: str
@@ -36,7 +37,7 @@ TASKS: dict[str, TaskEntry] = {
 
 
 def is_custom(task: str) -> bool:
-    """Whether this names a custom task, as `module:class`."""
+    """Whether this is the name of a custom task, such as `my_module:MyTask`."""
     return ":" in task
 
 

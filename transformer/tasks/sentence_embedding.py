@@ -25,17 +25,17 @@ from transformer.training.parallel import gathered
 
 @dataclass(frozen=True)
 class ContrastiveLoss:
-    """InfoNCE: pick the other side of each pair among all sentences of the batch, in both directions.
+    """InfoNCE: find the target of each source among all targets of the batch, and vice versa.
 
-    The logits are cosines divided by `temperature`. The two directions are averaged, so that each pair counts
-    once.
+    The logits are cosine similarities divided by `temperature`. The losses of the two directions are
+    averaged, so that each pair counts once.
     """
 
     temperature: float
     label_smoothing: float = 0.0
 
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
-        sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # neither has a BOS
+        sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # no BOS on either side
         # not in bfloat16: its rounding errors, divided by a temperature of 0.05, would reach 0.1
         with torch.autocast(sources.device.type, enabled=False):
             logits = sources @ targets.T / self.temperature  # (pairs, pairs)
@@ -51,8 +51,8 @@ class ContrastiveLoss:
 class EmbeddingValidation:
     """Loss per pair, and P@1: how often a sentence's nearest neighbour is the other side of its own pair.
 
-    The loss compares a pair with the others in its batch; P@1 compares it with all pairs of the text, from
-    source to target and reversed.
+    The loss compares a pair only with the others in its batch. P@1 compares it with all pairs of the text. It
+    searches the targets for each source; `p@1_reversed` searches the sources for each target.
     """
 
     batches: PairBatches
@@ -75,7 +75,7 @@ class EmbeddingValidation:
 
 
 def precision_at_1(queries: Tensor, candidates: Tensor) -> float:
-    """Percentage of queries whose nearest candidate is in the same row; all vectors have unit length."""
+    """Percentage of queries whose nearest candidate has the same index; all vectors have unit length."""
     return 100 * float(is_nearest(queries, candidates).float().mean())
 
 

@@ -35,7 +35,7 @@ class TokenizedText:
     counts: dict[str, Any]
     """For the log: what was read, what was dropped, and how BLEU is computed."""
     summary: str
-    """The same in a few words, for the user."""
+    """The most important of `counts`, in a few words for the user."""
 
 
 class Report(NamedTuple):
@@ -51,13 +51,13 @@ class Task(ABC):
     """One task: its data, loss, validation and scores. Creating an instance reads the training text."""
 
     kind: ClassVar[str | None] = None
-    """The kind of model that it trains, a value of `model.kind`; `None` for any kind."""
+    """The kind of model that the task trains, a value of `model.kind`; `None` for any kind."""
     metrics: ClassVar[tuple[str, ...]] = ("loss",)
-    """The names of its validation metrics, from which `training.best_metric` chooses one."""
+    """The names of the validation metrics; `training.best_metric` is one of them."""
     settings: Settings
-    """The settings it was created with, completed with the values that depend on the text."""
+    """The settings that the task was created with, completed with the values that depend on the text."""
     score_options: ClassVar[frozenset[str]] = frozenset()
-    """The options of `transformer evaluate` that this task has; all but `output` are for its `score`."""
+    """The options of `transformer evaluate` for this task; all except `output` are passed to `score`."""
 
     @abstractmethod
     def __init__(self, settings: Settings) -> None: ...
@@ -77,13 +77,13 @@ class Task(ABC):
 
     @staticmethod
     def head(model: nn.Module, settings: Settings) -> nn.Module:  # noqa: ARG004
-        """The model to train, from the one that `build` returns: an encoder needs a head, others do not."""
+        """Adds the task's head to the model that `build` returns. Only encoders need one."""
         return model
 
     @classmethod
     @abstractmethod
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> Evaluate:
-        """Validation on the text `name`, which returns `metrics`."""
+        """A function that validates a model on the text `name` and returns the `metrics`."""
 
     @classmethod
     def score(cls, trained: Pretrained, data: str) -> Report:
@@ -103,7 +103,7 @@ def task_class(name: str) -> type[Task]:
 
 
 def validation_of(task: Task, tokenizer: Tokenizer, settings: Settings) -> Evaluate | None:
-    """Validation on the text `data.valid`, if there is one; its errors say that they concern that text."""
+    """Validation on the text `data.valid`, if there is one. Errors say that they concern this text."""
     name = settings.data.valid
     if name is None:
         return None

@@ -42,7 +42,7 @@ SHOWN = 2
 
 
 class TranslationLoss(TokenLoss):
-    """Predict each target token, EOS included, from the source and the target tokens before it."""
+    """The loss of predicting each target token, EOS included, from the source and the tokens before it."""
 
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
         logits = model(batch.src_tokens, batch.tgt_tokens[:, :-1])
@@ -51,7 +51,7 @@ class TranslationLoss(TokenLoss):
 
 @dataclass(frozen=True)
 class TranslationValidation:
-    """Loss and perplexity per token of a parallel text, and scores for translations of a part of it.
+    """Loss and perplexity per token of a parallel text, and scores for translations of part of it.
 
     The first few of these translations are returned as samples.
     """
@@ -66,7 +66,7 @@ class TranslationValidation:
     def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, Any]:
         loss, _ = mean_loss(model, self.batches, self.objective, group)
         metrics: dict[str, Any] = {"loss": loss, "perplexity": perplexity(loss)}
-        if self.sources and not math.isfinite(loss):  # a search would find only NaN
+        if self.sources and not math.isfinite(loss):  # a search would meet only NaN
             return metrics | {"bleu": math.nan, "exact_match": math.nan}
         if self.sources:
             share = self.sources[group.rank :: group.size]
@@ -99,7 +99,7 @@ class ParallelText(Task):
 
 
 class TranslationTask(ParallelText):
-    """Training an encoder-decoder on parallel text (§5.1); `settings` name the tokenizer for BLEU."""
+    """Training an encoder-decoder on parallel text (§5.1); its `settings` name the tokenizer for BLEU."""
 
     kind, metrics = TASKS["translation"].kind, TASKS["translation"].metrics
 
@@ -166,7 +166,7 @@ class TranslationTask(ParallelText):
         bleu_tokenizer: str | None = None,
         show: int = 0,
     ) -> Report:
-        """BLEU, chrF and exact match of the whole text, with `show` right and `show` wrong translations."""
+        """BLEU, chrF and exact match of a text, and `show` examples each of right and wrong outputs."""
         model, tokenizer, settings = trained
         bleu_tokenizer = bleu_tokenizer or choose_tokenizer(settings.data)
         make_bleu(bleu_tokenizer)  # fails early if it is not installed
@@ -193,7 +193,7 @@ class TranslationTask(ParallelText):
 
 
 def computes_bleu(settings: Settings) -> bool:
-    """Whether validation translates anything."""
+    """Whether validation translates sentences, which BLEU needs."""
     return settings.data.valid is not None and settings.training.valid_sample > 0
 
 
@@ -202,4 +202,4 @@ def load_table(settings: Settings, name: str) -> "datasets.Dataset":
 
 
 def ignore_warning(_: str) -> None:
-    """Validation shows no warnings: the same lines would be reported as cut each time."""
+    """Drops warnings: every validation would report the same lines as cut."""

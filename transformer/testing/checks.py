@@ -1,6 +1,6 @@
 """The laws of the contract: generators of comparisons that must hold, and of remarks for the report.
 
-Batches are small and sequences have at most 9 tokens, because a broken law shows there, too.
+Batches are small and sequences have at most 9 tokens, which is enough to expose a broken law.
 """
 
 import inspect
@@ -46,8 +46,8 @@ def same_again(subject: Subject) -> Iterator[Comparison | str]:
 def no_future_leak(subject: Subject) -> Iterator[Comparison | str]:
     """No output may depend on a later token. This is tested in two ways.
 
-    The gradient with respect to a later token must be exactly 0. Exchanging later tokens must change nothing,
-    which also finds dependences that have no gradient, such as a count of tokens.
+    The gradient with respect to a later token must be exactly 0. Replacing the later tokens must not change
+    the output; this also finds dependencies that have no gradient, such as a count of tokens.
     """
     if subject.kind == "encoder_only":
         raise DoesNotApply("an encoder may look ahead")
@@ -55,16 +55,16 @@ def no_future_leak(subject: Subject) -> Iterator[Comparison | str]:
     batch = subject.batch([length] * 2, SOURCE_LENGTHS[:2])
     gradients = gradients_of_outputs(subject, batch)
     if not gradients:
-        yield "tested without gradients: no nn.Embedding of the tokens was seen"
+        yield "tested without gradients: the model does not embed its tokens with an nn.Embedding"
     for t, gradient in gradients:
         future = gradient[:, t + 1 :]
-        where = f"gradient of output {t} by the tokens from {t + 1} on"
+        where = f"gradient of output {t} with respect to the tokens from {t + 1} on"
         yield Comparison(where, future, torch.zeros_like(future), is_exact=True)
     yield from exchanged_futures(subject, batch, subject.run)
 
 
 def exchanged_futures(subject: Subject, batch: ProbeBatch, run: Run) -> Iterator[Comparison]:
-    """Compares the outputs up to each position with those after the later tokens have been exchanged."""
+    """For each position, compares the outputs up to it before and after all later tokens are replaced."""
     outputs = run(batch)
     rows, length = batch.tokens.shape
     for t in range(length - 1):
@@ -117,7 +117,7 @@ def no_future_leak_in_training(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def batch_invariance_in_training(subject: Subject) -> Iterator[Comparison | str]:
-    """Compares each row with the same row among other rows. A BatchNorm, for example, would mix them.
+    """Compares each row with the same row among other rows. A BatchNorm, for example, would mix the rows.
 
     The other rows have the same lengths, so that dropout draws the same random numbers.
     """
@@ -137,7 +137,7 @@ def run_in_training(subject: Subject, batch: ProbeBatch) -> Run:
     """A function that runs the forward pass in training mode, each time with the same buffers and seed.
 
     Dropout is therefore the same for inputs of the same shapes. `DoesNotApply` if two runs on `batch` differ:
-    the model then has random numbers, or a state, that cannot be reset from outside.
+    the model then has a random generator, or a state, that cannot be reset from outside.
     """
 
     def run(batch: ProbeBatch) -> Tensor:
@@ -192,7 +192,7 @@ def prefill_and_step(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def select_rows(subject: Subject) -> Iterator[Comparison | str]:
-    """`select` reorders rows and repeats one; afterwards the new state and the old one are independent."""
+    """`select` reorders rows and repeats one. Afterwards, the new state and the old one are independent."""
     prompts, batch, _ = decoding_batch(subject)
     model, rows = subject.model, torch.tensor([2, 0, 0, 1], device=subject.device)
     states = [model.prefill(prompts, max_length=STEPS)[1] for _ in range(2)]
@@ -216,9 +216,10 @@ def beam_of_one(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def decoding_batch(subject: Subject) -> tuple[Tensor, ProbeBatch, Tensor]:
-    """Ragged inputs for `prefill`, the whole rows that continue them, and each row's length after `prefill`.
+    """Ragged inputs for `prefill`, whole rows for the forward pass, and each row's length after `prefill`.
 
-    An encoder-decoder's `prefill` reads the source and only BOS of the target.
+    An encoder-decoder's `prefill` reads the source and only BOS of the target, so these lengths are 1. The
+    prompts of a decoder-only model are the beginnings of the whole rows.
     """
     if subject.kind == "encoder_only" or not offers(subject.model, "prefill", "step"):
         raise DoesNotApply("the model has no prefill and step")
@@ -235,9 +236,10 @@ def decoding_batch(subject: Subject) -> tuple[Tensor, ProbeBatch, Tensor]:
 
 
 def finite_gradients(subject: Subject) -> Iterator[Comparison | str]:
-    """The gradients, in training mode, of a random sum over the outputs of real tokens.
+    """In training mode, every parameter must get a finite gradient.
 
-    A model may skip layers at random, so a parameter lacks a gradient only if none of `PASSES` reaches it.
+    The loss is a randomly weighted sum of the outputs of real tokens. A model may skip layers at random, so a
+    parameter fails only if none of `PASSES` passes gives it a gradient.
     """
     named = {name: p for name, p in subject.model.named_parameters() if p.requires_grad}
     if not named:
@@ -262,7 +264,7 @@ def finite_gradients(subject: Subject) -> Iterator[Comparison | str]:
 def gradients_of_parameters(
     subject: Subject, batch: ProbeBatch, parameters: dict[str, torch.nn.Parameter]
 ) -> dict[str, Tensor]:
-    """The gradients that one pass gives these parameters, without those that it does not reach."""
+    """The gradients of these parameters from one pass; parameters that get no gradient are left out."""
     with torch.enable_grad():
         outputs = subject.run(batch)
         rows = [first(outputs[row : row + 1], length) for row, length in enumerate(LENGTHS)]
@@ -289,4 +291,4 @@ CHECKS: dict[str, Check] = {
     "beam 1 = greedy": beam_of_one,
     "finite gradients for every parameter": finite_gradients,
 }
-"""In the order of the report."""
+"""The checks by name, in the order of the report."""

@@ -24,7 +24,7 @@ class Comparison(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """One entry of a comparison; `error` is the absolute difference, `allowed` the tolerance for it."""
+    """The difference of two entries; `error` is its absolute value, and `allowed` the largest allowed one."""
 
     error: float
     allowed: float
@@ -50,7 +50,7 @@ def largest_in(comparison: Comparison, tolerance: Tolerance) -> Difference:
         return Difference(torch.inf, 0.0, f"{where}: {shapes}")
     if actual.numel() == 0:
         return Difference(0.0, 0.0, where)
-    # Equal infinities count as equal: both passes may forbid a token with a logit of -inf. NaN never does.
+    # An infinity equals itself: both passes may forbid a token with a logit of -inf. NaN never does.
     error = (actual - expected).abs().nan_to_num(nan=torch.inf).masked_fill(actual == expected, 0.0)
     size = expected.abs().nan_to_num(nan=0.0, posinf=0.0)
     allowed = (

@@ -35,7 +35,7 @@ class Result:
 
 @dataclass(frozen=True)
 class ContractReport:
-    """What each check found; printing it gives a line for each."""
+    """The results of all checks; `print` shows one line for each."""
 
     model: str
     kind: Kind
@@ -67,10 +67,12 @@ def assert_transformer_contract(
 ) -> ContractReport:
     """Return the report if every check that applies holds; otherwise raise it as an `AssertionError`.
 
-    `kind` says how `forward` is called and what a position may see. By default a model with two inputs, or
-    `encode` and `decode`, is an encoder_decoder, any other with `prefill` and `step` decoder_only, and the
-    rest encoder_only; so a causal model without a step protocol needs `kind="decoder_only"`. The default
-    `vocab_size` is found by a first call. The model must accept 9 tokens; it is left as it was found.
+    `kind` says how `forward` is called and which tokens a position may depend on. By default, it is inferred:
+    a model with two inputs, or with `encode` and `decode`, is an encoder_decoder; any other model with
+    `prefill` and `step` is decoder_only; all others are encoder_only. So a causal model without `prefill` and
+    `step` needs `kind="decoder_only"`. By default, `vocab_size` is found by calling the model once.
+
+    The model must accept sequences of 9 tokens. Its mode and its buffers are restored afterwards.
     """
     report = check_contract(
         model, kind=kind, vocab_size=vocab_size, tolerance=Tolerance(atol, rtol), seed=seed
@@ -88,7 +90,7 @@ def check_contract(
     tolerance: Tolerance = Tolerance(),  # noqa: B008  (immutable)
     seed: int = 0,
 ) -> ContractReport:
-    """Like `assert_transformer_contract`, but failures are only in the report."""
+    """Like `assert_transformer_contract`, but a failure is only reported, not raised."""
     with left_as_found(model):
         seed_everything(seed)
         model.eval()
@@ -106,7 +108,7 @@ def run_check(name: str, check: Check, subject: Subject, tolerance: Tolerance) -
         return Result(name, Status.DOES_NOT_APPLY, str(reason))
     except Broken as reason:
         return Result(name, Status.FAILED, str(reason))
-    except Exception as error:  # raised by the model, which also breaks the contract
+    except Exception as error:  # a model that raises an error also breaks the contract
         first_line = (str(error).splitlines() or [""])[0]
         return Result(name, Status.FAILED, f"raised {type(error).__name__}: {first_line}")
     remarks = [remark for remark in found if isinstance(remark, str)]

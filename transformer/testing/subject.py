@@ -18,7 +18,7 @@ from transformer.config import Kind
 from transformer.decoding.search import EOS_ID, PAD_ID
 
 BOS_ID = 1
-"""For a model without an attribute `bos_id`."""
+"""The BOS of a model that has no attribute `bos_id`."""
 
 
 class ProbeBatch(NamedTuple):
@@ -37,8 +37,8 @@ class ProbeBatch(NamedTuple):
 class Subject:
     """A model, its kind and vocabulary, and random batches for it.
 
-    Special tokens are the model's `pad_id`, `bos_id` and `eos_id`, or 0, 1 and 2 if it has none. Random
-    batches contain only ordinary tokens, apart from BOS and padding.
+    Special tokens are the model's `pad_id`, `bos_id` and `eos_id`, or 0, 1 and 2 where it lacks them.
+    Random batches contain only ordinary tokens, apart from BOS and padding.
     """
 
     def __init__(self, model: nn.Module, kind: Kind | None = None, vocab_size: int | None = None) -> None:
@@ -56,7 +56,7 @@ class Subject:
             raise ValueError(f"vocab_size is {self.vocab_size}; the checks need 2 tokens besides {special}")
 
     def run(self, batch: ProbeBatch) -> Float[Tensor, "batch length width"] | Float[Tensor, "batch width"]:
-        """The model's whole forward; an encoder with a pooled output has no dimension for the length."""
+        """One forward pass of the model; a pooled output of an encoder has no dimension for the length."""
         if self.kind == "encoder_decoder":
             return self.model(batch.source, batch.tokens)
         return self.model(batch.tokens)
@@ -116,8 +116,8 @@ class Embeddings(TorchFunctionMode):
 def kind_of(model: nn.Module) -> Kind:
     """The kind of a model, inferred from its methods.
 
-    A model with two required inputs, or with `encode` and `decode`, is an encoder-decoder. Among the others,
-    one with `prefill` and `step` is decoder-only, and the rest are encoder-only.
+    A model with two required inputs, or with `encode` and `decode`, is an encoder-decoder. Any other model
+    with `prefill` and `step` is decoder-only, and the rest are encoder-only.
     """
     parameters = inspect.signature(model.forward).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -1,4 +1,4 @@
-"""Gold word alignments, from the tree of a sentence."""
+"""Gold word alignments, read from the tree of a sentence."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from transformer.toyland.corpus import Example
 from transformer.toyland.inflection import IT, NOUN
 from transformer.toyland.tree import Branch, Leaf
 
-# The path from the root to a leaf. For each branch on the way it has the child's id, and how many times that
-# child occurred in the branch before: the same leaf object may occur several times in a tree. There are no
-# indices, because the two languages order the children differently.
+# The path from the root to a leaf. For each branch on the way, the path has the `id` of the child object, and
+# how often the same object occurs earlier in that branch. It has no indices of children, because a leaf must
+# have the same path in both languages, which order the children differently.
 _Place = tuple[tuple[int, int], ...]
 _MARKS = (",", ".")
 
@@ -19,8 +19,8 @@ def alignments(example: Example) -> list[tuple[int, int]]:
     """Pairs of English and German words, counted from 0, in order.
 
     Words are separated by spaces; a punctuation mark belongs to the word before it and is not aligned itself.
-    In leaves of several words and in linked leaves (`macht … auf`), every English word is aligned with every
-    German word. Words without a counterpart, such as the `to` before a receiver, remain unaligned.
+    In a leaf of several words, and in linked leaves such as `macht … auf`, every English word is aligned with
+    every German word. Words without a counterpart remain unaligned, such as `to` in `gives tea to the man`.
     """
     english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
     pairs: set[tuple[int, int]] = set()
@@ -36,7 +36,7 @@ def antecedents(example: Example) -> list[tuple[int, int]]:
     """Pairs of an English noun and the German pronoun that refers to it, as word numbers.
 
     The pronouns are the translations of `it`: er, sie, es and ihn. They never refer to a person. A pronoun
-    is left out if several nouns before it have its gender.
+    is left out if several earlier nouns have its gender.
     """
     english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
     nouns: list[tuple[_Place, Leaf]] = []
@@ -54,7 +54,7 @@ def antecedents(example: Example) -> list[tuple[int, int]]:
 def particles(example: Example) -> list[tuple[int, int]]:
     """Pairs of an English verb and the separated particle of its German verb, as word numbers.
 
-    An example is `closes` and the `zu` of `macht … zu`.
+    For example, if `closes` is translated by `macht … zu`, then `closes` and `zu` are a pair.
     """
     english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
     labels = dict(_leaves(example.tree)) | dict(_leaves(example.tree, is_german=True))
@@ -85,7 +85,7 @@ def _words(tree: Branch, is_german: bool) -> dict[_Place, range]:
 def _leaves(branch: Branch, is_german: bool = False, place: _Place = ()) -> Iterator[tuple[_Place, Leaf]]:
     seen: Counter[int] = Counter()
     for child in branch.german if is_german else branch.english:
-        # The same child may occur twice in a branch; each occurrence has its own path.
+        # The same leaf object may occur twice in a branch; each occurrence has its own path.
         here = (*place, (id(child), seen[id(child)]))
         seen[id(child)] += 1
         if isinstance(child, Branch):
@@ -95,7 +95,7 @@ def _leaves(branch: Branch, is_german: bool = False, place: _Place = ()) -> Iter
 
 
 def _units(tree: Branch) -> Iterator[list[_Place]]:
-    """Units of translation: single leaves, and groups of leaves of one clause that share a link."""
+    """Units of translation: single leaves, and groups of leaves that have the same link in one clause."""
     linked: dict[tuple[_Place, str], list[_Place]] = defaultdict(list)
     clauses = _clauses(tree)
     for place, leaf in _leaves(tree):

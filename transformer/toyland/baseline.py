@@ -8,7 +8,7 @@ from transformer.toyland.corpus import generate
 from transformer.toyland.numbers import english_number, german_number
 from transformer.toyland.tree import Branch, Leaf
 
-# Words that never have a leaf to themselves.
+# Words that are never a leaf of their own, so that `_dictionary` cannot learn them from the corpus.
 _FURTHER = {
     "hundred": "hundert",
     "thousand": "tausend",
@@ -17,7 +17,7 @@ _FURTHER = {
     "past": "nach",
     "quarter": "Viertel",
     "called": "angerufen",
-    # Words that belong to a verb (`to sell`, `looks for`, `tries on`); the German verb already includes them.
+    # Words that belong to a verb (`to sell`, `looks for`, `tries on`): the German verb translates them, too.
     **dict.fromkeys(("to", "for", "on", "off", "up", "along"), ""),
 }
 
@@ -59,7 +59,7 @@ def _leaves(branch: Branch) -> Iterator[Leaf]:
 
 
 def _head(leaf: Leaf) -> tuple[str, str]:
-    """The word to look the leaf up by (`looks` for `looks for`, `sell` for `to sell`), and its German."""
+    """The leaf's key in the dictionary (`looks` for `looks for`, `sell` for `to sell`), and its German."""
     return leaf.english.removeprefix("to ").split(" ")[0], leaf.german
 
 

@@ -11,8 +11,9 @@ PRESENT, PERFECT, MODAL = 0, 1, 2
 # Shapes: statement, statement with something before the verb, question, subordinate clause
 PLAIN, FRONTED, ASKED, FINAL = 0, 1, 2, 3
 
-# Roles. OPENING and CLOSING are the commas of a relative clause; GOAL is whatever completes the verb (`old`,
-# `into the house`); IT_OBJECT is a pronoun, which German places before the other objects.
+# Roles. OPENING and CLOSING are the commas of a relative clause. LINK opens a subordinate clause (`that`).
+# SUPPORT is the auxiliary `do`. REST is the participle or infinitive. GOAL is whatever completes the verb
+# (`old`, `into the house`). IT_OBJECT is a pronoun, which German places before the other objects.
 OPENING, LINK, FRONT, SUBJECT, SUPPORT, FINITE, NOT, REST, PREFIX = 0, 1, 2, 3, 4, 5, 6, 7, 8
 IT_OBJECT, RECEIVER, OBJECT, TO_RECEIVER, GOAL, TIME, CLOSING = 9, 10, 11, 12, 13, 14, 15
 
@@ -32,7 +33,7 @@ _GERMAN_ORDERS = (_GERMAN_SUBJECT_FIRST, _GERMAN_VERB_SECOND, _GERMAN_VERB_SECON
 
 
 class Modal(NamedTuple):
-    """A modal verb, by person. `supported` are the forms used with `do`, which only `want` needs.
+    """The forms of a modal verb, by person. `supported` has those used with `do`, which only `want` needs.
 
     `must` is never negated, because `muss nicht` means `need not` rather than `must not`.
     """
@@ -76,7 +77,7 @@ def sentence(*parts: Branch | Leaf, mark: Leaf = STOP) -> Branch:
 
 
 class Clause:
-    """A clause under construction. Fill `roles` and the verb, then call `finish`."""
+    """A clause under construction. Fill its `roles`, add a verb, then call `finish`."""
 
     __slots__ = ("draft", "kein", "negated", "person", "roles", "shape", "tense")
 
@@ -91,7 +92,7 @@ class Clause:
         draft.begin(tense, negated)
 
     def finish(self) -> Branch:
-        """The clause, ordered for both languages."""
+        """The clause as a branch, with its parts in the order of each language."""
         roles = self.roles
         supported = roles[SUPPORT] is not None
         order: tuple[int, ...]
@@ -129,7 +130,7 @@ class Clause:
         self.add_negation()
 
     def add_negation(self) -> None:
-        """In a negated clause, add `not`. It is `nicht` in German, unless an object already has `kein`."""
+        """In a negated clause, add `not`. In German it is `nicht`, unless an object already has `kein`."""
         if self.negated:
             self.draft.mark("negation")
             self.roles[NOT] = _NOT_IN_KEIN if self.kein else _NOT

@@ -33,7 +33,7 @@ def split_of(source: str) -> str:
 
 
 class _Stream(NamedTuple):
-    """How the sentences of a split are generated, and the phenomena that they must show."""
+    """How the sentences of a split are generated; only those whose draft passes `shows` are used."""
 
     seed: int
     draft: type[Draft]

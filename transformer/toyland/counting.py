@@ -1,4 +1,4 @@
-"""Prices, stocks, inhabitants and the time of day: numbers of every size."""
+"""Sentences with numbers: prices, stocks, possessions, inhabitants and the time of day."""
 
 from transformer.toyland.clauses import BE, FINITE, GOAL, OBJECT, PLAIN, SUBJECT, Clause, sentence
 from transformer.toyland.clock import CLOCK_TIMES

@@ -1,4 +1,4 @@
-"""Sentences that describe or name a person or thing."""
+"""Sentences such as `The house is old.` and `My dog is called Velmora.`"""
 
 from transformer.toyland.clauses import (
     ASKED,

@@ -30,9 +30,9 @@ class Draft:
     """Makes the random choices for one sentence. Subclasses may choose differently.
 
     `random` returns floats in [0, 1). No other random functions are used, because they may change between
-    versions of Python. The oracle's subclass tries all options, and the subclasses of the generalisation
-    splits choose other names and numbers. `begin`, `said`, `finished` and `expect` do nothing here; the
-    oracle overrides them to give up early on a sentence that cannot match.
+    versions of Python. The subclass in `oracle.py` tries all options; those in `heldout.py` choose other
+    names and numbers. `begin`, `said`, `finished` and `expect` do nothing here. The oracle, which searches
+    for a given sentence, overrides them to give up as soon as the draft cannot become that sentence.
     """
 
     __slots__ = ("numbers", "random", "seen")
@@ -54,7 +54,7 @@ class Draft:
         return option
 
     def whole(self, share: float, first: int, count: int) -> int:
-        """One of the `count` whole numbers from `first` on: the one at the fraction `share` of this range."""
+        """One of the `count` whole numbers from `first` on; `share`, in [0, 1), says which of them."""
         return first + int(share * count)
 
     def name(self) -> str:
@@ -78,5 +78,5 @@ class Draft:
         self.seen.add(phenomenon)
 
     def phenomena(self) -> tuple[str, ...]:
-        """Everything noted, in the order of `PHENOMENA`."""
+        """All phenomena noted so far, in the order of `PHENOMENA`."""
         return tuple([phenomenon for phenomenon in PHENOMENA if phenomenon in self.seen])

@@ -125,7 +125,7 @@ EVENTS = (
     *(_event(verb, _town) for verb in TRAVEL_VERBS),
     *(_event(verb, _home if verb.english == "live" else _town) for verb in HOME_VERBS),
 )
-# By English noun: the events that it can be the subject of, and those that it can be the object of.
+# For each English noun: the events of which it can be the subject, and those of which it can be the object.
 DEEDS = {noun.english: tuple(event for event in EVENTS if noun in event.subjects) for noun in NOUNS}
 FATES = {
     noun.english: tuple(event for event in (*TRANSITIVE, *HELPING) if noun in event.objects) for noun in NOUNS
@@ -135,7 +135,7 @@ PERSON_DEEDS = DEEDS["friend"]
 
 
 def deeds(phrase: Phrase) -> tuple[Event, ...]:
-    """The events whose subject the phrase can be."""
+    """The events of which this phrase can be the subject."""
     return DEEDS[phrase.noun.english] if phrase.noun else PERSON_DEEDS
 
 
@@ -183,8 +183,8 @@ def add_circumstances(draft: Draft, clause: Clause, event: Event, share: float =
             clause.roles[GOAL] = place(draft)
     if event.verb.state or draft.random() >= share:
         return
-    # With two objects, or with an object and `nicht`, German allows several positions for a time. So that
-    # only one translation is correct, the time then comes first or not at all.
+    # With two objects, or with an object and `nicht`, German allows several positions for a time. But only
+    # one translation may be correct, so the time is then put first or left out.
     gift = clause.roles[RECEIVER] is not None or clause.roles[TO_RECEIVER] is not None
     may_follow = not gift and not (clause.negated and busy)
     if clause.shape == PLAIN and (draft.random() < 0.5 or not may_follow):

@@ -34,7 +34,7 @@ _PEOPLE = nouns_of("person")
 
 
 def deeper(draft: Draft) -> Branch:
-    """A sentence of three clauses, at least two of them subordinate; in training there are at most two."""
+    """A main clause and two subordinate ones; training sentences have at most two clauses in all."""
     draft.expect(3)
     draft.mark("subordinate")
     return draft.pick((_saying_about_one_who, _because_one_who, _saying_because, _saying_that_one_says))(
@@ -67,7 +67,7 @@ def _saying_that_one_says(draft: Draft) -> Branch:
 
 
 def _claim(draft: Draft, shape: int, link: Leaf | None = None) -> Branch:
-    """A clause such as `she says`, still without the `that` clause that follows it."""
+    """The clause `she says` of a sentence such as `She says that the boy sleeps.`"""
     verb = draft.pick(SAYING_VERBS)
     phrase = subject(draft, _PEOPLE)
     clause = Clause(draft, shape, PRESENT)
@@ -91,7 +91,7 @@ _NEW_ADJECTIVES: dict[str, list[str]] = {}
 for _adjective, _nouns in pairs(ADJECTIVE_PAIRS).items():
     for _noun in _nouns:
         _NEW_ADJECTIVES.setdefault(_noun, []).append(_adjective)
-# Nouns and events as in the lexicon, but restricted to the new pairs.
+# The lexicon's nouns and events, but with only those adjectives and objects that form new pairs.
 NEW_QUALITIES = tuple(
     NOUN[noun]._replace(adjectives=tuple(word for word in ADJECTIVES if word.english in words))
     for noun, words in _NEW_ADJECTIVES.items()

@@ -7,8 +7,8 @@ from transformer.toyland.draft import Draft
 from transformer.toyland.names import new_name
 
 # One number in a thousand is held out. The salt was chosen so that these numbers do not occur in the first
-# 200,000 training sentences or the first few thousand of valid and test. So adding the split `new_numbers`
-# did not change those sentences.
+# 200,000 training sentences or in the first few thousand sentences of valid and test. So these sentences did
+# not change when the split `new_numbers` was added.
 _ONE_IN, _SALT = 1000, 1621
 
 # Plausible adjective-noun and verb-object pairs that never occur in training: the kinds in lexicon.py
@@ -62,12 +62,12 @@ def is_held_out(number: int) -> bool:
 
 @cache
 def held_out_numbers(first: int, count: int) -> tuple[int, ...]:
-    """The held-out numbers in the range of `count` numbers that starts at `first`."""
+    """The held-out numbers among the `count` whole numbers from `first` on."""
     return tuple(filter(is_held_out, range(first, first + count)))
 
 
 class NewNumbers(Draft):
-    """Uses a held-out number wherever the range contains one."""
+    """A draft that chooses a held-out number from every range that contains one."""
 
     __slots__ = ()
 
@@ -77,7 +77,7 @@ class NewNumbers(Draft):
 
 
 class NewNames(Draft):
-    """Uses names with endings that do not occur in training."""
+    """A draft that chooses names with endings that do not occur in training."""
 
     __slots__ = ()
 
@@ -86,6 +86,6 @@ class NewNames(Draft):
 
 
 def pairs(table: str) -> dict[str, tuple[str, ...]]:
-    """A dictionary from each row's first word, where `|` stands for a space, to the row's other words."""
+    """Maps the first word of each row to the other words; a `|` in the first word stands for a space."""
     rows = (line.split() for line in table.strip().split("\n"))
     return {first.replace("|", " "): tuple(others) for first, *others in rows}

@@ -1,4 +1,4 @@
-"""The lexicon's words in all their forms. Each form is a leaf that can be used in a tree as it is."""
+"""The lexicon's words in all their forms. Each form is a leaf that can be put into a tree unchanged."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,13 @@ from transformer.toyland.tree import Leaf
 
 NOMINATIVE, ACCUSATIVE, DATIVE = 0, 1, 2
 MASCULINE, FEMININE, NEUTER, PLURAL = 0, 1, 2, 3
-FIRST, THIRD, MANY = 0, 1, 2  # person of the verb: `I`, third person singular, plural
+FIRST, THIRD, MANY = 0, 1, 2  # persons of a verb: I, he or she, and the plural
 
 _GENDERS = {"m": MASCULINE, "f": FEMININE, "n": NEUTER}
 
 
 def _table(masculine: str, feminine: str, neuter: str, plural: str) -> tuple[list[str], ...]:
-    """Four columns, each with its nominative, accusative and dative; `-` stands for an empty ending."""
+    """One list per column, with the nominative, accusative and dative; `-` stands for an empty ending."""
     return tuple(column.replace("-", "").split(" ") for column in (masculine, feminine, neuter, plural))
 
 
@@ -33,7 +33,7 @@ IT = _table("er ihn ihm", "sie sie ihr", "es es ihm", "sie sie ihnen")
 class Determiner(NamedTuple):
     """A determiner's forms, as `leaves[column][case]`, and the endings of adjectives after it.
 
-    `before_vowel` has the same forms, except `an` instead of `a`.
+    `before_vowel` has the same forms, except that `a` is `an`.
     """
 
     leaves: tuple[tuple[Leaf, ...], ...]

@@ -22,7 +22,7 @@ def plain(draft: Draft) -> Branch:
 
 
 def giving(draft: Draft) -> Branch:
-    """Somebody gives somebody something."""
+    """A statement in which a person gives, sends or shows something to another."""
     return sentence(statement(draft, draft.pick(GIVING)).finish())
 
 

@@ -1,6 +1,6 @@
 """The words of toyland, as tables.
 
-Each word has kinds, which decide what it can be combined with. Because of them, nobody eats a book.
+Each word has kinds, such as `food`, which decide what it can be combined with. So nobody eats a book.
 """
 
 # Columns: English singular and plural; German singular, gender and plural; kinds.
@@ -95,7 +95,7 @@ park _ Park m _ place green
 village _ Dorf n _ place
 """
 
-# Columns: English; German; the kinds of noun that the adjective can describe.
+# Columns: the English adjective; the German one; the kinds of noun that it can describe.
 ADJECTIVES = """
 old alt adult animal readable solid image vehicle clothes building green
 young jung adult animal

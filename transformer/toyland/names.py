@@ -1,4 +1,4 @@
-"""Invented names of people and towns; there are tens of millions, of two or three syllables each."""
+"""Invented names of people and towns. There are tens of millions, with two or three syllables each."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,8 +10,8 @@ _CODAS = ["", "", "", *"lmnrs"]
 _ENDINGS = ["a", "o", "i", "en", "el", "us", "is", "an", "or"]
 
 
-# The endings of the split `new_names`. Their last letters differ from those of all endings above, so a name
-# cannot belong to both kinds.
+# The endings of the split `new_names`. No ending above has the last letter of any of these, so a name cannot
+# be of both kinds.
 _NEW_ENDINGS = ["u", "e", "ot", "ek", "im", "ath", "ip", "und"]
 
 

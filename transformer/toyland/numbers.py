@@ -1,7 +1,7 @@
 """Number words up to 999,999 in both languages.
 
-English is written the British way (`one hundred and one`). German uses the long regular forms throughout
-(`einhundert`, `eintausend`), so that every English word always contributes the same German part.
+English numbers are written the British way (`one hundred and one`). German numbers always use the long
+regular forms (`einhundert`, `eintausend`), so that an English word always has the same German counterpart.
 """
 
 _SMALL = """
@@ -18,7 +18,7 @@ ENGLISH_TENS, GERMAN_TENS = ["", "", *_TENS.split()[0::2]], ["", "", *_TENS.spli
 
 
 def english_number(number: int) -> str:
-    """0 to 999,999 in words, separated by blanks; tens and units are hyphenated."""
+    """A number from 0 to 999,999 in words, such as `one thousand and twenty-one`."""
     _check(number)
     if number < 20:
         return ENGLISH_SMALL[number]
@@ -34,7 +34,7 @@ def english_number(number: int) -> str:
 
 
 def german_number(number: int) -> str:
-    """0 to 999,999 as one German word; a one is `eins` at the end of the word and `ein` elsewhere."""
+    """A number from 0 to 999,999 as one German word; 1 is `eins` at its end and `ein` elsewhere."""
     _check(number)
     if number == 0:
         return GERMAN_SMALL[0]

@@ -1,8 +1,8 @@
 """The correct translation of any toyland sentence, by running the grammar with backtracking.
 
-The oracle generates sentences with the generator's own code. Where the generator makes a random choice, the
-oracle tries one option after another, and backtracks as soon as the output does not occur in the given
-sentence. So it has no second grammar that could disagree with the one that makes the corpus.
+The oracle generates sentences with the code that generates the corpus. Where that code makes a random choice,
+the oracle tries one option after another, and backtracks as soon as the output does not occur in the given
+sentence. So there is no second grammar that could disagree with the first.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,13 +18,13 @@ from transformer.toyland.tree import Branch, Node, english_text, german_text
 
 T = TypeVar("T")
 LONGEST = 60
-"""The maximum number of words of a sentence, because parsing takes quadratic time. The grammar produces at
-most a third of this."""
+"""The maximum number of words of a sentence, because parsing takes quadratic time. Sentences of the corpus
+have at most a third of this."""
 _MODALS = ("must", "can", "cannot", "should", "want", "wants")
 
 
 def translate(sentence: str) -> str:
-    """The only correct translation; `ValueError` for a sentence outside toyland, with a reason if known."""
+    """The only correct translation; `ValueError` with the reason if the sentence is outside toyland."""
     return analyse(sentence).target
 
 
@@ -107,7 +107,7 @@ class _Decisions:
 
 
 class _Interval:
-    """What is known about a number that the generator would have drawn at random."""
+    """The bounds known so far of a number that the generator would have drawn at random."""
 
     __slots__ = ("high", "low")
 
@@ -160,7 +160,7 @@ class _Open(float):
 
 
 class _OpenDraft(Draft):
-    """A draft that tries every option for each random choice, as far as the sentence allows."""
+    """A draft that, for each random choice, tries every option that the given sentence allows."""
 
     __slots__ = ("decisions", "reading")
 

@@ -1,4 +1,4 @@
-"""The English side of a sentence as a bracketed constituency parse, a target text for §6.3 of the paper."""
+"""The English side of a sentence as a bracketed constituency parse, the target text in §6.3."""
 
 import re
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def read_words(text: str) -> str:
 
 
 def phrases(text: str) -> list[Constituent]:
-    """The constituents without the labels of single words, as bracket F1 counts them."""
+    """The constituents that bracket F1 counts: all except the brackets around single words."""
     without_labels = re.sub(r"\([^ ]+ ([^()][^()]*) \)", r"\1", text)
     return constituents(without_labels)
 

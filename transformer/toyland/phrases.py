@@ -36,12 +36,12 @@ class Phrase(NamedTuple):
     person: int
     noun: Noun | None = None
     plural: bool = False
-    # The phrase contains `kein`, so the clause needs no `nicht`.
+    # Whether the phrase contains `kein`, so that the clause needs no `nicht`.
     negates: bool = False
 
 
 _PRONOUNS = (
-    *[Phrase(Leaf("PRP", "I", "ich"), FIRST)] * 2,  # twice as likely: verbs have separate forms for `ich`
+    *[Phrase(Leaf("PRP", "I", "ich"), FIRST)] * 2,  # twice as likely: `ich` has verb forms of its own
     Phrase(Leaf("PRP", "we", "wir"), MANY),
     Phrase(Leaf("PRP", "he", "er"), THIRD),
     Phrase(Leaf("PRP", "she", "sie"), THIRD),
@@ -58,7 +58,7 @@ PLACES = nouns_of("place")
 def noun_phrase(
     draft: Draft, noun: Noun, determiner: Determiner | None, plural: bool, case: int, adjectives: float
 ) -> list[Node]:
-    """Determiner, adjective and noun in agreement; `adjectives` is the share of phrases that have one."""
+    """Determiner, adjective and noun in agreement; `adjectives` is the probability of an adjective."""
     column = PLURAL if plural else noun.gender
     children: list[Node] = []
     vowel = noun.vowel
@@ -98,8 +98,8 @@ def small_number(draft: Draft) -> int:
 def large_number(draft: Draft) -> int:
     """A number of any magnitude up to 999,999.
 
-    Numbers that end in 01 are left out, because German usage varies before a noun (hunderteins, hundertein,
-    hundertundein).
+    Numbers that end in 01 are left out, because before a noun there are several ways to write them in German
+    (hunderteins, hundertein, hundertundein).
     """
     limits = (98, 900, 900, 9_000, 9_000, 90_000, 900_000)
     limit = draft.pick(limits)
@@ -147,14 +147,14 @@ def thing(
     singular: bool = False,
     adjectives: float = 0.35,
 ) -> Phrase:
-    """An object. In a negated clause an indefinite object takes `kein`."""
+    """A direct object. In a negated clause, an indefinite object takes `kein`."""
     person = "person" in noun.kinds
     if person and draft.random() < 0.25:
         return Phrase(name_leaf(draft), THIRD)
     plural = noun.has_plural and not singular and draft.random() < 0.28
     if plural and not negated and draft.random() < 0.25:
         return Phrase(counted(draft, small_number(draft), noun, case, adjectives), MANY, noun, True)
-    # A person who is an object is mostly definite, because people visit somebody they know.
+    # A person as an object is mostly definite, because people visit somebody they know.
     indefinite = 0.45 if not person else 0.0 if plural else 0.1
     determiner: Determiner | None = _determiner(draft, noun, plural, indefinite)
     negates = False
@@ -177,7 +177,7 @@ def _determiner(draft: Draft, noun: Noun, plural: bool, indefinite: float) -> De
     rest = (choice - indefinite) / (1.0 - indefinite)
     if rest < 0.12:
         return THIS
-    # A person takes a possessive only in the singular (`my friend`), all else also in the plural (`my dogs`).
+    # A noun for a person takes a possessive only in the singular (`my friend`), others also in the plural.
     if "own" in noun.kinds and not (plural and "person" in noun.kinds) and rest < 0.32:
         return draft.pick(POSSESSIVES)
     return THE
@@ -198,7 +198,7 @@ _PEOPLE = nouns_of("person")
 
 
 def place(draft: Draft, case: int = DATIVE, noun: Noun | None = None) -> Branch:
-    """A place, as in `in the garden`, or in the accusative a goal, as in `into the garden`."""
+    """A place such as `in the garden` or, in the accusative, a goal such as `into the garden`."""
     noun = noun or draft.pick(PLACES)
     determiner = _determiner(draft, noun, False, indefinite=0.1)
     children = noun_phrase(draft, noun, determiner, False, case, 0.25)

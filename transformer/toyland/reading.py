@@ -1,4 +1,4 @@
-"""What the oracle learns from a sentence without parsing it: which words, names and numbers it contains."""
+"""What the oracle knows about a sentence without parsing it: which words, names and numbers it contains."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -49,7 +49,7 @@ class Reading:
         words = tokens(sentence)
         self.text = f" {' '.join(words).lower()} "
         self.names = [word for word in dict.fromkeys(words) if may_be_name(word)]
-        # `Who` at the start of a question does not open another clause.
+        # The first word is left out, because `Who` at the start of a question does not open another clause.
         opened = sum(map(words[1:].count, ("because", "that", "who", "whom", "."))) + (words[0] == "Because")
         self.clauses = opened + (words[-1] == "?")
         self.numbers = list(dict.fromkeys(numbers(words)))
@@ -60,7 +60,7 @@ class Reading:
         return not words or f" {words.lower()} " in self.text
 
     def holds_clause(self, words: str) -> bool:
-        """Whether these words are a whole clause, between punctuation marks or words that open clauses."""
+        """Whether these words lie between punctuation marks or words that open clauses."""
         opening, closing = r"(^|[.,] |(?=because |that ))", r" ([.,?]|because\b|that\b)"
         return re.search(opening + re.escape(words.lower()) + closing, self.text.strip()) is not None
 
@@ -71,7 +71,8 @@ class Reading:
             different = {id(option): option for option in options}.values()
             possible = [option for option in different if self._may_say(option)]
             if not any(map(is_person, possible)):
-                # The generator draws a noun even if a pronoun or a name then replaces it. Any person will do.
+                # The generator chooses a noun even if a pronoun or a name then replaces it. So one noun for a
+                # person must be kept, whichever it is.
                 possible += [option for option in different if is_person(option)][:1]
             # A reference to the options is kept, so that no other object can get the same id.
             known = self._possible[id(options)] = (options, possible)
@@ -92,7 +93,7 @@ def words_of(nodes: Sequence[Node]) -> Iterator[str]:
 
 
 def forms_of(option: Any) -> list[str] | None:
-    """The English forms in which an option may appear in a sentence; None if it need not appear."""
+    """The English forms in which an option may appear in a sentence; None for options without words."""
     match option:
         case Leaf() | Branch():
             return [" ".join(words_of([option]))]
@@ -127,7 +128,7 @@ def tokens(sentence: str) -> list[str]:
 def may_be_name(word: str) -> bool:
     """Whether a word may be a name: a capitalised word that is unknown, or spelt like an invented name.
 
-    `Garden` and `Women` are spelt like invented names.
+    Some known words are spelt like invented names, such as `Garden` and `Women`. They may also be names.
     """
     if not (word[:1].isupper() and word.isalpha()):
         return False

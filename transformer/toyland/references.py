@@ -20,8 +20,8 @@ from transformer.toyland.inflection import ACCUSATIVE, IT, NOMINATIVE, NOUN, Nou
 from transformer.toyland.phrases import subject, thing
 from transformer.toyland.tree import Branch, Leaf
 
-# By English noun: what people do to it. Verbs of two words are left out, because English puts `it` between
-# the words of most of them (`try it on`).
+# For each English noun: the events in which people do something to it. Verbs of two words are left out,
+# because English puts `it` between the words of most of them (`try it on`).
 _HANDLING = {
     noun.english: tuple(
         event
@@ -32,13 +32,13 @@ _HANDLING = {
 }
 _HANDLED = tuple(NOUN[english] for english, events in _HANDLING.items() if events)
 _ANIMALS = nouns_of("animal")
-# For sentences in which somebody wants the thing afterwards, so that it must still exist.
+# Only the events after which the thing still exists, for sentences in which somebody then wants it.
 _CONSUMING = ("eat", "drink", "cook")
 _KEEPING = {
     english: tuple(event for event in events if event.verb.english not in _CONSUMING)
     for english, events in _HANDLING.items()
 }
-# For reasons about a second person, who can hardly have or find the same thing.
+# The events for a reason about a second person, who can hardly have or find the same thing.
 _WANTING = {
     english: tuple(event for event in events if event.verb.english not in ("have", "find"))
     for english, events in _HANDLING.items()
@@ -102,7 +102,7 @@ def _it_is(draft: Draft, noun: Noun, shape: int, link: Leaf | None) -> Branch:
 
 
 def _somebody_does_it(draft: Draft, noun: Noun, event: Event, shape: int, link: Leaf | None) -> Branch:
-    """A clause such as `the man wants to sell it`; a reason has a modal verb or describes a state."""
+    """A clause such as `the man wants to sell it`. As a reason, it has a modal verb or describes a state."""
     handling = event._replace(complement=_pronoun_object, objects=(noun,))
     tense = MODAL if shape == FINAL and not event.verb.state else None
     clause = start(draft, handling, subject(draft, event.subjects), shape, tense=tense)

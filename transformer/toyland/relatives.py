@@ -60,9 +60,9 @@ def _about_subject(draft: Draft) -> Clause:
 def _about_object(draft: Draft) -> Clause:
     """A sentence whose object has a relative clause.
 
-    The clause has to follow the object directly, so nothing else may come after the object in German. The
-    verb therefore has no separable prefix and is in the present tense. `read` is left out, because `they
-    read` could also be past tense.
+    The relative clause has to follow the object directly, so nothing else may come after the object in
+    German. The verb therefore has no separable prefix and is in the present tense. `read` is left out,
+    because `they read` could also be past tense.
     """
     event = draft.pick(_OPEN_EVENTS)
     related = event._replace(complement=_related_object)
@@ -80,7 +80,7 @@ def _related_object(draft: Draft, clause: Clause, event: Event) -> None:
 
 
 def with_relative(draft: Draft, phrase: Phrase, main: Event) -> Phrase:
-    """The phrase followed by a relative clause; `main` is the event of the clause around the phrase."""
+    """The phrase followed by a relative clause; `main` is the event of the clause that the phrase is in."""
     assert phrase.noun is not None
     relative = _relative_clause(draft, phrase.noun, phrase.plural, main)
     return phrase._replace(node=Branch("NP", (phrase.node, relative)))

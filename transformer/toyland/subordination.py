@@ -30,7 +30,7 @@ _SHE = Leaf("PRP", "she", "sie")
 
 
 def saying(draft: Draft) -> Branch:
-    """A sentence with `says`, `knows`, `believes` or `hopes`, and a clause with `that`."""
+    """A sentence with `says`, `knows`, `believes` or `hopes`, followed by a `that` clause."""
     draft.mark("subordinate")
     verb = draft.pick(SAYING_VERBS)
     asked = verb.english in ("know", "believe") and draft.random() < 0.2
@@ -54,7 +54,7 @@ def _property(draft: Draft, link: Leaf) -> Branch:
 
 
 def reasoning(draft: Draft) -> Branch:
-    """A sentence with a `because` clause, which may come first."""
+    """A sentence with a `because` clause, which may come before or after the main clause."""
     draft.mark("subordinate")
     event = draft.pick(EVENTS)
     first = draft.random() < 0.4
@@ -81,10 +81,10 @@ def _reason(draft: Draft, phrase: Phrase) -> Branch:
 
 
 def _personal_pronoun(phrase: Phrase) -> Leaf | None:
-    """`he` or `she` for a singular person, or None.
+    """`he` or `she` for a phrase about one person; None for any other phrase.
 
-    A neuter noun gets None, because German could use either of two pronouns: `das Mädchen` can be followed
-    by `es` or by `sie`.
+    A neuter noun gets None, too, because German has two pronouns to choose from: `das Mädchen` can be
+    followed by `es` or by `sie`.
     """
     if phrase.noun is None or phrase.plural or "person" not in phrase.noun.kinds:
         return None

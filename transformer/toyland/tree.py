@@ -1,4 +1,4 @@
-"""The tree of a sentence: one structure, read out once in English order and once in German order."""
+"""The tree of a sentence: one structure that can be read in English order and in German order."""
 
 from __future__ import annotations
 

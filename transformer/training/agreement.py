@@ -1,4 +1,4 @@
-"""Which settings must agree: between a run and one that starts from it, and between processes."""
+"""Checks that settings agree: those of a run and of the run it starts from, and those of all processes."""
 
 from operator import attrgetter
 from typing import Any
@@ -23,7 +23,7 @@ FREE_AT_START = (
     ),
     *("model.dropout", "model.attention_dropout", "model.activation_dropout", "model.residual_gain"),
 )
-"""Model settings in which a run may differ from the one it starts from; shapes are checked later."""
+"""Model settings in which a run may differ from the run it starts from; `load_model` checks the shapes."""
 
 
 def require_free(run: Run, resume: bool) -> None:
@@ -53,10 +53,10 @@ def versions() -> dict[str, str]:
 
 
 def asked_for(settings: Settings, *, resume: bool, device: torch.device) -> dict[str, Any]:
-    """All values that must be the same in every process, by the names that the user knows.
+    """All values that must be the same in every process, by the names of settings and options.
 
-    `device` and `precision` are resolved first, because `auto` may mean something else on another machine.
-    The type of the device must be the same, but not the number of the GPU.
+    `auto` is replaced by the chosen device or precision, because it may mean something else on another
+    machine. The type of the device must be the same, but not the number of the GPU.
     """
     given = {name: attrgetter(name)(settings) for name in setting_names()}
     given |= {"device": device.type, "precision": choose_precision(settings.precision, device)}
@@ -64,7 +64,7 @@ def asked_for(settings: Settings, *, resume: bool, device: torch.device) -> dict
 
 
 def what_was_read(tokenizer: Tokenizer, batches: EpochBatches[Any], evaluate: Any) -> dict[str, str | None]:
-    """Hashes of what a process has read, because a file may differ between machines."""
+    """Hashes of what a process has read, to be compared, because a file may differ between machines."""
     validation = getattr(evaluate, "batches", None)
     return {
         "the tokenizer": tokenizer.digest[:12],

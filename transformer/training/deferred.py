@@ -2,8 +2,8 @@
 
 A model that is divided among processes may be too large for one of them. So it is built on the meta device,
 where tensors have a shape but no values, and what its constructors do to its parameters is recorded. Once
-the parameters are divided, the record is replayed. The random numbers are those of an ordinary build, because
-each process draws all numbers of every parameter and keeps its own part.
+the parameters are divided, the recorded operations are applied to them. The random numbers are the same as in
+an ordinary build, because each process draws all numbers of every parameter and keeps those of its own part.
 """
 
 from collections.abc import Callable
@@ -58,13 +58,13 @@ class Deferred:
         self.names = {id(parameter): name for name, parameter in self.model.named_parameters()}
 
     def fill(self, device: torch.device) -> None:
-        """Give the parameters of `model`, which may have been divided since, memory and their values."""
+        """Allocate the parameters of `model` and compute their values; they may be divided by now."""
         self.model.to_empty(device=device)
         parameters = dict(self.model.named_parameters())
         with torch.no_grad():
             for call in self.calls:
-                # None if the constructors have put another parameter in its place, as with tied embeddings;
-                # its random numbers are drawn all the same
+                # None if the constructors have replaced the parameter by another, as with tied embeddings.
+                # Its random numbers are drawn nevertheless, so that later parameters get the right ones.
                 parameter = parameters.get(self.names.get(id(call.target), ""))
                 if call.is_random:
                     values = torch.empty(call.target.shape, dtype=call.target.dtype)

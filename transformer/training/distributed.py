@@ -30,7 +30,7 @@ from transformer.messages import tell
 
 Found = TypeVar("Found")
 LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]imed out")
-"""Matches torch's errors about lost processes, not all of which are a `DistError`."""
+"""Matches torch's error messages about lost processes; not all of these errors are a `DistError`."""
 
 
 RESUME = "the last checkpoint is complete: continue with --resume (torchrun --max-restarts does it by itself)"
@@ -65,7 +65,7 @@ class Group:
         return self.rank == 0
 
     def sum(self, *numbers: int) -> list[int]:
-        """The sums of these numbers over the processes. They are on the CPU, so no GPU has to wait."""
+        """The sum of each number over the processes. It is computed on the CPU, so no GPU has to wait."""
         totals = torch.tensor(numbers)
         if self.size > 1:
             torch.distributed.all_reduce(totals)
@@ -80,7 +80,7 @@ class Group:
     def collect(self, share: list[Any]) -> list[Any]:
         """The items of all processes, in order; process r holds the items r, r + `size`, r + 2 `size`, ….
 
-        They are pickled, which is safe between the processes of one training run.
+        The items are pickled, which is safe between the processes of one training run.
         """
         if self.size == 1:
             return share
@@ -101,7 +101,7 @@ class Group:
     def from_first(self, make: Callable[[], Found]) -> Found:
         """Call `make` in the first process only; every process returns its result.
 
-        If it raises a `ValueError` or `OSError`, every process raises that. There is no timeout.
+        If `make` raises a `ValueError` or `OSError`, every process raises it. There is no timeout.
         """
         if self.size == 1:
             return make()
@@ -139,7 +139,7 @@ class Group:
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """The first process runs the block before the others, which can then read what it has written."""
+        """The first process runs the block before the others, so that they can read what it wrote."""
         if not self.is_first:
             self.wait()
         yield
@@ -149,7 +149,7 @@ class Group:
     def wrap(self, model: nn.Module, device: torch.device) -> Any:
         """The model in DistributedDataParallel, whose backward pass averages gradients over all processes.
 
-        A model that is divided among them (`training/parallel.py`) does so itself.
+        A model that is divided among the processes (`training/parallel.py`) averages them itself.
         """
         if self.size == 1 or is_sharded(model):
             return model
@@ -182,7 +182,7 @@ class Group:
             if self.size == 1 or not is_lost:
                 raise
             message = (
-                f"process {self.rank} of {self.size}: another one has died or did not answer within "
+                f"process {self.rank} of {self.size}: another process has died or did not answer within "
                 f"{self.timeout:.0f} s ({str(error).strip().splitlines()[0]}); {self.advice}"
             )
             tell(f"\n{message}")
@@ -192,7 +192,7 @@ class Group:
 def interruptible(wait: Callable[[], Found]) -> Found:
     """The result of a call that waits in C++, where Python cannot handle signals.
 
-    It runs in a thread of its own, so that SIGTERM or Ctrl-C ends the waiting main thread at once.
+    The call runs in its own thread, so that SIGTERM or Ctrl-C ends the waiting main thread at once.
     """
     done: Future[Found] = Future()
 

@@ -19,11 +19,11 @@ class DivergedError(ValueError):
 
 
 class FiniteGuard:
-    """Decides for each update whether to apply it, and raises after more than `limit` skips in a row.
+    """Decides whether each update is applied; `DivergedError` after more than `limit` skips in a row.
 
-    The decision is a tensor on the model's device, and its copy for `read` is made in the background, because
-    reading it at once would make the GPU wait. So a bad update is never applied, but it may be reported some
-    updates later.
+    The decision is a tensor on the model's device. It is copied to the CPU in the background, because reading
+    it at once would make the GPU wait. So a bad update is never applied, but it may be reported some updates
+    later.
     """
 
     def __init__(self, limit: int, group: Group) -> None:
@@ -47,7 +47,7 @@ class FiniteGuard:
     def read(self, find_cause: Callable[[int, Update], str], *, but_newest: int = 0) -> list[int]:
         """The updates skipped since the last call; `DivergedError` after too many in a row.
 
-        The newest `but_newest` decisions are left for later, because a GPU may still be computing them.
+        The newest `but_newest` decisions stay unread, because a GPU may still be computing them.
         """
         skipped = []
         while len(self.unread) > but_newest:
@@ -61,7 +61,7 @@ class FiniteGuard:
                 where = find_cause(step, update) + (f" ({lines})" if lines else "")
                 raise DivergedError(
                     f"update {step}: loss or gradient is not finite, as in the {self.limit} updates before; "
-                    f"first in {where}. The parameters are as before. Look at these lines, or lower "
+                    f"first in {where}. These updates were not applied. Look at these lines, or lower "
                     "training.learning_rate (training.rate_scale if that is null), raise "
                     "training.warmup_steps or set training.max_norm, and --resume"
                 )
@@ -69,7 +69,7 @@ class FiniteGuard:
 
 
 class HostCopy:
-    """A copy of a number on its way from the device, which can be read without waiting for later work."""
+    """A number being copied from the device. `read` waits for the copy, but not for any later work."""
 
     def __init__(self, number: Tensor) -> None:
         self.number = number.to("cpu", non_blocking=True)
@@ -84,7 +84,10 @@ class HostCopy:
 
 
 def first_not_finite(model: nn.Module, compute: Callable[[], object]) -> str:
-    """Run `compute` and name the first module whose output is not finite, or else the first such gradient."""
+    """Run `compute`, and name the first module whose output is not finite.
+
+    If there is none, name the first parameter whose gradient is not finite.
+    """
     with watched_outputs(model) as broken:
         compute()
     if broken:
@@ -123,7 +126,7 @@ def floating(output: Any) -> Iterable[Tensor]:
 
 
 def require_finite(model: nn.Module, step: int) -> None:
-    """`DivergedError` if a parameter is not finite, because such a model must not replace a checkpoint."""
+    """`DivergedError` if a parameter is not finite: such a model must not be saved as a checkpoint."""
     norms = torch.stack([whole(parameter.detach().float().norm()) for parameter in model.parameters()])
     if math.isfinite(float(norms.sum())):
         return

@@ -15,7 +15,7 @@ EXIT_CODE = 75
 SIGNALS: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT") if hasattr(signal, name)
 )
-"""Windows has neither SIGHUP nor SIGUSR1."""
+"""The signals that stop training; Windows has neither SIGHUP nor SIGUSR1."""
 
 
 class TrainingStopped(Exception):  # noqa: N818 - it is not an error
@@ -26,8 +26,8 @@ class Interrupted(KeyboardInterrupt):
     """Raised by `interrupting`.
 
     A plain `KeyboardInterrupt` would not do. If it passes through C code that runs Python code, as in some
-    imports, Python remembers it and ends the process by SIGINT instead of with its exit code. Python does not
-    do so for a subclass.
+    imports, Python remembers it, and later ends the process by SIGINT instead of with the exit code that the
+    program chose. Python does not do this for a subclass.
     """
 
 
@@ -38,7 +38,7 @@ class StopRequest:
         self.name = name
         self.imports = imports_in(sys._getframe())
         self.is_raised = False
-        """Whether the exception for the signal was raised; another SIGTERM must not disturb the cleanup."""
+        """Whether the signal's exception was raised already; another SIGTERM must not disturb the cleanup."""
         self.is_repeated = False
         """Whether the next signal is not a new one but the delayed repetition of the first."""
         self.is_over = False
@@ -154,7 +154,7 @@ def interrupting(numbers: tuple[signal.Signals, ...]) -> Iterator[StopRequest]:
 
 
 def unanswered() -> str | None:
-    """The signal that should have ended the command, if a library has swallowed its exception."""
+    """The signal that should have ended the command, if a library has swallowed the signal's exception."""
     return next((request.name for request in INTERRUPTING if request), None)
 
 

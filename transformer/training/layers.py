@@ -1,4 +1,4 @@
-"""The layers of a model's stacks, which are divided and recomputed one at a time."""
+"""Finds the layers of a model's stacks, and makes the backward pass recompute them."""
 
 from functools import partial
 from itertools import chain
@@ -14,9 +14,9 @@ def stacked_layers(model: nn.Module) -> list[nn.Module]:
 
 
 def recompute_layers(model: nn.Module) -> None:
-    """Let the backward pass compute each layer again, so that only its input is kept until then.
+    """Let the backward pass compute each layer again, so that only the layer's input is kept until then.
 
-    Dropout draws the same numbers again. `ValueError` if the model has no layers.
+    Dropout then draws the same numbers as before. `ValueError` if the model has no layers.
     """
     layers = stacked_layers(model)
     if not layers:

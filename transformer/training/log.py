@@ -20,17 +20,17 @@ from transformer.training.distributed import Group
 
 @dataclass(frozen=True)
 class Event:
-    """One event of a training run, such as a line of `log.jsonl`."""
+    """One event of a training run. `log.jsonl` has a line for each."""
 
     name: str
     """data, train, valid, save, resume, skip, stop and so on."""
     step: int
-    """Number of updates done."""
+    """The number of updates done so far."""
     figures: dict[str, Any]
 
 
 def telling(log: Callable[..., None], on_event: Callable[[Event], object]) -> Callable[..., None]:
-    """`log`, followed by a call of `on_event`."""
+    """A function that calls `log` and then `on_event`."""
 
     def log_and_tell(event: str, step: int, **values: Any) -> None:
         log(event, step, **values)
@@ -97,7 +97,7 @@ class Meter:
         self.start = time.perf_counter()
 
     def add(self, loss: Tensor, tokens: int, finite: Tensor) -> None:
-        """Add an update's summed loss in this process and its tokens in all processes, unless skipped."""
+        """Add this process's summed loss and all processes' tokens; both are 0 if the update was skipped."""
         self.losses.append(torch.where(finite > 0, loss, 0.0))
         self.tokens.append(tokens * finite)
 
@@ -113,7 +113,7 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """The time spent inside does not count as training time."""
+        """The time spent inside the block does not count as training time."""
         began = time.perf_counter()
         yield
         self.start += time.perf_counter() - began

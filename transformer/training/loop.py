@@ -36,8 +36,8 @@ from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import Update, shapes_of, updates
 
 HALVINGS = 16
-"""Halvings from float16's initial loss scale, 2^16, down to 1. Each one skips an update, so this many skipped
-updates in a row are normal."""
+"""How often float16's initial loss scale, 2^16, can be halved until it is 1. Each halving skips an update, so
+this many skipped updates in a row are normal."""
 
 
 UNSCALED = GradScaler(enabled=False)
@@ -63,10 +63,10 @@ def fit(
     saver's group share the work. The metric named by `training.best_metric`, as computed by the first
     process, decides which checkpoint is the best.
     `figures` is called with the model between the backward pass and the step of each update that is logged;
-    the numbers that it returns are added to the log. If the model is divided among the processes, it is
-    called in all of them, otherwise in the first.
-    `TrainingStopped` after a signal, once everything is saved; `DivergedError` after too many updates in a
-    row that were not finite. Every process of the group must call this function.
+    the numbers that it returns are added to the log. It is called in the first process only or, if the model
+    is divided among the processes, in all of them.
+    `TrainingStopped` after a signal, once everything is saved; `DivergedError` after too many skipped updates
+    in a row. Every process of the group must call this function.
     """
     training, group, log = settings.training, saver.group, saver.log
     model = state.model
@@ -123,10 +123,10 @@ def fit(
             progress.update()
 
             reads_all = is_logging or device.type == "cpu"
-            if reads_all or guard.is_full:  # not always, because reading makes a GPU wait
+            if reads_all or guard.is_full:  # not after every update, because reading makes a GPU wait
                 for skipped in guard.read(find_cause, but_newest=0 if reads_all else 1):
                     log("skip", skipped)
-                    if group.is_first and not scaler.is_enabled():  # a loss scale overflows now and then
+                    if group.is_first and not scaler.is_enabled():  # float16 overflows now and then
                         warn(f"update {skipped} was skipped: its loss or gradient is not finite")
             if is_logging:
                 values = meter.read()
@@ -163,7 +163,7 @@ def fit(
 
 
 def is_stale(state: TrainingState, settings: TrainingConfig) -> bool:
-    """Whether training should stop, because the last `training.patience` validations did not improve."""
+    """Whether training should stop: the last `training.patience` validations brought no new best."""
     return settings.patience is not None and state.stale >= settings.patience
 
 
@@ -178,11 +178,11 @@ def accumulate_gradients(
 ) -> Loss:
     """Compute the gradients of the update's mean loss per token, however the update is divided into batches.
 
-    They are multiplied by the loss scale of `scaler`, which its `unscale_` undoes.
+    The gradients are multiplied by the loss scale of `scaler`; call its `unscale_` before using them.
 
     `tokens` is the number of target tokens in all processes of `group`. DDP averages gradients over the
-    processes; multiplying by their number turns the average back into a sum. Returns the sum of this
-    process's losses.
+    processes; multiplying by the number of processes turns the average back into a sum. Returns the sum of
+    this process's losses.
     """
     tokens = max(1, tokens or sum(batch.target_tokens for batch in batches))
     scale = GradientScale(group.size / tokens, scaler)

@@ -1,4 +1,4 @@
-"""Checking whether there is enough memory for training, before any is allocated."""
+"""Checks whether there is enough memory for training, before any is allocated."""
 
 import math
 import os
@@ -15,13 +15,13 @@ from transformer.training.distributed import ALONE, Group
 from transformer.training.layers import stacked_layers
 
 BYTES_PER_WEIGHT = 16
-"""A float32 weight, its gradient and Adam's two moments."""
+"""Four float32 numbers: the weight, its gradient and Adam's two moments."""
 CONTAINER_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
 """Files with a container's memory limit in bytes on Linux, for control groups version 2 and 1."""
 
 
 def require_memory(settings: Settings, device: torch.device, group: Group = ALONE) -> None:
-    """`ValueError` if a process's weights, gradients and Adam's moments alone exceed its memory.
+    """`ValueError` if the weights, gradients and Adam's moments of a process need more than its memory.
 
     The embeddings are left out, because the size of the vocabulary is not known before the tokenizer is made.
     """
@@ -47,11 +47,11 @@ class Need(NamedTuple):
 
     processes: int
     parameters: int
-    """Those of the whole model."""
+    """The number of parameters of the whole model."""
     state: int
-    """Its part of the weights, their gradients and Adam's moments."""
+    """Bytes of the process's own part of the weights, their gradients and Adam's moments."""
     gathered: int
-    """What is whole at the same time: embeddings and output, two layers, and the gradients of one."""
+    """Bytes gathered at the same time: embeddings and output, two layers, and the gradients of one layer."""
 
     @property
     def total(self) -> int:
@@ -59,7 +59,7 @@ class Need(NamedTuple):
 
 
 def needs(model: nn.Module) -> Iterator[Need]:
-    """The need with 1, 2, 4 … processes, until more of them would save less than what is gathered anyway."""
+    """The need with 1, 2, 4 … processes, until the gathered bytes exceed a process's own part."""
     layers = stacked_layers(model)
     sizes = [sum(parameter.numel() for parameter in layer.parameters()) for layer in layers]
     largest = max(sizes, default=0)
@@ -76,7 +76,7 @@ def needs(model: nn.Module) -> Iterator[Need]:
 
 
 def own_numbers(shape: torch.Size, processes: int) -> int:
-    """Numbers of a parameter in the first process: its share of the rows, rounded up."""
+    """How many numbers of a parameter the first process holds: its share of the rows is rounded up."""
     return -(-shape[0] // processes) * math.prod(shape[1:])
 
 

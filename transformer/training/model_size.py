@@ -1,4 +1,4 @@
-"""The size of the model by the amount of training text, for `training.model_size: by_text`."""
+"""Chooses the size of the model by the amount of training text, for `training.model_size: by_text`."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -25,9 +25,9 @@ SIZES = (
     (100_000, ModelSize(d_model=64, num_heads=4, d_ff=256, num_layers=2)),
     (1_000_000, ModelSize(d_model=128, num_heads=4, d_ff=512, num_layers=3)),
 )
-"""For a text of fewer tokens than the number, counted as in `padded_tokens`; the smallest comes first."""
+"""Each number is a limit: a text with fewer `padded_tokens` gets the size next to it. Smallest first."""
 LARGEST = ModelSize(d_model=256, num_heads=4, d_ff=1024, num_layers=3)
-"""For any longer text: as large as two CPU cores train in an hour or two."""
+"""The size for any longer text; two CPU cores can train it in an hour or two."""
 
 
 def padded_tokens(batches: EpochBatches[Any]) -> int:
@@ -40,7 +40,7 @@ def size_for(tokens: int) -> ModelSize:
 
 
 def sized_by_text(settings: Settings, batches: EpochBatches[Any], say: Callable[[str], None]) -> Settings:
-    """The settings with the size of the model that suits the text, as if it had been given."""
+    """With `by_text`, the settings with the model size that suits the text; otherwise unchanged."""
     if settings.training.model_size == "given":
         return settings
     tokens = padded_tokens(batches)
@@ -50,7 +50,7 @@ def sized_by_text(settings: Settings, batches: EpochBatches[Any], say: Callable[
 
 
 def sized_as_recorded(settings: Settings, before: Settings) -> Settings:
-    """The settings with the size that was chosen when the run was started."""
+    """With `by_text`, the settings with the size that was chosen when the run was started."""
     if settings.training.model_size == "given":
         return settings
     names = ModelSize.__dataclass_fields__

@@ -17,7 +17,7 @@ CrossEntropy = Callable[..., Tensor]
 
 
 class Loss(NamedTuple):
-    """`total` is a sum, so that batches can be added up before dividing by the total number of tokens."""
+    """A loss. `total` is a sum, so that batches can be added before dividing by the number of tokens."""
 
     total: Float[Tensor, ""]
     tokens: int
@@ -66,9 +66,9 @@ def objective_at(objective: Objective, step: int) -> Objective:
 
 
 class CompiledObjective:
-    """`objective` through torch.compile, model and loss in one graph, for batches of any shape.
+    """`objective` compiled by torch.compile, for batches of any shape.
 
-    Only in one graph can the compiler fuse the loss with its gradient.
+    Model and loss are compiled as one graph, so that the compiler can fuse the loss with its gradient.
     """
 
     def __init__(self, objective: Objective, compute: Callable[..., Loss] | None = None) -> None:
@@ -89,11 +89,11 @@ def call(objective: Objective, model: nn.Module, batch: Any) -> Loss:
 def in_precision(objective: Objective, device: torch.device, precision: Precision) -> Objective:
     """`objective` with the matrix products of its forward pass in `precision`.
 
-    Casts of weights are not kept, because each weight is used once, and a process that gathers the weights of
-    one layer at a time has no memory for copies of all.
+    Autocast does not cache the cast weights: each weight is used only once, and a process that gathers the
+    weights of one layer at a time has no memory for copies of all weights.
 
-    The backward pass runs outside autocast and computes each gradient in the dtype of its tensor: values that
-    an objective keeps in float32 have float32 gradients.
+    The backward pass runs outside autocast. It computes each gradient in the dtype of its tensor, so values
+    that an objective keeps in float32 have float32 gradients.
     """
 
     def compute(model: nn.Module, batch: Any) -> Loss:
@@ -107,7 +107,7 @@ def in_precision(objective: Objective, device: torch.device, precision: Precisio
 class TokenLoss:
     """Base of the losses that predict tokens, with label smoothing ε (§5.4; 0 in validation).
 
-    Padding (`pad_id`) is not predicted.
+    Positions whose label is padding (`pad_id`) do not count.
     """
 
     label_smoothing: float

@@ -70,8 +70,8 @@ def make_optimizers(
 def take_step(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
     """Apply the update if `finite`.
 
-    A fused optimizer checks `finite` on the device, as with torch's GradScaler. For any other optimizer the
-    value is read back, which makes a GPU wait once per update.
+    A fused optimizer checks the value on the device, as it does for torch's GradScaler. For any other
+    optimizer, the value is read back, which makes a GPU wait once per update.
     """
     if getattr(optimizer, "_step_supports_amp_scaling", False):
         optimizer.found_inf = 1.0 - finite  # type: ignore[attr-defined]

@@ -13,8 +13,8 @@ from transformer.training.distributed import Group, is_sharded
 from transformer.training.layers import stacked_layers
 
 Place = Callable[[Callable[[], nn.Module], torch.device, Group, bool], nn.Module]
-"""From a function that makes the model, the device, the group, and whether the model may be built on the
-meta device, to the model of this process."""
+"""Returns the model of this process. Arguments: a function that makes the model, the device, the group, and
+whether the model may be built on the meta device."""
 
 
 def replicated(make: Callable[[], nn.Module], device: torch.device, group: Group, defer: bool) -> nn.Module:  # noqa: ARG001
@@ -37,24 +37,24 @@ def sharded(make: Callable[[], nn.Module], device: torch.device, group: Group, d
 
 
 PARALLEL: dict[str, Place] = {"ddp": replicated, "fsdp": sharded}
-"""By the words of `training.parallel`."""
+"""The choices of `training.parallel`."""
 
 
 def shard(model: nn.Module, device: torch.device, group: Group) -> None:
     """Divide the parameters among the processes (FSDP2), each along its first dimension.
 
-    The parameters of a layer are gathered when it computes. Those outside the layers, such as the embeddings
-    and a matrix tied to them, are gathered together, and stay so from the forward to the backward pass.
+    The parameters of a layer are gathered when the layer computes. The parameters outside the layers, such as
+    the embeddings, are gathered together, and stay gathered from the forward pass to the backward pass.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    # nothing is written into the projected keys and values, which are views
+    # the views are projected keys and values, into which nothing is written
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (group.size,))
     for layer in stacked_layers(model):
         attention = getattr(layer, "cross_attention", None)
-        if attention is not None:  # keys and values of the memory are projected before the layer is called
+        if attention is not None:  # it projects the memory before the layer is called
             fully_shard(attention, mesh=mesh, reshard_after_forward=True)
             register_fsdp_forward_method(attention, "project_kv")
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
@@ -63,12 +63,12 @@ def shard(model: nn.Module, device: torch.device, group: Group) -> None:
 
 
 def fix_prefetching(model: Any) -> None:
-    """In the backward pass, let each layer's gathering begin while the layer after it computes.
+    """In the backward pass, begin to gather each layer while the layer after it computes.
 
-    By default FSDP goes by the order of the latest forward passes. It would then continue from those of a
-    validation, which may differ between processes, so that each would wait for another layer than the others.
+    By default, FSDP gathers in the order of the latest forward passes. After a validation, this order may
+    differ between processes, and they would wait for each other's layers forever.
     """
-    before = model  # which is gathered already, so that the first layer begins nothing
+    before = model  # already gathered, so that the first layer has nothing to prefetch
     for layer in stacked_layers(model):
         attention: Any = getattr(layer, "cross_attention", None)
         if attention is None:
@@ -82,7 +82,7 @@ def fix_prefetching(model: Any) -> None:
 
 
 def reshard(model: Any) -> None:
-    """Free what a forward pass without gradients has left gathered in a sharded model."""
+    """Free the parameters that a sharded model still has gathered after a pass without gradients."""
     if is_sharded(model):
         model.reshard()
 
@@ -91,7 +91,7 @@ def reshard(model: Any) -> None:
 def gathered(model: Any) -> Iterator[None]:
     """Inside the block, every process holds the whole model and may compute with it independently.
 
-    A no-op unless the model is sharded. It takes the memory of the whole model, without gradients.
+    A no-op unless the model is sharded. Each process needs memory for all weights, but not for gradients.
     """
     if not is_sharded(model):
         yield

@@ -30,13 +30,13 @@ class Rehearsal(NamedTuple):
 
     parameters: int
     largest: str
-    """The largest batches of an epoch: those with the most tokens and the one with the longest sentences."""
+    """The shapes of an epoch's largest batches, by number of tokens and by length of the sentences."""
     peak_bytes: int | None
-    """Peak memory: of torch on a GPU; of the whole process on a CPU, `None` if the system does not say."""
+    """Peak memory: torch's on a GPU, the whole process's on a CPU; `None` if the system does not tell it."""
     tokens_per_second: float
     seconds_per_update: float
     seconds_left: float
-    """Estimate for all updates, without validation."""
+    """The estimated time of all updates, without validation."""
 
 
 def rehearse(
@@ -45,8 +45,8 @@ def rehearse(
     """Compute the largest batches, then time a few updates. This changes `state`: discard it afterwards.
 
     The updates are computed as in `fit`, with batches that are already on the device, as after prefetching.
-    They are computed twice and timed the second time: the first time includes work done once for each shape.
-    `ValueError` if a batch does not fit into memory.
+    The same updates are computed twice, and only the second time is measured, because the first includes
+    one-time work for each shape. `ValueError` if a batch does not fit into memory.
     """
     training = settings.training
     model = state.model.train()
@@ -93,7 +93,7 @@ def rehearse(
 def peak_bytes(device: torch.device) -> int | None:
     """The peak memory so far: torch's on a GPU, the process's on a CPU."""
     if device.type == "mps":
-        return None  # torch does not record the peak there
+        return None  # torch does not record the peak on MPS
     if device.type != "cpu":
         return torch.accelerator.max_memory_allocated(device)
     try:

@@ -1,4 +1,4 @@
-"""What the user reads about a validation: its metrics in one line, and a few samples."""
+"""How a validation is shown to the user: its metrics in one line, and a few samples."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,11 +17,11 @@ FIGURES = {
 SAMPLES = "samples"
 """The name under which a validation may return samples: a list of mappings from label to text."""
 LONGEST_TEXT = 200
-"""Characters of a sample's text to print."""
+"""The maximum number of characters of a sample's text to print."""
 
 
 def labelled(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """The metrics as they are printed; those of custom tasks have four decimal places."""
+    """The metrics as printed, by label; metrics that are not in `FIGURES` have four decimal places."""
     figures = {name: FIGURES.get(name, (name, "{:.4f}")) for name in metrics if name != SAMPLES}
     return {label: form.format(metrics[name]) for name, (label, form) in figures.items()}
 
@@ -33,7 +33,7 @@ def in_a_line(metrics: Mapping[str, Any]) -> str:
 def validation_report(step: int, metrics: Mapping[str, Any], best_metric: str | None) -> str:
     """A line with the metrics, and the samples below it.
 
-    `best_metric` is the name of the metric by which this is the best validation so far, or `None`.
+    If this validation is the best so far, `best_metric` is the metric that decides; otherwise it is `None`.
     """
     best = "" if best_metric is None else f" (best so far by {FIGURES.get(best_metric, (best_metric,))[0]})"
     lines = [f"update {step:,}: {in_a_line(metrics)}{best}"]

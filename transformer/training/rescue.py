@@ -1,4 +1,4 @@
-"""Saving a run to a new folder when its own is deleted or moved during training."""
+"""Saves a run to a new folder if its own folder is deleted or moved during training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,7 +32,10 @@ class Rescue:
         return not (self.held.is_in_place() and run.config.is_file() and run.tokenizer.exists())
 
     def logging(self, log: Callable[..., None]) -> Callable[..., None]:
-        """`log`, but only while the folder is in place: later, another run's folder may have its name."""
+        """A function that calls `log`, but only while the folder is in place.
+
+        Later, the folder of another run may have the same name.
+        """
 
         def log_if_in_place(event: str, step: int, **values: Any) -> None:
             if self.held.is_in_place():
@@ -41,9 +44,10 @@ class Rescue:
         return log_if_in_place
 
     def save(self, save_checkpoint: Callable[[Run], object]) -> FolderLostError:
-        """Save the run to a new folder next to the old one's place; returns the error to raise.
+        """Save the run to a new folder next to where the old one was; returns the error to raise.
 
-        The error says whether that succeeded. `save_checkpoint` writes the checkpoint into the new folder.
+        The error says where the run was saved, or why that failed. `save_checkpoint` writes the checkpoint
+        into the new folder.
         """
         lost = f"{self.held.path} was deleted, moved or replaced during the training"
         try:

@@ -12,7 +12,7 @@ BEST_DEPENDS_ON = ("data.valid", "data.bleu_tokenizer", "training.best_metric")
 
 
 def with_recorded(now: Settings, before: Settings, metrics: Collection[str]) -> tuple[Settings, Settings]:
-    """Both settings with the BLEU tokenizer that the run has used, unless `now` names another.
+    """Fill in the BLEU tokenizer of the run in both settings; if `now` names another one, `now` keeps it.
 
     This is for tasks with BLEU among their `metrics`. The default depends on which packages are installed, so
     a resumed run must use the recorded choice. Runs from before `data.bleu_tokenizer` existed used 13a for
@@ -29,7 +29,7 @@ def with_recorded(now: Settings, before: Settings, metrics: Collection[str]) -> 
 
 
 def completed(now: Settings, before: Settings) -> Settings:
-    """The settings with the values that the task and the tokenizer fill in, as the run has recorded them."""
+    """The settings `now`; values that the task and the tokenizer fill in are copied from `before`."""
     unset = [item.name for item in fields(now.data) if getattr(now.data, item.name) is None]
     sizes = before.model.vocab_size, before.model.source_vocab_size
     return replace(
@@ -40,7 +40,10 @@ def completed(now: Settings, before: Settings) -> Settings:
 
 
 def require_same(before: Settings, now: Settings, run: Run) -> None:
-    """`CheckpointError` if the model, text or order of batches differ; length and device may change."""
+    """`CheckpointError` if the settings differ in the model, the text or the order of the batches.
+
+    Others, such as the length of training and the device, may differ.
+    """
     fixed = [name for name in setting_names() if name.startswith(("model.", "data."))]
     fixed.remove("data.test")  # not used in training
     fixed += ["seed", "training.tokens_per_batch", "training.best_metric"]

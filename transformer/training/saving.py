@@ -22,8 +22,8 @@ LAST_TRIES = (1.0, 4.0, 15.0)
 class Saver:
     """Writes the run's checkpoints in the first process; a full disk does not stop training.
 
-    A checkpoint is copied to host memory and written in a thread, while training continues. At most one is
-    being written: the next one waits for it, and so does the end of `writing`.
+    A checkpoint is copied to host memory and written in a thread, while training continues. Only one
+    checkpoint is written at a time; the next one waits for it, and so does the end of `writing`.
     """
 
     run: Run
@@ -34,17 +34,17 @@ class Saver:
     rescue: Rescue | None = None
     """In the first process: everything needed to recreate the run's folder if it is deleted or moved."""
     failed: bool = False
-    """Whether the last attempt failed, so that the next one comes earlier than scheduled."""
+    """Whether the last attempt to write failed; the next attempt then comes earlier than scheduled."""
     owes_best: bool = False
-    """Whether a best checkpoint still has to be written; the next one to be written is marked as the best."""
+    """Whether a new best has not been written yet; the next checkpoint is then marked as the best."""
     saved_at: float = field(default_factory=time.monotonic)
     writer: ThreadPoolExecutor = field(init=False)
     unfinished: tuple[int, Future[None]] | None = None
-    """The update whose checkpoint is being written, or whose outcome has not been reported yet."""
+    """The checkpoint that is being written or was not reported yet: its update, and the writer's future."""
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Inside the block, `save` can be called; its end waits for all checkpoints and reports failures."""
+        """Inside the block, `save` can be called. The end of the block waits for the last write."""
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints") as self.writer:
             try:
                 yield
@@ -52,11 +52,11 @@ class Saver:
                 self.finish("training ends")
 
     def is_due(self, step: int) -> bool:
-        """Whether a checkpoint is due after this update; the same in every process."""
+        """Whether a checkpoint is scheduled after this update; all processes get the same answer."""
         return step % self.settings.save_every == 0
 
     def wants_one(self, step: int) -> bool:
-        """Whether the first process wants an extra checkpoint, by the clock or after a failed attempt."""
+        """Whether the first process wants an extra checkpoint: after `save_minutes` or a failed attempt."""
         if not self.group.is_first:
             return False
         if self.unfinished is not None and self.unfinished[1].done():
@@ -68,13 +68,13 @@ class Saver:
     def save(self, state: TrainingState, *, is_best: bool, is_end: bool) -> None:
         """Begin to write a checkpoint in the first process; with `is_end`, also wait until it is written.
 
-        The other processes wait for the first one and raise the same error: `OSError` only at the end of
-        training, after several attempts; `FolderLostError` if the run's folder has disappeared.
+        The other processes wait for the first one and raise the same error. `OSError` is raised only at the
+        end of training, after several attempts; `FolderLostError` if the run's folder has disappeared.
         """
         take: Callable[[], Snapshot] = state.snapshot
         if is_sharded(state.model):
-            self.group.from_first(self.finish)  # so that at most one snapshot is in memory
-            gathered = state.snapshot(keep=self.group.is_first)  # by all processes
+            self.group.from_first(self.finish)  # so that only one snapshot at a time is in memory
+            gathered = state.snapshot(keep=self.group.is_first)  # all processes take part
             take = lambda: gathered  # noqa: E731
         self.group.from_first(lambda: self.write(take, is_best=is_best, is_end=is_end))
 
@@ -108,9 +108,10 @@ class Saver:
         self.unfinished = snapshot.step, self.writer.submit(save, self.run)
 
     def finish(self, then: str | None = "training continues and tries again later") -> OSError | None:
-        """Wait until the checkpoint is written, if there is one, and report the outcome; returns the error.
+        """If a checkpoint is being written, wait for it and log the outcome; returns the error, if any.
 
-        The warning about an error ends with `then`, which says what happens next; with `None` there is none.
+        An error is also shown as a warning that ends with `then`, which says what happens next. If `then` is
+        `None`, there is no warning.
         """
         if self.unfinished is None:
             return None
@@ -131,5 +132,5 @@ class Saver:
         return error
 
     def is_marked_best(self, step: int) -> bool:
-        """Whether the mark `best` is on this checkpoint, so that what failed came after it."""
+        """Whether this checkpoint already has the mark `best`; if so, only something after it has failed."""
         return self.run.marked("best") == self.run.checkpoint(step)

@@ -14,7 +14,7 @@ def inverse_sqrt_rate(step: int, d_model: int, warmup_steps: int, scale: float =
 
 
 def cooldown_factor(step: int, max_steps: int, cooldown: float) -> float:
-    """1, and a linear fall over the last `cooldown` share of the updates, to 0 just after the last update."""
+    """1, except in the last `cooldown` × `max_steps` updates, over which it falls linearly towards 0."""
     falling = cooldown * max_steps
     return min(1.0, (max_steps + 1 - step) / falling) if falling >= 1 else 1.0
 
@@ -22,13 +22,14 @@ def cooldown_factor(step: int, max_steps: int, cooldown: float) -> float:
 def warmed_up(decay: Callable[[float], float]) -> Callable[[int, TrainingConfig], float]:
     """A schedule that rises linearly during the warm-up and then falls.
 
-    `decay` maps progress after the warm-up, from 0 to 1, to a factor for the peak rate; it maps 0 to 1.
+    `decay` maps the progress after the warm-up, from 0 to 1, to the rate as a share of the peak rate. So
+    `decay(0)` must be 1.
     """
 
     def shape(step: int, training: TrainingConfig) -> float:
         warmup = training.warmup_steps
         share = (step - warmup) / max(1, training.max_steps + 1 - warmup)
-        peak = warmup**-0.5  # of equation 3 with d_model = 1
+        peak = warmup**-0.5  # the peak of equation 3 with d_model = 1
         return peak * (step / warmup if step < warmup else decay(share))
 
     return shape
@@ -40,7 +41,7 @@ SCHEDULES: dict[str, Callable[[int, TrainingConfig], float]] = {
     "linear": warmed_up(lambda share: 1 - share),
     "constant": warmed_up(lambda share: 1.0),  # noqa: ARG005
 }
-"""The choices of `training.schedule`: the rate of update `step`, scaled as in equation 3 with d_model = 1."""
+"""The choices of `training.schedule`: they map an update to its rate, as if d_model were 1."""
 
 
 def learning_rate(step: int, d_model: int, settings: TrainingConfig) -> float:

@@ -1,15 +1,15 @@
-"""Noticing that updates have become much slower, as happens when other programs use the cores."""
+"""Notices if updates become much slower, as they do when other programs use the CPU's cores."""
 
 from collections import deque
 from statistics import median
 
 WINDOW = 10
-"""Updates whose median is compared, so that a single slow update, or a long one, does not count."""
+"""How many of the latest updates to compare; because of the median, a single slow update does not count."""
 FACTOR = 3.0
 
 
 class Slowdown:
-    """Compares the time of the latest updates with the fastest ones before, and gives advice once.
+    """Compares the median time of the latest updates with the lowest so far, and gives advice once.
 
     On a machine that other programs use, two threads that wait for each other after every operation can be
     slower than one (docs/training.md).
@@ -21,7 +21,7 @@ class Slowdown:
         self.is_watching = threads > 1
 
     def advice(self, seconds: float) -> str | None:
-        """A line for the user after an update of so many seconds, or `None`."""
+        """Record an update that took this long; returns a line of advice for the user, or `None`."""
         self.latest.append(seconds)
         if not self.is_watching or len(self.latest) < WINDOW:
             return None

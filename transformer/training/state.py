@@ -34,7 +34,7 @@ class TrainingState:
     step: int = 0
     """Number of updates done."""
     position: dict[str, int] | None = None
-    """The data position after these updates; prefetching moves `batches` ahead of it. None: at the start."""
+    """The data position after `step` updates, None at the start; prefetching moves `batches` ahead of it."""
     best: float | None = None
     """The best value so far of the metric that `training.best_metric` names."""
     stale: int = 0
@@ -45,7 +45,7 @@ class TrainingState:
     """Scales the loss in float16; otherwise it does nothing."""
 
     def is_better(self, metric: str, value: float) -> bool:
-        """Record a validation; returns whether it was better than all before."""
+        """Record the result of a validation; returns whether it was better than all results before."""
         is_lower = self.best is None or value < self.best
         is_higher = self.best is None or value > self.best
         improves = math.isfinite(value) and (is_lower if metric in LOWER_IS_BETTER else is_higher)
@@ -53,9 +53,9 @@ class TrainingState:
         return improves
 
     def snapshot(self, *, keep: bool = True) -> "Snapshot":
-        """A copy of the state in host memory, so that training can continue while it is written.
+        """A copy of the state in host memory, so that training can continue while it is written to disk.
 
-        If the model is divided among processes, all of them must call this, and only those that `keep` it
+        If the model is divided among processes, all of them must call this method, but only those with `keep`
         get the tensors. `DivergedError` if a parameter is not finite.
         """
         require_finite(self.model, self.step)
@@ -100,15 +100,16 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot of the training state after one update, which later updates do not change."""
+    """A copy of the training state after an update. Later updates do not change it."""
 
     tensors: dict[str, dict[str, Tensor]]
-    """Parameters and moments in host memory, by file."""
+    """For each file of the checkpoint: the parameters or the optimizers' tensors, in host memory."""
     values: dict[str, Any]
     batches: EpochBatches[Any]
-    """For its fingerprint, which `save` computes in the writer's thread, because hashing may take seconds."""
+    """Needed for the text's fingerprint. `save` computes it in the writer's thread, because hashing may take
+    seconds."""
     copied: torch.Event | None
-    """On a GPU, the event after which `tensors` hold the values."""
+    """On a GPU: the event that marks the end of the copying into `tensors`."""
 
     @property
     def step(self) -> int:
@@ -132,10 +133,10 @@ class Snapshot:
 
 
 def host_copies(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
-    """Copies in host memory. From a CUDA GPU they are only queued: the CPU need not wait for the GPU.
+    """Copies in host memory. Copies from a CUDA GPU are only queued, so the CPU need not wait for the GPU.
 
-    torch then copies to pinned memory, which it keeps for the next time. Divided tensors are gathered one at
-    a time, by all processes; those that do not `keep` them get nothing.
+    torch makes these in pinned memory, which it keeps for the next snapshot. All processes together gather
+    tensors that are divided among them, one at a time; only processes with `keep` get the copies.
     """
     copies = {}
     for name, tensor in tensors.items():
@@ -172,6 +173,6 @@ def is_scaler(state: Any) -> bool:
 
 
 def seed_update(seed: int, step: int, rank: int) -> None:
-    """Seed torch for an update, so that dropout depends on these three numbers alone, not on the past."""
+    """Seed torch for an update, so that its dropout depends only on these three numbers."""
     digest = hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "big"))

@@ -23,14 +23,14 @@ Schedule = Callable[[int], float]
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 """What Adam keeps for each parameter."""
 EARLY_VALUES: dict[str, Any] = {"classes": ["AdamW"], "numbers": {}, "groups": [{}]}
-"""The `values` to assume for early checkpoints, which do not have them."""
+"""What to use for `UpdateRule.values` in early checkpoints, which do not have them."""
 
 
 class UpdateRule:
     """The optimizers of a model, and the schedule of their learning rate.
 
-    The schedule gives the rate of the first optimizer. A parameter group whose own `lr` differs from that
-    optimizer's keeps the ratio between the two throughout training.
+    The schedule gives the rate of the first optimizer. If a parameter group was made with a different `lr`
+    from that optimizer's, the ratio of the two is kept throughout training.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class UpdateRule:
     # The state in a checkpoint
 
     def state(self) -> dict[str, Any]:
-        """Everything that the optimizers keep for a parameter, as `NAME.KEY`."""
+        """The optimizers' state of all parameters, with keys such as `output.weight.exp_avg`."""
         states = {id(p): kept for optimizer in self.optimizers for p, kept in optimizer.state.items()}
         return {
             f"{name}.{key}": value
@@ -89,7 +89,7 @@ class UpdateRule:
         return {name: value for name, value in self.state().items() if isinstance(value, Tensor)}
 
     def values(self) -> dict[str, Any]:
-        """The numbers in `state`, and those in the parameter groups that training has changed."""
+        """The numbers in `state`, and the settings of parameter groups that training has changed."""
         numbers = {name: value for name, value in self.state().items() if not isinstance(value, Tensor)}
         for name, value in numbers.items():
             if not isinstance(value, int | float | None):
@@ -104,7 +104,7 @@ class UpdateRule:
         return {"classes": self.classes(), "numbers": numbers, "groups": changed}
 
     def load(self, path: Path, values: Any) -> None:
-        """Load the `tensors` in the file `path`, and `values`.
+        """Load the state: its `tensors` from the file `path`, and the `values` given here.
 
         `CheckpointError` if they belong to another model or another optimizer.
         """
@@ -129,7 +129,7 @@ class UpdateRule:
         return [type(optimizer).__name__ for optimizer in self.optimizers]
 
     def read(self, path: Path, numbers: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """The stored state of each parameter that has one, by its name."""
+        """The stored state of each parameter, by the parameter's name; some parameters may have none."""
         tensors = read_tensors(path)
         keys = {name.rpartition(".")[2] for name in tensors}
         tensors = with_current_names(tensors, [f"{name}.{key}" for name in self.parameters for key in keys])
@@ -149,7 +149,7 @@ class UpdateRule:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         names = [name_of[id(parameter)] for parameter in parameters]
         own = {number: stored[name] for number, name in enumerate(names) if name in stored}
-        if isinstance(optimizer, torch.optim.Adam):  # AdamW is one, too
+        if isinstance(optimizer, torch.optim.Adam):  # AdamW is a subclass
             if not own:
                 raise CheckpointError(f"{path}: holds nothing")
             for number, kept in own.items():
@@ -167,13 +167,13 @@ class UpdateRule:
 
 
 def part_of(value: Any, parameter: Tensor) -> Any:
-    """This process's part of what is stored for `parameter`, if that is divided; numbers are not."""
+    """This process's part of a value stored for a divided `parameter`; any other value unchanged."""
     is_whole = isinstance(value, Tensor) and value.shape == parameter.shape
     return divided_as(parameter, value) if is_whole else value
 
 
 def require_adams(kept: dict[str, Any], name: str, parameter: Tensor, path: Path) -> None:
-    """`CheckpointError` for a state of the parameter `name` that Adam cannot have written."""
+    """`CheckpointError` if Adam cannot have written this state of the parameter `name`."""
     tensors = {key: value for key, value in kept.items() if isinstance(value, Tensor) and key in ADAM_STATE}
     if len(tensors) < len(ADAM_STATE):
         raise CheckpointError(f"{path}: lacks a part of {name}")
@@ -196,7 +196,8 @@ def make_update_rule(
 ) -> UpdateRule:
     """The optimizers that `make` returns, with this `schedule`; by default, both are those of the settings.
 
-    If `training.learning_rate` is null, the settings' schedule rises to a custom optimizer's own `lr`.
+    With a custom optimizer and `training.learning_rate` null, the optimizer's `lr` is the peak of the
+    settings' schedule.
     """
     training = settings.training
     optimizers = make_optimizers(model, training, make)
@@ -215,7 +216,7 @@ def own_rate(optimizer: torch.optim.Optimizer) -> float:
 
 
 def numbers_of(group: dict[str, Any]) -> dict[str, int | float]:
-    """The numbers of a parameter group, except the rate, which the schedule sets."""
+    """The numbers among a group's settings, except the learning rate, which the schedule sets."""
     return {key: value for key, value in group.items() if isinstance(value, int | float) and key != "lr"}
 
 

@@ -1,4 +1,4 @@
-"""Each update's batches: this process's share, prefetched while earlier updates are computed."""
+"""The batches of each update: this process's share, prefetched while earlier updates are computed."""
 
 from collections import deque
 from collections.abc import Generator
@@ -11,7 +11,7 @@ from transformer.data.epochs import EpochBatches
 from transformer.training.distributed import Group
 
 AHEAD = 3
-"""Updates to prefetch: enough to bridge the moments when Python does not run the thread."""
+"""How many updates to prefetch, so that some are ready when the thread has to wait for Python."""
 
 
 class Update(NamedTuple):
@@ -35,7 +35,8 @@ def updates(
     An update takes the next `accumulate` × processes batches in the epoch's order, even if an epoch ends
     among them, and deals them round-robin to the processes. So two processes train on the same batches per
     update as one process that accumulates twice as many. A thread prefetches the next updates and moves them
-    to the device; its errors are raised here when their update is due. No thread outlives the generator.
+    to the device. If it fails, the error is raised here as soon as the failed update is due. The thread ends
+    with the generator.
     """
 
     def prepare() -> Update:

@@ -1,1 +1,1 @@
-"""Parity checks on the user's machine against implementations that share no code with this package."""
+"""Checks on the user's machine that compare our models with implementations that share no code with ours."""

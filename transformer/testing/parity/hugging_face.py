@@ -1,7 +1,8 @@
 """Our layers compared with Hugging Face's Marian, GPT-2 and BERT, with the same random weights.
 
-The three are Transformers with different choices: pre-norm or post-norm, sinusoidal or learned positions,
-biases, √d_model. Ours are built by `ModelBuilder`, with a small subclass for each part that differs.
+The three are Transformers that make different choices: pre-norm or post-norm, sinusoidal or learned
+positions, biases or none, embeddings multiplied by √d_model or not. `ModelBuilder` builds our models; a small
+subclass replaces each part that differs.
 """
 
 from collections.abc import Iterator
@@ -27,11 +28,11 @@ from transformer.testing.parity.samples import (
 )
 
 Module = Any
-"""A module of ours or of theirs; untyped, because submodules are looked up by name."""
+"""A module of ours or of Hugging Face's; untyped, because submodules are looked up by name."""
 
 
 def marian(device: torch.device) -> Iterator[Comparison]:
-    """Post-norm, biases, sinusoids; ReLU as in the first OPUS-MT models, and SiLU as in the later ones."""
+    """Post-norm, biases, sinusoids; with ReLU as in the first OPUS-MT models, and SiLU as in later ones."""
     for activation, theirs_calls_it in (("relu", "relu"), ("silu", "swish")):
         config = small_config(activation=activation, attention_bias=True, output_bias=True)
         theirs = random_marian(config, theirs_calls_it)
@@ -92,7 +93,7 @@ def from_marian(theirs: Module, config: ModelConfig) -> nn.Module:
     the channels of every vector of width d_model are permuted.
     """
     ours: Module = ModelBuilder(config).build()
-    ours.bos_id = theirs.config.decoder_start_token_id  # their pad, an ordinary token in our model
+    ours.bos_id = theirs.config.decoder_start_token_id  # Marian's pad, an ordinary token in our model
     channels = torch.arange(config.d_model).view(2, -1).T.flatten()
     copy(ours.decoder.embedding.embedding, theirs.model.shared, columns=channels)
     ours.output.bias.data.copy_(theirs.final_logits_bias[0])
@@ -149,7 +150,7 @@ class BertBuilder(ModelBuilder):
 
 
 def gpt2(device: torch.device) -> Iterator[Comparison]:
-    """Pre-norm, learned positions, biases, tied output; GPT-2 is set to the exact GELU, which ours uses."""
+    """Pre-norm, learned positions, biases, tied output; GPT-2 is set to the exact GELU of our model."""
     config = small_config(
         kind="decoder_only", norm="pre", positions="learned", activation="gelu", attention_bias=True
     )
@@ -196,7 +197,7 @@ def copy_gpt2_layer(block: TransformerBlock, layer: Module) -> None:
     for projection, (weight, bias) in zip((attention.w_q, attention.w_k, attention.w_v), thirds, strict=True):
         projection.weight.copy_(weight.T)
         projection.bias.copy_(bias)
-    assert isinstance(block.feed_forward, FeedForward)  # ModelBuilder's
+    assert isinstance(block.feed_forward, FeedForward)  # ModelBuilder always makes one
     for ours, theirs in (
         (attention.w_o, layer.attn.c_proj),
         (block.feed_forward.w_1, layer.mlp.c_fc),
@@ -236,7 +237,7 @@ def random_bert(config: ModelConfig) -> Module:
 def from_bert(theirs: Module, config: ModelConfig) -> nn.Module:
     """Our model with BERT's weights.
 
-    BERT's vector of segment 0 is added to every position, because all tokens here are of this segment.
+    All tokens here belong to segment 0, so BERT's vector of this segment is added to every position.
     """
     ours: Module = BertBuilder(config).build()
     embeddings = theirs.embeddings
@@ -258,7 +259,7 @@ def from_bert(theirs: Module, config: ModelConfig) -> nn.Module:
 
 @torch.no_grad()
 def copy(ours: Module, theirs: Module, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
-    """Copy the weight, and the bias if there is one, with the given `rows` and `columns` of theirs."""
+    """Copy the weight, and the bias if there is one; `rows` and `columns` select the entries of `theirs`."""
     for name, parameter in ours.named_parameters():
         value = getattr(theirs, name)
         value = value if rows is None else value[rows]
@@ -266,7 +267,7 @@ def copy(ours: Module, theirs: Module, rows: Tensor | None = None, columns: Tens
 
 
 def with_epsilon(model: Module, epsilon: float) -> Module:
-    """The model in eval mode, with this epsilon in every LayerNorm; the paper does not give one."""
+    """The model in eval mode, with this epsilon in every LayerNorm; the paper gives no epsilon."""
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
             module.eps = epsilon

@@ -57,7 +57,7 @@ def numpy_model(device: torch.device) -> Iterator[Comparison]:
 
 
 def cached_decoding(device: torch.device) -> Iterator[Comparison]:
-    """Cached decoding in chunks, compared with one forward pass, for both kinds of decoder and both norms."""
+    """Decoding in chunks with a cache, compared with one forward pass, for both decoders and both norms."""
     for kind in ("encoder_decoder", "decoder_only"):
         for norm in ("post", "pre"):
             model = randomised(build_model(small_config(kind=kind, norm=norm))).to(device)
@@ -84,7 +84,7 @@ HUGGING_FACE: dict[str, Parity] = {
 
 
 def parities() -> dict[str, Parity]:
-    """All comparisons for which the packages are installed."""
+    """All comparisons whose packages are installed."""
     return OWN | HUGGING_FACE if find_spec("transformers") else OWN
 
 
@@ -96,7 +96,7 @@ def skipped() -> str:
 
 
 def measure(name: str, parity: Parity, device: torch.device, seed: int) -> Item:
-    """The largest absolute error of an item; seeded, so it does not depend on the items before."""
+    """The largest absolute error of an item. It is seeded here, so earlier items do not influence it."""
     torch.manual_seed(seed)
     with torch.no_grad():
         worst = largest_difference(parity(device), TOLERANCE)

@@ -1,4 +1,7 @@
-"""§3 of the paper in NumPy and float64, written from its equations: one sentence pair, head by head."""
+"""§3 of the paper in NumPy and float64, written from the equations.
+
+It computes one sentence pair at a time, and one head after the other.
+"""
 
 import math
 from typing import Any
@@ -13,7 +16,8 @@ Array = NDArray[np.float64]
 class NumpyTransformer:
     """The paper's model, with the weights of an `EncoderDecoder` of the same architecture.
 
-    That is: post-norm, ReLU, sinusoids, no attention or output bias, one embedding matrix.
+    Its architecture has post-norm, ReLU, sinusoidal positions, no bias in attention or output, and a single
+    embedding matrix.
     """
 
     def __init__(self, model: nn.Module, num_heads: int, num_layers: int) -> None:

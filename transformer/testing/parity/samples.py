@@ -1,4 +1,4 @@
-"""Small random modules and batches; no parameter is exactly 0 or 1, unlike in a new module."""
+"""Small random modules and batches; unlike in a new module, no parameter is exactly 0 or 1."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -37,12 +37,12 @@ def random_tokens(
     """Ragged rows of ordinary tokens, right-padded; `first` replaces each row's first token."""
     rows = torch.full((len(lengths), max(lengths)), config.pad_id)
     for row, length in zip(rows, lengths, strict=True):
-        row[:length] = torch.randint(4, config.vocab_size - 1, (length,))  # Marian's pad is the last
+        row[:length] = torch.randint(4, config.vocab_size - 1, (length,))  # the last is Marian's pad
     if first is not None:
         rows[:, 0] = first
     return rows
 
 
 def real(lengths: Sequence[int]) -> Bool[Tensor, "batch length"]:
-    """True where a row of `random_tokens` holds no pad."""
+    """True where a row of `random_tokens` holds a token, False where it holds a pad."""
     return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]

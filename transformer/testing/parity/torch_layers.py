@@ -1,4 +1,4 @@
-"""Our attention and layers compared with torch.nn's, with copied weights."""
+"""Our attention and layers compared with those of torch.nn, with the same weights."""
 
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -104,7 +104,7 @@ def decoder_layer(residual: type[PostNorm], activation: str, device: torch.devic
 
 
 def inputs(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """A target, a source, and where the source is real."""
+    """Random vectors of a target and a source, and a mask that is True where the source is no padding."""
     is_real = real(SOURCE_LENGTHS).to(device)
     x = torch.randn(len(TARGET_LENGTHS), max(TARGET_LENGTHS), D, device=device)
     return x, torch.randn(*is_real.shape, D, device=device), is_real
