@@ -445,7 +445,11 @@ def test_an_index_that_cannot_be_used(embedder: Path, tmp_path: Path, call: Any)
     for index, sentences, message in (
         ("narrow.npy", "lines", "the index has vectors of 3 numbers, but this run's have 32"),
         ("narrow.npy", "one", "has the shape (2, 3) and"),
-        ("narrow.npy", None, "narrow.npy holds only vectors; name the file of their sentences with --sentences"),
+        (
+            "narrow.npy",
+            None,
+            "narrow.npy holds only vectors; give the file of the sentences with --sentences",
+        ),
         ("bad.jsonl", None, "bad.jsonl, line 2: not"),
         ("bad.npy", "lines", "bad.npy: not an array of numbers"),
         ("x.txt", None, "x.txt: the name of a file of vectors must end in .npy or .jsonl"),

@@ -83,7 +83,7 @@ def test_sentences_are_named_once(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"x\.jsonl contains its sentences; leave out --sentences lines"):
         read_vectors(f"{tmp_path}/x.jsonl", "lines")
     with pytest.raises(
-        ValueError, match=r"x\.npy holds only vectors; name the file of their sentences with --sent"
+        ValueError, match=r"x\.npy holds only vectors; give the file of the sentences with --sent"
     ):
         read_vectors(f"{tmp_path}/x.npy", None)
 

@@ -56,7 +56,7 @@ def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[n
         texts, vectors = read_jsonl(path)
     else:
         if sentences is None:
-            raise ValueError(f"{path} holds only vectors; name the file of their sentences with --sentences")
+            raise ValueError(f"{path} holds only vectors; give the file of the sentences with --sentences")
         texts, vectors = list(read_lines(sentences)), read_npy(path)
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise CorpusError(

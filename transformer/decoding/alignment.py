@@ -18,7 +18,7 @@ from transformer.hardware import without_cudnn_attention
 from transformer.model.recording import record_attention
 
 Alignment = list[tuple[int, int]]
-"""(source word, target word), counted from 0, in order."""
+"""Sorted pairs of a source word and a target word, both numbered from 0."""
 
 
 def pharaoh(alignment: Alignment) -> str:
@@ -39,7 +39,8 @@ def align(
 ) -> list[Alignment]:
     """The alignment of each pair; `sources` end with EOS, `targets` have neither BOS nor EOS.
 
-    `layers` is the number of last decoder layers to use; `benchmarks/alignment.py` compares the choices.
+    The attention of the last `layers` decoder layers is used; `benchmarks/alignment.py` compares numbers of
+    layers.
     """
     source_side = tokenizer.source if isinstance(tokenizer, PairTokenizer) else tokenizer
     alignments: list[Alignment] = [[]] * len(sources)
@@ -79,7 +80,7 @@ def words_of(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
 def best_words(
     weights: Float[Tensor, "target source"], source: Sequence[int], target: Sequence[int]
 ) -> Alignment:
-    """One source word for each target word."""
+    """For each target word, the source word that gets the most attention."""
     if not source or not target:
         return []
     by_word = torch.zeros(max(target) + 1, max(source) + 1)

@@ -56,8 +56,9 @@ def inference_dtype(precision: InferencePrecision, where: torch.device) -> torch
 def without_gradients(model: nn.Module) -> Iterator[None]:
     """A context for searching: without cuDNN's attention, and in inference mode if `model` is frozen.
 
-    Inference mode makes each torch call cheaper. A model in training cannot use it: it may cache tensors
-    during validation, and tensors made in inference mode cannot be used with autograd in the next update.
+    Inference mode makes each torch call cheaper. A model in training cannot use inference mode. The model may
+    cache tensors during validation, and autograd cannot use tensors made in inference mode in the next
+    update.
     """
     is_frozen = not any(
         parameter is not None and parameter.requires_grad

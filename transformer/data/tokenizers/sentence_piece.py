@@ -173,7 +173,7 @@ def explain(message: str, vocab_size: int) -> str:
     """Rewrite an error of SentencePiece's trainer in terms of our settings."""
     if found := MOST.search(message):
         return (
-            f"data.vocab_size is {vocab_size}, too large for this text, which fills at most {found[1]}; "
+            f"data.vocab_size is {vocab_size}, too large: this text fills only {found[1]} entries; "
             "lower data.vocab_size or train on more text"
         )
     if found := LEAST.search(message):
