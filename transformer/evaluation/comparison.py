@@ -10,16 +10,16 @@ from transformer.evaluation.metrics import exact_match
 from transformer.evaluation.scored import Scored
 
 LENGTHS = (1, 6, 11, 16, 21, 31, 51)
-"""The smallest number of words in each row of the table by length."""
+"""In the table by length, the smallest number of words of each row."""
 FREQUENCIES = (0, 1, 2, 5, 10, 100, 1000)
-"""The smallest number of occurrences in the training text in each row of the table by frequency."""
+"""In the table by frequency, the smallest number of occurrences in the training text of each row."""
 
 Cut = Callable[[str], Sequence[str]]
-"""The words of a text."""
+"""A function that splits a text into words."""
 
 
 class PairedScore(NamedTuple):
-    """Both systems' scores, half the width of their 95 % confidence intervals, and p of the difference."""
+    """A metric of both systems: scores, half widths of the 95 % confidence intervals, p of the difference."""
 
     name: str
     signature: str
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A sentence with the chrF2 of both outputs."""
+    """A sentence for which the two systems have different outputs, with the chrF2 of each output."""
 
     one: Scored
     other: Scored
@@ -61,7 +61,7 @@ def require_same_text(one: Sequence[Scored], other: Sequence[Scored]) -> None:
 
 
 def words_of(bleu_tokenizer: str) -> Cut:
-    """The words that BLEU counts."""
+    """A function that splits a text into the words that BLEU counts."""
     tokenizer = make_bleu(bleu_tokenizer).tokenizer
     return lambda text: tokenizer(text).split()
 
@@ -71,8 +71,9 @@ def paired_scores(
 ) -> Iterator[PairedScore]:
     """BLEU and chrF2, tested by sacreBLEU's paired bootstrap; its signature states the number of samples.
 
-    If the scores are equal, p is 1, because the difference in every sample is at least 0. sacreBLEU's own p
-    counts only samples with a larger difference, so it would be nearly 0 if the samples are all equal, too.
+    If the scores are equal, the difference in every sample is at least as large as theirs, so p is 1.
+    sacreBLEU itself counts only samples with a larger difference than theirs. It would give a p of nearly 0
+    to two systems that are equal in every sample.
     """
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
@@ -147,7 +148,7 @@ def word_counts(texts: Iterable[str], cut: Cut) -> "Counter[str]":
 
 
 def differences(one: Sequence[Scored], other: Sequence[Scored]) -> list[Difference]:
-    """The sentences with different outputs, from the first system's greatest lead to the second system's."""
+    """The sentences with different outputs, sorted by how far the second system is ahead in chrF2."""
     from sacrebleu.metrics.chrf import CHRF
 
     chrf = CHRF()
