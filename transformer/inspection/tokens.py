@@ -30,11 +30,11 @@ class Axis:
 
     @property
     def spaced_word_of(self) -> list[int]:
-        """The number of each piece's word when only spaces separate words, as in alignments."""
+        """The number of each piece's word if only spaces separate words, as in alignments."""
         return [sum(self.is_spaced[: word + 1]) - 1 for word in self.word_of]
 
     def word_at(self, number: int) -> int:
-        """The index of the first word that is part of word `number` when only spaces separate words."""
+        """The index in `words` where word `number` begins, if only spaces separate words."""
         return [word for word, spaced in enumerate(self.is_spaced) if spaced][number]
 
 
@@ -92,8 +92,8 @@ def words_in(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[list[str], list[
 def word_starts(texts: Sequence[str], by_space: Sequence[int]) -> list[int]:
     """The indices of the pieces that begin a word.
 
-    A word begins after a space, at punctuation that ends a word, and both at and after a piece that stands
-    alone.
+    A word begins after a space, at punctuation that ends a word, at a piece that stands alone, and after such
+    a piece.
     """
     alone = [stands_alone(text) or "\n" in text for text in texts]
     for place in reversed(range(1, len(texts))):
@@ -149,5 +149,5 @@ class Texts:
 
 
 def piece_text(tokenizer: Tokenizer, number: int) -> str:
-    """A token as its tokenizer names it, with ␣ for a space, for which SentencePiece writes ▁."""
+    """A token as it is in the vocabulary, but with ␣ for a space, which SentencePiece writes as ▁."""
     return visible(tokenizer.pieces[number]).replace(" ", "␣").replace("▁", "␣")
