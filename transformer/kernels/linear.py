@@ -20,7 +20,7 @@ from transformer.kernels.derived import Derived
 from transformer.kernels.int8 import int8_linear, quantized_weight
 
 SMALLEST = 2**16
-"""The number of weights that a matrix must have for packing to be worthwhile."""
+"""A matrix with fewer weights than this is not packed, because that would save too little time."""
 SMALL, FEW_ROWS = 2**17, 8
 """If a call has both fewer weights and fewer rows than these, the overhead of packing exceeds its gain."""
 
@@ -29,7 +29,7 @@ def packed_copy(weight: Float[Tensor, "outputs width"], *, dtype: torch.dtype) -
     """`weight` in the form that `packed_linear` reads for this `dtype`."""
     if dtype == torch.int8:
         return quantized_weight(weight)
-    # the layout is chosen for 32 rows; it is as fast for 1 row and for 500
+    # oneDNN chooses the layout for inputs of 32 rows; it is as fast for 1 row and for 500
     return torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), 32)
 
 
