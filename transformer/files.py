@@ -56,9 +56,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path, *, replace: bool = False, kind: str = "") -> Iterator[Path]:
     """Yields an empty folder to fill; it is renamed to `path` if the block succeeds.
 
-    `FileExistsError` if `path` exists by then, unless `replace` is set. Before the block, temporary folders
-    that killed processes left behind are deleted: those for `path` or, if `kind` is given, those for all
-    names that begin with `kind`. An `OSError` names `path` or a file in it.
+    `FileExistsError` if `path` exists at the end of the block, unless `replace` is set. Before the block,
+    temporary folders that killed processes left behind are deleted: those for `path` or, if `kind` is given,
+    those for all names that begin with `kind`. An `OSError` names `path` or a file in it.
     """
     with unfinished_folder(path, kind=kind) as own, naming(path, own / path.name):
         folder = own / path.name
@@ -170,7 +170,7 @@ def make_locked(path: Path, tries: int = 20) -> tuple[Path, FileLock | None]:
     folder = new_folder(path)
     try:
         return folder, take_lock(folder / LOCK)
-    except (Timeout, FileNotFoundError, FileExistsError):  # another process took it for a leftover
+    except (Timeout, FileNotFoundError, FileExistsError):  # another process took the folder for a leftover
         if tries == 0:
             raise
         return make_locked(path, tries - 1)  # leave the folder to that process: the name may have a new owner

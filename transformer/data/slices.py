@@ -1,6 +1,6 @@
 """A slice at the end of a text's name, such as `[:90%]` or `[1000:2000]`, selects a part of the text.
 
-It counts the lines, the sentence pairs or the characters of the text, depending on the task.
+The numbers of a slice count lines, sentence pairs or characters, depending on the task.
 """
 
 import re

@@ -60,7 +60,7 @@ def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[n
         texts, vectors = list(read_lines(sentences)), read_npy(path)
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise CorpusError(
-                f"{path} has the shape {vectors.shape} and {sentences} {len(texts)} lines; "
+                f"{path} has the shape {vectors.shape}, and {sentences} has {len(texts)} lines; "
                 "the vectors need one row for each line"
             )
     if not texts:

@@ -22,7 +22,7 @@ Alignment = list[tuple[int, int]]
 
 
 def pharaoh(alignment: Alignment) -> str:
-    """`0-0 1-2`, the format that alignment tools read."""
+    """Write an alignment as `0-0 1-2`, the format that alignment tools read."""
     return " ".join(f"{source}-{target}" for source, target in alignment)
 
 
@@ -45,7 +45,7 @@ def align(
     source_side = tokenizer.source if isinstance(tokenizer, PairTokenizer) else tokenizer
     alignments: list[Alignment] = [[]] * len(sources)
     for batch in longest_first(pair_lengths(sources, targets), batch_tokens):
-        rows = [row for row in batch if sources[row]]  # not the blank lines
+        rows = [row for row in batch if sources[row]]  # leave out blank lines
         if not rows:
             continue
         src_tokens = right_padded([sources[row] for row in rows])

@@ -110,7 +110,7 @@ def beam_search(
     sentence closes when no live hypothesis can still be one of its `n_best`, or at its limit. At the limit,
     the live hypotheses count as complete, with the same length penalty. A `beam_size` of 1 is exactly greedy
     search. `max_length` is the limit in new tokens, including EOS: one for all rows, or one for each.
-    `observe` is called after each step. `ValueError` unless `n_best` is between 1 and `beam_size`, and if
+    `observe` is called after each step. `ValueError` if `n_best` is not between 1 and `beam_size`, or if
     float32 cannot hold the penalties of `alpha`.
     """
     if not 1 <= n_best <= beam_size:
@@ -161,7 +161,7 @@ def search_n_best(
             to_beat = ranking.scores[:, n_best - 1]
             closing = why_closed(live, length, row_limit, alpha, to_beat)
             verdicts, has_complete = read_back(closing, complete, candidates, live.rows)
-            if has_complete:  # in most of the first steps no hypothesis is
+            if has_complete:  # usually false in the first steps
                 finished.keep(live.rows, complete, ranking)
             if observe is not None:
                 rows = live.rows.tolist()
@@ -213,8 +213,8 @@ def best_first(
 def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -> Beam:
     """The best `beam_size` candidates that have not ended; a beam of 1 is empty once the best has ended.
 
-    A beam of 1 must give the same output as greedy search, which stops at that point. If it continued with
-    the second-best candidate, that could win under the length penalty.
+    A beam of 1 must give the same output as greedy search, which stops at that point. If the beam continued
+    with the second-best candidate, this candidate could win under the length penalty.
     """
     has_ended = candidates.tokens[:, :, -1] == eos_id
     # at most one candidate of each live hypothesis has ended

@@ -22,7 +22,7 @@ class Ranking(NamedTuple):
 
     scores: Float[Tensor, "sentences n"]
     order: Int[Tensor, "sentences n"]
-    """Where each one is in the list of the earlier hypotheses followed by the new ones."""
+    """The index of each of these in the list of the earlier hypotheses followed by the new ones."""
 
 
 class Finished:

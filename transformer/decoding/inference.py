@@ -54,7 +54,7 @@ def inference_dtype(precision: InferencePrecision, where: torch.device) -> torch
 
 @contextmanager
 def without_gradients(model: nn.Module) -> Iterator[None]:
-    """A context for searching: without cuDNN's attention, and in inference mode if `model` is frozen.
+    """A context for calling `model`: without cuDNN's attention, and in inference mode if it is frozen.
 
     Inference mode makes each torch call cheaper. A model in training cannot use inference mode. The model may
     cache tensors during validation, and autograd cannot use tensors made in inference mode in the next

@@ -25,7 +25,8 @@ class StepModel(Protocol):
     `prefill` reads a batch of sources or prompts and returns the logits of the next token and a state. `step`
     reads one more token per row. The state's `select(rows)` returns the state of these rows; rows may repeat.
     A state may also have `select_beams`, like `DecodeState`: the search passes values to it that `select`
-    could only get by waiting for a GPU. If the model has no `pad_id` or `eos_id`, it is 0 or 2.
+    could only get by waiting for a GPU. For a model without the attributes `pad_id` and `eos_id`, 0 and 2 are
+    used.
     """
 
     def prefill(self, tokens: Tensor, *, max_length: int) -> tuple[Tensor, Any]: ...

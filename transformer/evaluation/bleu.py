@@ -18,9 +18,10 @@ EXTRAS: dict[str, str] = {"ja-mecab": "ja", "ko-mecab": "ko"}
 
 
 def choose_tokenizer(data: DataConfig) -> BleuTokenizer:
-    """`data.bleu_tokenizer`, or sacreBLEU's default for the target language; `char` if that is not installed.
+    """The tokenizer for BLEU: `data.bleu_tokenizer`, or else sacreBLEU's default for the target language.
 
-    A script or region in the language code is ignored, as in `zh-CN` or `zh_Hans`.
+    If that default needs a package that is not installed, the tokenizer is `char`. A script or region in the
+    language code is ignored, as in `zh-CN` or `zh_Hans`.
     """
     if data.bleu_tokenizer is not None:
         return data.bleu_tokenizer

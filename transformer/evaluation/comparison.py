@@ -10,9 +10,9 @@ from transformer.evaluation.metrics import exact_match
 from transformer.evaluation.scored import Scored
 
 LENGTHS = (1, 6, 11, 16, 21, 31, 51)
-"""In the table by length, the smallest number of words of each row."""
+"""In the table by length, each row's smallest number of words."""
 FREQUENCIES = (0, 1, 2, 5, 10, 100, 1000)
-"""In the table by frequency, the smallest number of occurrences in the training text of each row."""
+"""In the table by frequency, each row's smallest number of occurrences in the training text."""
 
 Cut = Callable[[str], Sequence[str]]
 """A function that splits a text into words."""
@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
     first: int
     last: int | None
-    """None: no limit."""
+    """None if the range has no end."""
     size: int
     values: tuple[float, float]
 
@@ -71,9 +71,9 @@ def paired_scores(
 ) -> Iterator[PairedScore]:
     """BLEU and chrF2, tested by sacreBLEU's paired bootstrap; its signature states the number of samples.
 
-    If the scores are equal, the difference in every sample is at least as large as theirs, so p is 1.
-    sacreBLEU itself counts only samples with a larger difference than theirs. It would give a p of nearly 0
-    to two systems that are equal in every sample.
+    If the two scores are equal, their difference is 0. Every sample has a difference of at least 0, so p is
+    1. sacreBLEU itself counts only samples with a difference above 0, so that two systems which are equal in
+    every sample would get a p of nearly 0.
     """
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
@@ -99,7 +99,7 @@ def exact_matches(one: Sequence[Scored], other: Sequence[Scored]) -> tuple[float
 
 
 def by_length(one: Sequence[Scored], other: Sequence[Scored], bleu_tokenizer: str) -> Iterator[Row]:
-    """BLEU of the sentences in each range of the reference's length in words."""
+    """For each range of the reference's length in words, the BLEU of the sentences in that range."""
     cut = words_of(bleu_tokenizer)
     lengths = [len(cut(sentence.reference)) for sentence in one]
     for first, last in ranges(LENGTHS):
@@ -117,7 +117,7 @@ def by_length(one: Sequence[Scored], other: Sequence[Scored], bleu_tokenizer: st
 def by_frequency(
     one: Sequence[Scored], other: Sequence[Scored], counts: Mapping[str, int], cut: Cut
 ) -> Iterator[Row]:
-    """F1 of the words in each range of their frequency in the training text.
+    """For each range of the frequency in the training text, the F1 of the words in that range.
 
     A word in an output counts as right at most as often as it occurs in the reference.
     """

@@ -18,7 +18,7 @@ SCORES = {"bleu": "BLEU", "p@1": "P@1, %", "accuracy": "accuracy, %", "bits_per_
 LONGEST_EVENT = 2**16
 """The maximum length of a log line in bytes. The lines that training writes have a few hundred bytes."""
 STARTS = ("data", "resume")
-"""Events that are logged when training starts; their step is that of the checkpoint that it starts from."""
+"""Events that are logged when training starts; their step is that of the checkpoint that is loaded, or 0."""
 
 
 def read_curves(run: Run) -> dict[str, Curve]:

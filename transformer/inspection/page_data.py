@@ -34,7 +34,7 @@ ROW_NOTES = {
     ENCODER: "Each row is a token of the source, each column a token that it looks at.",
 }
 PLACES = {"equation": "§3.2.1 equation 1", "residual": "§3.1 residual", "output": "§3.4 one matrix"}
-"""The parts of the paper that the numbers of the page belong to, by their names in the script."""
+"""The parts of the paper that the page's numbers illustrate, by their names in the script."""
 MOST_TERMS = 100_000
 """The number of terms of equation 1 that a page keeps. For longer sentences it keeps only the largest terms
 of each row, but at least `FEWEST_TERMS` per row."""

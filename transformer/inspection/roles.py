@@ -151,9 +151,9 @@ def first_choice(
 ) -> tuple[str, int, int, int] | None:
     """The word and head that a reader should see first, as (kind, word, layer, head).
 
-    If the oracle knows a pronoun, this is the word, and the head is the one with the most weight on the noun
-    that the pronoun stands for. Otherwise the word is the one where attention jumps furthest, and the head
-    the one in the last layer with the most weight on a single word.
+    If the oracle knows a pronoun in the translation, this pronoun is the word, and the head is the one that
+    looks most at the noun that the pronoun stands for. Otherwise, the word is the one where attention jumps
+    furthest, and the head is the one in the last layer that gives most weight to a single word.
     """
     kinds = [kind for kind in (CROSS, DECODER, ENCODER) if any(module.kind == kind for module in attention)]
     if not kinds:

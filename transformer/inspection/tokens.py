@@ -12,7 +12,8 @@ from transformer.decoding.alignment import words_of
 START, END = "⟨start⟩", "⟨end⟩"
 SPECIAL_TEXTS = {PAD_ID: "⟨pad⟩", BOS_ID: START, EOS_ID: END}
 WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
-"""Scripts written without spaces, by the start of their characters' names; each piece counts as a word."""
+"""Scripts written without spaces, by the start of their characters' Unicode names. Each piece of a text in
+such a script counts as a word."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,13 @@ class Axis:
     pieces: list[str]
     words: list[str]
     word_of: list[int]
-    """The number of each piece's word."""
+    """For each piece, the index of its word in `words`."""
     is_spaced: list[bool]
     """Whether a space comes before each word."""
 
     @property
     def spaced_word_of(self) -> list[int]:
-        """The number of each piece's word if only spaces separate words, as in alignments."""
+        """For each piece, the number of its word if only spaces separate words, as in alignments."""
         return [sum(self.is_spaced[: word + 1]) - 1 for word in self.word_of]
 
     def word_at(self, number: int) -> int:

@@ -78,7 +78,7 @@ def keys_first_scores(
 
 
 class MadeBias(NamedTuple):
-    """The bias made from a mask, and the mask's version counter at that time; None in inference mode."""
+    """The bias made from a mask, and the mask's version counter at that time (None in inference mode)."""
 
     bias: Tensor
     version: int | None

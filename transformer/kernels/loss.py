@@ -119,7 +119,7 @@ class OverwritingCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=dtype, device=logits.device)
         expected = EXPECTED.get()
         scale = None if expected is None else expected.like(total)
-        weights = is_real.to(dtype) if scale is None else is_real * scale  # of the rows' gradients
+        weights = is_real.to(dtype) if scale is None else is_real * scale  # factors of the rows' gradients
         elements = CHUNK_ELEMENTS.get(logits.device.type, CHUNK_ELEMENTS["cuda"])
         rows = max(1, elements // vocabulary)
         chunks = zip(*(torch.split(x, rows) for x in (logits, labels, is_real, weights)), strict=True)

@@ -77,7 +77,7 @@ def sentence_embedder(model: nn.Module, settings: Settings) -> SentenceEmbedder:
 
 
 def masked_language_model(model: nn.Module, settings: Settings) -> MaskedLanguageModel:
-    """The model with a projection to the vocabulary, which shares the embedding's matrix if they are tied."""
+    """The model with a projection to the vocabulary; if embeddings are tied, it is the embedding's matrix."""
     output = ModelBuilder(settings.model).output(model.embedding.embedding)  # type: ignore
     if not settings.model.tie_embeddings:
         nn.init.normal_(output.weight, std=settings.model.d_model**-0.5)

@@ -101,7 +101,7 @@ def encode(lines: Sequence[str], model: Any, id_of: dict[str, int]) -> list[list
 
 
 def split_language_code(line: str) -> tuple[list[str], str]:
-    """Split off a code such as `>>fr<<` at the start of a line, which is one token.
+    """Split off a code such as `>>fr<<` at the start of a line. The code becomes one token.
 
     It tells a multilingual model the target language.
     """

@@ -15,7 +15,7 @@ SPECIAL_IDS = frozenset((PAD_ID, BOS_ID, EOS_ID, UNK_ID))
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Converts text to ids and back. A run's folder contains it; the checkpoints record its `digest`."""
+    """Converts text to ids and back. It is saved in a run's folder, and its `digest` in each checkpoint."""
 
     keeps_lines: bool
     """Whether line breaks are tokens."""
@@ -32,7 +32,7 @@ class Tokenizer(Protocol):
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]: ...
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
-        """`encode` for the target language, which has a SentencePiece model of its own in Marian."""
+        """`encode` for texts in the target language; Marian splits them with another SentencePiece model."""
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]: ...
     def save(self, path: str | Path) -> None: ...

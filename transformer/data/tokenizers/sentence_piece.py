@@ -23,7 +23,7 @@ MOST_ENTRIES = 37_000
 """The most entries that `suitable_size` chooses: the size of the paper's vocabulary."""
 MOST = re.compile(r"set it to a value <= (\d+)")
 LEAST = re.compile(r"smaller than required_chars. \d+ vs (\d+)")
-"""SentencePiece's messages about a vocabulary that is too large or too small for the text."""
+"""Parts of SentencePiece's error messages: the vocabulary is too large, or too small, for the text."""
 MAX_LINE_BYTES = 65_536
 """SentencePiece would silently ignore longer lines, so they are split."""
 
@@ -179,7 +179,7 @@ def explain(message: str, vocab_size: int) -> str:
     if found := LEAST.search(message):
         return (
             f"data.vocab_size is {vocab_size}, too small for this text: its characters, 256 bytes and "
-            f"{len(SPECIAL_IDS)} special tokens need {found[1]}"
+            f"{len(SPECIAL_IDS)} special tokens need {found[1]} entries"
         )
     if "sentences_.empty()" in message or "all_chars_count" in message:
         return "there is no text to train a tokenizer on: every line is empty"

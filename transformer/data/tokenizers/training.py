@@ -46,4 +46,4 @@ TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {
     "characters": characters,
     "moses": moses,
 }
-"""The choices of `data.tokenizer`; each is called as `(data, *sides)`."""
+"""For each value of `data.tokenizer`, the function that trains the tokenizer, called as `(data, *sides)`."""
