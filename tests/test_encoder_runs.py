@@ -242,7 +242,7 @@ def test_labels_that_cannot_be(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "commas").write_text("a\twarm\nb\tcold, wet\n")
     data = {"train": f"{folder}/labelled", "valid": f"{tmp_path}/valid", "label_format": "tab"}
     for changes, error in (
-        ({}, r"valid, line 2: the label 'hot' is none of data\.classes, cold, warm"),
+        ({}, r"valid, line 2: the label 'hot' is not in data\.classes, cold, warm"),
         ({"train": f"{tmp_path}/commas"}, "commas, line 2: the label 'cold, wet' has a comma in it"),
         ({"classes": "warm"}, "the classes are warm; a classifier needs at least two"),
     ):
@@ -444,7 +444,7 @@ def test_an_index_that_cannot_be_used(embedder: Path, tmp_path: Path, call: Any)
     (tmp_path / "bad.npy").write_text("not numpy's")
     for index, sentences, message in (
         ("narrow.npy", "lines", "the index has vectors of 3 numbers, but this run's have 32"),
-        ("narrow.npy", "one", "has the shape (2, 3) and"),
+        ("narrow.npy", "one", "has the shape (2, 3), and"),
         (
             "narrow.npy",
             None,

@@ -179,7 +179,7 @@ def explain(message: str, vocab_size: int) -> str:
     if found := LEAST.search(message):
         return (
             f"data.vocab_size is {vocab_size}, too small for this text: its characters, 256 bytes and "
-            f"{len(SPECIAL_IDS)} special tokens need {found[1]} entries"
+            f"{len(SPECIAL_IDS)} special tokens need {found[1]}"
         )
     if "sentences_.empty()" in message or "all_chars_count" in message:
         return "there is no text to train a tokenizer on: every line is empty"
