@@ -78,8 +78,8 @@ def autocast(
 ) -> AbstractContextManager[object]:
     """Inside the block, matrix products use `precision`; sums, norms and losses stay in float32.
 
-    Unless `keeps_casts`, a weight is cast for each product. Otherwise it is cast once, and the copy is kept
-    until the end of the block, which pays where many products use the same weights, as in decoding.
+    With `keeps_casts`, each weight is cast once, and the copy is kept until the end of the block. This saves
+    time if many products use the same weights, as in decoding. Without it, a weight is cast for each product.
     """
     enabled = precision != "float32"
     return torch.autocast(device.type, DTYPES[precision], enabled=enabled, cache_enabled=keeps_casts)

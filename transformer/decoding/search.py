@@ -107,7 +107,7 @@ def generate(
             torch.zeros(len(prompts), device=prompts.device),
             torch.zeros_like(limits),
         )
-        # those of the rows that are still open
+        # only for the rows whose search is still open
         tokens, scores = found.tokens.clone(), found.scores
         rows = torch.arange(len(prompts), device=prompts.device)
 
@@ -137,7 +137,7 @@ def generate(
 
 
 def without_missing(found: Hypotheses, pad_id: int) -> Hypotheses:
-    """One output per row, cut to the longest; empty for a row whose every next token was forbidden."""
+    """One output per row, padded to the longest; empty if all next tokens of the row were forbidden."""
     tokens, scores, lengths = found
     is_missing = scores == -torch.inf
     tokens[is_missing], lengths[is_missing] = pad_id, 0
@@ -176,7 +176,7 @@ def evaluation_mode(model: object) -> Iterator[None]:
 
 
 def all_modules(model: nn.Module) -> Iterable[nn.Module]:
-    """The same modules as `model.modules()`, which takes as long as a part of a decoding step."""
+    """The same modules as `model.modules()`, but faster: that call takes a noticeable part of a step."""
     found, waiting = {model: None}, [model]
     while waiting:
         for module in waiting.pop()._modules.values():

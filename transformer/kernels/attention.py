@@ -14,7 +14,8 @@ ALIGNMENT = 8
 this number of elements."""
 
 LONG = 2**18
-"""Weights of one head from which on the fused call is at least as fast on a CPU: 512 queries and 512 keys."""
+"""If a head has at least this many weights (512 queries × 512 keys), the fused call is at least as fast on a
+CPU."""
 
 
 def fused_attention(
