@@ -149,7 +149,7 @@ def test_the_commands_take_a_precision(
     np.testing.assert_allclose(*vectors, atol=0.02)
     code, _, err = call("classify", "--run", classifier, "--device", "cpu", "--precision", "float16")
     assert code == 2
-    assert "on a CPU choose float32, bfloat16 or auto" in err
+    assert "on a CPU choose float32, bfloat16, int8 or auto" in err
 
 
 # Training
