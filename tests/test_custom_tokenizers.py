@@ -61,7 +61,7 @@ def test_a_custom_tokenizer_is_saved_with_the_run(tmp_path: Path, monkeypatch: p
     assert evaluate(run, task=WordTask)["sentences"] == 12
     monkeypatch.delitem(CustomTokenizer.known, f"{__name__}:Words")
     with pytest.raises(
-        ValueError, match=rf"tokenizer.model: made by {__name__}:Words; import {__name__} first"
+        ValueError, match=rf"tokenizer.model: a tokenizer of the class {__name__}:Words; import {__name__}"
     ):
         Translator.from_pretrained(run)
 

@@ -149,7 +149,7 @@ def test_the_commands_take_a_precision(
     np.testing.assert_allclose(*vectors, atol=0.02)
     code, _, err = call("classify", "--run", classifier, "--device", "cpu", "--precision", "float16")
     assert code == 2
-    assert "on a CPU choose float32, bfloat16 or auto" in err
+    assert "on a CPU choose float32, bfloat16, int8 or auto" in err
 
 
 # Training
@@ -242,7 +242,7 @@ def test_labels_that_cannot_be(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "commas").write_text("a\twarm\nb\tcold, wet\n")
     data = {"train": f"{folder}/labelled", "valid": f"{tmp_path}/valid", "label_format": "tab"}
     for changes, error in (
-        ({}, r"valid, line 2: the label 'hot' is none of data\.classes, cold, warm"),
+        ({}, r"valid, line 2: the label 'hot' is not in data\.classes, cold, warm"),
         ({"train": f"{tmp_path}/commas"}, "commas, line 2: the label 'cold, wet' has a comma in it"),
         ({"classes": "warm"}, "the classes are warm; a classifier needs at least two"),
     ):
@@ -444,11 +444,15 @@ def test_an_index_that_cannot_be_used(embedder: Path, tmp_path: Path, call: Any)
     (tmp_path / "bad.npy").write_text("not numpy's")
     for index, sentences, message in (
         ("narrow.npy", "lines", "the index has vectors of 3 numbers, but this run's have 32"),
-        ("narrow.npy", "one", "has the shape (2, 3) and"),
-        ("narrow.npy", None, "narrow.npy holds only vectors; name the file of their lines with --sentences"),
+        ("narrow.npy", "one", "has the shape (2, 3), and"),
+        (
+            "narrow.npy",
+            None,
+            "narrow.npy holds only vectors; give the file of the sentences with --sentences",
+        ),
         ("bad.jsonl", None, "bad.jsonl, line 2: not"),
         ("bad.npy", "lines", "bad.npy: not an array of numbers"),
-        ("x.txt", None, "x.txt: the name of a file of vectors ends in .npy or .jsonl"),
+        ("x.txt", None, "x.txt: the name of a file of vectors must end in .npy or .jsonl"),
     ):
         options = ["--run", embedder, "--index", tmp_path / index]
         options += ["--sentences", tmp_path / sentences] if sentences else []

@@ -427,7 +427,7 @@ def test_a_model_of_another_kind_shows_what_it_can(translator, monkeypatch):
     )
     assert [module.name for module in found.attention] == ["attention"]
     assert found.search is not None
-    assert any("No numbers of sub-layers" in each for each in found.missing)
+    assert any("No lengths of vectors" in each for each in found.missing)
     assert found.alignment == []
     assert "§6.1 beam search" in explain(found)
 

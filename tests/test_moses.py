@@ -93,5 +93,5 @@ def test_only_translation_takes_it(tmp_path):
     model = replace(settings.model, kind="decoder_only")
     (tmp_path / "text").write_text("some text\n" * 50)
     data = replace(settings.data, train=str(tmp_path / "text"), valid=None)
-    with pytest.raises(ValueError, match=r"data\.tokenizer moses is for translation alone"):
+    with pytest.raises(ValueError, match=r"data\.tokenizer moses works only for translation"):
         train(replace(settings, model=model, data=data))

@@ -66,12 +66,12 @@ def test_a_line_without_an_end_is_cut_in_bounded_memory(data, kept, on_error):
     stream, messages = Repeated(data, 10**6, b"x\nnext\n"), []
     found = list(decode_lines(stream, "text", on_error, longest=1000, too_long=messages.append))
     assert found == [data.decode() * kept, "next"]
-    assert messages == ["text, line 1 is longer than 1,000 bytes; no more of a line is read"]
+    assert messages == ["text, line 1 is longer than 1,000 bytes; the rest is not read"]
     assert stream.most <= 2**16
 
 
 def test_a_line_without_an_end_is_refused_where_it_cannot_be_cut():
-    with pytest.raises(CorpusError, match=r"^text, line 2 is longer than 1,000 bytes; no more of a line is"):
+    with pytest.raises(CorpusError, match=r"^text, line 2 is longer than 1,000 bytes; the rest is not read"):
         list(decode_lines(io.BytesIO(b"a\n" + b"x" * 1001), "text", "error", longest=1000))
 
 

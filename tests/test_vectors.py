@@ -40,7 +40,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         (np.diag([1.0, 2.0]), "x.npy: vector 2 has the length 2; `transformer embed` writes vectors of"),
         (np.full((2, 3), np.nan), "x.npy: vector 1 has the length nan"),
         (np.zeros((2, 3)), "x.npy: vector 1 has the length 0"),
-        (np.eye(3), r"x.npy has the shape \(3, 3\) and .* 2 lines"),
+        (np.eye(3), r"x.npy has the shape \(3, 3\), and .* has 2 lines"),
     ],
 )
 def test_an_array_that_is_no_index(array: np.ndarray, message: str, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_sentences_are_named_once(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"x\.jsonl contains its sentences; leave out --sentences lines"):
         read_vectors(f"{tmp_path}/x.jsonl", "lines")
     with pytest.raises(
-        ValueError, match=r"x\.npy holds only vectors; name the file of their lines with --sent"
+        ValueError, match=r"x\.npy holds only vectors; give the file of the sentences with --sent"
     ):
         read_vectors(f"{tmp_path}/x.npy", None)
 

@@ -1,11 +1,12 @@
 """Atomic writes of files and folders: each is complete or absent, even after a crash or with several writers.
 
-Reading whole files is here too, with a limit, because a file may be a device or damaged.
+The module also reads whole files, up to a limit of bytes, because a path may lead to a device or a damaged
+file.
 
-New content is written to a temporary folder in the same parent folder, `.unfinished-NAME-NUMBER`, and renamed
-when it is complete and on the disk. Each writer has its own temporary folder and holds a lock in it as long
-as its process lives. The lock tells the next writer of the same name whether a temporary folder is still in
-use. If it is not, a killed process has left it behind, and it is deleted.
+New content is written to a temporary folder `.unfinished-NAME-NUMBER` next to its destination. When it is
+complete and on the disk, it is renamed to NAME. Each writer has its own temporary folder and holds a lock in
+this folder as long as its process lives. The next writer of the same NAME looks for unlocked temporary
+folders, which killed processes have left behind, and deletes them.
 """
 
 import errno
@@ -30,7 +31,7 @@ LOCK, NEW = "lock", "new"
 LONGEST_NAME = 50
 """A temporary folder's name repeats only this many characters of NAME, because file systems limit names."""
 LONGEST_NAME_BYTES = 255
-"""Maximum bytes of a file's name, on common file systems."""
+"""The longest file name that common file systems allow, in bytes."""
 TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 """The errors of renaming a folder to a name that is already taken."""
 
@@ -55,9 +56,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path, *, replace: bool = False, kind: str = "") -> Iterator[Path]:
     """Yields an empty folder to fill; it is renamed to `path` if the block succeeds.
 
-    `FileExistsError` if `path` exists by then, unless `replace` is set. The leftovers of killed processes are
-    deleted first: those for `path` or, if `kind` is given, those for all names that begin with it. An
-    `OSError` names `path` or a file in it.
+    `FileExistsError` if `path` exists at the end of the block, unless `replace` is set. Before the block,
+    temporary folders that killed processes left behind are deleted: those for `path` or, if `kind` is given,
+    those for all names that begin with `kind`. An `OSError` names `path` or a file in it.
     """
     with unfinished_folder(path, kind=kind) as own, naming(path, own / path.name):
         folder = own / path.name
@@ -80,7 +81,7 @@ def is_plain_name(name: str) -> bool:
 
 
 def read_bounded(path: Path, most: int) -> bytes:
-    """The content of a file; `ValueError` if it has more than `most` bytes, so that it cannot be valid."""
+    """The content of a file; `ValueError` if it has more than `most` bytes and so cannot be valid."""
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -122,7 +123,7 @@ def naming(path: Path, unfinished: Path | None = None) -> Iterator[None]:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or the list of a folder's entries, is on the disk."""
+    """Wait until the content of a file, or a folder's list of entries, is on the disk."""
     is_folder = path.is_dir()
     try:
         descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
@@ -147,7 +148,8 @@ def flush(path: Path) -> None:
 def unfinished_folder(path: Path, *, kind: str = "") -> Iterator[Path]:
     """Yields an empty folder on the disk of `path` that only this process uses; it is deleted at the end.
 
-    Leftovers of killed processes for the same name, or for names that begin with `kind`, are deleted first.
+    Temporary folders that killed processes left behind are deleted first: those for the same name or, if
+    `kind` is given, those for all names that begin with `kind`.
     """
     delete_leftovers(path, kind)
     try:
@@ -168,7 +170,7 @@ def make_locked(path: Path, tries: int = 20) -> tuple[Path, FileLock | None]:
     folder = new_folder(path)
     try:
         return folder, take_lock(folder / LOCK)
-    except (Timeout, FileNotFoundError, FileExistsError):  # another process took it for a leftover
+    except (Timeout, FileNotFoundError, FileExistsError):  # another process took the folder for a leftover
         if tries == 0:
             raise
         return make_locked(path, tries - 1)  # leave the folder to that process: the name may have a new owner
@@ -197,7 +199,7 @@ def delete_leftovers(path: Path, kind: str = "") -> None:
 
 def delete_leftover(folder: Path) -> None:
     if not (folder / LOCK).exists():
-        folder.rmdir()  # if empty: its process was killed before taking the lock or after deleting it
+        folder.rmdir()  # works if empty: its process was killed before making the lock or after deleting it
     elif (lock := take_lock(folder / LOCK)) is not None:
         delete_temporary(folder, lock)
 
@@ -228,7 +230,7 @@ def delete_temporary(folder: Path, lock: FileLock | None) -> None:
 
 
 def put_in_place(folder: Path, path: Path, own: Path) -> None:
-    """Rename `folder` to `path`; anything there already is moved into the temporary folder `own`.
+    """Rename `folder` to `path`; what was at `path` before is moved into the temporary folder `own`.
 
     If several processes do so at once, all of them succeed and the folder of the last one remains.
     """

@@ -12,14 +12,14 @@ from transformer.config import Precision
 from transformer.config.checks import require_device
 
 NO_TIMEOUT = timedelta(days=30)
-"""In effect no timeout, because one process may be tokenizing a whole corpus."""
+"""In effect no timeout: the other processes may have to wait while one tokenizes a whole corpus."""
 
 
 def choose_device(name: str) -> torch.device:
     """The device that the setting names; `auto` is a CUDA GPU if there is one.
 
-    `ValueError` if torch sees no such device. If torchrun starts several processes on a machine, each of them
-    gets its own GPU.
+    If torchrun starts several processes on a machine, each of them gets its own GPU. `ValueError` if torch
+    sees no such device.
     """
     require_device(name)
     if name == "auto":
@@ -48,10 +48,10 @@ def rank_and_size() -> tuple[int, int]:
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Precision:
-    """The precision that the setting names; `auto` is one for which `device` has fast instructions.
+    """The precision that the setting names; `auto` is the 16-bit one that `device` computes fast, if any.
 
-    Hardware without bfloat16 instructions emulates them slowly. Tensor cores support float16 from compute
-    capability 7.0, and bfloat16 from 8.0.
+    If there is none, `auto` is float32. Hardware without bfloat16 instructions emulates them slowly. Tensor
+    cores support float16 from compute capability 7.0, and bfloat16 from 8.0.
     """
     if precision != "auto":
         return precision
@@ -78,15 +78,15 @@ def autocast(
 ) -> AbstractContextManager[object]:
     """Inside the block, matrix products use `precision`; sums, norms and losses stay in float32.
 
-    Unless `keeps_casts`, a weight is cast for each product. Otherwise it is cast once, and the copy is kept
-    until the end of the block, which pays where many products use the same weights, as in decoding.
+    With `keeps_casts`, each weight is cast once, and the copy is kept until the end of the block. This saves
+    time if many products use the same weights, as in decoding. Without it, a weight is cast for each product.
     """
     enabled = precision != "float32"
     return torch.autocast(device.type, DTYPES[precision], enabled=enabled, cache_enabled=keeps_casts)
 
 
 def loss_scaler(device: torch.device, precision: Precision) -> GradScaler:
-    """Multiplies the loss so that its gradients fit into float16; with other precisions it does nothing."""
+    """A scaler of the loss that keeps gradients in float16's range; with other precisions it does nothing."""
     return GradScaler(device.type, enabled=precision == "float16")
 
 

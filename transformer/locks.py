@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 LOCK = ".lock"
 """The lock file in a folder; it names the process that writes there or was the last to do so."""
 LONGEST_HOLDER = 300
-"""Maximum bytes to read from a lock file."""
+"""How much of a lock file is read at most, in bytes."""
 UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 """The errors of file systems without locks, such as some network mounts."""
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
@@ -22,7 +22,7 @@ GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 
 
 class FolderInUseError(ValueError):
-    """Another process is writing to a folder; the message names it."""
+    """Another process is writing to a folder; the message names the folder and the process."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def take_lock(path: Path, *, on_acquired: Callable[[int], None] | None = None) -
 def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolder]:
     """Inside the block, this process has the lock of the folder `path`, which is created if needed.
 
-    `FolderInUseError` if another process has it. `warn` is called if the file system has no locks. At the end
-    a newly created folder is deleted again if nothing was written to it.
+    `FolderInUseError` if another process has the lock. `warn` is called if the file system has no locks. A
+    folder that was created here is deleted at the end if nothing was written to it.
     """
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     lock = None
@@ -87,7 +87,8 @@ def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolde
     finally:
         with suppress(OSError):
             if made and held.is_in_place() and [entry.name for entry in path.iterdir()] == [LOCK]:
-                (path / LOCK).unlink()  # while it is locked, or another process could lock a deleted file
+                # the file is still locked, so no other process can lock it just before it is deleted
+                (path / LOCK).unlink()
                 for folder in made:
                     folder.rmdir()
         if lock is not None:

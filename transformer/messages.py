@@ -1,4 +1,4 @@
-"""Messages to the user on standard error, which may be closed, on a full disk, or a broken pipe."""
+"""Messages to the user on standard error, even if it is closed, on a full disk, or a broken pipe."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -60,7 +60,7 @@ def standard_error() -> UnfailingStream:
 
 
 ABOVE_BARS: list[Callable[[str], None]] = []
-"""For each progress bar on the screen, the function that writes above it; the newest bar comes last."""
+"""For each progress bar on the screen, the function that writes above the bar; the newest bar is last."""
 
 
 def tell(text: str, *, end: str = "\n") -> None:

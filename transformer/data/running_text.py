@@ -1,4 +1,4 @@
-"""Running text for language models: read, encoded as one long sequence of ids, and cut into blocks."""
+"""Running text for language models is read, encoded as one long sequence of ids, and cut into blocks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID, Tokenizer
 
 
 def read_text(name: str) -> str:
-    """The text of a plain file (also `.gz` and `.xz`) as one string; its last line ends in a line break.
+    """Read a text file (plain, `.gz` or `.xz`) into one string, in which every line ends in a line break.
 
-    A name may end in a slice of its characters, such as `[:90%]` or `[1000:2000]`. `CorpusError` if the file
-    cannot be read or the slice is empty.
+    A slice at the end of `name`, such as `[:90%]` or `[1000:2000]`, selects some of the characters.
+    `CorpusError` if the file cannot be read or the slice is empty.
     """
     path, part = split_slice(name)
     require_file(name, path)
@@ -35,7 +35,7 @@ def read_text(name: str) -> str:
 
 
 def token_ids(text: str, tokenizer: Tokenizer) -> NDArray[np.int32]:
-    """The ids of a text in one row; EOS replaces line breaks if the tokenizer has no token for them."""
+    """The ids of a text as one sequence. If the tokenizer has no token for line breaks, they become EOS."""
     if tokenizer.keeps_lines:
         return np.array(tokenizer.encode([text])[0], dtype=np.int32)
     lines = tokenizer.encode(text.split("\n"))
@@ -53,10 +53,11 @@ class TextBatch(TensorBatch):
 
 
 class BlockBatches(EpochBatches[TextBatch]):
-    """Contiguous blocks of a text, in a seeded order; each token but the first is predicted once per epoch.
+    """Batches of contiguous blocks of a text, in a seeded order.
 
-    A block predicts at most `context` tokens. Each epoch cuts the text at different positions; without
-    `shuffle` the blocks start at the first token and come in order.
+    Each epoch predicts every token of the text once, except the first token. A block predicts at most
+    `context` tokens. Each epoch cuts the text at different positions. Without `shuffle`, every epoch starts
+    at the first token and goes through the text in order.
     """
 
     def __init__(
@@ -77,7 +78,10 @@ class BlockBatches(EpochBatches[TextBatch]):
         super().__init__()
 
     def epoch(self, number: int) -> list[NDArray[np.int64]]:
-        """The start of each block of each batch; negative if the first block starts before the text."""
+        """For each batch, the index of the first token of each of its blocks.
+
+        The first block of the text may have a negative index; `fetch` makes that block shorter.
+        """
         generator = np.random.default_rng((self.seed, number))
         offset = int(generator.integers(self.context)) if self.shuffle else 0
         starts = np.arange(-offset, len(self.ids) - 1, self.context)

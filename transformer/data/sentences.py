@@ -20,13 +20,13 @@ from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 
 
 def after_tab(line: str) -> tuple[str, str]:
-    """`SENTENCE<TAB>LABEL`: sentence and label, which is empty if there is none."""
+    """Split `SENTENCE<TAB>LABEL` into sentence and label; the label is empty if it is missing."""
     text, tab, label = line.rpartition("\t")
     return text, label if tab else ""
 
 
 def before_colon(line: str) -> tuple[str, str]:
-    """`LABEL:DETAIL SENTENCE`: sentence and label, which is empty if there is none."""
+    """Split `LABEL:DETAIL SENTENCE` into sentence and label; the label is empty if it is missing."""
     first, _, text = line.partition(" ")
     label, colon, _ = first.partition(":")
     return text, label if colon else ""
@@ -36,7 +36,7 @@ LABEL_FORMATS: dict[str, tuple[str, Callable[[str], tuple[str, str]]]] = {
     "tab": ("SENTENCE<TAB>LABEL", after_tab),
     "colon": ("LABEL:DETAIL SENTENCE", before_colon),
 }
-"""The choices of `data.label_format`: the layout, for errors, and the function that splits a line."""
+"""For each value of `data.label_format`, the layout of a line and the function that splits a line."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,14 @@ class Sentence:
     label: str | None
     """None if the file has no labels."""
     where: str
-    """File and line, for errors."""
+    """The file and the line number, which errors mention."""
 
 
 def read_sentences(name: str, label_format: str | None) -> list[Sentence]:
-    """The lines of a plain file (also `.gz` and `.xz`), or of a slice such as `[:90%]` or `[100:200]`.
+    """Read a text file (plain, `.gz` or `.xz`) with one sentence per line.
 
-    `CorpusError` if there are no lines, or for a line without a label, with its file and line number.
+    A slice at the end of `name`, such as `[:90%]` or `[100:200]`, selects some of the lines. `CorpusError` if
+    there are no lines. `CorpusError` with the file and the line number if a line has no label.
     """
     path, part = split_slice(name)
     require_file(name, path)
@@ -73,7 +74,7 @@ def split_label(line: str, label_format: str | None, where: str) -> Sentence:
 
 
 def class_names(sentences: Sequence[Sentence], data: DataConfig) -> tuple[str, ...]:
-    """The names of the classes by number: those of `data.classes`, or the sorted labels of the sentences."""
+    """The class names in the order of their numbers: `data.classes` or, by default, the sorted labels."""
     if data.classes is not None:
         names = tuple(name.strip() for name in data.classes.split(","))
     else:
@@ -105,10 +106,11 @@ def encode_sentences(texts: Sequence[str], tokenizer: Tokenizer, max_tokens: int
 
 
 class SentenceBatches(EpochBatches[BatchType]):
-    """Batches of sentences of similar length, in a seeded order; at most `tokens_per_batch` with padding.
+    """Batches of sentences of similar length, in a seeded order.
 
-    The rows of an epoch have two columns, sentence and epoch, because a subclass may make a different batch
-    of the same sentences in each epoch.
+    A batch has at most `tokens_per_batch` tokens, including padding. The rows of an epoch have two columns:
+    the index of a sentence and the number of the epoch. The second column lets a subclass make a different
+    batch of the same sentences in each epoch.
     """
 
     def __init__(

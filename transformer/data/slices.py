@@ -1,4 +1,7 @@
-"""Slices at the end of a text's name, such as `[:90%]` or `[1000:2000]`, of lines, pairs or characters."""
+"""A slice at the end of a text's name, such as `[:90%]` or `[1000:2000]`, selects a part of the text.
+
+The numbers of a slice count lines, sentence pairs or characters, depending on the task.
+"""
 
 import re
 from dataclasses import dataclass
@@ -14,20 +17,20 @@ FORMS = "[:1000], [1000:], [1000:2000], [:90%] or [90%:]"
 
 @dataclass(frozen=True)
 class Slice:
-    """The part of a text from `start` to `end`, each as written: `10`, `90%` or empty."""
+    """The part of a text from `start` to `end`, both as the user wrote them: `10`, `90%` or empty."""
 
     start: str
     end: str
 
     def of(self, length: int) -> range:
-        """The selected indices among `length` items; those of `[:90%]` and `[90%:]` do not overlap."""
+        """The selected indices among `length` items; `[:90%]` and `[90%:]` have no item in common."""
         return range(length)[place(self.start or "0", length) : place(self.end or "100%", length)]
 
 
 def split_slice(name: str) -> tuple[str, Slice]:
-    """Split a name into the name of the whole text and the slice; without one, the slice is the whole text.
+    """Split a name into the name of the whole text and a slice.
 
-    `CorpusError` for more than 100%.
+    A name without a slice selects the whole text. `CorpusError` if the slice has a percentage above 100.
     """
     match = SLICE.fullmatch(name)
     if match is None:
@@ -40,15 +43,16 @@ def split_slice(name: str) -> tuple[str, Slice]:
 
 
 def require_slice(name: str) -> None:
-    """`CorpusError` if a name under which no text was found ends in brackets that are not a valid slice."""
+    """Check the name of a text that was not found: `CorpusError` if it ends in an invalid slice."""
     if NO_SLICE.fullmatch(name) and not SLICE.fullmatch(name):
-        raise CorpusError(f"{shortened(name)}: the brackets at the end hold no slice; write {FORMS}")
+        raise CorpusError(f"{shortened(name)}: the brackets at the end are not a valid slice; write {FORMS}")
 
 
 def require_file(name: str, path: str) -> None:
-    """Checks `path`, the name of a text without its slice, for a task that needs a text file.
+    """Check that a task can read `path`, which is `name` without its slice, as a text file.
 
-    If it does not exist: `CorpusError` for an invalid slice and for toyland; otherwise reading it will fail.
+    If `path` does not exist and ends in an invalid slice or is a toyland corpus, a `CorpusError` says so. For
+    any other missing file, the error comes when the file is read.
     """
     if Path(path).exists():
         return

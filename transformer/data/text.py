@@ -17,12 +17,12 @@ from typing import Literal, NoReturn, Protocol, runtime_checkable
 OnError = Literal["error", "skip", "replace"]
 
 LONGEST_LINE = 2**27
-"""Maximum bytes of a line of a file; a language model's text may be one huge line."""
+"""The longest allowed line of a file, in bytes; a language model's text may be one huge line."""
 LONGEST_INPUT_LINE = 2**20
-"""Maximum bytes of an input line of a command, which holds many lines in memory at once."""
+"""The longest allowed input line of a command, in bytes; a command holds many lines in memory at once."""
 SKIPPED_AT_ONCE = 2**16
 MAX_CHARACTERS_PER_TOKEN = 64
-"""Before it is tokenized, a line is cut to this many characters for each token that the model can read.
+"""Before tokenization, a line is cut to this many characters for each token that the model can read.
 Tokenizing a huge line would be slow, and all but its start would be dropped anyway."""
 
 BYTES_THAT_BREAK_LINES = str.maketrans("\n\r", "  ")
@@ -62,7 +62,7 @@ def read_lines(
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; also false for a name that the system does not allow."""
+    """Whether `path` is a file; False, without an error, for a name that the system does not allow."""
     try:
         return path.is_file()
     except OSError:
@@ -85,13 +85,14 @@ def decode_lines(
     longest: int = LONGEST_LINE,
     too_long: Callable[[str], None] = refuse,
 ) -> Iterator[str]:
-    """One text per line of a stream called `name`, yielded as soon as it arrives.
+    """Yield the text of each line as soon as it arrives; error messages call the stream `name`.
 
     `\\n` ends a line, and a `\\r` directly before it belongs to the line ending. A byte order mark at the
-    start of the stream is removed. A line that is not UTF-8, or contains NUL, is an error ("error"), becomes
-    an empty line, so that there is still one text per line ("skip"), or has its bad bytes replaced by U+FFFD
-    ("replace"). No more than `longest` bytes of a line are held in memory. For a longer line, `too_long` is
-    called with a message; by default it raises a `CorpusError`, and if it returns, the line is cut.
+    start of the stream is removed. `on_error` decides about lines that are not UTF-8 or contain NUL: "error"
+    raises a `CorpusError`; "skip" yields an empty text, so that there is still one text per line; "replace"
+    replaces each bad byte by U+FFFD. No more than `longest` bytes of a line are held in memory. For a longer
+    line, `too_long` is called with a message. By default it raises a `CorpusError`; if it returns, the line
+    is cut.
     """
     for number, line in enumerate(iter(partial(stream.readline, longest + 1), b""), start=1):
         is_whole = len(line) <= longest or line.endswith(b"\n")
@@ -103,13 +104,13 @@ def decode_lines(
             line = line[:-1].removesuffix(b"\r")
         text = decoded(line[:longest], is_whole, name, number, on_error)
         if not is_whole:
-            too_long(f"{name}, line {number} is longer than {longest:,} bytes; no more of a line is read")
+            too_long(f"{name}, line {number} is longer than {longest:,} bytes; the rest is not read")
             skip_to_next_line(stream)
         yield text
 
 
 def decoded(line: bytes, is_whole: bool, name: str, number: int, on_error: OnError) -> str:
-    """The text of a line; a character at the end that was cut in two is left out."""
+    """Decode a line. If the line was cut in the middle of its last character, that character is left out."""
     try:
         text, bad = codecs.utf_8_decode(line, "strict", is_whole)[0], line.find(b"\0")
     except UnicodeDecodeError as error:
@@ -135,9 +136,9 @@ def skip_to_next_line(stream: LineStream) -> None:
 def text_list(texts: Iterable[str], name: str = "line", first: int = 1) -> list[str]:
     """Check the texts of a Python caller and return them as a list.
 
-    Errors refer to them as `name` and a number counted from `first`. `TypeError` for a single string, which
-    Python would iterate over letter by letter; `ValueError` for half of a surrogate pair, which cannot be
-    encoded as UTF-8.
+    Errors refer to a text by `name` and a number counted from `first`, such as `line 3`. `TypeError` for a
+    single string, which Python would iterate over letter by letter. `ValueError` for half of a surrogate
+    pair, which cannot be encoded as UTF-8.
     """
     if isinstance(texts, str | bytes):
         raise TypeError(f"expected a list of texts (one {name} each), not one text; write [text]")

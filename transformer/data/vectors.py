@@ -1,4 +1,4 @@
-"""Files of sentence vectors: `.npy` has only the vectors, `.jsonl` each sentence with its vector."""
+"""Files of sentence vectors: a `.npy` file has only vectors, a `.jsonl` file each sentence and its vector."""
 
 import json
 import math
@@ -23,7 +23,7 @@ SUFFIXES = (".npy", ".jsonl")
 
 def require_vector_file(path: str) -> None:
     if Path(path).suffix not in SUFFIXES:
-        raise ValueError(f"{path}: the name of a file of vectors ends in {' or '.join(SUFFIXES)}")
+        raise ValueError(f"{path}: the name of a file of vectors must end in {' or '.join(SUFFIXES)}")
 
 
 def write_vectors(path: str, sentences: Sequence[str], vectors: NDArray[np.float32]) -> None:
@@ -42,11 +42,12 @@ def write_vectors(path: str, sentences: Sequence[str], vectors: NDArray[np.float
                     lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
-@np.errstate(over="ignore", invalid="ignore")  # values that are not finite are refused
+@np.errstate(over="ignore", invalid="ignore")  # values that are not finite are refused below
 def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[np.float32]]:
-    """The sentences and their vectors of length 1; with `.npy`, the sentences are read from `sentences`.
+    """Read sentences and their vectors of length 1.
 
-    `ValueError` with the file, and the line if possible, if they cannot be used as an index.
+    A `.npy` file has no sentences, so they are read from the file `sentences`. `ValueError` if the vectors
+    cannot be used as an index; it names the file and, if possible, the line.
     """
     require_vector_file(path)
     if path.endswith(".jsonl"):
@@ -55,11 +56,11 @@ def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[n
         texts, vectors = read_jsonl(path)
     else:
         if sentences is None:
-            raise ValueError(f"{path} holds only vectors; name the file of their lines with --sentences")
+            raise ValueError(f"{path} holds only vectors; give the file of the sentences with --sentences")
         texts, vectors = list(read_lines(sentences)), read_npy(path)
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise CorpusError(
-                f"{path} has the shape {vectors.shape} and {sentences} {len(texts)} lines; "
+                f"{path} has the shape {vectors.shape}, and {sentences} has {len(texts)} lines; "
                 "the vectors need one row for each line"
             )
     if not texts:
@@ -88,9 +89,9 @@ def read_npy(path: str) -> NDArray[np.float32]:
 
 
 def require_content(file: BinaryIO) -> None:
-    """`ValueError` unless an `.npy` file holds the numbers that its header promises; reads none of them.
+    """`ValueError` if a `.npy` file is too short for the array that its header describes.
 
-    Without this check, an absurd shape would fill the memory.
+    Without this check, numpy would allocate the memory for any shape in the header of a damaged file.
     """
     version = np.lib.format.read_magic(file)
     read_header = read_array_header_1_0 if version == (1, 0) else read_array_header_2_0

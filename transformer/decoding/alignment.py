@@ -18,11 +18,11 @@ from transformer.hardware import without_cudnn_attention
 from transformer.model.recording import record_attention
 
 Alignment = list[tuple[int, int]]
-"""(source word, target word), counted from 0, in order."""
+"""Sorted pairs of a source word and a target word, both numbered from 0."""
 
 
 def pharaoh(alignment: Alignment) -> str:
-    """`0-0 1-2`, the format that alignment tools read."""
+    """Write an alignment as `0-0 1-2`, the format that alignment tools read."""
     return " ".join(f"{source}-{target}" for source, target in alignment)
 
 
@@ -39,12 +39,13 @@ def align(
 ) -> list[Alignment]:
     """The alignment of each pair; `sources` end with EOS, `targets` have neither BOS nor EOS.
 
-    `layers` is the number of last decoder layers to use; `benchmarks/alignment.py` compares the choices.
+    The attention of the last `layers` decoder layers is used; `benchmarks/alignment.py` compares numbers of
+    layers.
     """
     source_side = tokenizer.source if isinstance(tokenizer, PairTokenizer) else tokenizer
     alignments: list[Alignment] = [[]] * len(sources)
     for batch in longest_first(pair_lengths(sources, targets), batch_tokens):
-        rows = [row for row in batch if sources[row]]  # not the blank lines
+        rows = [row for row in batch if sources[row]]  # leave out blank lines
         if not rows:
             continue
         src_tokens = right_padded([sources[row] for row in rows])
@@ -79,7 +80,7 @@ def words_of(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
 def best_words(
     weights: Float[Tensor, "target source"], source: Sequence[int], target: Sequence[int]
 ) -> Alignment:
-    """One source word for each target word."""
+    """For each target word, the source word that gets the most attention."""
     if not source or not target:
         return []
     by_word = torch.zeros(max(target) + 1, max(source) + 1)

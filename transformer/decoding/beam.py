@@ -1,8 +1,8 @@
 """Beam search (§6.1), with the step protocol of `search.py`.
 
-Shapes: B batch, S sentences whose search is still open, W live hypotheses of each, V vocabulary. Sentences
-are searched independently, and a sentence whose search has closed is removed from the batch. Each step waits
-for the device only once, to learn which sentences close and whether any hypothesis is complete.
+Shapes: B batch, S sentences whose search is still open, W live hypotheses per sentence, V vocabulary. The
+sentences are searched independently, and a sentence is removed from the batch when its search closes. Each
+step waits for the device only once, to learn which sentences close and whether any hypothesis is complete.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,7 @@ class Closed(StrEnum):
 OPEN, AT_LIMIT, BEATEN, NOTHING_LEFT = range(4)
 NOT_A_NUMBER = -1
 VERDICTS = (None, *Closed)
-"""Indexed by the number used on the device; None means that the sentence stays open."""
+"""What each number computed on the device means; None means that the sentence stays open."""
 
 
 class Candidates(NamedTuple):
@@ -50,7 +50,7 @@ class Candidates(NamedTuple):
     tokens: Int[Tensor, "sentences n length"]
     scores: Float[Tensor, "sentences n"]
     parents: Int[Tensor, "sentences n"]
-    """Index of the live hypothesis of the same sentence that each one continues."""
+    """Which of its sentence's live hypotheses each candidate continues."""
 
 
 class Beam(NamedTuple):
@@ -64,7 +64,7 @@ class Beam(NamedTuple):
     tokens: Int[Tensor, "sentences live length"]
     scores: Float[Tensor, "sentences live"]
     parents: Int[Tensor, "sentences live"]
-    """Index of the hypothesis of the same sentence, before the step, that each one continues."""
+    """Which of its sentence's hypotheses before the step each hypothesis continues."""
 
     def flat(self) -> tuple[Int[Tensor, "hypotheses length"], Int[Tensor, " hypotheses"]]:
         """The tokens of every hypothesis and the row of the batch that it belongs to."""
@@ -72,7 +72,7 @@ class Beam(NamedTuple):
 
 
 class BeamStep(NamedTuple):
-    """One step of a beam search, for an observer, which must not modify it.
+    """One step of a beam search, as an observer receives it. The observer must not modify it.
 
     All fields are about the S sentences that were open when the step began.
     """
@@ -81,14 +81,15 @@ class BeamStep(NamedTuple):
     """The number of tokens in a hypothesis after this step."""
     before: Beam
     log_probs: Float[Tensor, "hypotheses vocabulary"]
-    """For the next token of each hypothesis of `before`, sentence by sentence, after the processors."""
+    """Log-probabilities of the next token of each hypothesis in `before`, after the processors. The
+    hypotheses of a sentence are adjacent."""
     candidates: Candidates
     after: Beam
     """The hypotheses that stay alive, unless their sentence closes."""
     finished: Hypotheses
     """The complete hypotheses of each sentence so far, with normalised scores, best first: (S, n, T)."""
     closed: Mapping[int, Closed]
-    """The sentences that close in this step, by their row in the batch, and why."""
+    """Maps the row of each sentence that closes in this step to the reason."""
 
 
 @torch.no_grad()
@@ -105,11 +106,12 @@ def beam_search(
 ) -> Hypotheses:
     """The `n_best` hypotheses of each row by log-probability / length penalty (§6.1).
 
-    EOS ends a hypothesis only if it is among the best `beam_size` candidates of a step. A sentence closes
-    when no live hypothesis can still be one of its `n_best`, or at its limit, where the live hypotheses
-    compete under the same penalty. `beam_size` 1 is exactly greedy search. `max_length` counts new tokens,
-    EOS included: a number, or one for each row. `observe` is called after each step. `ValueError` unless
-    `n_best` is between 1 and `beam_size`, and for an `alpha` whose penalties float32 cannot hold.
+    A candidate that ends in EOS counts only if it is among the best `beam_size` candidates of its step. A
+    sentence closes when no live hypothesis can still be one of its `n_best`, or at its limit. At the limit,
+    the live hypotheses count as complete, with the same length penalty. A `beam_size` of 1 is exactly greedy
+    search. `max_length` is the limit in new tokens, including EOS: one for all rows, or one for each.
+    `observe` is called after each step. `ValueError` if `n_best` is not between 1 and `beam_size`, or if
+    float32 cannot hold the penalties of `alpha`.
     """
     if not 1 <= n_best <= beam_size:
         raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
@@ -137,9 +139,9 @@ def search_n_best(
     processors: Sequence[Processor] = (),
     observe: Callable[[BeamStep], None] | None = None,
 ) -> Hypotheses:
-    """`beam_search` for any `n_best`, also above `beam_size`: hypotheses can end in different steps.
+    """`beam_search` for any `n_best`, even above `beam_size`: more hypotheses can end in different steps.
 
-    The results for a larger `n_best` begin with those for a smaller one.
+    The results for a larger `n_best` begin with the results for a smaller one.
     """
     pad_id, eos_id = pad_and_eos(model)
     with ready_to_search(model, src_tokens) as src_tokens:
@@ -159,7 +161,7 @@ def search_n_best(
             to_beat = ranking.scores[:, n_best - 1]
             closing = why_closed(live, length, row_limit, alpha, to_beat)
             verdicts, has_complete = read_back(closing, complete, candidates, live.rows)
-            if has_complete:  # rare in the first steps
+            if has_complete:  # usually false in the first steps
                 finished.keep(live.rows, complete, ranking)
             if observe is not None:
                 rows = live.rows.tolist()
@@ -211,13 +213,12 @@ def best_first(
 def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -> Beam:
     """The best `beam_size` candidates that have not ended; a beam of 1 is empty once the best has ended.
 
-    A beam of 1 must give the same output as greedy search, which stops at that point. If it continued with
-    the second-best candidate, that could win under the length penalty.
+    A beam of 1 must give the same output as greedy search, which stops at that point. If the beam continued
+    with the second-best candidate, this candidate could win under the length penalty.
     """
     has_ended = candidates.tokens[:, :, -1] == eos_id
-    room = min(
-        beam_size, has_ended.shape[1] - live.scores.shape[1]
-    )  # EOS can follow each live hypothesis once
+    # at most one candidate of each live hypothesis has ended
+    room = min(beam_size, has_ended.shape[1] - live.scores.shape[1])
     order = has_ended.int().argsort(dim=1, stable=True)[:, :room]  # stable: the best stay first
     scores = candidates.scores.gather(1, order)
     if beam_size == 1:
@@ -233,7 +234,7 @@ def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -
 def keep_complete(
     candidates: Candidates, live: Beam, is_at_limit: Bool[Tensor, " sentences"], beam_size: int, eos_id: int
 ) -> Complete:
-    """The best `beam_size` candidates, if they end in EOS; at a sentence's limit also its live hypotheses."""
+    """Those of the best `beam_size` candidates that end in EOS; at the limit, also the live hypotheses."""
     tokens, scores = candidates.tokens[:, :beam_size], candidates.scores[:, :beam_size]
     ended = scores.masked_fill(tokens[:, :, -1] != eos_id, -torch.inf)
     cut_off = live.scores.masked_fill(~is_at_limit[:, None], -torch.inf)
@@ -249,9 +250,9 @@ def why_closed(
 ) -> Int[Tensor, " sentences"]:
     """Why each sentence closes after a step, if it does, as an index in `VERDICTS`.
 
-    Log-probabilities only decrease. The length penalty is monotonic in the length, so over all later lengths
-    it is greatest at the next length or at the limit. The best live score divided by the greater of the two
-    penalties is therefore an upper bound on the score of every continuation.
+    Log-probabilities only decrease. The length penalty is monotonic in the length, so of the penalties of all
+    later lengths, the greatest is that of the next length or that of the limit. The best live score divided
+    by the greatest penalty is therefore an upper bound on the score of every continuation.
     """
     best = live.scores[:, 0]
     penalty = length_penalty(limits, alpha).clamp(min=length_penalty(length + 1, alpha))
@@ -280,7 +281,7 @@ def read_back(
 
 
 def keep_open(live: Beam, verdicts: Sequence[Closed | None]) -> tuple[Beam, Int[Tensor, " open"] | None]:
-    """The beam of the sentences that stay open, and their indices among those before; None if all stay."""
+    """The beam of the sentences that stay open, and their indices in `live`, or None if all stay open."""
     still_open = [place for place, why in enumerate(verdicts) if why is None]
     if len(still_open) == len(verdicts):
         return live, None
@@ -289,7 +290,7 @@ def keep_open(live: Beam, verdicts: Sequence[Closed | None]) -> tuple[Beam, Int[
 
 
 def state_rows(live: Beam, sentences: Int[Tensor, " open"] | None, width: int) -> Int[Tensor, "open live"]:
-    """The row of the model's state that each hypothesis continues; the state has `width` per sentence."""
+    """The row of the model's state that each hypothesis continues; a sentence has `width` rows in it."""
     if sentences is None:
         sentences = torch.arange(live.rows.shape[0], device=live.rows.device)
     return sentences[:, None] * width + live.parents

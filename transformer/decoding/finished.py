@@ -22,6 +22,7 @@ class Ranking(NamedTuple):
 
     scores: Float[Tensor, "sentences n"]
     order: Int[Tensor, "sentences n"]
+    """The index of each of these in the list of the earlier hypotheses followed by the new ones."""
 
 
 class Finished:
@@ -59,7 +60,7 @@ class Finished:
         return Hypotheses(tokens, scores, lengths.masked_fill(is_missing, 0))
 
     def best(self, n_best: int) -> Hypotheses:
-        """The first `n_best` of each sentence, padded to the longest of them."""
+        """The best `n_best` hypotheses of each sentence, padded to the longest hypothesis."""
         found = self.hypotheses(torch.arange(len(self.scores), device=self.scores.device))
         tokens, scores, lengths = (part[:, :n_best] for part in found)
         return Hypotheses(tokens[:, :, : int(lengths.max())], scores, lengths)

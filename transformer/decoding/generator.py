@@ -78,7 +78,7 @@ class TextGenerator:
         return self.tokenizer.decode([ids])[0]
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        if surrogate := lone_surrogate(prompt):  # Python decodes invalid UTF-8 in sys.argv this way
+        if surrogate := lone_surrogate(prompt):  # Python's form of invalid UTF-8 in sys.argv
             raise ValueError(f"the prompt is not UTF-8: it holds {surrogate}, half of a surrogate pair")
         [ids] = self.tokenizer.encode([prompt])
         if not ids:

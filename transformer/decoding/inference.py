@@ -18,8 +18,8 @@ from transformer.model.projections import join_projections
 def freeze(model: nn.Module, precision: InferencePrecision = "float32") -> None:
     """Prepare `model` for inference only, in place, with matrix products in `precision`.
 
-    On a CPU without fast products of 8-bit integers, int8 means float32, with a warning. `ValueError` for
-    float16 on a CPU, which has no fast products for it, and for int8 elsewhere.
+    On a CPU without fast products of 8-bit integers, int8 becomes float32, with a warning. `ValueError` for
+    float16 on a CPU, which has no fast products for it, and for int8 on other devices.
     """
     model.requires_grad_(False)
     where = next(model.parameters()).device
@@ -32,7 +32,7 @@ def freeze(model: nn.Module, precision: InferencePrecision = "float32") -> None:
 
 
 def inference_dtype(precision: InferencePrecision, where: torch.device) -> torch.dtype:
-    """The type of the matrix products on this device; `ValueError` if it has none of this `precision`."""
+    """The dtype of the matrix products; `ValueError` if `where` has no fast products in this `precision`."""
     is_cpu = where.type == "cpu"
     if precision == "int8":
         if not is_cpu:
@@ -54,10 +54,11 @@ def inference_dtype(precision: InferencePrecision, where: torch.device) -> torch
 
 @contextmanager
 def without_gradients(model: nn.Module) -> Iterator[None]:
-    """A context for searching: without cuDNN's attention, and in inference mode if `model` is frozen.
+    """A context for calling `model`: without cuDNN's attention, and in inference mode if it is frozen.
 
-    Inference mode makes each torch call cheaper. A model in training cannot use it: it may cache tensors
-    during validation, and tensors made in inference mode cannot be used with autograd in the next update.
+    Inference mode makes each torch call cheaper. A model in training cannot use inference mode. The model may
+    cache tensors during validation, and autograd cannot use tensors made in inference mode in the next
+    update.
     """
     is_frozen = not any(
         parameter is not None and parameter.requires_grad

@@ -72,7 +72,7 @@ class LineTranslator(ABC):
     def translate_batch(
         self, sources: Sequence[list[int]], starts: Sequence[list[int]], options: SearchOptions
     ) -> list[list[Translation]]:
-        """The `n_best` outputs of each source, which ends in EOS; outputs begin with the tokens `starts`."""
+        """The `n_best` outputs of each source; sources end in EOS, outputs begin with the row's `starts`."""
 
     def translate(
         self, lines: Iterable[str], *, beam_size: int | None = None, alpha: float | None = None
@@ -95,11 +95,12 @@ class LineTranslator(ABC):
         prefixes: Sequence[str] | None = None,
         sampler: Sampler | None = None,
     ) -> list[list[Translation]]:
-        """The `n_best` translations of each line, best first; `first_line` is the first line's number.
+        """The `n_best` translations of each line, best first; messages count lines from `first_line`.
 
-        The texts of a line all differ; if the search finds fewer than `n_best`, the rest have score -inf.
-        Each translation begins with the line's text in `prefixes`, and `processors` can forbid tokens. With a
-        `sampler` translations are sampled instead; texts may then repeat, and scores are log-probabilities.
+        The texts of a line all differ. If the search finds fewer than `n_best` texts, the missing ones are
+        empty and have the score -inf. Each translation begins with its line's text in `prefixes`, and
+        `processors` can forbid tokens. With a `sampler`, translations are sampled instead: texts may then
+        repeat, and scores are log-probabilities.
         """
         lines = text_list(lines, first=first_line)
         options = self.search_options(n_best, beam_size, alpha, processors, sampler)
@@ -122,7 +123,7 @@ class LineTranslator(ABC):
         processors: Sequence[Processor] = (),
         sampler: Sampler | None = None,
     ) -> SearchOptions:
-        """Valid options for a call, with the run's `decoding` settings as defaults; else `ValueError`."""
+        """The options of a call; the run's settings are the defaults. `ValueError` if one is invalid."""
         search = self.decoding
         beam_size = search.beam_size if beam_size is None else beam_size
         alpha = search.alpha if alpha is None else alpha
@@ -161,7 +162,7 @@ class LineTranslator(ABC):
         return self.encode_targets(prefixes, first_line, "prefix")
 
     def encode_targets(self, texts: Sequence[str], first_line: int, name: str) -> list[list[int]]:
-        """Ids of each text without EOS, cut to leave room for it; `warn` is called for each that is cut."""
+        """Ids of each text without EOS, cut so that EOS still fits; `warn` is called for each cut text."""
         room = self.config.max_positions - 1
         encoded = self.tokenizer.encode_target([text[: self.longest] for text in texts])
         for number, (text, ids) in enumerate(zip(texts, encoded, strict=True), first_line):
@@ -170,7 +171,7 @@ class LineTranslator(ABC):
         return [ids[:room] for ids in encoded]
 
     def batches(self, sources: Sequence[list[int]], beam_size: int) -> Iterator[list[int]]:
-        """Batches of rows that are not blank, of similar length."""
+        """Yield batches of the indices of lines of similar length; blank lines are left out."""
         rows = [row for row, ids in enumerate(sources) if ids]
         sizes = [len(sources[row]) * beam_size for row in rows]
         budget = self.decoding.batch_limit(self.device_type)
@@ -183,7 +184,7 @@ class LineTranslator(ABC):
         return min(len(source) + len(start) + self.decoding.max_extra, self.config.max_positions)
 
     def read_out(self, found: Hypotheses) -> list[list[Translation]]:
-        """The texts of each row's hypotheses."""
+        """Each row's hypotheses as translations: their texts, scores, and tokens without EOS."""
         lengths, scores = found.lengths.tolist(), found.scores.tolist()
         outputs = []
         for row, row_tokens in enumerate(found.tokens.tolist()):

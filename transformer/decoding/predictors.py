@@ -99,7 +99,7 @@ class Embedder(Reader):
     task, head = "sentence_embedding", staticmethod(sentence_embedder)
 
     def embed(self, lines: Sequence[str]) -> NDArray[np.float32]:
-        """(lines, d_model), one row per line, including blank lines."""
+        """An array (lines, d_model) with one vector per line; a blank line has a vector too."""
         lines = text_list(lines)
         parts = dict[int, Any]()
         for rows, vectors in self.outputs(self.encode(lines)):
@@ -109,7 +109,7 @@ class Embedder(Reader):
 
 
 class Candidate(NamedTuple):
-    """A token for a `<mask>`, as text, and its probability."""
+    """A token that could replace a `<mask>`, as text, and its probability."""
 
     text: str
     probability: float

@@ -1,7 +1,7 @@
-"""Constraints on the output of a search; each processor changes the log-probabilities of a step.
+"""Constraints on the output of a search: processors that change the log-probabilities of a step.
 
-Each is a `Processor` of `decoding/search.py`, and they can be combined. They only forbid tokens and do not
-renormalise, so the score of an output is still the model's log-probability.
+Each class is a `Processor` as defined in `decoding/search.py`, and processors can be combined. They only
+forbid tokens and do not renormalise, so the score of an output is still the model's log-probability.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Rows = Int[Tensor, " hypotheses"]
 
 @dataclass(frozen=True)
 class MinLength:
-    """Forbid EOS before token `min_length`; the length includes EOS, as in `max_length`."""
+    """Forbid outputs of fewer than `min_length` tokens; EOS counts as a token, as in `max_length`."""
 
     min_length: int
     eos_id: int
@@ -34,7 +34,7 @@ class MinLength:
 
 @dataclass(frozen=True)
 class NoRepeat:
-    """No sequence of `size` tokens occurs twice in an output."""
+    """Forbid each token that would repeat a sequence of `size` tokens of the output."""
 
     size: int
 
@@ -56,7 +56,7 @@ class NoRepeat:
 class ForcedPrefix:
     """Force each row's output to start with its own prefix, which may be empty.
 
-    Within the prefix no other processor applies; after it, those in `then` do.
+    Within the prefix no other processor applies; after the prefix, the processors in `then` apply.
     """
 
     def __init__(self, prefixes: Sequence[Sequence[int]], then: Sequence[Processor] = ()) -> None:
@@ -71,7 +71,7 @@ class ForcedPrefix:
         if place >= self.tokens.shape[1]:
             return changed
         self.tokens = self.tokens.to(rows.device)  # once: a GPU would have to wait for each copy
-        forced = self.tokens[rows, place][:, None]  # -1: past the prefix
+        forced = self.tokens[rows, place][:, None]  # -1 after the end of a prefix
         token = forced.clamp(min=0)
         alone = torch.full_like(log_probs, -torch.inf).scatter(1, token, log_probs.gather(1, token))
         return torch.where(forced >= 0, alone, changed)
@@ -79,7 +79,7 @@ class ForcedPrefix:
 
 @dataclass(frozen=True)
 class AtPlaces:
-    """A processor of a whole batch, for a search over some of its rows: those at `places`."""
+    """Lets a processor that was made for a whole batch work in a search over some rows: those at `places`."""
 
     places: Int[Tensor, " rows"]
     processor: Processor

@@ -33,8 +33,8 @@ class Sampler:
 
     def __call__(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
         probabilities = self.probabilities(logits)
-        # This draws from the same distribution as `torch.multinomial`, whose checks would wait for a GPU. The
-        # wait for an event of rate p_i is exponential, and event i comes first with probability p_i.
+        # This draws from the same distribution as `torch.multinomial`, whose checks would wait for a GPU. If
+        # event i has the rate p_i, the wait for it is exponential, and it comes first with probability p_i.
         waits = torch.empty_like(probabilities).exponential_(generator=self.generator)
         return (probabilities / waits).argmax(dim=-1)
 
@@ -54,7 +54,7 @@ class Sampler:
             best[:, self.top_k :] = 0
         if self.top_p is not None:
             best = best / best.sum(dim=-1, keepdim=True)
-            before = best.cumsum(dim=-1) - best  # a token stays if those before it sum to less than top_p
+            before = best.cumsum(dim=-1) - best  # a token stays if the ones before sum to less than top_p
             dropped = before >= self.top_p
             dropped[:, 0] = False  # a tiny top_p rounds to 0 in float32
             best = best.masked_fill(dropped, 0)

@@ -12,7 +12,7 @@ from transformer.decoding.inference import without_gradients
 
 
 class Score(NamedTuple):
-    """log P(target | source), natural and with EOS included, and the log-probability of each token."""
+    """log P(target | source) to base e, including EOS, and the log-probability of each target token."""
 
     total: float
     tokens: list[float]
@@ -36,7 +36,7 @@ def score_pairs(
 
 
 def forced_log_probs(model: nn.Module, src_tokens: Tensor, tgt_tokens: Tensor) -> Tensor:
-    """(B, T): the log-probability of each of `tgt_tokens` (B, T), without BOS, given those before it."""
+    """(B, T): the log-probability of each target token, given those before it; `tgt_tokens` has no BOS."""
     device = next(model.parameters()).device
     src_tokens, tgt_tokens = src_tokens.to(device), tgt_tokens.to(device)
     log_probs = model(src_tokens, with_bos(model, tgt_tokens)).float().log_softmax(dim=-1)
@@ -50,5 +50,5 @@ def with_bos(model: nn.Module, tgt_tokens: Tensor) -> Tensor:
 
 
 def pair_lengths(sources: Sequence[list[int]], targets: Sequence[list[int]]) -> list[int]:
-    """The longer side of each pair; the EOS of a target counts."""
+    """The number of tokens on the longer side of each pair, including EOS."""
     return [max(len(source), len(target) + 1) for source, target in zip(sources, targets, strict=True)]

@@ -22,9 +22,11 @@ SMALLEST_PENALTY = 1e-30
 class StepModel(Protocol):
     """The methods of a model that a search needs: `EncoderDecoder`, `DecoderOnly`, or a custom model.
 
-    The state's `select(rows)` returns the state of these rows; rows may repeat. A state may also have
-    `select_beams` (`DecodeState.select_beams`), which avoids a GPU sync for values that the search knows
-    already. If the model has no attributes `pad_id` and `eos_id`, they are 0 and 2.
+    `prefill` reads a batch of sources or prompts and returns the logits of the next token and a state. `step`
+    reads one more token per row. The state's `select(rows)` returns the state of these rows; rows may repeat.
+    A state may also have `select_beams`, like `DecodeState`: the search passes values to it that `select`
+    could only get by waiting for a GPU. For a model without the attributes `pad_id` and `eos_id`, 0 and 2 are
+    used.
     """
 
     def prefill(self, tokens: Tensor, *, max_length: int) -> tuple[Tensor, Any]: ...
@@ -32,16 +34,17 @@ class StepModel(Protocol):
 
 
 Processor = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Called before a token is chosen, with a step's log-probabilities (n, V), the hypotheses so far (n, T), and
-for each the row of the batch that it belongs to (n,). Returns changed log-probabilities; it may change them
-in place. See `processors.py`."""
+"""A function that changes a step's log-probabilities before a token is chosen. Its arguments are the
+log-probabilities (n, V), the hypotheses so far (n, T), and each hypothesis' row in the batch (n,). It returns
+the changed log-probabilities, and may change its first argument in place. See `processors.py`."""
 
 
 class Hypotheses(NamedTuple):
-    """N outputs for each of B rows, best first; without BOS, with EOS unless cut off at the limit.
+    """N outputs for each of B rows, best first.
 
-    `scores` are log-probabilities, in beam search divided by the length penalty. If a row has fewer than N
-    outputs, the missing ones have length 0 and score -inf.
+    Outputs have no BOS, and end in EOS unless the limit has cut them off. `scores` are log-probabilities, in
+    beam search divided by the length penalty. If a row has fewer than N outputs, the missing ones have length
+    0 and score -inf.
     """
 
     tokens: Int[Tensor, "batch n length"]
@@ -68,7 +71,7 @@ def require_usable_alpha(alpha: float, longest: int) -> None:
 
 
 def greedy(logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
-    """The most probable token of each row; the first if several are equally probable."""
+    """The most probable token of each row; if several are equally probable, the one with the lowest id."""
     return logits.argmax(dim=-1)
 
 
@@ -104,7 +107,7 @@ def generate(
             torch.zeros(len(prompts), device=prompts.device),
             torch.zeros_like(limits),
         )
-        # those of the rows that are still open
+        # only for the rows whose search is still open
         tokens, scores = found.tokens.clone(), found.scores
         rows = torch.arange(len(prompts), device=prompts.device)
 
@@ -134,7 +137,7 @@ def generate(
 
 
 def without_missing(found: Hypotheses, pad_id: int) -> Hypotheses:
-    """One output per row, cut to the longest; empty for a row whose every next token was forbidden."""
+    """One output per row, padded to the longest; empty if all next tokens of the row were forbidden."""
     tokens, scores, lengths = found
     is_missing = scores == -torch.inf
     tokens[is_missing], lengths[is_missing] = pad_id, 0
@@ -173,7 +176,7 @@ def evaluation_mode(model: object) -> Iterator[None]:
 
 
 def all_modules(model: nn.Module) -> Iterable[nn.Module]:
-    """The same modules as `model.modules()`, which takes as long as a part of a decoding step."""
+    """The same modules as `model.modules()`, but faster: that call takes a noticeable part of a step."""
     found, waiting = {model: None}, [model]
     while waiting:
         for module in waiting.pop()._modules.values():
@@ -188,7 +191,7 @@ def select_beams(
 ) -> Any:
     """The state of the rows `parents`; `sentences` are the sentences still in the batch, None if all are.
 
-    A state without `select_beams` gets only the rows, not which of them belong to one sentence.
+    If the state has no `select_beams`, its `select` gets the rows, but not their grouping by sentence.
     """
     if hasattr(state, "select_beams"):
         return state.select_beams(parents, sentences)
@@ -220,7 +223,7 @@ def pad_and_eos(model: StepModel) -> tuple[int, int]:
 def row_limits(
     max_length: int | Tensor, rows: Int[Tensor, "batch length"]
 ) -> tuple[Int[Tensor, " batch"], int]:
-    """`max_length` for each row, and the greatest of them.
+    """The limit of each row, and the greatest limit.
 
     `ValueError` unless there are rows and `max_length` is a whole number, or one for each row, of at least 1.
     """

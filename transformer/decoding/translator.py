@@ -59,9 +59,9 @@ class Translator(LineTranslator):
     ) -> "Translator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
 
-        Several paths make an ensemble, which searches with the settings of the first. `precision` applies to
-        the matrix products, as in training, where there is no int8. The model is frozen; use
-        `load_pretrained` to train it further.
+        Several paths make an ensemble, which searches with the settings of the first run. `precision` is that
+        of the matrix products; the choices are those of training, and int8. The model is frozen; to train it
+        further, use `load_pretrained`.
         """
         paths = [path] if isinstance(path, str | Path) else path
         found = [load_run(each, task="translation", build=build, device=device) for each in paths]
@@ -69,7 +69,8 @@ class Translator(LineTranslator):
         for other, name in zip(found, paths, strict=True):
             if other.tokenizer.digest != tokenizer.digest:
                 raise ValueError(
-                    f"{name}: its vocabulary differs from that of {paths[0]}; an ensemble needs the same"
+                    f"{name}: its vocabulary differs from that of {paths[0]}; all models of an ensemble need "
+                    "the same vocabulary"
                 )
         if len(found) > 1:
             model = Ensemble([each.model for each in found])

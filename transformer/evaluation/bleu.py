@@ -9,17 +9,19 @@ if TYPE_CHECKING:
     from sacrebleu.metrics.bleu import BLEU
 
 TOKENIZER_OF: dict[str, BleuTokenizer] = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
-"""sacreBLEU's default by language; all others use 13a, which splits at spaces and punctuation."""
+"""sacreBLEU's default tokenizer by language; all other languages use 13a, which splits at spaces and
+punctuation."""
 OTHER_CODES = {"zho": "zh", "cmn": "zh", "jpn": "ja", "kor": "ko"}
-"""ISO 639-3, as in `zho_Hans`."""
+"""From a language's three-letter code (ISO 639-3), as in `zho_Hans`, to its two-letter code."""
 EXTRAS: dict[str, str] = {"ja-mecab": "ja", "ko-mecab": "ko"}
-"""The extra of the package sacrebleu that a tokenizer needs."""
+"""For each tokenizer that needs an extra of the package sacrebleu, the name of the extra."""
 
 
 def choose_tokenizer(data: DataConfig) -> BleuTokenizer:
-    """`data.bleu_tokenizer`, or sacreBLEU's default for the target language; `char` if that is not installed.
+    """The tokenizer for BLEU: `data.bleu_tokenizer`, or else sacreBLEU's default for the target language.
 
-    A script or region in the language code is ignored, as in `zh-CN` or `zh_Hans`.
+    If that default needs a package that is not installed, the tokenizer is `char`. A script or region in the
+    language code is ignored, as in `zh-CN` or `zh_Hans`.
     """
     if data.bleu_tokenizer is not None:
         return data.bleu_tokenizer

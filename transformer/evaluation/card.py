@@ -26,7 +26,7 @@ from transformer.version import DISTRIBUTION
 LICENCE = "unknown"
 FILL_IN = "  # fill in, such as mit or cc-by-4.0; it may depend on the licence of the training text"
 LANGUAGE = re.compile(r"[a-z]{2,3}([-_]\w+)?", re.IGNORECASE)
-"""Codes such as `en`, `deu` or `zh_Hans`; `data.source` may be the name of a column instead."""
+"""Matches codes such as `en`, `deu` or `zh_Hans`; `data.source` may also be the name of a column."""
 LEFT_OUT = ("output", "device")
 """Settings that say nothing about the model."""
 
@@ -74,7 +74,7 @@ def model_card(name: str | Path, scores: Mapping[str, Any] | None = None) -> str
 
 
 def command(use: Use, settings: Settings) -> str:
-    """The command with the custom code that the model needs."""
+    """The command that uses the model, with options that name the custom code that the model needs."""
     task = settings.trained_task
     custom = {"--build": settings.build, "--task": task if is_custom(task) else None}
     given = [f" {option} {name}" for option, name in custom.items() if name is not None]
@@ -138,7 +138,7 @@ def data_table(run: Run, settings: Settings) -> str:
 
 
 def without_folders(name: str) -> str:
-    """The name of a text or folder; of one outside the working directory only the last part.
+    """The name of a text or folder; if it is outside the working directory, only the last part of its path.
 
     The folders of somebody's computer mean nothing to others, and may be private.
     """
@@ -164,7 +164,7 @@ def training_facts(run: Run, checkpoint: Path, settings: Settings) -> str:
     return "\n\n".join(
         [
             *([f"{'; '.join(facts)}."] if facts else []),
-            f"Settings that are not the default (`config.yaml` has all of them):\n\n```yaml\n{listed}```",
+            f"Settings that are not the default (`config.yaml` has all settings):\n\n```yaml\n{listed}```",
         ]
     )
 
@@ -181,11 +181,11 @@ def score_tables(run: Run, checkpoint: Path, settings: Settings, scores: Mapping
         parts.append(
             f"In validation on `{without_folders(settings.data.valid or '')}`:{note}\n\n{table(rows)}"
         )
-    return "\n\n".join(parts) or "*Fill in; `card --scores` adds those of `evaluate --json`.*"
+    return "\n\n".join(parts) or "*Fill in, or give `card --scores` the output of `evaluate --json`.*"
 
 
 def validation_figures(run: Run, checkpoint: Path) -> dict[str, float]:
-    """The validation metrics of a checkpoint, if it was validated."""
+    """The validation metrics of a checkpoint; `{}` if it was not validated."""
     step = read_state(checkpoint).get("step")
     if step is None or not run.log.exists():
         return {}
@@ -198,7 +198,7 @@ def validation_figures(run: Run, checkpoint: Path) -> dict[str, float]:
 
 
 def data_event(run: Run) -> dict[str, Any]:
-    """What the log says about text and machine at the last start of training; `{}` if it says nothing."""
+    """The last `data` event in the log, which describes the text and the machine; `{}` if there is none."""
     found: dict[str, Any] = {}
     if run.log.exists():
         for line in run.log.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -10,16 +10,16 @@ from transformer.evaluation.metrics import exact_match
 from transformer.evaluation.scored import Scored
 
 LENGTHS = (1, 6, 11, 16, 21, 31, 51)
-"""The smallest number of words in each row of the table by length."""
+"""In the table by length, each row's smallest number of words."""
 FREQUENCIES = (0, 1, 2, 5, 10, 100, 1000)
-"""The smallest number of occurrences in the training text in each row of the table by frequency."""
+"""In the table by frequency, each row's smallest number of occurrences in the training text."""
 
 Cut = Callable[[str], Sequence[str]]
-"""The words of a text."""
+"""A function that splits a text into words."""
 
 
 class PairedScore(NamedTuple):
-    """Both systems' scores, half the width of their 95 % confidence intervals, and p of the difference."""
+    """A metric of both systems: scores, half widths of the 95 % confidence intervals, p of the difference."""
 
     name: str
     signature: str
@@ -33,13 +33,13 @@ class Row(NamedTuple):
 
     first: int
     last: int | None
-    """None: no limit."""
+    """None if the range has no end."""
     size: int
     values: tuple[float, float]
 
 
 class Difference(NamedTuple):
-    """A sentence with the chrF2 of both outputs."""
+    """A sentence for which the two systems have different outputs, with the chrF2 of each output."""
 
     one: Scored
     other: Scored
@@ -61,7 +61,7 @@ def require_same_text(one: Sequence[Scored], other: Sequence[Scored]) -> None:
 
 
 def words_of(bleu_tokenizer: str) -> Cut:
-    """The words that BLEU counts."""
+    """A function that splits a text into the words that BLEU counts."""
     tokenizer = make_bleu(bleu_tokenizer).tokenizer
     return lambda text: tokenizer(text).split()
 
@@ -71,8 +71,9 @@ def paired_scores(
 ) -> Iterator[PairedScore]:
     """BLEU and chrF2, tested by sacreBLEU's paired bootstrap; its signature states the number of samples.
 
-    If the scores are equal, p is 1, because the difference in every sample is at least 0. sacreBLEU's own p
-    counts only samples with a larger difference, so it would be nearly 0 if the samples are all equal, too.
+    If the two scores are equal, their difference is 0. Every sample has a difference of at least 0, so p is
+    1. sacreBLEU itself counts only samples with a difference above 0, so that two systems which are equal in
+    every sample would get a p of nearly 0.
     """
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
@@ -98,7 +99,7 @@ def exact_matches(one: Sequence[Scored], other: Sequence[Scored]) -> tuple[float
 
 
 def by_length(one: Sequence[Scored], other: Sequence[Scored], bleu_tokenizer: str) -> Iterator[Row]:
-    """BLEU of the sentences in each range of the reference's length in words."""
+    """For each range of the reference's length in words, the BLEU of the sentences in that range."""
     cut = words_of(bleu_tokenizer)
     lengths = [len(cut(sentence.reference)) for sentence in one]
     for first, last in ranges(LENGTHS):
@@ -116,7 +117,7 @@ def by_length(one: Sequence[Scored], other: Sequence[Scored], bleu_tokenizer: st
 def by_frequency(
     one: Sequence[Scored], other: Sequence[Scored], counts: Mapping[str, int], cut: Cut
 ) -> Iterator[Row]:
-    """F1 of the words in each range of their frequency in the training text.
+    """For each range of the frequency in the training text, the F1 of the words in that range.
 
     A word in an output counts as right at most as often as it occurs in the reference.
     """
@@ -147,7 +148,7 @@ def word_counts(texts: Iterable[str], cut: Cut) -> "Counter[str]":
 
 
 def differences(one: Sequence[Scored], other: Sequence[Scored]) -> list[Difference]:
-    """The sentences with different outputs, from the first system's greatest lead to the second system's."""
+    """The sentences with different outputs, sorted by how far the second system is ahead in chrF2."""
     from sacrebleu.metrics.chrf import CHRF
 
     chrf = CHRF()

@@ -26,7 +26,7 @@ def comparison(
     training_words: Mapping[str, int] | None,
     show: int,
 ) -> str:
-    """Scores, tables, and `show` sentences for each system; one of the tables needs `training_words`."""
+    """Scores, tables, and `show` examples for each system; without `training_words` one table is left out."""
     parts = [
         f"A  {names[0]}\nB  {names[1]}\n{len(one):,} sentences",
         score_table(list(paired_scores(one, other, bleu_tokenizer)), exact_matches(one, other)),

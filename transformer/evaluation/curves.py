@@ -11,22 +11,22 @@ from transformer.data.text import decode_lines
 from transformer.pictures import show_legend
 
 Curve = dict[int, float]
-"""Update to value."""
+"""From the number of an update to the value at that update."""
 
 SCORES = {"bleu": "BLEU", "p@1": "P@1, %", "accuracy": "accuracy, %", "bits_per_byte": "bits per byte"}
-"""Scores for the third panel, with their axis labels; the first that a run has is plotted."""
+"""Scores for the third panel, with their axis labels; the first one that any run has is plotted."""
 LONGEST_EVENT = 2**16
 """The maximum length of a log line in bytes. The lines that training writes have a few hundred bytes."""
 STARTS = ("data", "resume")
-"""Events that are logged when training starts; their step is that of the checkpoint it continues from."""
+"""Events that are logged when training starts; their step is that of the checkpoint that is loaded, or 0."""
 
 
 def read_curves(run: Run) -> dict[str, Curve]:
     """Every number in a run's log as `EVENT/NAME`, for the updates that led to the current model.
 
-    A start at update N (0 if training started from scratch in the same folder) discards what was logged after
-    N. Invalid lines, such as one cut off by a full disk, are skipped. `CheckpointError` if there is no log,
-    or no number in it.
+    If training was started again from update N, the earlier entries for updates after N are left out; N is 0
+    if it was started from scratch in the same folder. Invalid lines, such as one cut off by a full disk, are
+    skipped. `CheckpointError` if there is no log, or no number in it.
     """
     try:
         lines = list(read_log(run.log))
@@ -61,7 +61,7 @@ def read_log(path: Path) -> Iterator[str]:
 
 
 def is_plottable(value: Any) -> bool:
-    """Whether matplotlib can compute with a value: its axes square some numbers."""
+    """Whether matplotlib can plot a value: matplotlib squares some numbers, so huge ones overflow."""
     return isinstance(value, int | float) and abs(value) < 1e100
 
 
@@ -70,9 +70,9 @@ def up_to(step: int, curve: Curve) -> Curve:
 
 
 def draw_curves(curves: Mapping[str, dict[str, Curve]], axes: Sequence[Any]) -> Sequence[Any]:
-    """Plot loss, learning rate and, on a third panel if there is one, the score of runs against the updates.
+    """Plot the loss, the learning rate and, if `axes` has a third panel, a score of several runs.
 
-    `curves` maps the name of each run to what `read_curves` returns.
+    `curves` maps the name of each run to the result of `read_curves`.
     """
     score = score_of(curves.values()) if len(axes) > 2 else None
     for number, (name, found) in enumerate(curves.items()):
@@ -94,7 +94,7 @@ def draw_curves(curves: Mapping[str, dict[str, Curve]], axes: Sequence[Any]) -> 
 
 
 def score_of(curves: Iterable[dict[str, Curve]]) -> str | None:
-    """The first of `SCORES` that a run has, which the third panel shows."""
+    """The name of the score that the third panel shows: the first of `SCORES` that any run has."""
     found = {name for each in curves for name in each}
     return next((name for name in SCORES if f"valid/{name}" in found), None)
 

@@ -15,11 +15,11 @@ from transformer.pictures import show_legend
 from transformer.training.schedule import learning_rate
 
 POINTS = 1000
-"""Updates at which a learning rate is computed; more would not be visible."""
+"""The approximate number of updates at which the learning rate is plotted; more would not be visible."""
 
 
 def draw_schedule(settings: Mapping[str, Settings], axes: Any) -> Any:
-    """The learning rate (equation 3) against the updates, for several settings by their names."""
+    """Plot the learning rate (equation 3) against the updates, with one line for each named setting."""
     for name, each in settings.items():
         training = each.training
         last = training.max_steps
@@ -35,7 +35,7 @@ def draw_schedule(settings: Mapping[str, Settings], axes: Any) -> Any:
 
 
 def draw_positions(encoding: nn.Module, length: int, axes: Any) -> Any:
-    """The vectors that a positional encoding (§3.5) adds at positions 0 to `length` - 1, one per row."""
+    """Draw the vectors that a positional encoding (§3.5) adds at positions 0 to `length` - 1 as rows."""
     device = next((each.device for each in encoding.parameters()), torch.device("cpu"))
     with torch.no_grad():
         vectors = encoding(torch.arange(length, device=device)).float().cpu()
@@ -48,7 +48,7 @@ def draw_positions(encoding: nn.Module, length: int, axes: Any) -> Any:
 
 
 def draw_table3(axes: Any) -> Any:
-    """BLEU of each row of the paper's Table 3 against the number of parameters of the same model here."""
+    """Plot the BLEU in each row of the paper's Table 3 against the number of parameters of our model."""
     places: dict[tuple[int, float], list[tuple[float, str]]] = {}
     for row in ROWS:
         size = count_parameters(row.config())

@@ -1,4 +1,4 @@
-"""The output of `transformer evaluate`: scores, exact match by phenomenon with a baseline, examples."""
+"""The output of `transformer evaluate`: scores, examples, and toyland's table of phenomena."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from transformer.toyland import PHENOMENA, dictionary_translation
 
 
 class PhenomenonScore(NamedTuple):
-    """One line of the table by phenomenon; figures in per cent."""
+    """One line of the table by phenomenon; the figures are percentages of the sentences."""
 
     phenomenon: str
     sentences: int
@@ -23,7 +23,7 @@ def phenomenon_rows(
     references: Sequence[str],
     phenomena: Sequence[Sequence[str]],
 ) -> Iterator[PhenomenonScore]:
-    """Exact match of the sentences that show each phenomenon of toyland, then of all."""
+    """Exact match of the sentences that show each phenomenon of toyland, and then of all sentences."""
     baseline = [dictionary_translation(source) for source in sources]
     for phenomenon in (*PHENOMENA, "all"):
         rows = [row for row, tags in enumerate(phenomena) if phenomenon in (*tags, "all")]

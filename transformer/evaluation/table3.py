@@ -40,7 +40,7 @@ class Table3Row(NamedTuple):
         return replace(ModelConfig(), **self.model)
 
     def settings(self) -> dict[str, Any]:
-        """The changes by dotted name, as in `configs/table3`."""
+        """The settings that differ from the base model, by names such as `model.num_layers`."""
         changes = {f"model.{name}": value for name, value in self.model.items()}
         return changes | {f"training.{name}": value for name, value in self.training.items()}
 
@@ -92,7 +92,7 @@ def records() -> Iterator[dict[str, Any]]:
 
 
 def table() -> str:
-    """The paper's table, blank where a row equals the base model, with our exact parameter counts."""
+    """The paper's Table 3 with our exact parameter counts; a cell is blank if it equals the base model's."""
     columns = [*MODEL_COLUMNS, *TRAINING_COLUMNS]
     lines = [["", *columns, "PPL", "BLEU", "params ×10⁶", "ours"]]
     for row in ROWS:

@@ -19,7 +19,7 @@ def mean_loss(
 ) -> tuple[float, int]:
     """The loss per token and the number of tokens, over all processes.
 
-    A model that is divided among the processes remains so: each layer is gathered when it computes.
+    If the model is divided among the processes, it stays divided: each layer is gathered when it computes.
     """
     device = next(model.parameters()).device
     total, tokens = 0.0, 0

@@ -1,1 +1,1 @@
-"""What a model did with one sentence: as plain data, as one page, and as text."""
+"""Records what a model did with one sentence, and shows it as an HTML page or as text."""

@@ -49,7 +49,7 @@ class Head:
     """The name of its strongest measure in `roles.py`, or "mixed"."""
     measures: dict[str, float]
     cost: float
-    """By how many nats the log-probability of the output falls without this head."""
+    """How much the log-probability of the output falls if this head is removed, in nats."""
 
     @property
     def name(self) -> str:
@@ -80,7 +80,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class SublayerNorms:
-    """Lengths of the vectors around one sub-layer, one for each piece of an axis."""
+    """The lengths of a sub-layer's input, update and output vectors, one for each piece of an axis."""
 
     name: str
     axis: str
@@ -91,14 +91,17 @@ class SublayerNorms:
 
 @dataclass(frozen=True)
 class Gold:
-    """What an oracle knows about a sentence; pairs are (source word, target word), counted from 0."""
+    """What an oracle, such as toyland's grammar, knows about the right translation of a sentence.
+
+    Pairs are (source word, target word), both counted from 0.
+    """
 
     reference: str
     alignment: list[tuple[int, int]] = field(default_factory=list)
     pronouns: list[tuple[int, int]] = field(default_factory=list)
-    """Pairs of a noun of the source and the pronoun of the target that stands for it."""
+    """Each pair has a noun of the source and the pronoun that stands for it in the target."""
     particles: list[tuple[int, int]] = field(default_factory=list)
-    """Pairs of a verb of the source and the separated particle of its translation."""
+    """Each pair has a verb of the source and the separated particle of the verb that translates it."""
 
 
 class Output(NamedTuple):
@@ -132,7 +135,7 @@ class Findings:
     predictions: list[Prediction]
     sublayers: list[SublayerNorms]
     calls: dict[str, Call]
-    """The shapes of every module's call, by its name."""
+    """The shapes of the inputs and outputs of every module, by the name of the module."""
     choice: Choice | None
     search: SearchRecord | None = None
     gold: Gold | None = None

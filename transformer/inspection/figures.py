@@ -18,11 +18,14 @@ ATTENTION_NAMES = {
 }
 WINNER, OTHER = "tab:blue", "0.6"
 PATHS = {"greedy": ("tab:orange", "--"), "reference": ("tab:green", ":")}
-"""Colour and line of the outputs that a search is compared with."""
+"""The colour and line style for each output that a search is compared with."""
 
 
 def head_named(inspection: Findings, name: str | None) -> Choice:
-    """The head `KIND.LAYER.HEAD`, or the most informative one; `ValueError` if there is no such head."""
+    """The head that `name` (KIND.LAYER.HEAD) means, or the most informative head if `name` is None.
+
+    `ValueError` if there is no such head.
+    """
     heads = {
         f"{module.kind}.{module.layer}.{head}": Choice(module.kind, 0, module.layer, head)
         for module in inspection.attention
@@ -50,7 +53,7 @@ def search_size(record: SearchRecord) -> tuple[float, float]:
 
 
 def draw_attention(inspection: Findings, axes: Any, *, kind: str, layer: int, head: int) -> Any:
-    """The weights of one head between words, as in Figures 3 to 5; layer and head are counted from 1.
+    """Draw one head's weights between words, as in Figures 3 to 5; layer and head are counted from 1.
 
     Row t is where word t is predicted. An oracle's alignment is outlined in cross-attention.
     """
@@ -80,10 +83,10 @@ def outline(axes: Any, row: int, column: int) -> None:
 
 
 def draw_search(record: SearchRecord, axes: Any) -> Any:
-    """The beam step by step: the winner in the top lane, complete hypotheses as squares with their scores.
+    """Draw the beam step by step: the winner in the top lane, complete hypotheses as squares with scores.
 
-    Each token has its hypothesis' sum of log-probabilities below it. Greedy search and the reference are
-    followed up to the step that drops them.
+    The number below a token is the sum of the log-probabilities of its hypothesis. The outputs of greedy
+    search and of the reference are lines that end at the step that drops them.
     """
     for number, step in enumerate(record.steps, start=1):
         for node in step.nodes:
@@ -115,12 +118,12 @@ def lowest_lane(record: SearchRecord) -> int:
 
 
 def lane_before(record: SearchRecord, step: int, parent: int) -> int:
-    """The lane of a hypothesis of the step before `step`, which counts from 1."""
+    """The lane of hypothesis `parent` in the step before `step`; steps are counted from 1."""
     return record.steps[step - 2].nodes[parent].lane if step > 1 else 0
 
 
 def write(axes: Any, step: int, lane: float, text: str, **options: Any) -> None:
-    """A text in the middle of a lane, on a white background that interrupts the lines."""
+    """Write a text in the middle of a lane, on a white background that interrupts the lines."""
     background = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     options = {"fontsize": 8, "ha": "center", "va": "center", "bbox": background, **plain_text(), **options}
     axes.text(step, lane, text, **options)
@@ -131,7 +134,7 @@ def weight(is_winner: bool) -> str:
 
 
 def figure_text(value: float) -> str:
-    """Two decimals, with a minus sign; no -0.00."""
+    """The value with two decimals and a typographic minus sign; -0.00 becomes 0.00."""
     return f"{value:z.2f}".replace("-", "−")
 
 
@@ -142,7 +145,7 @@ def draw_edge(axes: Any, record: SearchRecord, step: int, parent: int, lane: flo
 
 
 def draw_ending(axes: Any, record: SearchRecord, step: int, ending: Ending) -> None:
-    """A complete hypothesis: in its lane, or above it if another hypothesis continues there."""
+    """Draw a complete hypothesis in its lane, or above the lane if another hypothesis continues there."""
     is_winner = ending.place == 0
     is_shared = any(node.lane == ending.lane for node in record.steps[step - 1].nodes)
     lane = ending.lane - (0.35 if is_shared else 0)
@@ -152,7 +155,7 @@ def draw_ending(axes: Any, record: SearchRecord, step: int, ending: Ending) -> N
 
 
 def draw_path(axes: Any, record: SearchRecord, path: Path) -> None:
-    """An output that the search is compared with, as far as the search kept it; ✗ where it was dropped."""
+    """Draw an output that the search is compared with, up to a ✗ at the step that dropped it, if any."""
     color, style = PATHS[path.name]
     lanes = [0.0]
     for number, step in enumerate(record.steps[: len(path.tokens)], start=1):

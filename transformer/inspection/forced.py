@@ -1,8 +1,8 @@
 """One forced pass over a finished output, with everything that the page shows recorded by hooks.
 
-The finished output is read again, so that the search itself needs no hooks: one pass gives every position at
-once, even for an output that did not come from the search. Its numbers equal those of the search up to
-rounding, about 1e-6 in float32.
+The model reads the finished output once more, so that the search itself needs no hooks. One pass covers all
+positions at once, and also works for an output that did not come from the search. The numbers of this pass
+equal those of the search up to rounding, about 1e-6 in float32.
 """
 
 import math
@@ -35,7 +35,7 @@ class ForcedPass:
     attention: list[Attention]
     sublayers: dict[str, Sublayer]
     calls: dict[str, Call]
-    """The shapes of every module's call, by its name, in the order in which the calls ended."""
+    """The shapes of every module's inputs and outputs, by its name, in the order in which the calls ended."""
     missing: list[str]
 
     def last_rows(self, count: int) -> "ForcedPass":
@@ -78,7 +78,7 @@ def forced_pass(model: nn.Module, *inputs: Tensor) -> ForcedPass:
 
 
 def kind_of(name: str) -> str:
-    """The kind of an attention module, by its name; a name that says neither kind is cross-attention."""
+    """The kind of an attention module, by its name; cross-attention unless the name says self-attention."""
     if re.search(r"\bdecoder\b.*\bself_attention$", name):
         return DECODER
     return ENCODER if name.endswith("self_attention") else CROSS
@@ -99,10 +99,10 @@ def missing_parts(model: nn.Module, weights: dict[str, Tensor], around: dict[str
         elif type(module).forward is not MultiHeadAttention.forward:
             found.append(
                 f"{name}: {type(module).__name__} overrides forward but not weights; the weights shown are "
-                "equation 1's, and may not be those that it uses."
+                "those of equation 1, and may differ from those that its forward uses."
             )
     if not around:
-        found.append("No numbers of sub-layers: the model has no PostNorm or PreNorm modules.")
+        found.append("No lengths of vectors: the model has no PostNorm or PreNorm modules.")
     return found
 
 
@@ -113,6 +113,6 @@ def by_layer(
     outputs: dict[str, Tensor] = {}
     for name, sublayer in sublayers.items():
         if found := re.match(rf"(?:.*\b)?{stack}\.blocks\.(\d+)\.", name):
-            outputs[found[1]] = sublayer.output  # the last one of a block is the block's output
+            outputs[found[1]] = sublayer.output  # the block's last sub-layer replaces the others
     with torch.no_grad():
         return [read_out(output)[0].float().softmax(dim=-1).cpu() for output in outputs.values()]

@@ -6,7 +6,7 @@ from transformer.toyland import alignments, analyse, antecedents, particles
 
 
 def toyland_gold(line: str) -> Gold | None:
-    """The correct translation, its alignment and its references; None for a sentence outside toyland."""
+    """The right translation, its alignment, pronouns and particles; None if `line` is not of toyland."""
     try:
         example = analyse(line)
     except ValueError:

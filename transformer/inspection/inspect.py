@@ -42,7 +42,7 @@ Inspectable = Translator | TextGenerator | MaskFiller | Classifier | Embedder
 
 
 def inspect(model: Inspectable, line: str, **options: Any) -> Inspection:
-    """What `model` does with one line: the search, the attention, and the numbers.
+    """What `model` does with one line: its search, its attention, and the numbers in its layers.
 
     For a `Translator` the options are `beam_size`, `alpha` and `gold` (what an oracle knows). For a
     `TextGenerator`, whose line is a prompt, they are `beam_size`, `alpha` and `max_length` in new tokens. The
@@ -112,7 +112,7 @@ def inspect_translation(
             tokenizer, read[0].tolist(), "read", {**SPECIAL_TEXTS, translator.config.bos_id: START}
         ),
     }
-    # the oracle's word numbers count the words of its own translation, so they hold for no other
+    # the oracle's word numbers refer to its own translation, so they are wrong for any other output
     known = gold if gold is not None and search.finished[0].text == gold.reference else None
     part = searched("translation", model, found, axes, search, known, lambda: sum(log_probs_of(output)))
     words = [token for token in output if token != eos_id]
@@ -272,7 +272,7 @@ def searched(
 
 
 def read_sentence(reader: Reader, line: str) -> tuple[ForcedPass, dict[str, Axis], Tensor]:
-    """The forced pass of an encoder, its axis and its tokens."""
+    """The forced pass of an encoder over one line, and the line as an axis and as tokens."""
     ids = reader.encode([line])[0].tolist()
     tokens = torch.tensor([ids], device=device_of(reader.model))
     return forced_pass(reader.model, tokens), {SOURCE: axis_of(reader.tokenizer, ids, "sentence")}, tokens
@@ -291,7 +291,7 @@ def chosen(logits: Tensor, tokens: Sequence[int]) -> list[float]:
 
 
 def has_cross(found: ForcedPass) -> bool:
-    """Whether an alignment can be read: a module is called cross_attention."""
+    """Whether an alignment can be read, which needs a module called cross_attention."""
     return any(each.name.endswith("cross_attention") for each in found.attention)
 
 

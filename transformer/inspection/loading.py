@@ -37,11 +37,11 @@ def open_model(run: str | Path, *, device: str = "auto", build: Build = build_mo
     """The best checkpoint of a run's folder, or one checkpoint of it, whatever the run was trained for."""
     settings = load_settings(find_pretrained(run)[0].config)
     task = settings.trained_task
-    if is_custom(task):  # treat the model like that of the package's first task of the same kind
+    if is_custom(task):  # take the first built-in task that trains the same kind of model
         task = next(tasks_of_kind(settings.model.kind))
     model = LOADERS[task].from_pretrained(run, build=build, device=device)
     return Opened(model, task, toyland_gold if has_oracle(settings) else no_gold)
 
 
 def no_gold(_: str) -> None:
-    """For a run without an oracle for its sentences."""
+    """Stands in for the oracle of a run that has none."""

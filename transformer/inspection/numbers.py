@@ -51,7 +51,11 @@ def class_prediction(model: nn.Module, found: ForcedPass, tokens: Tensor, names:
 def predicted_by_layer(
     model: nn.Module, stack: str, found: ForcedPass, pool: Callable[[Tensor], Tensor]
 ) -> list[Tensor]:
-    """Probabilities after each layer, from the final norm and output matrix; the last are the model's own."""
+    """What each layer's hidden states predict through the final norm and the output matrix, as probabilities.
+
+    Those of the last layer are the model's own output. If the model has no `final_norm` or `output` module,
+    they are the only ones.
+    """
     own = found.output.softmax(dim=-1)
     final_norm = getattr(getattr(model, stack, None), "final_norm", None)
     if final_norm is None or not isinstance(model.output, nn.Module):

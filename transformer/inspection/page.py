@@ -1,7 +1,7 @@
 """The page: one self-contained HTML file, which can be opened anywhere.
 
-Its HTML, CSS and JavaScript are files in `page_files/`. The text of the sentence reaches them only as
-JSON or escaped, and a content security policy names the hash of the one script that may run.
+Its HTML, CSS and JavaScript are files in `page_files/`. The text of the sentence enters the page only as JSON
+or escaped, and a content security policy names the hash of the one script that may run.
 """
 
 import base64
@@ -23,7 +23,7 @@ SCRIPTS = (
     *("data.js", "state.js", "lines.js", "heads.js", "chosen.js", "search.js", "numbers.js"),
     *("save.js", "main.js"),
 )
-"""The parts of the page's script, which is one JavaScript module, in their order."""
+"""The parts of the page's script in the order in which they are joined to one JavaScript module."""
 LONG_LINE = 160
 """Lines with more characters than this, counting wide ones twice, are shown in a smaller font."""
 
@@ -83,7 +83,7 @@ def line(name: str, axis: Axis) -> str:
 
 
 def direction(text: str) -> str:
-    """The direction of the first letter that has one; browsers use the same rule."""
+    """The direction of a text: that of its first letter with a direction, as in browsers."""
     strong = [bidirectional(character) for character in text]
     return next((("ltr" if each == "L" else "rtl") for each in strong if each in ("L", "R", "AL")), "ltr")
 

@@ -31,16 +31,16 @@ KIND_NAMES = {CROSS: "cross-attention", ENCODER: "encoder", DECODER: "decoder"}
 ROW_NOTES = {
     CROSS: "Row t is where token t is predicted.",
     DECODER: "Row t is where token t is predicted; columns are the tokens read before it.",
-    ENCODER: "Each row is a token of the source, each column one that it looks at.",
+    ENCODER: "Each row is a token of the source, each column a token that it looks at.",
 }
 PLACES = {"equation": "§3.2.1 equation 1", "residual": "§3.1 residual", "output": "§3.4 one matrix"}
-"""The parts of the paper that the numbers of the page belong to, by their names in the script."""
+"""The parts of the paper that the page's numbers illustrate, by their names in the script."""
 MOST_TERMS = 100_000
-"""The number of terms of equation 1 that a page keeps. For longer sentences it keeps only the largest of each
-row, but at least `FEWEST_TERMS`."""
+"""The number of terms of equation 1 that a page keeps. For longer sentences it keeps only the largest terms
+of each row, but at least `FEWEST_TERMS` per row."""
 FEWEST_TERMS = 5
 NOTHING = 65535
-"""The column of a term that a mask hides."""
+"""Written instead of a term's column if a mask hides the term."""
 
 
 def page_data(inspection: Findings) -> dict[str, Any]:
@@ -108,7 +108,10 @@ def axis_data(axis: Axis) -> dict[str, Any]:
 
 
 def read_places(inspection: Findings) -> list[tuple[str, int] | None]:
-    """Where the lines at the top show each token that a decoder reads: in the prompt or the output."""
+    """For each token that a decoder reads, its line at the top of the page (an axis) and its index there.
+
+    The start token of a translation is in neither line, so its entry is None.
+    """
     if READ not in inspection.axes:
         return []
     prompt = len(inspection.axes[SOURCE].pieces)
@@ -143,7 +146,10 @@ def head_data(head: Head) -> dict[str, Any]:
 
 
 def weights(inspection: Findings) -> list[Any]:
-    """round(1000 · weight) of each module: the mean over heads and each head, by pieces, then by words."""
+    """All weights as round(1000 · weight); each module has an array between pieces and one between words.
+
+    The first matrix of an array is the mean over the heads; the matrices of the heads follow.
+    """
     found = []
     for module in inspection.attention:
         rows, columns = (inspection.axes[name] for name in AXES[module.kind])
@@ -158,7 +164,7 @@ def thousandths(values: Float[Tensor, "heads rows columns"]) -> Any:
 
 
 def terms_of(attention: list[Attention]) -> list[dict[str, Any] | None]:
-    """For each module: each row's largest scores and their columns, and log Σ exp of all the row's scores."""
+    """For each module and row: the largest scores with their columns, and log Σ exp of all scores."""
     rows = sum(module.weights.shape[0] * module.weights.shape[1] for module in attention)
     most = max(FEWEST_TERMS, MOST_TERMS // max(rows, 1))
     return [None if module.scores is None else module_terms(module.scores, most) for module in attention]
@@ -176,10 +182,10 @@ def module_terms(scores: Float[Tensor, "heads rows columns"], most: int) -> dict
 
 
 def packed(numbers: Any) -> str:
-    """Little-endian numbers, deflated, in base64: all first bytes, then all second ones, and so on.
+    """Little-endian numbers, deflated, in base64: all first bytes, then all second bytes, and so on.
 
-    Adjacent numbers often share their high bytes, so this order compresses a fifth better than storing number
-    by number.
+    Adjacent numbers often share their high bytes, so this order compresses a fifth better than storing one
+    number after another.
     """
     plain = numbers.astype(numbers.dtype.newbyteorder("<"))
     by_byte = plain.view(np.uint8).reshape(-1, plain.itemsize).T.tobytes()

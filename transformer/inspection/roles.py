@@ -92,7 +92,7 @@ def breadth(weights: Float[Tensor, "rows columns"]) -> float:
 
 
 def role_of(found: dict[str, float]) -> str:
-    """The name of the largest measure, "broad" or "mixed"."""
+    """The name of the largest measure if it is large enough, else "broad" or "mixed"."""
     candidates = {name: value for name, value in found.items() if name != "broad"}
     best = max(candidates, key=lambda name: candidates[name], default="")
     if best and candidates[best] >= NAMED_FROM:
@@ -132,7 +132,7 @@ def heads_of(
 def mean_heads(sentences: Iterable[Sequence[Head]]) -> list[Head]:
     """Each head's measures and cost, averaged over the sentences.
 
-    Some sentences lack a measure; its mean is over those that have it.
+    Not every sentence has every measure. The mean of a measure is over the sentences that have it.
     """
     found = []
     for same in zip(*sentences, strict=True):
@@ -149,10 +149,11 @@ def mean_heads(sentences: Iterable[Sequence[Head]]) -> list[Head]:
 def first_choice(
     attention: Sequence[Attention], axes: dict[str, Axis], gold: Gold | None
 ) -> tuple[str, int, int, int] | None:
-    """(kind, word, layer, head) that a reader should see first.
+    """The word and head that a reader should see first, as (kind, word, layer, head).
 
-    The word is a pronoun that the oracle knows, or else the word where attention jumps furthest. The head is
-    the one with the most weight on the noun that the pronoun stands for, or else on any single word.
+    If the oracle knows a pronoun in the translation, this pronoun is the word, and the head is the one that
+    looks most at the noun that the pronoun stands for. Otherwise, the word is the one where attention jumps
+    furthest, and the head is the one in the last layer that gives most weight to a single word.
     """
     kinds = [kind for kind in (CROSS, DECODER, ENCODER) if any(module.kind == kind for module in attention)]
     if not kinds:
@@ -173,7 +174,7 @@ def first_choice(
     last = max(layer for layer, _ in heads)
     of_last = {each: words for each, words in heads.items() if each[0] == last}
     word = furthest_jump(torch.stack(list(of_last.values())).mean(dim=0))
-    inner = slice(1, None) if kind == DECODER else slice(None, -1)  # neither the start nor the end
+    inner = slice(1, None) if kind == DECODER else slice(None, -1)  # without ⟨start⟩ or ⟨end⟩
     layer, head = max(of_last, key=lambda each: max(of_last[each][word, inner].tolist(), default=0.0))
     return kind, word, layer, head
 
@@ -181,5 +182,5 @@ def first_choice(
 def furthest_jump(words: Float[Tensor, "rows columns"]) -> int:
     """The row whose largest weight is the most columns away from the largest weight of the row before."""
     best = words.argmax(dim=1)
-    jumps = (best[1:-1] - best[:-2]).abs()  # the last row is the end
+    jumps = (best[1:-1] - best[:-2]).abs()  # without the last row, ⟨end⟩
     return int(jumps.argmax()) + 1 if jumps.numel() else 0

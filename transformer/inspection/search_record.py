@@ -18,7 +18,7 @@ class Candidate(NamedTuple):
     """One continuation of a live hypothesis."""
 
     parent: int
-    """The index of its parent in the nodes of the step before; 0 in the first step."""
+    """The index of that hypothesis in the nodes of the step before; 0 in the first step."""
     text: str
     log_prob: float
     total: float
@@ -49,7 +49,7 @@ class Ending(NamedTuple):
     lane: int
     score: float
     place: int | None
-    """Its place among the finished hypotheses at the end, from 0; None if it has been displaced."""
+    """Its rank in the final list of finished hypotheses, from 0; None if better ones have displaced it."""
 
 
 @dataclass
@@ -57,13 +57,14 @@ class Step:
     """One step of the search."""
 
     penalty: float
-    """The length penalty of a hypothesis that has one token per step so far."""
+    """The length penalty of the hypotheses that this step makes."""
     candidates: list[Candidate]
     nodes: list[Node]
     endings: list[Ending]
     margin: float | None
     """log p of the winner's token minus that of the best other token; None after the winner's end."""
     runner_up: str
+    """The text of that other token; empty after the winner's end."""
 
 
 class Finished(NamedTuple):
@@ -84,7 +85,7 @@ class Path(NamedTuple):
     pieces: list[str]
     log_probs: list[float]
     lost_at: int | None
-    """The step that dropped it; None if it was kept to its end."""
+    """The number of the step that dropped the output; None if the search kept it to its end."""
     fate: str
 
 
@@ -118,7 +119,7 @@ class Recorder:
         self.steps.append(step)
 
     def record(self, paths: Sequence[tuple[str, Sequence[int], list[float]]] = ()) -> SearchRecord:
-        """`paths` are outputs to follow through the search: name, tokens, and their log-probabilities."""
+        """The whole search. `paths` are outputs to follow through it: (name, tokens, log-probabilities)."""
         [closed] = self.steps[-1].closed.values()
         finished = self.finished(self.steps[-1])
         steps: list[Step] = []
@@ -211,7 +212,7 @@ class Recorder:
         raise AssertionError("the last step closes the search, so it keeps nothing")
 
     def why_pruned(self, step: BeamStep, path: Path, place: int | None) -> str:
-        """Why a step dropped a path; `place` is its place among the candidates, None if it was not one."""
+        """Why a step dropped a path; `place` is its rank among the step's candidates, or None."""
         values = path.log_probs[: step.length]
         token = f"“{path.pieces[step.length - 1]}” (log p {values[-1]:.2f}, sum {sum(values):.2f})"
         if place is None:
@@ -230,9 +231,9 @@ def live_tokens(step: BeamStep) -> set[tuple[int, ...]]:
 
 
 def give_lanes(nodes: list[Node], before: Sequence[Node], winner: tuple[int, ...]) -> None:
-    """Lane 0 is the winner's; any other hypothesis keeps its parent's lane, or gets the first free one.
+    """Give the winner lane 0, and any other hypothesis its parent's lane or else the first free lane.
 
-    If a hypothesis has several continuations, the best one inherits its lane. Once the winner is complete,
+    If a hypothesis has several continuations, the best of them gets its lane. Once the winner is complete,
     lane 0 stays empty, so there may be one more lane than the beam has hypotheses.
     """
     taken = {0}

@@ -1,4 +1,4 @@
-"""An inspected sentence as text: a summary in a few lines, and the paper's equations with its numbers."""
+"""An inspected sentence as text: a short summary, and the paper's equations with the sentence's numbers."""
 
 import math
 from collections.abc import Iterator
@@ -38,14 +38,14 @@ def summary(inspection: Findings) -> str:
     if inspection.choice is not None:
         lines += ["", choice_text(inspection, inspection.choice), ABOUT_ATTENTION]
     if inspection.heads:
-        lines += ["", "the heads without which the log-probability changes most:"]
+        lines += ["", "the heads whose removal changes the log-probability most:"]
         most = sorted(inspection.heads, key=lambda head: -abs(head.cost))[:HEADS_SHOWN]
         lines += [head_text(head) for head in most]
     return "\n".join([*lines, *inspection.missing])
 
 
 def choice_text(inspection: Findings, choice: Choice) -> str:
-    """The word that the chosen head attends to most for the chosen word."""
+    """A sentence that names the word that the chosen head looks at most from the chosen word."""
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     weights = inspection.module(choice.kind, choice.layer).weights[choice.head - 1]
     words = by_words(weights, rows, columns)[choice.word]
@@ -183,7 +183,7 @@ def cell_lines(inspection: Findings, choice: Choice) -> list[str]:
         f"q · k = {score * math.sqrt(width):.3f}",
         f"q · k / √{width} = {score:.3f}",
         f"exp({score:.3f}) / Σ exp = exp({score:.3f} - {total:.3f}) = {math.exp(score - total):.3f}",
-        f"largest weights of the row: {others}; all sum to {float(weights[row].sum()):.3f}",
+        f"largest weights of the row: {others}; the whole row sums to {float(weights[row].sum()):.3f}",
     ]
 
 

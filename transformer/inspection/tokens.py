@@ -12,7 +12,8 @@ from transformer.decoding.alignment import words_of
 START, END = "⟨start⟩", "⟨end⟩"
 SPECIAL_TEXTS = {PAD_ID: "⟨pad⟩", BOS_ID: START, EOS_ID: END}
 WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
-"""Scripts written without spaces, by the start of their characters' names; each piece counts as a word."""
+"""Scripts written without spaces, by the start of their characters' Unicode names. Each piece of a text in
+such a script counts as a word."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,17 @@ class Axis:
     pieces: list[str]
     words: list[str]
     word_of: list[int]
-    """The number of each piece's word."""
+    """For each piece, the index of its word in `words`."""
     is_spaced: list[bool]
     """Whether a space comes before each word."""
 
     @property
     def spaced_word_of(self) -> list[int]:
-        """The number of each piece's word when only spaces separate words, as in alignments."""
+        """For each piece, the number of its word if only spaces separate words, as in alignments."""
         return [sum(self.is_spaced[: word + 1]) - 1 for word in self.word_of]
 
     def word_at(self, number: int) -> int:
-        """The index of the first word that is part of word `number` when only spaces separate words."""
+        """The index in `words` where word `number` begins, if only spaces separate words."""
         return [word for word, spaced in enumerate(self.is_spaced) if spaced][number]
 
 
@@ -92,8 +93,8 @@ def words_in(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[list[str], list[
 def word_starts(texts: Sequence[str], by_space: Sequence[int]) -> list[int]:
     """The indices of the pieces that begin a word.
 
-    A word begins after a space, at punctuation that ends a word, and both at and after a piece that stands
-    alone.
+    A word begins after a space, at punctuation that ends a word, at a piece that stands alone, and after such
+    a piece.
     """
     alone = [stands_alone(text) or "\n" in text for text in texts]
     for place in reversed(range(1, len(texts))):
@@ -149,5 +150,5 @@ class Texts:
 
 
 def piece_text(tokenizer: Tokenizer, number: int) -> str:
-    """A token as its tokenizer names it, with ␣ for a space, for which SentencePiece writes ▁."""
+    """A token as it is in the vocabulary, but with ␣ for a space, which SentencePiece writes as ▁."""
     return visible(tokenizer.pieces[number]).replace(" ", "␣").replace("▁", "␣")

@@ -1,4 +1,4 @@
-"""Memory that glibc keeps after it is freed, and that oneDNN keeps for each shape of a product."""
+"""How much freed memory glibc keeps, and for how many shapes torch and oneDNN keep prepared products."""
 
 import ctypes
 import os
@@ -7,7 +7,7 @@ import sys
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 KEPT_BYTES = 1_000_000_000
 SHAPE_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
-"""Variables that torch and oneDNN read: for how many shapes each keeps a prepared product."""
+"""Environment variables for the number of shapes for which torch and oneDNN keep a prepared product."""
 KEPT_SHAPES = 64
 
 
@@ -32,8 +32,8 @@ def keep_freed_memory() -> None:
 def keep_few_shapes() -> None:
     """Let torch keep prepared matrix products for few shapes on a CPU; call it before torch is imported.
 
-    The batches of a server have ever new shapes. By default both caches keep the last 1,024 of them, in which
-    memory grows for thousands of requests (docs/serving.md). Variables that are set already are left alone.
+    Almost every batch of a server has a new shape. By default both caches keep the last 1,024 shapes, so that
+    memory grows over thousands of requests (docs/serving.md). Variables that are already set are left alone.
     """
     for name in SHAPE_CACHES:
         os.environ.setdefault(name, str(KEPT_SHAPES))

@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 ALIGNMENT = 8
-"""The memory-efficient kernel copies a bias in every call unless its rows start at multiples of this."""
+"""The memory-efficient kernel copies a bias in every call unless all of the bias's rows start at multiples of
+this number of elements."""
 
 LONG = 2**18
-"""Weights of one head from which on the fused call is at least as fast on a CPU: 512 queries and 512 keys."""
+"""If a head has at least this many weights (512 queries × 512 keys), the fused call is at least as fast on a
+CPU."""
 
 
 def fused_attention(
@@ -26,7 +28,7 @@ def fused_attention(
     bias: Float[Tensor, "#batch #heads #queries #keys"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "batch heads queries d_v"]:
-    """`attention`, with an optional `bias` of the scores and dropout on the weights.
+    """`attention`, with an optional `bias` that is added to the scores, and dropout on the weights.
 
     Uses `scaled_dot_product_attention`, except on a CPU with gradients, where for short sequences its
     backward pass takes several times as long as plain matrix products (`benchmarks/attention_kernels.py`).
@@ -61,7 +63,7 @@ def keys_first_scores(
     mask: Bool[Tensor, "#batch #heads #queries #keys"] | None = None,
     is_causal: bool = False,
 ) -> Float[Tensor, "batch heads keys queries"]:
-    """Q Kᵀ / √d_k, masked and transposed: keys x queries.
+    """Q Kᵀ / √d_k, masked and transposed: rows are keys, and columns are queries.
 
     On a CPU, a softmax over rows of fewer than 16 keys takes nearly four times as long as one over columns,
     which is vectorised across the columns (`benchmarks/attention_kernels.py`).
@@ -77,7 +79,7 @@ def keys_first_scores(
 
 
 class MadeBias(NamedTuple):
-    """The bias made from a mask, and the mask's version counter at that time; None in inference mode."""
+    """The bias made from a mask, and the mask's version counter at that time (None in inference mode)."""
 
     bias: Tensor
     version: int | None
@@ -123,7 +125,7 @@ def is_exporting() -> bool:
 
 
 def is_recorded() -> bool:
-    """Whether the computation becomes a graph: compiled, exported or traced."""
+    """Whether the computation is being recorded as a graph: compiled, exported or traced."""
     return torch.compiler.is_compiling() or is_tracing()
 
 

@@ -9,8 +9,9 @@ def cast_once(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """`x` as autocast would pass it to a product on a GPU; elsewhere `x` itself.
 
     Autocast casts a float32 tensor again for each product that reads it: three times for queries, keys and
-    values of the same tokens, and twice per decoder layer for the encoder's output. On a CPU a shared cast
-    is no faster, and without it the gradients of these products are added up in float32.
+    values of the same tokens, and twice per decoder layer for the encoder's output. On a CPU, casting once is
+    no faster. There, separate casts are better, because they let autograd add up the gradients of these
+    products in float32.
     """
     if x.is_cuda and x.dtype == torch.float32 and torch.is_autocast_enabled("cuda"):
         return x.to(torch.get_autocast_dtype("cuda"))

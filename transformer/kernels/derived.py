@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Source(NamedTuple):
-    """What identifies the contents of a parameter."""
+    """A parameter, and what shows whether its contents have changed since."""
 
     parameter: Tensor
     alias: Tensor
@@ -28,7 +28,7 @@ class Source(NamedTuple):
 
 
 class Latest(NamedTuple):
-    """A value, and the parameters that it was made from."""
+    """A value, and the parameters from which it was computed."""
 
     value: Any
     sources: tuple[Source, ...]

@@ -1,10 +1,11 @@
 """Matrix products of 8-bit integers: weights scaled per output channel, activations per row.
 
-`dequantized_linear` is the plain version; `tests/test_int8.py` checks that the two agree. The products are
-exact, and every row has its own scale, so a row's result does not depend on the rows next to it.
+`int8_linear` computes a linear layer in this way. `dequantized_linear` is the plain version;
+`tests/test_int8.py` checks that the two agree. The products of the integers are exact, and every row has its
+own scale, so a row's result does not depend on the rows next to it.
 
-`torch._int_mm` multiplies plain int8 tensors and is what torchao builds on. Torch's quantized tensor types,
-and with them `torch.ops.quantized`, are to be removed (docs/performance.md compares all of them).
+The products use `torch._int_mm`, which multiplies plain int8 tensors, and which torchao also uses. Torch will
+remove its quantized tensor types and `torch.ops.quantized` (docs/performance.md compares all of them).
 """
 
 from typing import NamedTuple
@@ -15,16 +16,16 @@ from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
 LARGEST = 127
-"""Of a quantized number; -128 is not used, so that the scale is the same on both sides of 0."""
+"""The largest quantized number. -128 is not used, so that the scale is the same on both sides of 0."""
 
 FACTOR = torch.tensor(float(LARGEST))
-"""`LARGEST` as a tensor: torch takes longer to multiply by a number of Python's than by this."""
+"""`LARGEST` as a tensor, because torch takes longer to multiply by a Python number than by a tensor."""
 LARGE = 2**20
 """A matrix with at least this many weights is also kept packed, for products of few rows."""
 LEAST_ROWS, FEW_ROWS = 2, 64
-"""The numbers of rows for which the product of the packed matrix is the faster one."""
+"""The product with the packed matrix is the faster one for at least `LEAST_ROWS` and at most `FEW_ROWS`."""
 ZERO = 128
-"""What 0 becomes if the range of a signed byte is shifted to that of an unsigned one."""
+"""The unsigned byte that stands for 0 when signed bytes are shifted to unsigned ones."""
 
 
 class Int8Weight(NamedTuple):
@@ -33,12 +34,12 @@ class Int8Weight(NamedTuple):
     matrix: Int8[Tensor, "width outputs"]
     scales: Float[Tensor, " outputs"]
     packed: Tensor | None
-    """The same matrix in oneDNN's own layout, if it is `LARGE`."""
+    """The same matrix in oneDNN's own layout; None if it has fewer than `LARGE` weights."""
     zeros: Int[Tensor, " outputs"]
 
 
 def quantized_weight(weight: Float[Tensor, "outputs width"]) -> Int8Weight:
-    """Each row of `weight` as 8-bit integers times a scale of its own."""
+    """Quantize `weight`: each row becomes 8-bit integers with a scale of their own."""
     scales = weight.abs().amax(dim=1) / LARGEST
     divisor = scales.clamp(min=torch.finfo(scales.dtype).tiny)  # a row of zeros has the scale 0
     matrix = (weight / divisor[:, None]).round().to(torch.int8)
@@ -49,10 +50,10 @@ def quantized_weight(weight: Float[Tensor, "outputs width"]) -> Int8Weight:
 def int8_linear(
     x: Float[Tensor, "*batch width"], weight: Int8Weight, bias: Float[Tensor, " outputs"] | None
 ) -> Float[Tensor, "*batch outputs"]:
-    """`F.linear` with the quantized weight, and with `x` quantized row by row."""
+    """`F.linear` with the quantized weight; each row of `x` is quantized with its own scale."""
     rows = x.reshape(-1, x.shape[-1])
     largest = rows.abs().amax(dim=1, keepdim=True)
-    # a row of zeros becomes 0 / 0, arbitrary integers, and is then multiplied by its `largest`, 0
+    # a row of zeros becomes arbitrary integers (0 / 0), but its product is multiplied by `largest`, 0
     quantized = (rows / largest).mul_(FACTOR).round_().char()
     y = scaled_product(quantized, weight).mul_(largest)
     if bias is not None:
@@ -63,9 +64,10 @@ def int8_linear(
 def scaled_product(rows: Int8[Tensor, "rows width"], weight: Int8Weight) -> Float[Tensor, "rows outputs"]:
     """The exact product of the integers, times the weight's scales, by the faster of two operators.
 
-    For several rows, `_int_mm` first copies the matrix into the layout that `packed` already has; for few
-    rows and a large matrix, that takes longer than the product. The operator for packed matrices is fast only
-    with unsigned rows, which oneDNN shifts back. Both give the same numbers.
+    For several rows, `_int_mm` first copies the matrix into the layout that `packed` already has. For few
+    rows and a large matrix, the copying takes longer than the product. The operator for packed matrices is
+    fast only with unsigned rows, so signed rows are shifted by `ZERO`, and oneDNN shifts the result back.
+    Both operators give the same numbers.
     """
     if weight.packed is None or not LEAST_ROWS <= rows.shape[0] <= FEW_ROWS:
         return torch._int_mm(rows, weight.matrix).float().mul_(weight.scales)
@@ -80,12 +82,12 @@ def dequantized_linear(
     weight: Float[Tensor, "outputs width"],
     bias: Float[Tensor, " outputs"] | None,
 ) -> Float[Tensor, "*batch outputs"]:
-    """The plain version of `int8_linear`: the same rounding, and products of ordinary numbers."""
+    """The plain version of `int8_linear`: the same rounding, but products of floating-point numbers."""
     return F.linear(as_quantized(x), as_quantized(weight), bias)
 
 
 def as_quantized(matrix: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-    """Each row rounded to the nearest multiple of 1/127 of its largest absolute value."""
+    """Round the numbers of each row to multiples of 1/127 of the row's largest absolute value."""
     scale = matrix.abs().amax(dim=-1, keepdim=True) / LARGEST
     return torch.where(scale > 0, (matrix / scale).round() * scale, 0)
 
@@ -93,8 +95,8 @@ def as_quantized(matrix: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch
 def has_int8_products() -> bool:
     """Whether torch multiplies 8-bit integers fast, and exactly, on this CPU.
 
-    Without VNNI or AMX, x86 adds pairs of 8-bit products in 16 bits, which is slow or inexact; on other
-    CPUs torch has no fast product of this kind.
+    Without VNNI or AMX, an x86 CPU adds pairs of 8-bit products in 16 bits, which is slow or inexact. On
+    other CPUs, torch has no fast product of 8-bit integers.
     """
     return (
         hasattr(torch, "_int_mm")

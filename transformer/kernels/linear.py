@@ -1,8 +1,8 @@
 """Linear layers that keep a packed copy of their weight, in the layout that the CPU's kernels read fastest.
 
 Decoding multiplies a few rows at a time by the same matrices. `F.linear` in float32 reads them unpacked.
-oneDNN reads a packed copy of a large matrix several times faster, a packed copy in bfloat16 faster still
-if the CPU has instructions for it, and integers of 8 bits are the least to read (docs/performance.md).
+oneDNN reads a packed copy of a large matrix several times faster. If the CPU has instructions for them,
+copies in bfloat16 are faster still, and copies in 8-bit integers are the smallest (docs/performance.md).
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from transformer.kernels.derived import Derived
 from transformer.kernels.int8 import int8_linear, quantized_weight
 
 SMALLEST = 2**16
-"""The number of weights that a matrix must have for packing to be worthwhile."""
+"""A matrix with fewer weights than this is not packed, because that would save too little time."""
 SMALL, FEW_ROWS = 2**17, 8
 """If a call has both fewer weights and fewer rows than these, the overhead of packing exceeds its gain."""
 
@@ -29,7 +29,7 @@ def packed_copy(weight: Float[Tensor, "outputs width"], *, dtype: torch.dtype) -
     """`weight` in the form that `packed_linear` reads for this `dtype`."""
     if dtype == torch.int8:
         return quantized_weight(weight)
-    # the layout is chosen for 32 rows; it is as fast for 1 row and for 500
+    # oneDNN chooses the layout for inputs of 32 rows; it is as fast for 1 row and for 500
     return torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), 32)
 
 
@@ -47,10 +47,10 @@ def packed_linear(
 
 
 class PackedLinear(nn.Linear):
-    """An `nn.Linear` that computes with a `PackedProduct` when no gradients are needed.
+    """An `nn.Linear` that computes from a packed copy of its weight when no gradients are needed.
 
-    If the weight is not a plain parameter, as with a parametrization or `weight_norm`, this is an ordinary
-    `nn.Linear`.
+    The copy has the dtype `packed_dtype`; inputs and outputs are float32. If the weight is not a plain
+    parameter, as with a parametrization or `weight_norm`, this is an ordinary `nn.Linear`.
     """
 
     packed_weight: Derived
@@ -73,7 +73,7 @@ class PackedLinear(nn.Linear):
 
 
 def can_pack(x: Tensor, *weights: Tensor) -> bool:
-    """Whether a call with this input may use a copy that was made from these weights."""
+    """Whether a product with the input `x` may use a packed copy of these weights."""
     return (
         not is_recorded()
         and not torch.is_grad_enabled()
@@ -98,7 +98,8 @@ def is_float32_parameter(weight: Tensor) -> bool:
 def is_faster_packed(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
     """Whether the packed product is faster than `F.linear` with this number of rows.
 
-    In int8 the number of rows must not decide, or a row's result would depend on the rows next to it.
+    In int8 the answer is the same for any number of rows. Otherwise the numbers of a row would be rounded or
+    not, depending on how many other rows are computed in the same call.
     """
     if dtype == torch.int8:
         return True

@@ -25,13 +25,13 @@ LINEAR = {
     *("MmBackward0", "AddmmBackward0", "AddBackward0", "MulBackward0", "DivBackward0"),
     "CompiledFunctionBackward",
 }
-"""Autograd's names for products and sums, whose gradients do not need their output."""
+"""Autograd's names for products and sums. Their backward passes do not need their outputs."""
 
 
 class GradientScale:
-    """The number by which a training loop multiplies the gradient of each loss, as tensors on its device.
+    """The number by which a training loop multiplies the gradient of each loss.
 
-    It is `factor`, and in float16 also the current scale of `scaler`.
+    It is `factor`, in float16 multiplied by the current scale of `scaler`.
     """
 
     def __init__(self, factor: float, scaler: GradScaler) -> None:
@@ -40,7 +40,7 @@ class GradientScale:
         self.made: dict[tuple[torch.dtype, torch.device, torch.Size], Tensor] = {}
 
     def like(self, loss: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The number in the dtype and shape and on the device of `loss`; always the same tensor."""
+        """The number as a tensor like `loss`; the same tensor for each dtype, device and shape."""
         key = loss.dtype, loss.device, loss.shape
         if key not in self.made:
             self.made[key] = self.scaler.scale(torch.full_like(loss.detach(), self.factor))
@@ -54,9 +54,10 @@ EXPECTED: ContextVar[GradientScale | None] = ContextVar("EXPECTED", default=None
 def scaling_gradients(scale: GradientScale) -> Iterator[None]:
     """Inside the block, `overwriting_cross_entropy` multiplies its gradient by `scale` while computing it.
 
-    The backward pass must begin with `torch.autograd.backward(total, scale.like(total))`. If this tensor
-    itself arrives at the loss, the gradient is finished, and a GPU is spared a pass over it. Otherwise, for
-    example because an objective has multiplied the loss by a number, the gradient is corrected.
+    The backward pass must begin with `torch.autograd.backward(total, scale.like(total))`. If the loss
+    receives this very tensor as its gradient, the gradient of the logits is finished, which saves a GPU one
+    pass over it. If the loss receives another tensor, for example because an objective has multiplied the
+    loss by a number, the gradient of the logits is corrected.
     """
     token = EXPECTED.set(scale)
     try:
@@ -118,7 +119,7 @@ class OverwritingCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=dtype, device=logits.device)
         expected = EXPECTED.get()
         scale = None if expected is None else expected.like(total)
-        weights = is_real.to(dtype) if scale is None else is_real * scale  # of the rows' gradients
+        weights = is_real.to(dtype) if scale is None else is_real * scale  # factors of the rows' gradients
         elements = CHUNK_ELEMENTS.get(logits.device.type, CHUNK_ELEMENTS["cuda"])
         rows = max(1, elements // vocabulary)
         chunks = zip(*(torch.split(x, rows) for x in (logits, labels, is_real, weights)), strict=True)
@@ -160,7 +161,7 @@ def write_gradient(
     *,
     out: Float[Tensor, "rows vocabulary"],
 ) -> None:
-    """Write to `out` the model's distribution minus the smoothed one, times each row's weight.
+    """Write to `out` the model's distribution minus the smoothed target, times each row's weight.
 
     The rows of `probabilities` sum to `one`; they may be overwritten. Each number is rounded to the dtype of
     `out` once.

@@ -4,15 +4,16 @@ import os
 import sys
 
 WAITING = {"GOMP_SPINCOUNT": "20000"}
-"""Spins of GNU's OpenMP before a waiting thread sleeps, instead of 300,000, which are milliseconds.
+"""How many times a waiting thread of GNU's OpenMP spins before it sleeps. The default of 300,000 takes
+milliseconds.
 
 If other programs use the cores too, a thread that spins may keep a core from the very thread that it waits
-for. Training with two threads is then several times slower than with one; with this value it is not, and on a
-quiet machine it is as fast as before (`benchmarks/contention.py`). Other OpenMP libraries, as in torch for
-macOS and Windows, ignore the variable.
+for. With the default, training with two threads can then be several times slower than with one. With this
+value it is not, and on a quiet machine it is as fast as with the default (`benchmarks/contention.py`). Other
+OpenMP libraries, as in torch for macOS and Windows, ignore the variable.
 """
 SETTINGS = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
-"""The variables by which a user decides it."""
+"""The environment variables by which a user decides how threads wait."""
 
 
 def wait_briefly() -> None:

@@ -23,9 +23,9 @@ def attention_weights(
 ) -> Float[Tensor, "batch heads queries keys"]:
     """softmax(Q Kᵀ / √d_k), the weights of equation 1; each row sums to 1.
 
-    `mask` is True where a query may attend. `is_causal` hides key s from query t where s > t: the
-    first query is at the position of the first key. `bias`, which the paper does not have, is added to the
-    scores.
+    `mask` is True where a query may attend to a key. `is_causal` hides key s from query t if s > t; it
+    assumes that the first query and the first key are at the same position. `bias`, which the paper does not
+    have, is added to the scores.
     """
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
     if bias is not None:

@@ -15,8 +15,8 @@ from transformer.model.masks import Context
 class TransformerBlock(nn.Module):
     """Self-attention, then the feed-forward network, each with its residual connection and LayerNorm.
 
-    `residual` is called once per sub-layer and returns the module around it, a `PostNorm` or `PreNorm`. The
-    context that the stack passes in decides whether this is a layer of an encoder or of a decoder.
+    `residual` is called once per sub-layer, and returns the `PostNorm` or `PreNorm` around this sub-layer.
+    The context that the stack passes in decides whether this is a layer of an encoder or of a decoder.
     """
 
     def __init__(
@@ -72,9 +72,10 @@ class DecoderBlock(TransformerBlock):
     def attend_to_memory(
         self, x: Float[Tensor, "batch length d_model"], context: Context
     ) -> Float[Tensor, "batch length d_model"]:
-        """Cross-attention. The W rows of a beam share the memory of their sentence.
+        """Cross-attention to the encoder's output.
 
-        So (S × W, T, D) is viewed as (S, W × T, D), and the memory need not be repeated for each row.
+        In beam search, the W hypotheses of each of S sentences share one memory. So `x`, (S × W, T, D), is
+        viewed as (S, W × T, D), and the memory need not be repeated for each hypothesis.
         """
         assert context.memory is not None, "a decoder with cross-attention is given a memory"
         queries = x.reshape(context.memory.keys.shape[0], -1, x.shape[2])

@@ -41,7 +41,7 @@ class ModelBuilder:
     # The parts
 
     def attention(self, make: Callable[..., MultiHeadAttention] = MultiHeadAttention) -> MultiHeadAttention:
-        """`make` is called with the arguments of `MultiHeadAttention`, and may be a subclass of it."""
+        """One attention module. `make` takes the arguments of `MultiHeadAttention`, and may be a subclass."""
         config = self.config
         return make(
             config.d_model,
@@ -105,7 +105,7 @@ class ModelBuilder:
         return make(self.token_embedding(embedding), blocks, self.final_norm(), pad_id=self.config.pad_id)
 
     def decoder(self, embedding: nn.Embedding, block: Callable[[], TransformerBlock]) -> Decoder:
-        """`block` is `decoder_block` if there is a memory to attend to."""
+        """A stack of layers from `block`: `self.decoder_block` if there is a memory, else `self.block`."""
         blocks = [block() for _ in range(self.config.decoder_layers)]
         return Decoder(self.token_embedding(embedding), blocks, self.final_norm())
 
@@ -140,12 +140,13 @@ class ModelBuilder:
     # Initial values
 
     def initialise(self, model: nn.Module) -> None:
-        """Set the initial values of the authors' first release, because the paper does not give any.
+        """Initialise as the authors' first release does, because the paper gives no initial values.
 
         Embeddings and the projection to the vocabulary: normal with standard deviation d_model^-½, so that
         embeddings × √d_model and logits have unit scale. Biases: 0. Other matrices: Glorot uniform. In the
-        release W^Q, W^K and W^V are one fused matrix; for separate matrices this equals a gain of 1/√2.
-        W^O and W_2, which write to the residual stream, are then multiplied by `residual_gain`.
+        release, W^Q, W^K and W^V are one fused matrix. Its values have the range that separate matrices get
+        with a gain of 1/√2. W^O and W_2, which write to the residual stream, are then multiplied by
+        `residual_gain`.
         """
         for module in model.modules():
             if isinstance(module, nn.Linear):

@@ -4,9 +4,9 @@ A decoder reads new tokens in three steps. The stack calls `DecodeState.make_roo
 them and returns what they may attend to. Each block calls `KeyValueCache.append`, which fills the slots of
 its layer. The model calls `DecodeState.advance`, which counts the tokens that were not padding.
 
-Each row writes at its own positions, so the rows of a ragged batch fill their buffers without gaps. The keys
-and values of padding land after the row's last token, where the causal mask hides them until the next real
-token overwrites them.
+Each row writes at its own positions, so the buffers have no gaps even if the batch is ragged, that is, if its
+rows have read different numbers of tokens. The keys and values of padding land after the row's last token,
+where the causal mask hides them until the next real token overwrites them.
 """
 
 from collections.abc import Sequence
@@ -38,9 +38,9 @@ class KeyValueCache:
         return self.keys.shape[2]
 
     def append(self, kv: KeyValue, positions: Int[Tensor, "#batch length"]) -> KeyValue:
-        """Second step: write `kv` in place at each row's own `positions`, in the slots that were reserved.
+        """Second step: write `kv` into the reserved slots, at each row's own `positions`, in place.
 
-        Returns the first `length` slots of the buffers: the past and the new tokens.
+        Returns the first `length` slots of the buffers, which hold the past and the new tokens.
         """
         count = positions.shape[1]
         for buffer, part in ((self.keys, kv.keys), (self.values, kv.values)):
@@ -75,10 +75,10 @@ def copy_rows(
 class DecodeState:
     """The decoding state: caches, positions and, in an encoder-decoder, the projected memory.
 
-    Each layer has a `KeyValueCache`, or an object of your own with its `room`, `append` and `select`.
-    `positions` (B,) counts the tokens that each row has read. `length`, a Python int, is at least the largest
-    of them; attention looks at that many slots of the buffers. `is_ragged` is False as long as all rows have
-    read exactly `length` tokens. The rows of one sentence are adjacent and share its memory: with S
+    Each layer has a `KeyValueCache`, or an object of your own with the same `room`, `append` and `select`.
+    `positions` (B,) counts the tokens that each row has read. `length`, a Python int, is the number of slots
+    that attention looks at, and at least the largest of the `positions`. `is_ragged` is False as long as all
+    rows have read exactly `length` tokens. The rows of one sentence are adjacent and share its memory: with S
     memories, the B rows form S groups of B / S. If `memory_mask` is None, no memory contains padding.
     """
 
@@ -113,7 +113,7 @@ class DecodeState:
         return cls(caches, positions, 0, memory, memory_mask)
 
     def make_room(self, tokens: Int[Tensor, "batch new"]) -> Context:
-        """First step: reserve slots for `tokens` after each row's last one; returns what they may attend to.
+        """First step: reserve slots for `tokens`; returns the context with what the tokens may attend to.
 
         This changes the state, so call it once per forward pass. `ValueError` if the buffers are too short;
         the state is then unchanged.
@@ -164,7 +164,7 @@ class DecodeState:
 
         `sentences` are the memories to keep, in this order; None keeps all of them as they are.
         """
-        if type(self).select is not DecodeState.select:  # a subclass that overrides `select` may hold more
+        if type(self).select is not DecodeState.select:  # such a subclass may have more state to select
             return self.select(rows.flatten())
         return self.with_rows(rows.flatten(), *self.select_memory(sentences))
 
@@ -190,8 +190,8 @@ class DecodeState:
 
 
 def empty_cache(attention: MultiHeadAttention, batch: int, room: int) -> KeyValueCache:
-    """Empty buffers with the shape and dtype of what this layer's `project_kv` returns."""
-    # for dtype and device; with `weight_norm` or a parametrization, `w_k.weight` itself is not a parameter
+    """Empty buffers for the keys and values of this layer, in the shape and dtype of its `project_kv`."""
+    # `like` gives dtype and device; with `weight_norm` or a parametrization, `w_k.weight` is no parameter
     like = next(attention.w_k.parameters())
     with torch.no_grad():
         example = attention.project_kv(

@@ -1,7 +1,7 @@
 """The decoder stack (§3.1, the right half of figure 1): each position attends to itself and earlier ones.
 
-In an encoder-decoder its blocks also attend to the memory, the encoder's output; in a decoder-only model
-there is none.
+In an encoder-decoder, its blocks also attend to the memory, which is the encoder's output. A decoder-only
+model has no memory.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,10 +40,10 @@ class Decoder(nn.Module):
         *,
         state: DecodeState | None = None,
     ) -> Float[Tensor, "batch length d_model"]:
-        """`memory` holds the keys and values of `project_memory`, one pair for each layer.
+        """`memory` is what `project_memory` returns: one pair of keys and values for each layer.
 
-        With a `state`, `tokens` continue its rows. This method reserves room for them and the blocks append
-        their keys and values; the caller then passes the number of real tokens to `state.advance`.
+        With a `state`, `tokens` continue its rows. This method reserves room for `tokens`, and the blocks
+        append their keys and values. Then the caller passes the number of real tokens to `state.advance`.
         """
         context = causal_context(tokens) if state is None else state.make_room(tokens)
         nothing = [None] * len(self.blocks)
@@ -65,7 +65,7 @@ class Decoder(nn.Module):
         memory: Sequence[KeyValue] = (),
         memory_mask: Bool[Tensor, "batch 1 1 source"] | None = None,
     ) -> DecodeState:
-        """An empty state for `batch` rows of at most `room` tokens, with the projected memory if any."""
+        """An empty state for `batch` rows of at most `room` tokens; `memory` is as in `forward`."""
         require_positions(self.embedding.positions, room)
         attentions = [block.self_attention for block in self.blocks]
         return DecodeState.empty(attentions, batch, room, memory, memory_mask)

@@ -1,4 +1,4 @@
-"""A decoder without an encoder, as in GPT: the same stack, with no memory to attend to."""
+"""A decoder without an encoder, as in GPT: the stack of `decoder.py`, with no memory to attend to."""
 
 import torch
 from jaxtyping import Float, Int
@@ -40,7 +40,10 @@ class DecoderOnly(nn.Module):
     def prefill(
         self, tokens: Int[Tensor, "batch length"], *, max_length: int
     ) -> tuple[Float[Tensor, "batch vocabulary"], DecodeState]:
-        """Read right-padded prompts; returns each row's next logits, and a state for `max_length` more."""
+        """Read right-padded prompts; returns each row's next logits and the state.
+
+        The state has room for the prompts and `max_length` more tokens.
+        """
         state = self.new_state(tokens.shape[0], tokens.shape[1] + max_length)
         x = self.decoder(tokens, state=state)
         state.advance((tokens != self.pad_id).sum(dim=1))

@@ -14,7 +14,8 @@ class EncoderDecoder(nn.Module):
     """From source and target tokens to logits.
 
     Both sides are right-padded with `pad_id`. `tgt_tokens` starts with BOS, and `logits[:, t]` predicts
-    its token t + 1. The decoder needs no padding mask: the causal order hides padding from real tokens.
+    `tgt_tokens[:, t + 1]`. The decoder needs no padding mask, because the causal order hides padding from
+    real tokens.
     """
 
     def __init__(
@@ -54,9 +55,10 @@ class EncoderDecoder(nn.Module):
         *,
         state: DecodeState | None = None,
     ) -> Float[Tensor, "batch target vocabulary"]:
-        """With a `state` from `new_state`, `tgt_tokens` continue its rows.
+        """With a `state` from `new_state`, `tgt_tokens` continue the rows of the state.
 
-        The state holds the projected `memory` already; gradients do not flow through its caches.
+        `memory` is then ignored, because the state holds it projected. Gradients do not flow through the
+        caches of the state.
         """
         if state is None:
             if self.bos_id != self.pad_id:  # Marian models start the target with a pad
@@ -79,7 +81,10 @@ class EncoderDecoder(nn.Module):
     def prefill(
         self, src_tokens: Int[Tensor, "batch source"], *, max_length: int
     ) -> tuple[Float[Tensor, "batch vocabulary"], DecodeState]:
-        """Encode the sources and read BOS; returns each row's first logits and a state for `max_length`."""
+        """Encode the sources and read BOS; returns the logits of each row's first token and the state.
+
+        The state has room for outputs of `max_length` tokens.
+        """
         memory, mask = self.encode(src_tokens)
         mask_of_pads = None if mask.all() else mask  # attention is faster without a mask
         state = self.new_state(memory, mask_of_pads, max_length)

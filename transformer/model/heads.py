@@ -13,7 +13,7 @@ from transformer.model.encoder import Encoder
 
 
 class MaskedLanguageModel(nn.Module):
-    """Logits of the token at each position, from the tokens on both sides of it, as in BERT."""
+    """Logits of the token at each position, predicted from the tokens before and after it, as in BERT."""
 
     def __init__(self, encoder: nn.Module, output: nn.Module) -> None:
         super().__init__()
@@ -27,9 +27,9 @@ class MaskedLanguageModel(nn.Module):
 class SequenceClassifier(nn.Module):
     """Logits of a sentence's classes, from the mean of its hidden states.
 
-    The mean is used rather than the state of one special token, for two reasons. Every word gets a direct
-    gradient from the first update on, which helps with little data. And an encoder that was trained for
-    another task has no such token.
+    BERT uses the state of a special first token instead. The mean has two advantages. Every word gets a
+    direct gradient from the first update on, which helps with little data. And an encoder that was trained
+    for another task has no such token.
     """
 
     def __init__(self, encoder: Encoder, num_classes: int) -> None:
@@ -64,7 +64,7 @@ def mean_over_tokens(
 
 def sequence_classifier(model: nn.Module, settings: Settings) -> SequenceClassifier:
     """The model with a head for `data.classes`, initialised like the matrices of `ModelBuilder`."""
-    assert settings.data.classes is not None, "the task fills them in"
+    assert settings.data.classes is not None, "the task has set data.classes"
     classifier = SequenceClassifier(model, settings.data.classes.count(",") + 1)  # type: ignore[arg-type]
     nn.init.xavier_uniform_(classifier.output.weight)
     nn.init.zeros_(classifier.output.bias)
@@ -77,7 +77,7 @@ def sentence_embedder(model: nn.Module, settings: Settings) -> SentenceEmbedder:
 
 
 def masked_language_model(model: nn.Module, settings: Settings) -> MaskedLanguageModel:
-    """The model with a projection to the vocabulary, which shares the embedding's matrix if they are tied."""
+    """The model with a projection to the vocabulary; if embeddings are tied, it is the embedding's matrix."""
     output = ModelBuilder(settings.model).output(model.embedding.embedding)  # type: ignore
     if not settings.model.tie_embeddings:
         nn.init.normal_(output.weight, std=settings.model.d_model**-0.5)

@@ -34,7 +34,7 @@ class TokenEmbedding(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """max(0, x W1 + b1) W2 + b2 at each position (equation 2), or with an `activation` other than ReLU."""
+    """max(0, x W1 + b1) W2 + b2 at each position (equation 2); `activation` may replace the ReLU."""
 
     def __init__(
         self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor], dropout: float = 0.0

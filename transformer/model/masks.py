@@ -22,10 +22,10 @@ def padding_mask(tokens: Int[Tensor, "batch length"], pad_id: int) -> Bool[Tenso
 def causal_mask(
     positions: Int[Tensor, "batch queries"], length: int
 ) -> Bool[Tensor, "batch 1 queries {length}"]:
-    """True where a key is at or before a query's position (§3.2.3).
+    """True where a key's position is not after the query's (§3.2.3).
 
-    Keys are at positions 0 … length - 1, as in a cache. Slots that a row has not filled yet come after every
-    query of that row, so they are hidden too.
+    Keys are at positions 0 … length - 1, as in a cache. The slots of a cache that a row has not filled yet
+    come after every query of that row, so they are hidden too.
     """
     keys = torch.arange(length, device=positions.device)
     return (keys <= positions[:, :, None])[:, None]
@@ -36,15 +36,15 @@ class Cache(Protocol):
     """Keys and values of earlier tokens, such as a `KeyValueCache`."""
 
     def append(self, kv: KeyValue, positions: Int[Tensor, "#batch length"]) -> KeyValue:
-        """Add the keys and values of new tokens; returns all that attention may look at."""
+        """Add the keys and values of new tokens; returns all keys and values that attention may look at."""
         ...
 
 
 class Context(NamedTuple):
     """What one layer may attend to, chosen in the stack: the three uses of attention in §3.2.3.
 
-    Self-attention sees its own tokens, and those in the `cache`, as far as `mask` and `is_causal` allow.
-    Cross-attention sees the `memory`, the encoder's output, where `memory_mask` is True.
+    Self-attention may look at its own tokens and those in the `cache`, where `mask` and `is_causal` allow it.
+    Cross-attention may look at the `memory`, the encoder's output, where `memory_mask` is True.
     """
 
     positions: Int[Tensor, "#batch queries"]

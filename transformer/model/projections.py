@@ -1,7 +1,7 @@
-"""Queries, keys and values of self-attention from one product, in a model that is only used for inference.
+"""Computes the queries, keys and values of self-attention in one matrix product, for inference only.
 
-Readers of the paper can skip this file. `MultiHeadAttention` in `attention.py` is the plain version, with one
-product each; `tests/test_projections.py` checks that the two agree.
+Readers of the paper can skip this file. `MultiHeadAttention` in `attention.py` is the plain version, with
+three products; `tests/test_projections.py` checks that the two agree.
 """
 
 from functools import partial
@@ -21,13 +21,13 @@ class JoinedAttention(MultiHeadAttention):
     """A `MultiHeadAttention` that projects queries together with the keys and values of the same tokens.
 
     `project_kv` keeps the queries until `forward` ends, and `project_q` returns them if it is given the same
-    tensor. Parameters, hooks and results are those of the plain class. It is the plain class as long as
-    gradients are needed, or if the three projections are anything but plain linear layers.
+    tensor. Parameters, hooks and results are those of `MultiHeadAttention`. If gradients are needed, or if a
+    projection is not a plain linear layer, this class computes like `MultiHeadAttention`.
     """
 
     joined: Derived
     joined_dtype: torch.dtype | None
-    """Of the packed copy; None if the joined matrix is not packed."""
+    """The dtype of the packed copy; None if the joined matrix is not packed."""
     queries: tuple[Tensor, Tensor] | None = None
     """The tokens of the latest `project_kv`, and their queries."""
 
@@ -75,7 +75,7 @@ class JoinedAttention(MultiHeadAttention):
 
 
 def plain_parameters(attention: MultiHeadAttention) -> tuple[Tensor, ...] | None:
-    """The three weights, then the biases if there are any; None if a projection is more than a product."""
+    """The three weights, then any biases; None if a projection is not a plain linear layer."""
     layers = attention.w_q, attention.w_k, attention.w_v
     if not all(map(is_plain, layers)):
         return None
@@ -85,7 +85,7 @@ def plain_parameters(attention: MultiHeadAttention) -> tuple[Tensor, ...] | None
 
 
 def is_plain(layer: nn.Module) -> bool:
-    """Whether calling this layer computes only the product: it has no hooks and no forward of its own."""
+    """Whether a layer is a plain linear layer: no subclass, no hooks, and no `forward` set on the object."""
     own = layer.__dict__
     return type(layer) in (nn.Linear, PackedLinear) and not (
         own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own
@@ -95,7 +95,7 @@ def is_plain(layer: nn.Module) -> bool:
 def joined_copy(
     *parameters: Tensor, dtype: torch.dtype | None
 ) -> tuple[Any, Float[Tensor, " outputs"] | None]:
-    """The joined weight, packed in `dtype` if there is one, and the joined bias."""
+    """The joined weight, packed in `dtype` unless that is None, and the joined bias if there are biases."""
     weight = torch.cat(parameters[:3])
     bias = torch.cat(parameters[3:]) if len(parameters) > 3 else None
     return weight if dtype is None else packed_copy(weight, dtype=dtype), bias
@@ -104,8 +104,8 @@ def joined_copy(
 def join_projections(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
     """Turn the self-attention of each block of `model` into a `JoinedAttention`, in place.
 
-    Subclasses of `MultiHeadAttention` stay as they are, because they may project in another way, and so does
-    attention whose values have another width than its keys.
+    Subclasses of `MultiHeadAttention` stay as they are, because they may project in another way. Attention
+    also stays as it is if its values and its keys have different widths.
     """
     for block in model.modules():
         attention = getattr(block, "self_attention", None)

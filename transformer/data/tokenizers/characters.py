@@ -13,7 +13,7 @@ KIND = "characters"
 
 
 class CharacterTokenizer:
-    """Each character of the training text is a token; others become `unk`."""
+    """Each character of the training text is a token; all other characters become `unk`."""
 
     keeps_lines = True
 

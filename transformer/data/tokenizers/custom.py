@@ -15,16 +15,17 @@ START = '{"kind": "custom", '
 
 
 class CustomTokenizer(ABC):
-    """A tokenizer of your own: a dataclass whose fields, plain data, are saved with the run as JSON.
+    """The base class for a tokenizer of your own, which must be a dataclass with fields of plain data.
 
-    The first four ids are padding, begin and end of sentence, and unknown text. Loading a run needs the
-    class: import its module first or, on the command line, name a builder or task in that module.
+    The fields are saved with the run as JSON. The first four ids are padding, begin of sentence, end of
+    sentence, and unknown text. Before a run is loaded, the module of the class must be imported. On the
+    command line, a `--build` or `--task` from that module imports it.
     """
 
     keeps_lines = False
     """Whether line breaks are tokens."""
     known: ClassVar[dict[str, type["CustomTokenizer"]]] = {}
-    """The classes that have been imported."""
+    """The subclasses that have been imported, by `MODULE:CLASS`."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -78,7 +79,8 @@ def load_custom_tokenizer(content: bytes) -> CustomTokenizer:
         raise ValueError("not a custom tokenizer, or a damaged one") from None
     if name not in CustomTokenizer.known:
         raise ValueError(
-            f"made by {name}; import {name.partition(':')[0]} first, or pass a --build or --task in it"
+            f"a tokenizer of the class {name}; import {name.partition(':')[0]} first, or pass a --build or "
+            "--task from that module"
         )
     try:
         return CustomTokenizer.known[name](**fields)

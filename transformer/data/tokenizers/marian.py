@@ -1,4 +1,4 @@
-"""Marian's tokenizer: a SentencePiece model for each language, and one vocabulary for both or for each."""
+"""Marian's tokenizer: one SentencePiece model per language, and a joint vocabulary or one per language."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from transformer.data.tokenizers.protocol import UNK_ID
 from transformer.files import read_bounded, whole_folder, write
 
 LARGEST_FILE = 2**28
-"""Maximum bytes of each of its files; a vocabulary of a million pieces takes a tenth of that."""
+"""The largest allowed file of a tokenizer, in bytes; a million pieces need a tenth of that."""
 SOURCE, TARGET, VOCABULARY = "source.spm", "target.spm", "vocabulary.json"
 
 
@@ -24,8 +24,9 @@ class MarianTokenizer:
     `ModelConfig`, then all others in Marian's order. `marian_ids[id]` is Marian's id of the same token, or
     None if Marian has no such token. For BOS, it is the id of the token that Marian's decoder starts with.
 
-    If Marian has a vocabulary for each language, `marian_ids` are those of the target, and `source_ids` those
-    of the source. A piece that is in only one vocabulary is never produced by encoding the other language.
+    If Marian has a vocabulary for each language, `marian_ids` are the ids in the target's vocabulary and
+    `source_ids` the ids in the source's. A piece that is in only one of the two vocabularies is never
+    produced by encoding the other language.
     """
 
     keeps_lines = False
@@ -85,7 +86,7 @@ class MarianTokenizer:
 
 
 def ids_of_text(pieces: list[str], marian_ids: list[int | None]) -> dict[str, int]:
-    """Our ids of one language's pieces, without the control tokens pad, BOS and EOS, which are never text."""
+    """From a piece of one language to our id, without pad, BOS and EOS, which never occur in a text."""
     numbered = enumerate(zip(pieces, marian_ids, strict=True))
     return {piece: ours for ours, (piece, theirs) in numbered if ours >= UNK_ID and theirs is not None}
 
@@ -100,7 +101,10 @@ def encode(lines: Sequence[str], model: Any, id_of: dict[str, int]) -> list[list
 
 
 def split_language_code(line: str) -> tuple[list[str], str]:
-    """`>>fr<<` at the start names the target language of a multilingual model; it is one token."""
+    """Split off a code such as `>>fr<<` at the start of a line. The code becomes one token.
+
+    It tells a multilingual model the target language.
+    """
     end = line.find("<<")
     if not line.startswith(">>") or end == -1:
         return [], line

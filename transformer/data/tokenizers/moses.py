@@ -1,6 +1,6 @@
 """Lowercasing and word tokenization by Moses' rules before SentencePiece.
 
-Translation papers after 2007 prepared their text in this way, and computed BLEU on such words.
+Many translation papers after 2007 prepared their text in this way, and computed BLEU on such words.
 """
 
 import base64
@@ -25,9 +25,10 @@ KIND = "moses"
 
 
 class MosesTokenizer:
-    """Moses' punctuation normaliser and word tokenizer (sacremoses), lowercasing, then SentencePiece.
+    """Applies Moses' punctuation normaliser and word tokenizer, lowercasing, and then SentencePiece.
 
-    `decode` joins the words with Moses' detokenizer; the text stays lowercase.
+    Moses' rules come from sacremoses. `decode` joins the words with Moses' detokenizer; the text stays
+    lowercase.
     """
 
     keeps_lines = False
@@ -93,7 +94,7 @@ class Words:
 def train_moses_tokenizer(
     sources: Iterable[str], targets: Iterable[str], *, vocab_size: int | None, source: str, target: str
 ) -> MosesTokenizer:
-    """Joint BPE of the words of both languages, which are named by their codes, such as `en`."""
+    """Train one BPE on the words of both languages; `source` and `target` are codes such as `en`."""
     in_source, in_target = Words(source), Words(target)
     lines = chain(((in_source, line) for line in sources), ((in_target, line) for line in targets))
     sample = sample_lines(lines, TRAINING_LINES)  # first, because Moses' rules take 0.4 ms a line

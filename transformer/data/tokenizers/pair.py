@@ -12,7 +12,7 @@ SOURCE, TARGET = "source", "target"
 
 
 class PairTokenizer:
-    """`encode` uses the source's tokenizer; all else, such as `decode` and `pieces`, uses the target's."""
+    """Two tokenizers as one: `encode` uses the source's, and everything else uses the target's."""
 
     def __init__(self, source: Tokenizer, target: Tokenizer) -> None:
         self.source = source

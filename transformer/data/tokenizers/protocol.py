@@ -15,7 +15,7 @@ SPECIAL_IDS = frozenset((PAD_ID, BOS_ID, EOS_ID, UNK_ID))
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Text to ids and back; a run's folder has one, and its checkpoints record the `digest`."""
+    """Converts text to ids and back. It is saved in a run's folder, and its `digest` in each checkpoint."""
 
     keeps_lines: bool
     """Whether line breaks are tokens."""
@@ -28,11 +28,11 @@ class Tokenizer(Protocol):
     def vocab_size(self) -> int: ...
     @property
     def pieces(self) -> list[str]:
-        """The token of each id, as other programs name it."""
+        """Each token as it is written in a vocabulary file, by its id; SentencePiece writes ▁ for a space."""
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]: ...
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
-        """`encode` for the target language, for which Marian has a separate SentencePiece model."""
+        """`encode` for texts in the target language; Marian splits them with another SentencePiece model."""
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]: ...
     def save(self, path: str | Path) -> None: ...

@@ -20,10 +20,10 @@ Line = TypeVar("Line")
 TRAINING_LINES = 1_000_000
 """Maximum number of lines that BPE is trained on; a larger text is sampled."""
 MOST_ENTRIES = 37_000
-"""The paper's vocabulary for 4.5 million pairs; a size that is chosen by the text is never larger."""
+"""The most entries that `suitable_size` chooses: the size of the paper's vocabulary."""
 MOST = re.compile(r"set it to a value <= (\d+)")
 LEAST = re.compile(r"smaller than required_chars. \d+ vs (\d+)")
-"""SentencePiece's messages about a vocabulary that is too large or too small for the text."""
+"""Parts of SentencePiece's error messages: the vocabulary is too large, or too small, for the text."""
 MAX_LINE_BYTES = 65_536
 """SentencePiece would silently ignore longer lines, so they are split."""
 
@@ -88,16 +88,17 @@ def train_tokenizer(
         return train_bpe(sample, size, normalization, symbols)
     except RuntimeError as error:
         limit = MOST.search(str(error)) or LEAST.search(str(error))
-        if vocab_size is None and limit:  # few different words, or many different characters
+        if vocab_size is None and limit:  # the text has few different words or many different characters
             return train_bpe(sample, int(limit[1]), normalization, symbols)
         raise ValueError(explain(str(error), size)) from None
 
 
 def suitable_size(lines: Sequence[str]) -> int:
-    """All bytes, special tokens and different characters, plus 4 × the square root of the text's length.
+    """The vocabulary size for a text: all bytes, special tokens and different characters, plus 4 × √length.
 
-    The number of different words grows roughly like that square root (Heaps' law), so most words become one
-    token and rare words are split. This gives 1,300 entries for 500 short pairs and 8,000 for 30,000.
+    The length of the text is counted in characters. The number of different words grows roughly like its
+    square root (Heaps' law), so most words become one token and rare words are split. A text of 500 short
+    pairs gets 1,300 entries, and a text of 30,000 short pairs gets 8,000.
     """
     single = 256 + len(SPECIAL_IDS) + len(set().union(*lines))
     return min(single + 4 * math.isqrt(sum(map(len, lines))), MOST_ENTRIES)
@@ -106,7 +107,7 @@ def suitable_size(lines: Sequence[str]) -> int:
 def train_bpe(
     lines: Iterable[str], vocab_size: int, normalization: str, symbols: Sequence[str]
 ) -> SentencePieceTokenizer:
-    """SentencePiece's trainer; `RuntimeError` if it cannot fill a vocabulary of this size."""
+    """Run SentencePiece's trainer; `RuntimeError` if `vocab_size` is too large or too small for the text."""
     model = io.BytesIO()
     identity = normalization == "identity"
     sentencepiece.SentencePieceTrainer.train(
@@ -125,7 +126,7 @@ def train_bpe(
         unk_id=UNK_ID,
         user_defined_symbols=list(symbols),
         num_threads=1,  # more would only speed up reading, and abort the process if memory is short
-        minloglevel=2,  # errors only; they are raised as well
+        minloglevel=2,  # log only errors, which are also raised
     )
     return SentencePieceTokenizer(model.getvalue())
 
@@ -172,7 +173,7 @@ def explain(message: str, vocab_size: int) -> str:
     """Rewrite an error of SentencePiece's trainer in terms of our settings."""
     if found := MOST.search(message):
         return (
-            f"data.vocab_size is {vocab_size}, too large for this text: it fills {found[1]} at most; "
+            f"data.vocab_size is {vocab_size}, too large: this text fills only {found[1]} entries; "
             "lower data.vocab_size or train on more text"
         )
     if found := LEAST.search(message):

@@ -16,9 +16,9 @@ Texts = Iterable[str]
 
 
 def make_tokenizer(data: DataConfig, *sides: Texts) -> Tokenizer:
-    """The tokenizer that `data` asks for: one vocabulary for the source and target sides, or for one text.
+    """Train the tokenizer that `data` asks for on the source and target texts, or on a single text.
 
-    With `data.target_vocab_size`, each side has its own vocabulary.
+    The source and the target share one vocabulary, unless `data.target_vocab_size` is set.
     """
     make = TOKENIZERS[data.tokenizer]
     if data.target_vocab_size is None:
@@ -37,7 +37,7 @@ def characters(_: DataConfig, *sides: Texts) -> Tokenizer:
 
 
 def moses(data: DataConfig, *sides: Texts) -> Tokenizer:
-    require(len(sides) == 2, "data.tokenizer moses is for translation alone")
+    require(len(sides) == 2, "data.tokenizer moses works only for translation")
     return train_moses_tokenizer(*sides, vocab_size=data.vocab_size, source=data.source, target=data.target)
 
 
@@ -46,4 +46,4 @@ TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {
     "characters": characters,
     "moses": moses,
 }
-"""The choices of `data.tokenizer`; each is called as `(data, *sides)`."""
+"""For each value of `data.tokenizer`, the function that trains the tokenizer, called as `(data, *sides)`."""
