@@ -14,7 +14,7 @@ from fixtures_run import TINY_MODEL, events, tiny_settings
 from test_distributed import TESTS, assert_same_training, changed, losses, torchrun
 from test_forked_group import PROCESSES, TASKS, breaking, settings_of, shared, together
 
-from transformer.checkpoint.format import MODEL, OPTIMIZER
+from transformer.checkpoint.format import MODEL, OPTIMIZER, CheckpointError
 from transformer.checkpoint.parts import own_values, whole
 from transformer.checkpoint.reading import read_tensors
 from transformer.checkpoint.run import Run
@@ -23,13 +23,14 @@ from transformer.config import Settings
 from transformer.decoding.translator import Translator
 from transformer.model.build import build_model
 from transformer.preparation import make_model
-from transformer.recipe import train
+from transformer.recipe import plan, train
 from transformer.tasks.task import task_class
 from transformer.training.deferred import Deferred
 from transformer.training.distributed import process_group
 from transformer.training.finite import DivergedError
 from transformer.training.memory import own_numbers
 from transformer.training.parallel import gathered
+from transformer.training.update_rule import part_of
 
 CPU = torch.device("cpu")
 
@@ -273,3 +274,60 @@ def test_compiled_training_of_a_divided_model_is_the_same(settings, tmp_path):
     done = torchrun(2, changed(settings, tmp_path / "run", parallel="fsdp", **sizes))
     assert done.returncode == 0, done.stderr
     assert_same_training(Run(tmp_path / "run"), alone)
+
+
+def test_a_loss_that_is_not_finite_in_one_process_stops_all_of_them(tmp_path):
+    settings = divided(settings_of("translation", tmp_path), max_skipped=1)
+
+    def work(rank: int) -> None:
+        def build(config: Any) -> torch.nn.Module:
+            model = build_model(config)
+            if rank == 1:
+                model.encoder.register_forward_hook(lambda _module, _inputs, output: output * math.nan)
+            return model
+
+        with pytest.raises(DivergedError, match=("in the gradient of", "in the output of encoder")[rank]):
+            train(settings, build=build)
+
+    together(work)
+
+
+def test_figures_of_divided_gradients_are_those_of_whole_ones(tmp_path):
+    settings = settings_of("translation", tmp_path, max_norm=0.5, log_every=1)
+    tokens = torch.ones(2, 3, dtype=torch.int64)
+
+    def figures(model: torch.nn.Module) -> dict[str, Any]:
+        norm = model.output.weight.grad.norm()
+        with torch.no_grad():
+            model(tokens, tokens)  # this must not change what is clipped
+        return {"norm_of_output": norm}
+
+    alone = Run(train(settings, figures=figures))
+    ours = divided(settings)
+    together(lambda _: train(ours, figures=figures))
+    for name in ("norm_of_output", "gradient_norm", "loss"):
+        found, expected = (
+            [entry[name] for entry in events(path, "train")] for path in (Path(ours.output), alone.path)
+        )
+        assert found == pytest.approx(expected, rel=1e-3), name
+
+
+def test_a_stored_value_that_cannot_be_divided_is_refused(tmp_path):
+    parameter = torch.nn.Parameter(torch.zeros(2, 3))
+    row = torch.ones(2)
+    assert part_of(row, parameter, tmp_path) is row
+    parameter.full_tensor = None  # what tells a divided tensor from another
+    assert part_of(torch.tensor(3.0), parameter, tmp_path) == 3
+    with pytest.raises(CheckpointError, match=r"shape \(2,\) for a parameter of shape \(2, 3\)"):
+        part_of(row, parameter, tmp_path)
+
+
+def test_a_builder_that_reads_values_cannot_be_planned(tmp_path):
+    def build(config: Any) -> torch.nn.Module:
+        model = build_model(config)
+        assert float(model.output.weight.sum()) > -math.inf
+        return model
+
+    with pytest.raises(ValueError, match="its builder reads them"):
+        plan(divided(settings_of("translation", tmp_path)), build=build)
+    assert own_numbers(torch.Size([]), 2) == 1

@@ -84,11 +84,12 @@ def read(*arguments: str) -> Settings:
 
 def test_a_size_that_would_be_ignored_is_refused(capsys):
     assert read("--config", "mine").training.model_size == "by_text"
-    assert main(["train", "--config", "mine", "--model.d_model", "256"]) == 2
-    assert capsys.readouterr().err == (
-        "transformer train: error: model.d_model is 256, but training.model_size is by_text, which chooses "
-        "it by the text; for a size of your own, add --training.model_size given\n"
-    )
+    for width in ("256", "512"):  # 512 is the default
+        assert main(["train", "--config", "mine", "--model.d_model", width]) == 2
+        assert capsys.readouterr().err == (
+            f"transformer train: error: model.d_model is {width}, but training.model_size is by_text, which "
+            "chooses it by the text; for a size of your own, add --training.model_size given\n"
+        )
     own = read("--config", "mine", "--training.model_size", "given", "--model.d_model", "256")
     assert own.model.d_model == 256
     with pytest.raises(ValueError, match=r"training\.start_from names a model with a size of its own"):

@@ -81,3 +81,13 @@ def test_no_16_bit_copies_of_the_weights_are_kept():
 def test_a_model_without_layers_is_refused():
     with pytest.raises(ValueError, match=r"training\.recompute is for layers, but .* named `blocks`"):
         recompute_layers(nn.Linear(2, 2))
+
+
+def test_without_gradients_a_layer_is_simply_called(monkeypatch):
+    monkeypatch.setattr("transformer.training.layers.checkpoint", None)
+    model = build_model(ModelConfig(vocab_size=20, d_model=16, num_heads=2, d_ff=32, num_layers=2)).eval()
+    tokens = torch.ones(2, 3, dtype=torch.int64)
+    with torch.no_grad():
+        expected = model(tokens, tokens)
+        recompute_layers(model)
+        torch.testing.assert_close(model(tokens, tokens), expected, rtol=0, atol=0)

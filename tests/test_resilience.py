@@ -30,8 +30,9 @@ from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.config import Settings
 from transformer.model.build import build_model
-from transformer.recipe import dry_run, train
+from transformer.recipe import dry_run, silent, train
 from transformer.training import memory, rehearsal
+from transformer.training.distributed import ALONE
 from transformer.training.finite import DivergedError, require_finite
 from transformer.training.interruption import EXIT_CODE, SIGNALS, TrainingStopped, stop_requests
 from transformer.training.log import Log
@@ -361,6 +362,15 @@ def test_a_best_checkpoint_that_is_marked_stays_the_best_if_what_follows_fails(
     run = Run(train(replace(settings, output=str(tmp_path / "run"), training=every)))
     assert [entry["step"] for entry in events(run.path, "save_failed")] == [2]
     assert run.marked("best") == run.checkpoint(2)
+
+    def unreadable(run, name):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(run.path / name))
+
+    saver = Saver(run, "", settings.training, ALONE, silent, None)
+    assert saver.is_marked_best(2)
+    assert not saver.is_marked_best(3)
+    monkeypatch.setattr(Run, "marked", unreadable)
+    assert not saver.is_marked_best(2)
 
 
 def test_a_disk_that_stays_full_to_the_end_is_an_error(settings, tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from transformer.checkpoint.reading import load_model
 from transformer.checkpoint.run import Run, find_run
 from transformer.config import ModelConfig, Precision, Settings
 from transformer.config.checks import require
+from transformer.config.errors import shortened
 from transformer.config.files import save_settings
 from transformer.custom import Parts, chosen_task
 from transformer.data.tokenizers.loading import load_tokenizer
@@ -220,12 +221,21 @@ def make_model(
 
 
 def planned_model(asked: Settings, parts: Parts, say: Callable[[str], None]) -> nn.Module:
-    """The model that `set_up` would make, on the meta device, where it takes no memory."""
+    """The model that `set_up` would make, on the meta device, where it takes no memory.
+
+    `ValueError` if a custom builder reads the values of a tensor, which has none on that device.
+    """
     require_trainable(asked.model)
     with tempfile.TemporaryDirectory() as folder:
         material = read_material(asked, Run(Path(folder)), None, parts, ALONE, say)
     settings = material.settings
-    return Deferred(lambda: material.task.head(parts.build(settings.model), settings)).model
+    try:
+        return Deferred(lambda: material.task.head(parts.build(settings.model), settings)).model
+    except (RuntimeError, NotImplementedError) as error:  # torch's, from tensors without values
+        raise ValueError(
+            "--dry-run with training.parallel fsdp builds the model without values, but its builder reads "
+            f"them ({shortened(str(error))}); use --dry-run with training.parallel ddp"
+        ) from error
 
 
 def require_trainable(model: ModelConfig) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 
-def is_divided(tensor: Tensor) -> bool:
+def is_divided(tensor: Any) -> bool:
     """Whether each process holds only a part of `tensor`.
 
     Told by a method of DTensor, because importing that class takes half a second.
@@ -13,7 +13,7 @@ def is_divided(tensor: Tensor) -> bool:
     return hasattr(tensor, "full_tensor")
 
 
-def whole(tensor: Tensor) -> Tensor:
+def whole(tensor: Any) -> Any:
     """The whole of a divided tensor, which takes all processes; any other tensor itself."""
     return tensor.full_tensor() if is_divided(tensor) else tensor  # type: ignore[attr-defined]
 

@@ -58,7 +58,11 @@ class Deferred:
         self.names = {id(parameter): name for name, parameter in self.model.named_parameters()}
 
     def fill(self, device: torch.device) -> None:
-        """Allocate the parameters of `model` and compute their values; they may be divided by now."""
+        """Allocate the parameters of `model` on `device` and compute their values.
+
+        They must have been split among the processes before: in a model that is not split, `to_empty` unties
+        tied matrices.
+        """
         self.model.to_empty(device=device)
         parameters = dict(self.model.named_parameters())
         with torch.no_grad():

@@ -90,11 +90,16 @@ def first_not_finite(model: nn.Module, compute: Callable[[], object]) -> str:
     """
     with watched_outputs(model) as broken:
         compute()
+    # before any answer: all processes must take part in gathering each gradient of a sharded model
+    gradients = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and not bool(torch.isfinite(whole(parameter.grad)).all())
+    ]
     if broken:
         return f"the output of {broken[0]}"
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None and not bool(torch.isfinite(whole(parameter.grad)).all()):
-            return f"the gradient of {name}"
+    if gradients:
+        return f"the gradient of {gradients[0]}"
     return "another process, or not reproduced when computed again"
 
 

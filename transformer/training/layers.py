@@ -1,8 +1,11 @@
 """Finds the layers of a model's stacks, and makes the backward pass recompute them."""
 
+from collections.abc import Callable
 from functools import partial
 from itertools import chain
+from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -22,4 +25,15 @@ def recompute_layers(model: nn.Module) -> None:
     if not layers:
         raise ValueError("training.recompute is for layers, but the model has no module list named `blocks`")
     for layer in layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+        layer.forward = partial(recomputed, layer.forward)
+
+
+def recomputed(forward: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """`forward(*args, **options)`, which the backward pass computes again.
+
+    Without gradients nothing is kept anyway, and torch's `checkpoint` would save the state of the random
+    generator for every layer and token of a search.
+    """
+    if not torch.is_grad_enabled():
+        return forward(*args, **options)
+    return checkpoint(forward, *args, use_reentrant=False, **options)

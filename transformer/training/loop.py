@@ -114,6 +114,7 @@ def fit(
                 )
                 state.update_rule.unscale(scaler)
                 added = figures(model) if is_logging and (group.is_first or is_sharded(model)) else {}
+                reshard(model)  # `figures` may have called the model
                 norm = clip_gradients(model, training.max_norm)
                 finite = guard.is_finite(step, update, loss.total, norm)
                 state.update_rule.step(finite)
@@ -131,7 +132,7 @@ def fit(
             if is_logging:
                 values = meter.read()
                 progress.note = "loss {loss:.3f}, {tokens_per_second:7,.0f} tokens/s".format(**values)
-                added = {name: float(value) for name, value in added.items()}
+                added = {name: float(whole(value)) for name, value in added.items()}
                 log("train", step, rate=rate, gradient_norm=float(norm), **values, **added)
             seconds = time.perf_counter() - began
             state.seconds += seconds

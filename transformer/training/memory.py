@@ -77,7 +77,8 @@ def needs(model: nn.Module) -> Iterator[Need]:
 
 def own_numbers(shape: torch.Size, processes: int) -> int:
     """How many numbers of a parameter the first process holds: its share of the rows is rounded up."""
-    return -(-shape[0] // processes) * math.prod(shape[1:])
+    rows, *rest = shape or (1,)
+    return -(-rows // processes) * math.prod(rest)
 
 
 def memory_bytes(device: torch.device) -> int | None:

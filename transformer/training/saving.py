@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.run import Run
 from transformer.config import TrainingConfig
 from transformer.messages import warn
@@ -132,5 +133,11 @@ class Saver:
         return error
 
     def is_marked_best(self, step: int) -> bool:
-        """Whether this checkpoint already has the mark `best`; if so, only something after it has failed."""
-        return self.run.marked("best") == self.run.checkpoint(step)
+        """Whether this checkpoint already has the mark `best`; if so, only something after it has failed.
+
+        False if the mark cannot be read, so that the next checkpoint is marked as well.
+        """
+        try:
+            return self.run.marked("best") == self.run.checkpoint(step)
+        except (OSError, CheckpointError):
+            return False

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from transformer.checkpoint.format import STATE, CheckpointError, with_current_names
-from transformer.checkpoint.parts import divided_as
+from transformer.checkpoint.parts import divided_as, is_divided
 from transformer.checkpoint.reading import is_figure, read_tensors, require_finite_floats
 from transformer.config import Settings
 from transformer.training.optimizer import MakeOptimizer, make_optimizers, take_step
@@ -155,7 +155,7 @@ class UpdateRule:
             for number, kept in own.items():
                 require_adams(kept, names[number], parameters[number], path)
         parts = {
-            number: {key: part_of(value, parameters[number]) for key, value in kept.items()}
+            number: {key: part_of(value, parameters[number], path) for key, value in kept.items()}
             for number, kept in own.items()
         }
         optimizer.load_state_dict({"state": parts, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -166,10 +166,20 @@ class UpdateRule:
                     loaded[key] = value.to(loaded[key].device)  # undoes torch's cast to the parameter's dtype
 
 
-def part_of(value: Any, parameter: Tensor) -> Any:
-    """This process's part of a value stored for a divided `parameter`; any other value unchanged."""
-    is_whole = isinstance(value, Tensor) and value.shape == parameter.shape
-    return divided_as(parameter, value) if is_whole else value
+def part_of(value: Any, parameter: Tensor, path: Path) -> Any:
+    """This process's part of a value stored for a divided `parameter`; any other value unchanged.
+
+    `CheckpointError` if it is not known how the optimizer divides the value.
+    """
+    if not isinstance(value, Tensor) or not is_divided(parameter) or value.dim() == 0:
+        return value
+    if value.shape != parameter.shape:
+        raise CheckpointError(
+            f"{path}: holds a tensor of shape {tuple(value.shape)} for a parameter of shape "
+            f"{tuple(parameter.shape)}, which cannot be divided among the processes; "
+            "set training.parallel to ddp"
+        )
+    return divided_as(parameter, value)
 
 
 def require_adams(kept: dict[str, Any], name: str, parameter: Tensor, path: Path) -> None:
