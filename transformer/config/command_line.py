@@ -1,7 +1,7 @@
 """Reading settings from a command line with jsonargparse, and the help for it."""
 
 from argparse import SUPPRESS
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,9 @@ def read_settings(
     for name in chosen.config or []:
         values |= read_file(find_recipe(name))
     given = parser.parse_args(arguments, defaults=False)
-    values |= {name: given[name] for name in setting_names() if name in given}
-    require_size_once(values, given)
+    options = {name: given[name] for name in setting_names() if name in given}
+    values |= options
+    require_size_once(values, options)
     recorded = Path(values.get("output", Settings.output)) / "config.yaml"
     if "resume" in chosen and chosen.resume and recorded.exists():
         values = read_file(recorded) | values
@@ -50,7 +51,7 @@ def read_settings(
     return build_settings(Settings, values), chosen
 
 
-def require_size_once(values: Mapping[str, Any], given: Container[object]) -> None:
+def require_size_once(values: Mapping[str, Any], options: Collection[str]) -> None:
     """`UsageError` for a size of the model that `training.model_size` would ignore.
 
     A default in a file is not an error, because a file may list all settings.
@@ -60,7 +61,7 @@ def require_size_once(values: Mapping[str, Any], given: Container[object]) -> No
         return
     for name in ("d_model", "num_heads", "d_ff", "num_layers"):
         value = values.get(f"model.{name}")
-        if f"model.{name}" in given or value not in (None, getattr(default.model, name)):
+        if f"model.{name}" in options or value not in (None, getattr(default.model, name)):
             raise UsageError(
                 f"model.{name} is {value}, but training.model_size is by_text, which chooses it by the text; "
                 "for a size of your own, add --training.model_size given"
