@@ -15,7 +15,7 @@ def is_divided(tensor: Any) -> bool:
 
 def whole(tensor: Any) -> Any:
     """The whole of a divided tensor, which takes all processes; any other tensor itself."""
-    return tensor.full_tensor() if is_divided(tensor) else tensor  # type: ignore[attr-defined]
+    return tensor.full_tensor() if is_divided(tensor) else tensor
 
 
 def divided_as(like: Any, value: Tensor) -> Tensor:
