@@ -130,7 +130,7 @@ class MaskFiller(Reader):
         return self.fill_ids(sentences, count)
 
     def fill_ids(self, sentences: Sequence[NDArray[np.int64]], count: int) -> list[list[list[Candidate]]]:
-        """`fill` for the results of `read`."""
+        """Like `fill`, for sentences that `read` has already encoded."""
         results: list[list[list[Candidate]]] = [[] for _ in sentences]
         for rows, logits in self.outputs(sentences):
             for row, row_logits in zip(rows, logits, strict=True):
