@@ -17,7 +17,7 @@ from torch import Tensor
 BatchType = TypeVar("BatchType")
 Moved = TypeVar("Moved", bound="TensorBatch")
 Plan = list[NDArray[np.int64]]
-"""The rows of each batch of an epoch."""
+"""The batches of an epoch; each is an array of the rows that it contains."""
 
 
 def on_device(tokens: Tensor, device: torch.device | str) -> Tensor:

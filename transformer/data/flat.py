@@ -1,8 +1,8 @@
-"""A tokenized table as NumPy views of its memory, so that one operation gathers the rows of a batch.
+"""Reads a tokenized table through NumPy views of its memory: one operation gathers the rows of a batch.
 
 A table on disk is mapped into memory in chunks of a thousand rows, and the rows of a batch are spread over
-many of them. Slicing out each row would take longer than a GPU needs for the batch. No token is copied here
-until its batch is made.
+many of them. Slicing the rows out one by one would take longer than a GPU needs for the whole batch. No token
+is copied here until its batch is made.
 """
 
 from collections.abc import Iterator, Sequence

@@ -39,8 +39,8 @@ def align(
 ) -> list[Alignment]:
     """The alignment of each pair; `sources` end with EOS, `targets` have neither BOS nor EOS.
 
-    The attention of the last `layers` decoder layers is used; `benchmarks/alignment.py` compares numbers of
-    layers.
+    The attention of the last `layers` decoder layers is used; `benchmarks/alignment.py` compares values of
+    `layers`.
     """
     source_side = tokenizer.source if isinstance(tokenizer, PairTokenizer) else tokenizer
     alignments: list[Alignment] = [[]] * len(sources)

@@ -212,7 +212,7 @@ def best_first(
 
 
 def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -> Beam:
-    """The best `beam_size` candidates that have not ended; a beam of 1 is empty once the best has ended.
+    """The best `beam_size` candidates that have not ended; a beam of 1 becomes empty when the best one ends.
 
     A beam of 1 must give the same output as greedy search, which stops at that point. If the beam continued
     with the second-best candidate, this candidate could win under the length penalty.

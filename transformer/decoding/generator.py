@@ -54,10 +54,10 @@ class TextGenerator:
         choose: Callable[[Tensor], Tensor] = greedy,
         write: Callable[[str], None] = lambda text: None,  # noqa: ARG005
     ) -> str:
-        """Continue `prompt` by up to `max_length` tokens, picked by `choose`, until EOS; return all the text.
+        """Continue `prompt` by up to `max_length` tokens, picked by `choose`, or until EOS.
 
-        `write` is called with each new part of the text. `ValueError` for an empty prompt, or one with
-        characters outside the vocabulary.
+        Returns the prompt and its continuation as one text. `write` is called with each new part of the text.
+        `ValueError` for an empty prompt, or one with characters outside the vocabulary.
         """
         ids = self.prompt_ids(prompt)
         device = next(self.model.parameters()).device

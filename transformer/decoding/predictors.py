@@ -25,7 +25,7 @@ AnyReader = TypeVar("AnyReader", bound="Reader")
 
 
 class Reader:
-    """A model and its tokenizer; encodes lines as in training and runs the model on batches of them."""
+    """Base class of the predictors: encodes lines as in training and runs the model on batches of them."""
 
     task: ClassVar[str]
     head = staticmethod(no_head)

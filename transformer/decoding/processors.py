@@ -34,7 +34,7 @@ class MinLength:
 
 @dataclass(frozen=True)
 class NoRepeat:
-    """Forbid each token that would repeat a sequence of `size` tokens of the output."""
+    """Forbid each token after which some sequence of `size` tokens would occur twice in the output."""
 
     size: int
 
