@@ -1,7 +1,8 @@
-"""Reading pairs into a cached table of `datasets` a block at a time, three times as fast as one by one.
+"""Reads pairs into a cached table of `datasets`, a block at a time: three times as fast as pair by pair.
 
-`Dataset.from_generator` checks and converts each pair; this builder differs from its own in nothing else. The
-module imports `datasets`, which is slow to import, so it is imported where it is used.
+`Dataset.from_generator` checks and converts every pair by itself. The builder below passes on whole blocks
+instead, and otherwise does the same. This module imports `datasets`, which is slow to import, so other
+modules import this one only inside the function that needs it.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,11 +14,11 @@ import pyarrow as pa
 from datasets.packaged_modules.generator.generator import GeneratorConfig
 
 BLOCK = 1_000
-"""Pairs of one block; as long as the chunks in which `datasets` writes single ones."""
+"""The number of pairs in a block. When `datasets` gets single pairs, it writes chunks of the same size."""
 
 
 class PairsBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # it has no types
-    """A table of the pairs that a function yields; function and arguments are the key in the cache."""
+    """Builds a table of the pairs that a function yields. Function and arguments are the cache key."""
 
     BUILDER_CONFIG_CLASS = GeneratorConfig
 

@@ -1,4 +1,4 @@
-"""A slow Python function on all cores: several processes, each with a share of the items of every call."""
+"""Runs a slow Python function on all cores: each call's items are divided among several processes."""
 
 import multiprocessing
 import os
@@ -21,14 +21,15 @@ def usable_cores() -> int:
 
 
 class Workers(Generic[Result]):
-    """Calls `function` with equal shares of lists of the same length, one in each process.
+    """Splits the lists of each call into one share per process, and calls `function` on every share.
 
-    The processes are forked, so the function need not be picklable, but only on Linux: elsewhere, a fork of a
-    process with threads may crash. Their results come back pickled, in the order of the shares.
+    All lists must have the same length. The processes are forked, so `function` need not be picklable. Use
+    this class only on Linux: elsewhere, forking a process that has threads may crash. The results are pickled
+    and come back in the order of the shares.
     """
 
     function: ClassVar[Callable[..., Any]]
-    """In a worker, the function."""
+    """The function to call; it is set only in the worker processes."""
 
     def __init__(self, function: Callable[..., Result], processes: int) -> None:
         self.processes = processes
@@ -40,7 +41,7 @@ class Workers(Generic[Result]):
         size = -(-len(lists[0]) // self.processes)
         shares = [[each[start : start + size] for each in lists] for start in range(0, len(lists[0]), size)]
         with warnings.catch_warnings():
-            # Python 3.12 warns if a process with threads is forked; the workers use nothing of those threads.
+            # Python 3.12 warns if a process with threads is forked; the workers do not need these threads.
             warnings.simplefilter("ignore", DeprecationWarning)
             return list(self.pool.map(work, shares))
 
@@ -49,7 +50,7 @@ class Workers(Generic[Result]):
 
 
 def begin(function: Callable[..., Any]) -> None:
-    """Prepare a worker. Signals are for the process that started it, and it must not outlive that one."""
+    """Prepare a worker: it leaves signal handling to its parent process, and ends when the parent ends."""
     for name in ("SIGTERM", "SIGHUP", "SIGUSR1"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal

@@ -1,6 +1,6 @@
-"""Parallel text as `datasets` tables: toyland, local files, the Hub.
+"""Loads parallel text as `datasets` tables from local files, the Hub or toyland, our generated language.
 
-`DataConfig` documents how a text is named. Every table has the columns `source` and `target`; toyland adds
+`DataConfig` documents the names of texts. Every table has the columns `source` and `target`; toyland adds
 `phenomena`, the grammatical phenomena in each sentence. Files are cached on disk as Arrow by `datasets`, so
 memory does not grow with the corpus. Only the Hub needs a network. Local files are read without
 `datasets.load_dataset`, because that function reports every load to a server.
@@ -37,12 +37,12 @@ TOYLAND_SIZES = {"train": 200_000, "valid": 1_000, "test": 1_000} | dict.fromkey
 """Number of pairs in a toyland split if its name does not end in a slice such as `[:N]`."""
 
 TOYLAND_MOST = 10_000_000
-"""The number of the last pair of toyland that a slice may include."""
+"""A slice of toyland must end at or before the pair with this number."""
 HUB_NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(:(?P<subset>[^:/]+))?:(?P<split>[^:/]+)")
 
 
 def load_parallel(name: str, source: str, target: str) -> "datasets.Dataset":
-    """The pairs of a text, with the columns `source` and `target`; `CorpusError` if there are none."""
+    """Load a text as a table with the columns `source` and `target`; `CorpusError` if it has no pairs."""
     text, part = split_slice(name)
     if text.startswith("toyland:"):
         return load_toyland(text.removeprefix("toyland:"), part, source, target)
@@ -178,7 +178,7 @@ def load_parquet(path: str, source: str, target: str) -> "datasets.Dataset":
 
     try:
         open_bytes(Path(path)).close()
-    except OSError as error:  # opening it here separates errors of the file from those of the cache
+    except OSError as error:  # caught here, or it would be reported as an error of the cache
         raise CorpusError(f"{path}: {error.strerror or error}") from None
     try:
         table = datasets.Dataset.from_parquet(glob.escape(path))

@@ -17,14 +17,14 @@ from torch import Tensor
 BatchType = TypeVar("BatchType")
 Moved = TypeVar("Moved", bound="TensorBatch")
 Plan = list[NDArray[np.int64]]
-"""The rows of each batch of an epoch."""
+"""The batches of an epoch; each is an array of the rows that it contains."""
 
 
 def on_device(tokens: Tensor, device: torch.device | str) -> Tensor:
-    """`tokens` on `device`.
+    """Copy `tokens` to `device`.
 
-    For a GPU, they are copied asynchronously from pinned memory, so that the CPU need not wait for the work
-    that the GPU has queued.
+    The copy to a GPU is asynchronous, from pinned memory, so that the CPU need not wait until the GPU has
+    finished its queued work.
     """
     if torch.device(device).type == "cuda" and tokens.device.type == "cpu":
         return tokens.pin_memory().to(device, non_blocking=True)
@@ -32,7 +32,7 @@ def on_device(tokens: Tensor, device: torch.device | str) -> Tensor:
 
 
 class TensorBatch:
-    """Base class of every task's batch, a frozen dataclass; `to` moves all its tensors to a device."""
+    """Base class of all tasks' batches, which are frozen dataclasses; `to` moves all tensors to a device."""
 
     def to(self: Moved, device: torch.device | str) -> Moved:
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
@@ -68,7 +68,7 @@ class EpochBatches(ABC, Generic[BatchType]):
 
     @abstractmethod
     def sizes(self, rows: NDArray[np.int64]) -> tuple[int, ...]:
-        """The quantities by which a batch's memory grows, such as padded tokens, or rows × squared length."""
+        """Quantities that determine a batch's memory, such as its padded tokens, or rows × squared length."""
 
     @abstractmethod
     def content(self) -> Iterator[NDArray[Any]]:
@@ -128,9 +128,10 @@ class EpochBatches(ABC, Generic[BatchType]):
         return [self.fetch(plan[number]) for number in dict.fromkeys(sizes.argmax(axis=0).tolist())]
 
     def one_pass(self, rank: int = 0, size: int = 1) -> Iterator[BatchType]:
-        """Every row once, for validation, dealt out round-robin to `size` processes.
+        """Yield batches that contain every row once, for validation.
 
-        This does not change the position that training has reached.
+        The batches are dealt round-robin to `size` processes; the process `rank` gets its share of them. The
+        position that training has reached does not change.
         """
         return map(self.fetch, self.epoch(0)[rank::size])
 

@@ -1,8 +1,8 @@
-"""A tokenized table as NumPy views of its memory, so that one operation gathers the rows of a batch.
+"""Reads a tokenized table through NumPy views of its memory: one operation gathers the rows of a batch.
 
 A table on disk is mapped into memory in chunks of a thousand rows, and the rows of a batch are spread over
-many of them. Slicing out each row would take longer than a GPU needs for the batch. No token is copied here
-until its batch is made.
+many of them. Slicing the rows out one by one would take longer than a GPU needs for the whole batch. No token
+is copied here until its batch is made.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ class Lists(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Rows of a table made by `tokenize_pairs`."""
+    """Some rows of a table made by `tokenize_pairs`: source ids, target ids and line numbers."""
 
     src: Lists
     tgt: Lists
@@ -39,16 +39,16 @@ class FlatPairs:
 
         data = table.data.table.select(["src", "tgt", "line"])
         if not isinstance(table.data, datasets.table.MemoryMappedTable):
-            data = data.combine_chunks()  # a view over separate allocations would span foreign memory
+            data = data.combine_chunks()  # one view of separate allocations would span other memory too
         self.chunks = data.to_batches()
         self.first_rows = np.cumsum([0, *map(len, self.chunks[:-1])])
         self.src, self.tgt = (ListSpan([chunk[name] for chunk in self.chunks]) for name in ("src", "tgt"))
         self.line = Span([chunk["line"] for chunk in self.chunks])
         self.selected: NDArray[np.int64] | None = None
-        """The place of each row in the stored table, if only some of it are selected."""
+        """The index of each row in the stored table, or None if the table is used as it is stored."""
         if table._indices is not None:
             places = table._indices.column(0)
-            whole = places.chunk(0) if places.num_chunks == 1 else places.combine_chunks()  # this one copies
+            whole = places.chunk(0) if places.num_chunks == 1 else places.combine_chunks()  # copies
             self.selected = whole.to_numpy().view(np.int64)
 
     def lengths(self, column: str) -> NDArray[np.int32]:
@@ -68,21 +68,25 @@ class FlatPairs:
         return chunk, stored - self.first_rows[chunk]
 
     def content(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int32]]:
-        """The lengths of the sources of these rows, their tokens, and the same of the targets; not copied."""
+        """Yield the lengths and the tokens of these rows' sources, then of their targets.
+
+        The tokens are yielded as views, not copies.
+        """
         chunk, row = self.locate(rows)
         for column in (self.src, self.tgt):
             starts, lengths = column.places(chunk, row)
             yield lengths
-            # Tokens of one row after another are one array, so it is almost always one array for each chunk.
+            # Rows that are adjacent in memory are yielded as one array: usually, one array for each chunk.
             gaps = np.flatnonzero(starts[1:] != (starts + lengths)[:-1]) + 1
             for part in np.split(np.arange(len(rows)), gaps):
                 yield column.elements.values[starts[part[0]] : starts[part[-1]] + lengths[part[-1]]]
 
 
 class Span:
-    """Arrays of numbers at different places of one file or buffer, as one array `values` over all of it.
+    """Several arrays of numbers from one file or buffer, accessed through a single array `values`.
 
-    The elements of `values` between those arrays are other data and must not be used.
+    `values` covers the memory from the first array to the last. Its elements between the arrays are other
+    data and must not be used.
     """
 
     def __init__(self, arrays: Sequence["pa.Array"]) -> None:
@@ -101,7 +105,7 @@ class Span:
 
 
 class ListSpan:
-    """Arrays of lists of numbers: the elements of all lists, and where each list begins and ends."""
+    """Several arrays of lists of numbers: one `Span` of all lists' elements, and one of their offsets."""
 
     def __init__(self, arrays: Sequence["pa.ListArray"]) -> None:
         self.offsets = Span([array.offsets for array in arrays])
@@ -110,13 +114,13 @@ class ListSpan:
     def places(
         self, array: NDArray[np.int64], row: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Where in `elements` the list at each place starts, and its length."""
+        """The start and length in `elements` of lists, each given by its array's number and its row in it."""
         place = self.offsets.starts[array] + row
         starts, ends = self.offsets.values[place], self.offsets.values[place + 1]
         return self.elements.starts[array] + starts, ends - starts
 
     def take(self, array: NDArray[np.int64], row: NDArray[np.int64]) -> Lists:
-        """The list at each place, given as an array's number and a row in that array."""
+        """Gather lists, each given by its array's number and its row in it."""
         starts, lengths = self.places(array, row)
         before = lengths.cumsum() - lengths  # number of elements in all lists before each list
         return Lists(

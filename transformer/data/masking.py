@@ -69,18 +69,18 @@ def hide(
     places = np.flatnonzero((ids != EOS_ID) & (ids != MASK_ID))
     wanted = int(CHOSEN_SHARE * len(places) + generator.random())  # 15 % on average at any length
     chosen = generator.permutation(places)[: max(1, wanted)]
-    fate = generator.random(len(chosen))
+    draws = generator.random(len(chosen))
     others = generator.integers(MASK_ID + 1, vocab_size, len(chosen))
     tokens, labels = ids.copy(), np.full_like(ids, PAD_ID)
     labels[chosen] = ids[chosen]
     tokens[chosen] = np.select(
-        [fate < MASKED_SHARE, fate < MASKED_SHARE + RANDOM_SHARE], [MASK_ID, others], ids[chosen]
+        [draws < MASKED_SHARE, draws < MASKED_SHARE + RANDOM_SHARE], [MASK_ID, others], ids[chosen]
     )
     return tokens, labels
 
 
 class MaskedBatches(SentenceBatches[MaskedBatch]):
-    """Batches that hide other tokens in each epoch; the choice depends on seed, epoch and sentence alone."""
+    """Batches that hide different tokens in each epoch, chosen from seed, epoch and sentence number alone."""
 
     def __init__(self, sentences: Sequence[NDArray[np.int64]], vocab_size: int, **options: int) -> None:
         self.vocab_size = vocab_size

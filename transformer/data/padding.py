@@ -32,8 +32,8 @@ def cut_by_tokens(
 ) -> list[NDArray[np.int64]]:
     """Cut `order`, row numbers sorted by length, into batches as large as the budget allows.
 
-    The number of rows times the longest of their `lengths` is at most `budget`; a row longer than `budget` is
-    a batch by itself. A batch has at most `max_rows` rows.
+    In a batch, the number of rows times the length of the longest row is at most `budget`; a row longer than
+    `budget` is a batch by itself. A batch has at most `max_rows` rows.
     """
     batches = []
     start = 0
@@ -48,9 +48,9 @@ def cut_by_tokens(
 
 
 def longest_first(lengths: Sequence[int], budget: int, *, max_rows: int | None = None) -> list[list[int]]:
-    """Batches of the numbers of rows of similar length, the longest rows first.
+    """Group rows of similar length into batches of row numbers, the longest rows first.
 
-    If memory runs out, it then does so in the first batch.
+    With this order, a batch that does not fit into memory fails at the start, not after many others.
     """
     widths = np.array(lengths, dtype=np.int64)
     order = np.argsort(-widths, kind="stable")

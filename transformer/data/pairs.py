@@ -24,7 +24,7 @@ READER_VERSION = 2
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file, its size and its modification time. All are in the cache key, so an edited file is reread."""
+    """A file's path, size and modification time. They are in the cache key, so an edited file is reread."""
 
     path: str
     size: int
@@ -60,7 +60,7 @@ def read_plain(source: LocalFile, target: LocalFile) -> Iterator[tuple[str, str]
 
 
 class TableRow(NamedTuple):
-    """One row of a table: its fields by column, and the file and line for errors."""
+    """One row of a table: its fields by column name, and its file and line, which errors mention."""
 
     where: str
     fields: Mapping[str, Any]
@@ -105,7 +105,7 @@ def choose_columns(names: Collection[str], text: str, source: str, target: str) 
     if columns is None and source == target:
         raise CorpusError(
             f"{text} has the columns {', '.join(names)}; --data.source and --data.target are both {source}, "
-            "so they must be called source and target"
+            "so the two columns must be called source and target"
         )
     if columns is None:
         raise CorpusError(

@@ -88,11 +88,11 @@ def decode_lines(
     """Yield the text of each line as soon as it arrives; error messages call the stream `name`.
 
     `\\n` ends a line, and a `\\r` directly before it belongs to the line ending. A byte order mark at the
-    start of the stream is removed. `on_error` decides about lines that are not UTF-8 or contain NUL: "error"
-    raises a `CorpusError`; "skip" yields an empty text, so that there is still one text per line; "replace"
-    replaces each bad byte by U+FFFD. No more than `longest` bytes of a line are held in memory. For a longer
-    line, `too_long` is called with a message. By default it raises a `CorpusError`; if it returns, the line
-    is cut.
+    start of the stream is removed. `on_error` says how to treat a line that is not UTF-8 or contains NUL:
+    "error" raises a `CorpusError`; "skip" yields an empty text, so that there is still one text per line;
+    "replace" replaces each bad byte by U+FFFD. No more than `longest` bytes of a line are held in memory. For
+    a longer line, `too_long` is called with a message. By default it raises a `CorpusError`; if it returns,
+    the line is cut.
     """
     for number, line in enumerate(iter(partial(stream.readline, longest + 1), b""), start=1):
         is_whole = len(line) <= longest or line.endswith(b"\n")
@@ -134,7 +134,7 @@ def skip_to_next_line(stream: LineStream) -> None:
 
 
 def text_list(texts: Iterable[str], name: str = "line", first: int = 1) -> list[str]:
-    """Check the texts of a Python caller and return them as a list.
+    """Check the texts that a Python caller has passed and return them as a list.
 
     Errors refer to a text by `name` and a number counted from `first`, such as `line 3`. `TypeError` for a
     single string, which Python would iterate over letter by letter. `ValueError` for half of a surrogate

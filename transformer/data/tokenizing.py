@@ -1,4 +1,4 @@
-"""Parallel text as token ids, tokenized once and cached on disk together with why pairs are dropped."""
+"""Tokenizes parallel text once, and caches on disk its token ids and the reason for each dropped pair."""
 
 import sys
 from collections.abc import Iterable
@@ -21,29 +21,31 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KEPT, EMPTY, TOO_LONG = range(3)
-"""What becomes of a pair: the values of the column `dropped` in the cache."""
+"""The values of the column `dropped` in the cache: the pair is kept, or the reason why it is dropped."""
 WORTH_PROCESSES = 20_000
-"""Pairs from which on a tokenizer written in Python is given several processes, which take time to start."""
+"""The least number of pairs for which a tokenizer written in Python runs in several processes. With fewer
+pairs, starting the processes would take longer than it saves."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """The number of pairs kept and of pairs dropped, by reason."""
+    """How many pairs are kept, and how many are dropped for each reason."""
 
     kept: int
     empty: int
     """Pairs with a side that is blank, or empty after normalisation."""
     too_long: int
-    """Pairs with more than `data.max_tokens` tokens (with EOS), or 64 times as many characters, on a side."""
+    """Pairs with a side of more than `data.max_tokens` tokens (with EOS), or 64 characters for each."""
 
 
 def tokenize_pairs(
     table: "datasets.Dataset", tokenizer: Tokenizer, *, max_tokens: int
 ) -> tuple["datasets.Dataset", Counts]:
-    """The pairs of a parallel table as ids: `src` and `tgt`, each ending in EOS, and `line`, counted from 1.
+    """Tokenize the pairs of a table; return those that are neither empty nor too long, and the counts.
 
-    If the table is on disk, the result is stored there too, and the next call with the same tokenizer reuses
-    it.
+    The new table has the columns `src` and `tgt`, ids ending in EOS, and `line`, the number of the pair in
+    `table`, counted from 1. If `table` is on disk, the result is stored there too, and the next call with the
+    same tokenizer reuses it.
     """
     import datasets
     import pyarrow as pa
@@ -67,7 +69,7 @@ def tokenize_pairs(
     pairs = every.with_format(None).remove_columns("dropped")
     if counts.kept == len(pairs):
         return pairs, counts
-    # The same as `pairs.select(kept)`, which takes a second for millions of rows.
+    # This does the same as `pairs.select(kept)`, but `select` takes a second for millions of rows.
     kept = pa.table({"indices": np.flatnonzero(reasons == KEPT).astype(np.uint64)})
     name = f"{pairs._fingerprint}-kept"
     return datasets.Dataset(pairs.data, pairs.info, indices_table=kept, fingerprint=name), counts
@@ -79,9 +81,9 @@ def is_threaded(tokenizer: Tokenizer) -> bool:
 
 
 class Tokenize:
-    """`tokenized`, called with columns of Arrow; with a tokenizer written in Python, in several processes.
+    """Calls `tokenized` on columns of Arrow, in as many processes as the attribute `processes` says.
 
-    What is pickled is all that the result depends on, because that is the key in the cache.
+    `datasets` makes its cache key from the pickled object, so pickling keeps only what the result depends on.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
@@ -105,7 +107,7 @@ class Tokenize:
         lists = sources.to_pylist(), targets.to_pylist(), rows
         if self.processes == 1:
             return self.of_lists(*lists)
-        if self.workers is None:  # only now, because it is not called if the result is in the cache
+        if self.workers is None:  # started here, because nothing is called if the result is in the cache
             self.workers = Workers(self.of_lists, self.processes)
         return pa.concat_tables(self.workers(*lists))
 
@@ -113,7 +115,7 @@ class Tokenize:
 def tokenized(
     sources: list[str], targets: list[str], rows: list[int], *, tokenizer: Tokenizer, max_tokens: int
 ) -> "pa.Table":
-    """Pairs as ids, with one row for each pair; the lists of a pair that is dropped are empty.
+    """Tokenize pairs into a table with one row for each pair; a dropped pair has empty lists of ids.
 
     The ids go from the tokenizer's lists into Arrow through NumPy, because Arrow's own conversion looks at
     the type of each number, which takes as long as tokenizing.
@@ -134,7 +136,7 @@ def tokenized(
 
 
 def with_eos(lists: Iterable[Iterable[int]], count: int) -> Lists:
-    """The ids of `count` texts, each followed by EOS; `ValueError` if the tokenizer has returned others."""
+    """The ids of `count` texts, each followed by EOS; `ValueError` if there are more or fewer lists."""
     lists = [*lists]
     if len(lists) != count:
         raise ValueError(f"the tokenizer has encoded {count} texts as {len(lists)} lists of ids")
@@ -144,7 +146,7 @@ def with_eos(lists: Iterable[Iterable[int]], count: int) -> Lists:
 
 
 def list_array(lists: Lists, kept: NDArray[np.bool_]) -> "pa.ListArray":
-    """The lists as a column of Arrow, where those that are not kept are empty."""
+    """Convert the lists to a column of Arrow; a list that is not `kept` becomes empty."""
     import pyarrow as pa
 
     offsets = np.concatenate([[0], (lists.lengths * kept).cumsum()]).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Files of sentence vectors: a `.npy` file has only vectors, a `.jsonl` file each sentence and its vector."""
+"""Files of sentence vectors: `.npy` files have only the vectors, `.jsonl` files also have the sentences."""
 
 import json
 import math
@@ -44,7 +44,7 @@ def write_vectors(path: str, sentences: Sequence[str], vectors: NDArray[np.float
 
 @np.errstate(over="ignore", invalid="ignore")  # values that are not finite are refused below
 def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[np.float32]]:
-    """Read sentences and their vectors of length 1.
+    """Read sentences and their vectors, which must have length 1.
 
     A `.npy` file has no sentences, so they are read from the file `sentences`. `ValueError` if the vectors
     cannot be used as an index; it names the file and, if possible, the line.

@@ -39,8 +39,8 @@ def align(
 ) -> list[Alignment]:
     """The alignment of each pair; `sources` end with EOS, `targets` have neither BOS nor EOS.
 
-    The attention of the last `layers` decoder layers is used; `benchmarks/alignment.py` compares numbers of
-    layers.
+    The attention of the last `layers` decoder layers is used; `benchmarks/alignment.py` compares values of
+    `layers`.
     """
     source_side = tokenizer.source if isinstance(tokenizer, PairTokenizer) else tokenizer
     alignments: list[Alignment] = [[]] * len(sources)
@@ -90,6 +90,10 @@ def best_words(
 
 
 def alignment_error_rate(found: Sequence[Alignment], gold: Sequence[Alignment]) -> float:
-    """1 - 2 |A ∩ G| / (|A| + |G|) over all sentences (Och and Ney 2003, all links sure): 0 is perfect."""
+    """The alignment error rate of Och and Ney (2003) over all sentences; 0 is perfect.
+
+    It is 1 - 2 |A ∩ G| / (|A| + |G|), where A is the set of links found and G the set of gold links, which
+    all count as sure.
+    """
     common = sum(len(set(ours) & set(right)) for ours, right in zip(found, gold, strict=True))
     return 1 - 2 * common / (sum(map(len, found)) + sum(map(len, gold)))

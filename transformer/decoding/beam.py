@@ -2,7 +2,7 @@
 
 Shapes: B batch, S sentences whose search is still open, W live hypotheses per sentence, V vocabulary. The
 sentences are searched independently, and a sentence is removed from the batch when its search closes. Each
-step waits for the device only once, to learn which sentences close and whether any hypothesis is complete.
+step synchronizes with the device once, to learn which sentences close and if any hypothesis is complete.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,7 @@ class Closed(StrEnum):
 OPEN, AT_LIMIT, BEATEN, NOTHING_LEFT = range(4)
 NOT_A_NUMBER = -1
 VERDICTS = (None, *Closed)
-"""What each number computed on the device means; None means that the sentence stays open."""
+"""The reason for each of the numbers `OPEN` to `NOTHING_LEFT`; None means that the sentence stays open."""
 
 
 class Candidates(NamedTuple):
@@ -50,7 +50,7 @@ class Candidates(NamedTuple):
     tokens: Int[Tensor, "sentences n length"]
     scores: Float[Tensor, "sentences n"]
     parents: Int[Tensor, "sentences n"]
-    """Which of its sentence's live hypotheses each candidate continues."""
+    """For each candidate, the index of the live hypothesis of its sentence that it continues."""
 
 
 class Beam(NamedTuple):
@@ -64,7 +64,7 @@ class Beam(NamedTuple):
     tokens: Int[Tensor, "sentences live length"]
     scores: Float[Tensor, "sentences live"]
     parents: Int[Tensor, "sentences live"]
-    """Which of its sentence's hypotheses before the step each hypothesis continues."""
+    """For each hypothesis, the index of the one it continues, among its sentence's hypotheses before it."""
 
     def flat(self) -> tuple[Int[Tensor, "hypotheses length"], Int[Tensor, " hypotheses"]]:
         """The tokens of every hypothesis and the row of the batch that it belongs to."""
@@ -139,9 +139,10 @@ def search_n_best(
     processors: Sequence[Processor] = (),
     observe: Callable[[BeamStep], None] | None = None,
 ) -> Hypotheses:
-    """`beam_search` for any `n_best`, even above `beam_size`: more hypotheses can end in different steps.
+    """Like `beam_search`, but `n_best` may be larger than `beam_size`.
 
-    The results for a larger `n_best` begin with the results for a smaller one.
+    Hypotheses end in different steps, so that a search can find more than `beam_size` complete ones. The
+    results for a larger `n_best` begin with the results for a smaller one.
     """
     pad_id, eos_id = pad_and_eos(model)
     with ready_to_search(model, src_tokens) as src_tokens:
@@ -185,7 +186,7 @@ def first_beam(src_tokens: Int[Tensor, "batch source"]) -> Beam:
 
 
 def expand(live: Beam, log_probs: Float[Tensor, "hypotheses vocabulary"], beam_size: int) -> Candidates:
-    """The best 2 × `beam_size` continuations: at most half of them end in EOS, so `beam_size` stay alive."""
+    """The best 2 × `beam_size` continuations; at most half end in EOS, so `beam_size` can stay alive."""
     count = min(2 * beam_size, log_probs.shape[1])
     best, tokens = best_first(log_probs, count)
     scores = (live.scores[:, :, None] + best.view(*live.scores.shape, count)).flatten(1)
@@ -211,7 +212,7 @@ def best_first(
 
 
 def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -> Beam:
-    """The best `beam_size` candidates that have not ended; a beam of 1 is empty once the best has ended.
+    """The best `beam_size` candidates that have not ended; a beam of 1 becomes empty when the best one ends.
 
     A beam of 1 must give the same output as greedy search, which stops at that point. If the beam continued
     with the second-best candidate, this candidate could win under the length penalty.
@@ -234,7 +235,7 @@ def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -
 def keep_complete(
     candidates: Candidates, live: Beam, is_at_limit: Bool[Tensor, " sentences"], beam_size: int, eos_id: int
 ) -> Complete:
-    """Those of the best `beam_size` candidates that end in EOS; at the limit, also the live hypotheses."""
+    """The candidates that end in EOS, among the best `beam_size`; at the limit, also the live hypotheses."""
     tokens, scores = candidates.tokens[:, :beam_size], candidates.scores[:, :beam_size]
     ended = scores.masked_fill(tokens[:, :, -1] != eos_id, -torch.inf)
     cut_off = live.scores.masked_fill(~is_at_limit[:, None], -torch.inf)
@@ -250,9 +251,9 @@ def why_closed(
 ) -> Int[Tensor, " sentences"]:
     """Why each sentence closes after a step, if it does, as an index in `VERDICTS`.
 
-    Log-probabilities only decrease. The length penalty is monotonic in the length, so of the penalties of all
-    later lengths, the greatest is that of the next length or that of the limit. The best live score divided
-    by the greatest penalty is therefore an upper bound on the score of every continuation.
+    A hypothesis's log-probability only decreases as tokens are added. The length penalty is monotonic in the
+    length, so it is greatest either at the next length or at the limit. The best live score divided by the
+    greatest penalty is therefore an upper bound on the score of every continuation.
     """
     best = live.scores[:, 0]
     penalty = length_penalty(limits, alpha).clamp(min=length_penalty(length + 1, alpha))
@@ -290,7 +291,7 @@ def keep_open(live: Beam, verdicts: Sequence[Closed | None]) -> tuple[Beam, Int[
 
 
 def state_rows(live: Beam, sentences: Int[Tensor, " open"] | None, width: int) -> Int[Tensor, "open live"]:
-    """The row of the model's state that each hypothesis continues; a sentence has `width` rows in it."""
+    """The row of the model's state that each hypothesis continues; a sentence has `width` rows there."""
     if sentences is None:
         sentences = torch.arange(live.rows.shape[0], device=live.rows.device)
     return sentences[:, None] * width + live.parents

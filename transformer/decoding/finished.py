@@ -11,18 +11,18 @@ from transformer.decoding.search import Hypotheses, length_penalty
 
 
 class Complete(NamedTuple):
-    """Hypotheses of equal length; the score is -inf for those that are not complete."""
+    """Hypotheses of equal length; a score of -inf marks a hypothesis that is not complete."""
 
     tokens: Int[Tensor, "sentences n length"]
     scores: Float[Tensor, "sentences n"]
 
 
 class Ranking(NamedTuple):
-    """The best of each sentence's earlier and new complete hypotheses, with normalised scores."""
+    """Each sentence's best complete hypotheses, earlier and new ones together, with normalised scores."""
 
     scores: Float[Tensor, "sentences n"]
     order: Int[Tensor, "sentences n"]
-    """The index of each of these in the list of the earlier hypotheses followed by the new ones."""
+    """Where each ranked hypothesis is in the list of all earlier hypotheses followed by all new ones."""
 
 
 class Finished:
@@ -69,5 +69,5 @@ class Finished:
 def take(
     tokens: Int[Tensor, "sentences from length"], places: Int[Tensor, "sentences to"]
 ) -> Int[Tensor, "sentences to length"]:
-    """The hypotheses of each sentence at these indices."""
+    """Select from each sentence's hypotheses those at the indices `places`."""
     return tokens.gather(1, places[:, :, None].expand(-1, -1, tokens.shape[2]))

@@ -20,9 +20,9 @@ INCOMPLETE = "\ufffd"  # how a character is decoded while some of its bytes are 
 class TextGenerator:
     """A decoder-only model and its tokenizer.
 
-    With a key-value cache, each new token costs one step. Sinusoidal positions still work beyond the length
-    that the model was trained with, but the text gets worse. Learned positions end at `model.max_positions`,
-    and asking for more is a `ValueError`.
+    The model keeps a key-value cache, so it processes each token only once. With sinusoidal positions, the
+    text may be longer than those in training, but its quality then drops. With learned positions, asking for
+    a text longer than `model.max_positions` is a `ValueError`.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer) -> None:
@@ -40,7 +40,7 @@ class TextGenerator:
     ) -> "TextGenerator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it, frozen for inference.
 
-        `precision` is that of the matrix products.
+        `precision` applies to the matrix products.
         """
         model, tokenizer, _ = load_run(path, task="language_model", build=build, device=device)
         freeze(model, precision)
@@ -54,10 +54,10 @@ class TextGenerator:
         choose: Callable[[Tensor], Tensor] = greedy,
         write: Callable[[str], None] = lambda text: None,  # noqa: ARG005
     ) -> str:
-        """Continue `prompt` by up to `max_length` tokens, picked by `choose`, until EOS; return all the text.
+        """Continue `prompt` by up to `max_length` tokens, picked by `choose`, or until EOS.
 
-        `write` is called with each new part of the text. `ValueError` for an empty prompt, or one with
-        characters outside the vocabulary.
+        Returns the prompt and its continuation as one text. `write` is called with each new part of the text.
+        `ValueError` for an empty prompt, or one with characters outside the vocabulary.
         """
         ids = self.prompt_ids(prompt)
         device = next(self.model.parameters()).device

@@ -56,9 +56,9 @@ def inference_dtype(precision: InferencePrecision, where: torch.device) -> torch
 def without_gradients(model: nn.Module) -> Iterator[None]:
     """A context for calling `model`: without cuDNN's attention, and in inference mode if it is frozen.
 
-    Inference mode makes each torch call cheaper. A model in training cannot use inference mode. The model may
-    cache tensors during validation, and autograd cannot use tensors made in inference mode in the next
-    update.
+    Inference mode makes each torch call cheaper, but a model in training cannot use it. Such a model may
+    cache tensors during validation and use them again in the next update, and autograd refuses tensors that
+    were made in inference mode.
     """
     is_frozen = not any(
         parameter is not None and parameter.requires_grad

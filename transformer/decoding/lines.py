@@ -1,4 +1,4 @@
-"""From lines to batches of ids, and from hypotheses to lines, for any translation engine."""
+"""Turns lines into batches of ids and hypotheses back into lines, the same for every translator."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence

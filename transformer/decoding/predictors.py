@@ -25,7 +25,7 @@ AnyReader = TypeVar("AnyReader", bound="Reader")
 
 
 class Reader:
-    """A model and its tokenizer; encodes lines as in training and runs the model on batches of them."""
+    """Base class of the predictors: encodes lines as in training and runs the model on batches of them."""
 
     task: ClassVar[str]
     head = staticmethod(no_head)
@@ -130,7 +130,7 @@ class MaskFiller(Reader):
         return self.fill_ids(sentences, count)
 
     def fill_ids(self, sentences: Sequence[NDArray[np.int64]], count: int) -> list[list[list[Candidate]]]:
-        """`fill` for the results of `read`."""
+        """Like `fill`, for sentences that `read` has already encoded."""
         results: list[list[list[Candidate]]] = [[] for _ in sentences]
         for rows, logits in self.outputs(sentences):
             for row, row_logits in zip(rows, logits, strict=True):

@@ -34,7 +34,7 @@ class MinLength:
 
 @dataclass(frozen=True)
 class NoRepeat:
-    """Forbid each token that would repeat a sequence of `size` tokens of the output."""
+    """Forbid each token after which some sequence of `size` tokens would occur twice in the output."""
 
     size: int
 
@@ -70,7 +70,7 @@ class ForcedPrefix:
             changed = processor(changed, tokens, rows)
         if place >= self.tokens.shape[1]:
             return changed
-        self.tokens = self.tokens.to(rows.device)  # once: a GPU would have to wait for each copy
+        self.tokens = self.tokens.to(rows.device)  # only once: each copy synchronizes with the GPU
         forced = self.tokens[rows, place][:, None]  # -1 after the end of a prefix
         token = forced.clamp(min=0)
         alone = torch.full_like(log_probs, -torch.inf).scatter(1, token, log_probs.gather(1, token))
@@ -79,7 +79,10 @@ class ForcedPrefix:
 
 @dataclass(frozen=True)
 class AtPlaces:
-    """Lets a processor that was made for a whole batch work in a search over some rows: those at `places`."""
+    """Applies a processor that was made for a whole batch in a search over only some rows of that batch.
+
+    `places` has the index in the whole batch of each row that is searched.
+    """
 
     places: Int[Tensor, " rows"]
     processor: Processor

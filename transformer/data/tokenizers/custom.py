@@ -71,7 +71,7 @@ def names_custom(content: bytes) -> bool:
 
 
 def load_custom_tokenizer(content: bytes) -> CustomTokenizer:
-    """Load what `save` wrote; `ValueError` if it is something else, or if its class is not imported."""
+    """Load what `save` wrote; `ValueError` if it is something else, or its class has not been imported."""
     try:
         saved = json.loads(content)
         name, fields = str(saved["class"]), dict(saved["fields"])

@@ -86,7 +86,7 @@ class MarianTokenizer:
 
 
 def ids_of_text(pieces: list[str], marian_ids: list[int | None]) -> dict[str, int]:
-    """From a piece of one language to our id, without pad, BOS and EOS, which never occur in a text."""
+    """Map the pieces of one language to our ids, except pad, BOS and EOS, which never occur in a text."""
     numbered = enumerate(zip(pieces, marian_ids, strict=True))
     return {piece: ours for ours, (piece, theirs) in numbered if ours >= UNK_ID and theirs is not None}
 
@@ -101,9 +101,9 @@ def encode(lines: Sequence[str], model: Any, id_of: dict[str, int]) -> list[list
 
 
 def split_language_code(line: str) -> tuple[list[str], str]:
-    """Split off a code such as `>>fr<<` at the start of a line. The code becomes one token.
+    """Split off a code such as `>>fr<<` at the start of a line, so that it becomes one token.
 
-    It tells a multilingual model the target language.
+    The code tells a multilingual model the target language.
     """
     end = line.find("<<")
     if not line.startswith(">>") or end == -1:

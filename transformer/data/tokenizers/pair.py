@@ -8,7 +8,7 @@ from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.files import whole_folder
 
 SOURCE, TARGET = "source", "target"
-"""The tokenizers' files in the folder that `save` writes."""
+"""The names under which `save` writes the two tokenizers into its folder."""
 
 
 class PairTokenizer:

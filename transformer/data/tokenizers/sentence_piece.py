@@ -23,7 +23,8 @@ MOST_ENTRIES = 37_000
 """The most entries that `suitable_size` chooses: the size of the paper's vocabulary."""
 MOST = re.compile(r"set it to a value <= (\d+)")
 LEAST = re.compile(r"smaller than required_chars. \d+ vs (\d+)")
-"""Parts of SentencePiece's error messages: the vocabulary is too large, or too small, for the text."""
+"""`MOST` finds the largest possible vocabulary size in SentencePiece's error for one that is too large, and
+`LEAST` the smallest in its error for one that is too small."""
 MAX_LINE_BYTES = 65_536
 """SentencePiece would silently ignore longer lines, so they are split."""
 
@@ -33,7 +34,7 @@ class SentencePieceTokenizer:
 
     keeps_lines = False
     is_threaded = True
-    """It encodes with all cores: other processes would not make it faster."""
+    """SentencePiece encodes on all cores, so several processes would not be faster."""
 
     def __init__(self, model: bytes) -> None:
         self.processor = sentencepiece.SentencePieceProcessor()
@@ -96,9 +97,9 @@ def train_tokenizer(
 def suitable_size(lines: Sequence[str]) -> int:
     """The vocabulary size for a text: all bytes, special tokens and different characters, plus 4 × √length.
 
-    The length of the text is counted in characters. The number of different words grows roughly like its
-    square root (Heaps' law), so most words become one token and rare words are split. A text of 500 short
-    pairs gets 1,300 entries, and a text of 30,000 short pairs gets 8,000.
+    The length of the text is counted in characters. The number of different words grows roughly like the
+    square root of this length (Heaps' law), so most words become one token and rare words are split. A text
+    of 500 short pairs gets 1,300 entries, and a text of 30,000 short pairs gets 8,000.
     """
     single = 256 + len(SPECIAL_IDS) + len(set().union(*lines))
     return min(single + 4 * math.isqrt(sum(map(len, lines))), MOST_ENTRIES)
@@ -125,7 +126,7 @@ def train_bpe(
         eos_id=EOS_ID,
         unk_id=UNK_ID,
         user_defined_symbols=list(symbols),
-        num_threads=1,  # more would only speed up reading, and abort the process if memory is short
+        num_threads=1,  # more threads only speed up reading, and abort the process if memory is short
         minloglevel=2,  # log only errors, which are also raised
     )
     return SentencePieceTokenizer(model.getvalue())
