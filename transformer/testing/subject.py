@@ -37,12 +37,12 @@ class ProbeBatch(NamedTuple):
 class Subject:
     """A model, its kind and vocabulary, and random batches for it.
 
-    Special tokens are the model's `pad_id`, `bos_id` and `eos_id`, or 0, 1 and 2 where it lacks them.
+    Special tokens are the model's attributes `pad_id`, `bos_id` and `eos_id`; the defaults are 0, 1 and 2.
     Random batches contain only ordinary tokens, apart from BOS and padding.
     """
 
     def __init__(self, model: nn.Module, kind: Kind | None = None, vocab_size: int | None = None) -> None:
-        self.model = cast(Any, model)  # the methods beyond forward differ from kind to kind
+        self.model = cast(Any, model)  # which methods it has besides forward depends on its kind
         self.kind = kind or kind_of(model)
         self.pad_id = getattr(model, "pad_id", PAD_ID)
         self.bos_id = getattr(model, "bos_id", BOS_ID)
@@ -53,7 +53,9 @@ class Subject:
         special = (self.pad_id, self.bos_id, self.eos_id)
         self.ordinary = torch.tensor([token for token in range(self.vocab_size) if token not in special])
         if len(self.ordinary) < 2:
-            raise ValueError(f"vocab_size is {self.vocab_size}; the checks need 2 tokens besides {special}")
+            raise ValueError(
+                f"vocab_size is {self.vocab_size}; the checks need 2 tokens besides the special {special}"
+            )
 
     def run(self, batch: ProbeBatch) -> Float[Tensor, "batch length width"] | Float[Tensor, "batch width"]:
         """One forward pass of the model; a pooled output of an encoder has no dimension for the length."""
@@ -148,7 +150,7 @@ def left_as_found(model: nn.Module) -> Iterator[None]:
                 module.training = mode
             with torch.no_grad():
                 for (module, name, buffer), value in zip(buffers, values, strict=True):
-                    module._buffers[name] = buffer  # the model may have put another tensor there
+                    module._buffers[name] = buffer  # the model may have replaced the tensor
                     if buffer is not None and value is not None and not torch.equal(buffer, value):
                         buffer.copy_(value)
 
