@@ -207,9 +207,7 @@ def select_rows(subject: Subject) -> Iterator[Comparison | str]:
     for t in range(1, STEPS - 1):
         expected = model.step(tokens[:, t], states[1])
         yield Comparison("the selected rows", model.step(tokens[rows, t], chosen), expected[rows])
-        yield Comparison(
-            "the state that they were selected from", model.step(tokens[:, t], states[0]), expected
-        )
+        yield Comparison("the original state", model.step(tokens[:, t], states[0]), expected)
 
 
 def beam_of_one(subject: Subject) -> Iterator[Comparison | str]:

@@ -24,7 +24,7 @@ class Comparison(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """The difference between two entries: its absolute value is `error`, and `allowed` is the maximum."""
+    """Two entries that differ: `error` is their absolute difference, and `allowed` the largest allowed one."""
 
     error: float
     allowed: float

@@ -53,9 +53,7 @@ class Subject:
         special = (self.pad_id, self.bos_id, self.eos_id)
         self.ordinary = torch.tensor([token for token in range(self.vocab_size) if token not in special])
         if len(self.ordinary) < 2:
-            raise ValueError(
-                f"vocab_size is {self.vocab_size}; the checks need 2 tokens besides the special {special}"
-            )
+            raise ValueError(f"vocab_size is {self.vocab_size}; the checks need 2 tokens besides {special}")
 
     def run(self, batch: ProbeBatch) -> Float[Tensor, "batch length width"] | Float[Tensor, "batch width"]:
         """One forward pass of the model; a pooled output of an encoder has no dimension for the length."""

@@ -1,6 +1,7 @@
 """Small modules and batches of random values.
 
-A new module has biases of 0 and LayerNorm weights of 1, which could hide an error; here they are random too.
+In a new module, the weights of a LayerNorm are 1 and its biases 0, which could hide an error. Here, they are
+random too.
 """
 
 from collections.abc import Sequence
