@@ -90,7 +90,7 @@ class ParallelText(Task):
         self.table = load_table(settings, settings.data.train)
 
     def train_tokenizer(self) -> Tokenizer:
-        """Train on both sides of the text, which share a vocabulary unless `data.target_vocab_size` is set."""
+        """Train on both sides of the text; they share a vocabulary unless `data.target_vocab_size` is set."""
         return make_tokenizer(self.settings.data, self.side("source"), self.side("target"))
 
     def side(self, column: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ class Comparison(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Two entries that differ: `error` is their absolute difference, and `allowed` the largest allowed one."""
+    """Two entries compared: `error` is their absolute difference, and `allowed` is its maximum."""
 
     error: float
     allowed: float
