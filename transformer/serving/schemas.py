@@ -1,4 +1,4 @@
-"""The JSON that the server reads and writes; FastAPI derives the OpenAPI description from it."""
+"""The JSON that the server reads and writes. FastAPI makes the OpenAPI description from these classes."""
 
 from typing import Annotated, Any, Literal
 
@@ -25,12 +25,14 @@ class TranslateRequest(BaseModel):
         examples=[["The old man gives the child a red apple."]],
     )
     model: str | None = Field(None, description="A model's name, as listed by /health; by default the first.")
-    n_best: int = Field(1, ge=1, description="Translations per line; at most beam_size.")
+    n_best: int = Field(1, ge=1, description="Number of translations per line; at most beam_size.")
     beam_size: int | None = Field(
-        None, ge=1, description="Hypotheses per line; 1 is greedy. By default the model's."
+        None,
+        ge=1,
+        description="Beam size of the search; 1 is greedy search. By default, the model's beam_size.",
     )
     alpha: float | None = Field(
-        None, ge=0, description="Exponent of the length penalty. By default the model's."
+        None, ge=0, description="Exponent of the length penalty. By default, the model's alpha."
     )
     alignment: bool = Field(False, description="Whether to add the word alignment of each translation.")
 
@@ -38,20 +40,24 @@ class TranslateRequest(BaseModel):
 class Output(BaseModel):
     translation: str
     score: float | None = Field(
-        description="Log-probability divided by the length penalty; null for an empty translation that fills "
-        "the list up to n_best because the search found fewer."
+        description="Log-probability divided by the length penalty. If the search finds fewer than n_best "
+        "translations, empty ones with the score null are added."
     )
     alignment: str | None = Field(
-        description="Aligned words, counted from 0, as pairs SOURCE-TARGET: 0-0 1-2; null unless requested."
+        description="Pairs SOURCE-TARGET of aligned words, counted from 0, such as 0-0 1-2; null unless "
+        "requested."
     )
 
 
 class TranslateResponse(BaseModel):
     model: str
-    results: list[list[Output]] = Field(description="For each line its translations, best first.")
+    results: list[list[Output]] = Field(
+        description="One list per line: the translations of this line, best first."
+    )
     warnings: list[str] = Field(
         description="A warning for each line that was cut because it had more tokens than the model reads, "
-        "and for each line that is outside the toy language of the model. Lines are counted from 1."
+        "and for each line that does not belong to toyland if the model was trained on this toy language. "
+        "Lines are counted from 1."
     )
 
 
@@ -68,8 +74,8 @@ class Health(BaseModel):
     status: Literal["ok"]
     models: list[ModelInfo]
     waiting_lines: int
-    translated_lines: int = Field(description="Since the server was started.")
-    batches: int = Field(description="Batches in which these lines were translated.")
+    translated_lines: int = Field(description="Number of lines translated since the server was started.")
+    batches: int = Field(description="Number of batches in which these lines were translated.")
 
 
 class Problem(BaseModel):
@@ -77,7 +83,7 @@ class Problem(BaseModel):
 
 
 def describe(problem: dict[str, Any]) -> str:
-    """The first thing that pydantic found wrong with a request, in one line."""
+    """Describe in one line the first error that pydantic found in a request."""
     place, kind = problem["loc"][1:], problem["type"]
     name = f"line {place[1] + 1}" if len(place) > 1 else ".".join(map(str, place)) or "the body"
     if kind == "json_invalid":

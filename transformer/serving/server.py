@@ -20,7 +20,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ValueError(
             f"cannot listen on port {port} of {host}: {error.strerror}; choose another --host or --port "
-            "(0: any free one)"
+            "(0: any free port)"
         ) from None
 
 
@@ -32,8 +32,9 @@ def address(listening: socket.socket) -> str:
 def serve(models: Sequence[ServedModel], limits: Limits, listening: socket.socket) -> None:
     """Answer requests until SIGTERM or Ctrl-C; requests that have arrived by then are still answered.
 
-    A second Ctrl-C ends the server without waiting for them. At the end uvicorn raises the signal again:
-    after Ctrl-C this function raises `KeyboardInterrupt`, and after SIGTERM it returns.
+    A second Ctrl-C ends the server without answering the remaining requests. When the server has stopped,
+    uvicorn raises the signal again: after Ctrl-C this function raises `KeyboardInterrupt`, and after SIGTERM
+    it returns.
     """
     config = uvicorn.Config(
         make_app(models, limits),

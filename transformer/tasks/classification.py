@@ -1,4 +1,4 @@
-"""Classification: sentences with one label each, and the cross-entropy of their classes.
+"""Classification: an encoder learns from labelled sentences to predict the label of a sentence.
 
 A trained model is used through `Classifier` (`decoding/predictors.py`) or `transformer classify`.
 """
@@ -46,7 +46,7 @@ class ClassificationLoss:
 
 @dataclass(frozen=True)
 class ClassificationValidation:
-    """Loss per sentence, and the percentage of sentences that are classified correctly."""
+    """Computes the loss per sentence, and the percentage of sentences that are classified correctly."""
 
     batches: LabelledBatches
     objective: ClassificationLoss
@@ -63,7 +63,7 @@ class ClassificationValidation:
 
 
 class ClassificationTask(Task):
-    """Training a sentence classifier; in the task's `settings`, `data.classes` names the classes."""
+    """Trains a sentence classifier. Sets `data.classes` in its `settings` to the names of the classes."""
 
     kind, metrics = TASKS["classification"].kind, TASKS["classification"].metrics
     head = staticmethod(sequence_classifier)

@@ -1,4 +1,4 @@
-"""Language modelling: running text in contiguous blocks, and the loss of each token given those before it.
+"""Language modelling: a decoder learns to predict each token of a running text from the tokens before it.
 
 A trained model is used through `TextGenerator` (`decoding/generator.py`) or `transformer generate`.
 """
@@ -30,7 +30,7 @@ class LanguageModelLoss(TokenLoss):
 
 @dataclass(frozen=True)
 class LanguageModelValidation:
-    """Loss and perplexity per token, and bits per byte. Only the latter are comparable across tokenizers."""
+    """Loss and perplexity per token, and bits per byte. Across tokenizers, compare only bits per byte."""
 
     batches: BlockBatches
     objective: LanguageModelLoss
@@ -43,7 +43,7 @@ class LanguageModelValidation:
 
 
 class LanguageModelTask(Task):
-    """Training a decoder-only model on running text."""
+    """Trains a decoder-only model on running text."""
 
     kind, metrics = TASKS["language_model"].kind, TASKS["language_model"].metrics
 
@@ -72,7 +72,7 @@ class LanguageModelTask(Task):
 
     @classmethod
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> LanguageModelValidation:
-        """The loss on all of a text, in the blocks that training uses."""
+        """Validate on the whole text `name`, cut into blocks of the same length as in training."""
         text = read_text(name)
         batches = make_batches(text, tokenizer, settings, shuffle=False)
         objective = LanguageModelLoss(0.0, cross_entropy=overwriting_cross_entropy)

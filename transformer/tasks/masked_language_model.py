@@ -1,4 +1,4 @@
-"""Masked language modelling: plain sentences, and the loss of the tokens that were hidden in them.
+"""Masked language modelling: an encoder learns to predict hidden tokens of a sentence from the others.
 
 A trained model is used through `MaskFiller` (`decoding/predictors.py`) or `transformer fill-mask`.
 """
@@ -49,7 +49,7 @@ class MaskedValidation:
 
 
 class MaskedLanguageModelTask(Task):
-    """Training an encoder on masked sentences; labels in the file (`data.label_format`) are ignored."""
+    """Trains an encoder on masked sentences; labels in the file (`data.label_format`) are ignored."""
 
     kind, metrics = TASKS["masked_language_model"].kind, TASKS["masked_language_model"].metrics
     head = staticmethod(masked_language_model)
@@ -90,7 +90,7 @@ class MaskedLanguageModelTask(Task):
 
     @classmethod
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> MaskedValidation:
-        """The same tokens are hidden in every validation, so that its values can be compared."""
+        """Every validation hides the same tokens, so that the metrics of different steps can be compared."""
         batches = make_batches(read_texts(name, settings), tokenizer, settings, shuffle=False)
         return MaskedValidation(batches, MaskedLoss(0.0, cross_entropy=overwriting_cross_entropy))
 

@@ -1,4 +1,4 @@
-"""The tasks by their names in the settings; each is defined in the file of the same name in this folder.
+"""The tasks by their names in the settings; the file `NAME.py` in this folder defines the task `NAME`.
 
 This file imports nothing from the package, so that settings can be checked without importing torch.
 """
@@ -12,10 +12,10 @@ TaskName = Literal[
 
 
 class TaskEntry(NamedTuple):
-    """The kind of model that a task trains, the name of its class, and its validation metrics.
+    """The kind of model that a task trains, the name of the task's class, and its validation metrics.
 
-    The class is in this folder's file of the same name as the task. If `name` has the form `MODULE:CLASS`,
-    the class is in that module instead.
+    `name` is the name of a class in the task's file in this folder, or has the form `MODULE:CLASS` if the
+    class is in another module.
     """
 
     kind: str

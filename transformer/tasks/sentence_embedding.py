@@ -1,4 +1,4 @@
-"""Sentence embeddings: pairs of sentences with the same meaning, and a contrastive loss.
+"""Sentence embeddings: an encoder learns to give two sentences with the same meaning similar vectors.
 
 A trained model is used through `Embedder` (`decoding/predictors.py`) or `transformer embed` and `nearest`.
 """
@@ -35,7 +35,7 @@ class ContrastiveLoss:
     label_smoothing: float = 0.0
 
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
-        sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # no BOS on either side
+        sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # without the targets' BOS
         # not in bfloat16: its rounding errors, divided by a temperature of 0.05, would reach 0.1
         with torch.autocast(sources.device.type, enabled=False):
             logits = sources @ targets.T / self.temperature  # (pairs, pairs)
@@ -49,10 +49,11 @@ class ContrastiveLoss:
 
 @dataclass(frozen=True)
 class EmbeddingValidation:
-    """Loss per pair, and P@1: how often a sentence's nearest neighbour is the other side of its own pair.
+    """Loss per pair, and P@1: the percentage of sentences whose nearest neighbour is the right one.
 
-    The loss compares a pair only with the others in its batch. P@1 compares it with all pairs of the text. It
-    searches the targets for each source; `p@1_reversed` searches the sources for each target.
+    The right neighbour of a sentence is the other sentence of its pair. The loss compares a sentence with the
+    sentences of its batch, and P@1 with those of the whole text. `p@1` looks for the target nearest to each
+    source, and `p@1_reversed` for the source nearest to each target.
     """
 
     batches: PairBatches
@@ -75,18 +76,18 @@ class EmbeddingValidation:
 
 
 def precision_at_1(queries: Tensor, candidates: Tensor) -> float:
-    """Percentage of queries whose nearest candidate has the same index; all vectors have unit length."""
+    """The percentage of queries whose nearest candidate has the same index; all vectors have unit length."""
     return 100 * float(is_nearest(queries, candidates).float().mean())
 
 
 def is_nearest(queries: Tensor, candidates: Tensor) -> Tensor:
-    """(queries,): whether the nearest of all candidates is the one with the same index as the query."""
+    """For each query, whether its nearest candidate has the same index; shape (queries,)."""
     found = [(part @ candidates.T).argmax(dim=1) for part in torch.split(queries, 1000)]
     return torch.cat(found) == torch.arange(len(queries))
 
 
 class SentenceEmbeddingTask(ParallelText):
-    """Training one encoder for both sides of parallel text, which is read as for translation."""
+    """Trains one encoder for both sides of a parallel text. The text is read as in the translation task."""
 
     kind, metrics = TASKS["sentence_embedding"].kind, TASKS["sentence_embedding"].metrics
     head = staticmethod(sentence_embedder)

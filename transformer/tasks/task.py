@@ -20,10 +20,10 @@ from transformer.training.objectives import Objective
 from transformer.training.report import SAMPLES, labelled
 
 Evaluate = Callable[[nn.Module, Group], Mapping[str, Any]]
-"""A validation function: returns a model's metrics; the processes of the group share the work.
+"""A validation function. It returns a model's metrics; the processes of the group share the work.
 
-It may also return `samples`, which are printed and logged with the metrics: a list of dictionaries from
-labels (source, reference and so on) to texts.
+The metrics may include the key `samples`. Its value is a list of dictionaries that map labels, such as
+`source` and `reference`, to texts; training prints and logs these texts.
 """
 
 
@@ -33,9 +33,9 @@ class TokenizedText:
 
     batches: EpochBatches[Any]
     counts: dict[str, Any]
-    """For the log: what was read, what was dropped, and how BLEU is computed."""
+    """Values for the log, such as how many sentences were read and dropped, or the BLEU signature."""
     summary: str
-    """The most important of `counts`, in a few words for the user."""
+    """A few words for the user with the most important values of `counts`."""
 
 
 class Report(NamedTuple):
@@ -44,7 +44,7 @@ class Report(NamedTuple):
     values: dict[str, Any]
     text: str
     scored: Sequence[Scored] = ()
-    """The sentences that were scored, if the outputs of the task are sentences."""
+    """The outputs that were scored, with their sources and references, if the task outputs sentences."""
 
 
 class Task(ABC):
@@ -55,7 +55,7 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]] = ("loss",)
     """The names of the validation metrics; `training.best_metric` is one of them."""
     settings: Settings
-    """The settings that the task was created with, completed with the values that depend on the text."""
+    """The settings that the task was created with, and the values that it added, such as the class names."""
     score_options: ClassVar[frozenset[str]] = frozenset()
     """The options of `transformer evaluate` for this task; all except `output` are passed to `score`."""
 
@@ -64,11 +64,11 @@ class Task(ABC):
 
     @abstractmethod
     def train_tokenizer(self) -> Tokenizer:
-        """Train the tokenizer that the settings ask for on the training text."""
+        """Train a tokenizer, of the type that the settings name, on the training text."""
 
     @abstractmethod
     def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
-        """The training text in batches; `settings` now include the size of the vocabulary."""
+        """Return the training text in batches. Here, `settings` contain the tokenizer's vocabulary size."""
 
     @staticmethod
     @abstractmethod
@@ -77,17 +77,17 @@ class Task(ABC):
 
     @staticmethod
     def head(model: nn.Module, settings: Settings) -> nn.Module:  # noqa: ARG004
-        """Adds the task's head to the model that `build` returns. Only encoders need one."""
+        """Add the task's head to `model`. Only tasks for encoder-only models override this method."""
         return model
 
     @classmethod
     @abstractmethod
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> Evaluate:
-        """A function that validates a model on the text `name` and returns the `metrics`."""
+        """Return a function that validates a model on the text `name` and returns the `metrics`."""
 
     @classmethod
     def score(cls, trained: Pretrained, data: str) -> Report:
-        """The scores of a trained model on the text `data`; by default its validation metrics."""
+        """Score a trained model on the text `data`. By default, the scores are the validation metrics."""
         model, tokenizer, settings = trained
         values = dict(cls.validation(data, tokenizer, settings)(model, ALONE))
         values.pop(SAMPLES, None)
@@ -96,14 +96,14 @@ class Task(ABC):
 
 
 def task_class(name: str) -> type[Task]:
-    """The task with this name in the registry."""
+    """Import the class of the task that has this name in the registry."""
     module, _, class_name = TASKS[name].name.rpartition(":")
     found: type[Task] = getattr(import_module(module or f"transformer.tasks.{name}"), class_name)
     return found
 
 
 def validation_of(task: Task, tokenizer: Tokenizer, settings: Settings) -> Evaluate | None:
-    """Validation on the text `data.valid`, if there is one. Errors say that they concern this text."""
+    """The validation function for the text `data.valid`, or None without one. Errors name this text."""
     name = settings.data.valid
     if name is None:
         return None

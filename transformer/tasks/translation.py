@@ -1,4 +1,4 @@
-"""Translation: pairs of sentences, and the loss of the target given the source.
+"""Translation: an encoder-decoder learns from pairs of sentences to predict the target from the source.
 
 A trained model is used through `Translator` (`decoding/translator.py`) or `transformer translate`.
 """
@@ -51,9 +51,9 @@ class TranslationLoss(TokenLoss):
 
 @dataclass(frozen=True)
 class TranslationValidation:
-    """Loss and perplexity per token of a parallel text, and scores for translations of part of it.
+    """Computes loss and perplexity per token of a parallel text, and scores some translations of it.
 
-    The first few of these translations are returned as samples.
+    The first few of the translations are returned as samples.
     """
 
     batches: TokenBatches
@@ -66,7 +66,7 @@ class TranslationValidation:
     def __call__(self, model: nn.Module, group: Group = ALONE) -> dict[str, Any]:
         loss, _ = mean_loss(model, self.batches, self.objective, group)
         metrics: dict[str, Any] = {"loss": loss, "perplexity": perplexity(loss)}
-        if self.sources and not math.isfinite(loss):  # a search would meet only NaN
+        if self.sources and not math.isfinite(loss):  # all scores in a search would be NaN
             return metrics | {"bleu": math.nan, "exact_match": math.nan}
         if self.sources:
             share = self.sources[group.rank :: group.size]
@@ -83,14 +83,14 @@ class TranslationValidation:
 
 
 class ParallelText(Task):
-    """Base of the tasks whose training text is pairs of sentences."""
+    """Base class of the tasks whose training text consists of pairs of sentences."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.table = load_table(settings, settings.data.train)
 
     def train_tokenizer(self) -> Tokenizer:
-        """One vocabulary for both languages, from both sides of the training text."""
+        """Train on both sides of the text; they share a vocabulary unless `data.target_vocab_size` is set."""
         return make_tokenizer(self.settings.data, self.side("source"), self.side("target"))
 
     def side(self, column: str) -> Iterator[str]:
@@ -99,7 +99,7 @@ class ParallelText(Task):
 
 
 class TranslationTask(ParallelText):
-    """Training an encoder-decoder on parallel text (§5.1); its `settings` name the tokenizer for BLEU."""
+    """Trains an encoder-decoder on parallel text (§5.1). Adds the tokenizer for BLEU to its `settings`."""
 
     kind, metrics = TASKS["translation"].kind, TASKS["translation"].metrics
 
@@ -108,7 +108,7 @@ class TranslationTask(ParallelText):
     def __init__(self, settings: Settings) -> None:
         bleu_tokenizer = choose_tokenizer(settings.data)
         if computes_bleu(settings):
-            make_bleu(bleu_tokenizer)  # fails early if it is not installed
+            make_bleu(bleu_tokenizer)  # fails early if this tokenizer is not installed
         super().__init__(replace(settings, data=replace(settings.data, bleu_tokenizer=bleu_tokenizer)))
 
     def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
@@ -132,7 +132,7 @@ class TranslationTask(ParallelText):
 
     @classmethod
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> TranslationValidation:
-        """The loss on a text, and scores for `training.valid_sample` evenly spaced sentences of it."""
+        """Validate on the text `name`; `training.valid_sample` evenly spaced sentences are translated."""
         table = load_table(settings, name)
         tokenized, _ = tokenize_pairs(table, tokenizer, max_tokens=settings.data.max_tokens)
         batches = TokenBatches(
@@ -166,10 +166,10 @@ class TranslationTask(ParallelText):
         bleu_tokenizer: str | None = None,
         show: int = 0,
     ) -> Report:
-        """BLEU, chrF and exact match of a text, and `show` examples each of right and wrong outputs."""
+        """BLEU, chrF and exact match on the text `data`, and `show` correct and `show` wrong translations."""
         model, tokenizer, settings = trained
         bleu_tokenizer = bleu_tokenizer or choose_tokenizer(settings.data)
-        make_bleu(bleu_tokenizer)  # fails early if it is not installed
+        make_bleu(bleu_tokenizer)  # fails early if this tokenizer is not installed
         freeze(model)
         translator = Translator(model, tokenizer, model_config=settings.model, decoding=settings.decoding)
         table = load_table(settings, data)
@@ -193,7 +193,7 @@ class TranslationTask(ParallelText):
 
 
 def computes_bleu(settings: Settings) -> bool:
-    """Whether validation translates sentences, which BLEU needs."""
+    """Whether validation translates sentences; without translations there is no BLEU."""
     return settings.data.valid is not None and settings.training.valid_sample > 0
 
 
@@ -202,4 +202,4 @@ def load_table(settings: Settings, name: str) -> "datasets.Dataset":
 
 
 def ignore_warning(_: str) -> None:
-    """Drops warnings: every validation would report the same lines as cut."""
+    """Discard a warning; otherwise every validation would warn again that the same lines were cut."""

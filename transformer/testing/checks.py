@@ -1,4 +1,4 @@
-"""The laws of the contract: generators of comparisons that must hold, and of remarks for the report.
+"""The laws of the contract. Each law is a generator of comparisons that must hold, and of remarks.
 
 Batches are small and sequences have at most 9 tokens, which is enough to expose a broken law.
 """
@@ -64,7 +64,7 @@ def no_future_leak(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def exchanged_futures(subject: Subject, batch: ProbeBatch, run: Run) -> Iterator[Comparison]:
-    """For each position, compares the outputs up to it before and after all later tokens are replaced."""
+    """For each position t, compares the outputs up to t before and after all later tokens are replaced."""
     outputs = run(batch)
     rows, length = batch.tokens.shape
     for t in range(length - 1):
@@ -75,7 +75,10 @@ def exchanged_futures(subject: Subject, batch: ProbeBatch, run: Run) -> Iterator
 
 
 def gradients_of_outputs(subject: Subject, batch: ProbeBatch) -> list[tuple[int, Tensor]]:
-    """The gradient of each output position with respect to each embedding of the tokens, (B, T, D)."""
+    """For each position t, the pair of t and the gradient of output t with respect to the embedded tokens.
+
+    A gradient has shape (B, T, D). A model that embeds its tokens twice has two pairs for each t.
+    """
     # cuDNN's recurrent layers have no backward pass in eval mode
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
         with Embeddings(batch.tokens) as embeddings:
@@ -117,9 +120,9 @@ def no_future_leak_in_training(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def batch_invariance_in_training(subject: Subject) -> Iterator[Comparison | str]:
-    """Compares each row with the same row among other rows. A BatchNorm, for example, would mix the rows.
+    """Compares each row in two batches whose other rows differ. A BatchNorm breaks this law, for example.
 
-    The other rows have the same lengths, so that dropout draws the same random numbers.
+    The differing rows have the same lengths, so that dropout draws the same random numbers.
     """
     batch = subject.batch(LENGTHS, SOURCE_LENGTHS)
     run = run_in_training(subject, batch)
@@ -136,8 +139,8 @@ def batch_invariance_in_training(subject: Subject) -> Iterator[Comparison | str]
 def run_in_training(subject: Subject, batch: ProbeBatch) -> Run:
     """A function that runs the forward pass in training mode, each time with the same buffers and seed.
 
-    Dropout is therefore the same for inputs of the same shapes. `DoesNotApply` if two runs on `batch` differ:
-    the model then has a random generator, or a state, that cannot be reset from outside.
+    Dropout is therefore the same for inputs of the same shapes. Raises `DoesNotApply` if two runs on `batch`
+    differ, because then the model has a random generator, or a state, that cannot be reset from outside.
     """
 
     def run(batch: ProbeBatch) -> Tensor:
@@ -148,7 +151,7 @@ def run_in_training(subject: Subject, batch: ProbeBatch) -> Run:
 
     if largest_difference([Comparison("again", run(batch), run(batch))], Tolerance()).is_allowed:
         return run
-    raise DoesNotApply("in training mode the same seed does not give the same output again")
+    raise DoesNotApply("in training mode, two runs with the same seed give different outputs")
 
 
 def first(output: Tensor, length: int) -> Tensor:
@@ -192,7 +195,7 @@ def prefill_and_step(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def select_rows(subject: Subject) -> Iterator[Comparison | str]:
-    """`select` reorders rows and repeats one. Afterwards, the new state and the old one are independent."""
+    """`select` must reorder and repeat rows; afterwards, the new and the old state must be independent."""
     prompts, batch, _ = decoding_batch(subject)
     model, rows = subject.model, torch.tensor([2, 0, 0, 1], device=subject.device)
     states = [model.prefill(prompts, max_length=STEPS)[1] for _ in range(2)]
@@ -204,7 +207,7 @@ def select_rows(subject: Subject) -> Iterator[Comparison | str]:
     for t in range(1, STEPS - 1):
         expected = model.step(tokens[:, t], states[1])
         yield Comparison("the selected rows", model.step(tokens[rows, t], chosen), expected[rows])
-        yield Comparison("the state they come from", model.step(tokens[:, t], states[0]), expected)
+        yield Comparison("the original state", model.step(tokens[:, t], states[0]), expected)
 
 
 def beam_of_one(subject: Subject) -> Iterator[Comparison | str]:
@@ -218,14 +221,14 @@ def beam_of_one(subject: Subject) -> Iterator[Comparison | str]:
 def decoding_batch(subject: Subject) -> tuple[Tensor, ProbeBatch, Tensor]:
     """Ragged inputs for `prefill`, whole rows for the forward pass, and each row's length after `prefill`.
 
-    An encoder-decoder's `prefill` reads the source and only BOS of the target, so these lengths are 1. The
-    prompts of a decoder-only model are the beginnings of the whole rows.
+    For an encoder-decoder, `prefill` gets the source and reads only BOS of the target, so each length is 1.
+    For a decoder-only model, `prefill` gets the first few tokens of each row.
     """
     if subject.kind == "encoder_only" or not offers(subject.model, "prefill", "step"):
         raise DoesNotApply("the model has no prefill and step")
     if subject.kind == "encoder_decoder":
         batch = subject.batch([STEPS] * 3, SOURCE_LENGTHS)
-        assert batch.source is not None  # an encoder-decoder's batch has one
+        assert batch.source is not None  # `batch` made one, because this is an encoder-decoder
         return batch.source, batch, torch.ones(3, dtype=torch.int64)
     batch = subject.batch([length + STEPS - 1 for length in PROMPT_LENGTHS], ())
     lengths = torch.tensor(PROMPT_LENGTHS)

@@ -1,4 +1,4 @@
-"""Tensors that should be equal, and the largest difference among many."""
+"""Compares pairs of tensors that should be equal, and finds the largest difference."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Comparison(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """The difference of two entries; `error` is its absolute value, and `allowed` the largest allowed one."""
+    """Two entries compared: `error` is their absolute difference, and `allowed` is its maximum."""
 
     error: float
     allowed: float
@@ -36,7 +36,7 @@ class Difference(NamedTuple):
 
 
 def largest_difference(comparisons: Iterable[Comparison], tolerance: Tolerance) -> Difference:
-    """The largest difference that is not allowed, or the largest of all if all are allowed."""
+    """The largest of the differences that are not allowed; if all are allowed, the largest of all."""
     differences = [largest_in(comparison, tolerance) for comparison in comparisons]
     nothing = Difference(0.0, tolerance.absolute, "nothing to compare")
     return max(differences, key=lambda found: (not found.is_allowed, found.error), default=nothing)
@@ -50,7 +50,7 @@ def largest_in(comparison: Comparison, tolerance: Tolerance) -> Difference:
         return Difference(torch.inf, 0.0, f"{where}: {shapes}")
     if actual.numel() == 0:
         return Difference(0.0, 0.0, where)
-    # An infinity equals itself: both passes may forbid a token with a logit of -inf. NaN never does.
+    # Equal infinities have error 0: both passes may forbid a token with the logit -inf. NaN has error inf.
     error = (actual - expected).abs().nan_to_num(nan=torch.inf).masked_fill(actual == expected, 0.0)
     size = expected.abs().nan_to_num(nan=0.0, posinf=0.0)
     allowed = (

@@ -21,7 +21,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Result:
-    """One line of the report; `error` is the largest absolute difference, None where nothing was compared."""
+    """One line of the report; `error` is the largest absolute difference, or None if nothing was compared."""
 
     name: str
     status: Status
@@ -65,7 +65,7 @@ def assert_transformer_contract(
     rtol: float = 1e-5,
     seed: int = 0,
 ) -> ContractReport:
-    """Return the report if every check that applies holds; otherwise raise it as an `AssertionError`.
+    """Return the report if all checks that apply pass; otherwise raise `AssertionError` with the report.
 
     `kind` says how `forward` is called and which tokens a position may depend on. By default, it is inferred:
     a model with two inputs, or with `encode` and `decode`, is an encoder_decoder; any other model with

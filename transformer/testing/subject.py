@@ -37,12 +37,12 @@ class ProbeBatch(NamedTuple):
 class Subject:
     """A model, its kind and vocabulary, and random batches for it.
 
-    Special tokens are the model's `pad_id`, `bos_id` and `eos_id`, or 0, 1 and 2 where it lacks them.
+    Special tokens are the model's attributes `pad_id`, `bos_id` and `eos_id`; the defaults are 0, 1 and 2.
     Random batches contain only ordinary tokens, apart from BOS and padding.
     """
 
     def __init__(self, model: nn.Module, kind: Kind | None = None, vocab_size: int | None = None) -> None:
-        self.model = cast(Any, model)  # the methods beyond forward differ from kind to kind
+        self.model = cast(Any, model)  # which methods it has besides forward depends on its kind
         self.kind = kind or kind_of(model)
         self.pad_id = getattr(model, "pad_id", PAD_ID)
         self.bos_id = getattr(model, "bos_id", BOS_ID)
@@ -148,7 +148,7 @@ def left_as_found(model: nn.Module) -> Iterator[None]:
                 module.training = mode
             with torch.no_grad():
                 for (module, name, buffer), value in zip(buffers, values, strict=True):
-                    module._buffers[name] = buffer  # the model may have put another tensor there
+                    module._buffers[name] = buffer  # the model may have replaced the tensor
                     if buffer is not None and value is not None and not torch.equal(buffer, value):
                         buffer.copy_(value)
 

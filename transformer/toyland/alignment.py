@@ -36,7 +36,7 @@ def antecedents(example: Example) -> list[tuple[int, int]]:
     """Pairs of an English noun and the German pronoun that refers to it, as word numbers.
 
     The pronouns are the translations of `it`: er, sie, es and ihn. They never refer to a person. A pronoun
-    is left out if several earlier nouns have its gender.
+    is left out unless exactly one earlier noun has its gender.
     """
     english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
     nouns: list[tuple[_Place, Leaf]] = []
@@ -71,7 +71,7 @@ def particles(example: Example) -> list[tuple[int, int]]:
 
 
 def _words(tree: Branch, is_german: bool) -> dict[_Place, range]:
-    """The word numbers of every leaf in one language."""
+    """For the path of each leaf, the numbers of the leaf's words in one language."""
     words: dict[_Place, range] = {}
     count = 0
     for place, leaf in _leaves(tree, is_german):

@@ -17,7 +17,7 @@ _FURTHER = {
     "past": "nach",
     "quarter": "Viertel",
     "called": "angerufen",
-    # Words that belong to a verb (`to sell`, `looks for`, `tries on`): the German verb translates them, too.
+    # These words belong to a verb (`to sell`, `looks for`, `tries on`). The German verb translates them too.
     **dict.fromkeys(("to", "for", "on", "off", "up", "along"), ""),
 }
 
@@ -38,7 +38,7 @@ def _translated(word: str) -> str:
 
 @cache
 def _dictionary() -> dict[str, str]:
-    """The most frequent translation of each word in training sentences, and the number words."""
+    """The most frequent translation of each word in training sentences; also all number words up to 99."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for example in generate("train", 5_000):
         for leaf in _leaves(example.tree):

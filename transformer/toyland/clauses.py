@@ -8,7 +8,8 @@ from transformer.toyland.tree import Branch, Leaf, Node
 
 # Tenses
 PRESENT, PERFECT, MODAL = 0, 1, 2
-# Shapes: statement, statement with something before the verb, question, subordinate clause
+# Shapes: statement that begins with its subject; statement that begins with a time, a place or a subordinate
+# clause; question; subordinate clause
 PLAIN, FRONTED, ASKED, FINAL = 0, 1, 2, 3
 
 # Roles. OPENING and CLOSING are the commas of a relative clause. LINK opens a subordinate clause (`that`).
@@ -33,7 +34,7 @@ _GERMAN_ORDERS = (_GERMAN_SUBJECT_FIRST, _GERMAN_VERB_SECOND, _GERMAN_VERB_SECON
 
 
 class Modal(NamedTuple):
-    """The forms of a modal verb, by person. `supported` has those used with `do`, which only `want` needs.
+    """The forms of a modal verb, by person. Only `want` has `supported` forms, which are used with `do`.
 
     `must` is never negated, because `muss nicht` means `need not` rather than `must not`.
     """
@@ -106,7 +107,7 @@ class Clause:
         return Branch("S", english, german)
 
     def add_verb(self, verb: Verb, wishes: bool = True) -> None:
-        """Add the verb in the clause's tense; `wishes` is False for a subject that cannot want anything."""
+        """Add the verb in the clause's tense; `wishes` is False if the subject cannot want anything."""
         if verb.prefix:
             self.draft.mark("separable")
         if self.tense == PRESENT:
@@ -130,7 +131,7 @@ class Clause:
         self.add_negation()
 
     def add_negation(self) -> None:
-        """In a negated clause, add `not`. In German it is `nicht`, unless an object already has `kein`."""
+        """If the clause is negated, add `not` and `nicht`; German has no `nicht` if an object has `kein`."""
         if self.negated:
             self.draft.mark("negation")
             self.roles[NOT] = _NOT_IN_KEIN if self.kein else _NOT

@@ -1,4 +1,4 @@
-"""The splits. A hash of the English text decides whether a sentence is in train, valid or test."""
+"""The splits of the corpus. A hash of the English text puts each sentence into train, valid or test."""
 
 from collections.abc import Callable, Iterator
 from random import Random
@@ -33,7 +33,7 @@ def split_of(source: str) -> str:
 
 
 class _Stream(NamedTuple):
-    """How the sentences of a split are generated; only those whose draft passes `shows` are used."""
+    """How the sentences of a split are generated. A sentence is used only if `shows(draft)` is true."""
 
     seed: int
     draft: type[Draft]
@@ -65,7 +65,7 @@ def _is_usual(draft: Draft) -> bool:
 
 
 def _examples(count: int, stream: _Stream, part: str | None) -> Iterator[Example]:
-    """The first `count` different sentences of the stream that are in the split `part`; None means any."""
+    """The first `count` different sentences of the stream, restricted to the split `part` if it is given."""
     random = Random(stream.seed).random
     said: set[str] = set()
     while len(said) < count:

@@ -30,9 +30,9 @@ class Draft:
     """Makes the random choices for one sentence. Subclasses may choose differently.
 
     `random` returns floats in [0, 1). No other random functions are used, because they may change between
-    versions of Python. The subclass in `oracle.py` tries all options; those in `heldout.py` choose other
-    names and numbers. `begin`, `said`, `finished` and `expect` do nothing here. The oracle, which searches
-    for a given sentence, overrides them to give up as soon as the draft cannot become that sentence.
+    versions of Python. The subclasses in `heldout.py` choose other names and numbers. The subclass in
+    `oracle.py` searches for a given sentence by trying all options. It overrides `begin`, `said`, `finished`
+    and `expect`, which do nothing here, to give up as soon as the draft cannot become that sentence.
     """
 
     __slots__ = ("numbers", "random", "seen")
@@ -65,13 +65,13 @@ class Draft:
         """Called at the start of a clause."""
 
     def said(self, nodes: Sequence[Node]) -> None:
-        """Called with nodes that are adjacent in the English sentence."""
+        """Called as soon as some nodes that are adjacent in the English sentence have been chosen."""
 
     def finished(self, nodes: Sequence[Node], is_relative: bool) -> None:
-        """Called at the end of a clause with its nodes in English order."""
+        """Called at the end of a clause, with the nodes of the clause in English order."""
 
     def expect(self, clauses: int) -> None:
-        """Called at the start of a sentence with this many clauses."""
+        """Called at the start of a sentence, with its number of clauses."""
 
     def mark(self, phenomenon: str) -> None:
         """Note that the sentence shows this phenomenon."""

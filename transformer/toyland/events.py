@@ -1,4 +1,4 @@
-"""Events: verbs with the subjects and objects that suit them, and the clauses made from these."""
+"""Events, which are verbs with the subjects and objects that suit them, and clauses about events."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -125,17 +125,18 @@ EVENTS = (
     *(_event(verb, _town) for verb in TRAVEL_VERBS),
     *(_event(verb, _home if verb.english == "live" else _town) for verb in HOME_VERBS),
 )
-# For each English noun: the events of which it can be the subject, and those of which it can be the object.
+# DEEDS maps each English noun to the events that can have it as subject. FATES maps it to the events that can
+# have it as direct or dative object.
 DEEDS = {noun.english: tuple(event for event in EVENTS if noun in event.subjects) for noun in NOUNS}
 FATES = {
     noun.english: tuple(event for event in (*TRANSITIVE, *HELPING) if noun in event.objects) for noun in NOUNS
 }
-# The events of an adult, for subjects without a noun (names and pronouns).
+# If the subject has no noun, but is a name or a pronoun, it can take part in the same events as an adult.
 PERSON_DEEDS = DEEDS["friend"]
 
 
 def deeds(phrase: Phrase) -> tuple[Event, ...]:
-    """The events of which this phrase can be the subject."""
+    """The events that can have this phrase as subject."""
     return DEEDS[phrase.noun.english] if phrase.noun else PERSON_DEEDS
 
 
@@ -152,7 +153,7 @@ def choose_tense(draft: Draft, verb: Verb, shape: int, person: int, negated: boo
         and not negated
         and shape in (PLAIN, FRONTED, FINAL)
     ):
-        # `they read` could also be past tense.
+        # English `they read` could also be past tense.
         return MODAL
     return tense
 
@@ -172,7 +173,7 @@ def start(
 
 
 def add_circumstances(draft: Draft, clause: Clause, event: Event, share: float = 0.45) -> None:
-    """Add a place or a time at random, before the subject or in its usual position in each language."""
+    """Add a place, a time, both or neither, each at the start of the clause or in its usual position."""
     if clause.shape not in (PLAIN, FRONTED):
         return
     busy = clause.roles[OBJECT] is not None
@@ -184,7 +185,7 @@ def add_circumstances(draft: Draft, clause: Clause, event: Event, share: float =
     if event.verb.state or draft.random() >= share:
         return
     # With two objects, or with an object and `nicht`, German allows several positions for a time. But only
-    # one translation may be correct, so the time is then put first or left out.
+    # one translation may be correct, so in these clauses the time comes first or is left out.
     gift = clause.roles[RECEIVER] is not None or clause.roles[TO_RECEIVER] is not None
     may_follow = not gift and not (clause.negated and busy)
     if clause.shape == PLAIN and (draft.random() < 0.5 or not may_follow):

@@ -11,8 +11,9 @@ from transformer.toyland.names import new_name
 # not change when the split `new_numbers` was added.
 _ONE_IN, _SALT = 1000, 1621
 
-# Plausible adjective-noun and verb-object pairs that never occur in training: the kinds in lexicon.py
-# (`animal`, `food`, ...), which decide which words combine, do not allow them.
+# Each row has an adjective or verb, and nouns that it never combines with in training. The pairs are
+# plausible, but the kinds in lexicon.py (`animal`, `food`, ...), which decide which words can be combined, do
+# not allow them.
 ADJECTIVE_PAIRS = """
 happy dog cat horse bird cow pig duck
 sad dog cat horse bird

@@ -13,7 +13,7 @@ _GENDERS = {"m": MASCULINE, "f": FEMININE, "n": NEUTER}
 
 
 def _table(masculine: str, feminine: str, neuter: str, plural: str) -> tuple[list[str], ...]:
-    """One list per column, with the nominative, accusative and dative; `-` stands for an empty ending."""
+    """Make a list of each column: nominative, accusative, dative. `-` stands for an empty ending."""
     return tuple(column.replace("-", "").split(" ") for column in (masculine, feminine, neuter, plural))
 
 
@@ -33,7 +33,7 @@ IT = _table("er ihn ihm", "sie sie ihr", "es es ihm", "sie sie ihnen")
 class Determiner(NamedTuple):
     """A determiner's forms, as `leaves[column][case]`, and the endings of adjectives after it.
 
-    `before_vowel` has the same forms, except that `a` is `an`.
+    A column is a gender, or PLURAL. `before_vowel` has the same forms as `leaves`, except that `a` is `an`.
     """
 
     leaves: tuple[tuple[Leaf, ...], ...]
@@ -61,7 +61,7 @@ THE = _determiner("the", "the", DEFINITE, WEAK)
 THIS = _determiner("this", "these", _with_endings("dies", _DIES_ENDINGS), WEAK)
 A = _determiner("a", "", _with_endings("ein", _EIN_ENDINGS), MIXED)
 NO = _determiner("a", "", _with_endings("kein", _EIN_ENDINGS), MIXED, link="negation")
-# Negates a mass noun: `does not drink milk` is `trinkt keine Milch`.
+# The determiner of a negated mass noun: `does not drink milk` is `trinkt keine Milch`.
 NO_MASS = _determiner("", "", _with_endings("kein", _EIN_ENDINGS), MIXED, link="negation")
 POSSESSIVES = tuple(
     _determiner(english, english, _with_endings(german, _EIN_ENDINGS), MIXED)
@@ -121,7 +121,7 @@ def _is_vowel(word: str) -> bool:
 
 def _adjective(row: str) -> Adjective:
     english, german, *kinds = row.split()
-    stem = german.removesuffix("e")  # müde, müder
+    stem = german.removesuffix("e")  # `müde` has the stem `müd`, as in `müder`
     attributive = {ending: Leaf("JJ", english, stem + ending) for ending in ("e", "en", "er", "es", "em")}
     return Adjective(english, attributive, Leaf("JJ", english, german), frozenset(kinds), _is_vowel(english))
 

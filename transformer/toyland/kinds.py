@@ -22,11 +22,11 @@ def plain(draft: Draft) -> Branch:
 
 
 def giving(draft: Draft) -> Branch:
-    """A statement in which a person gives, sends or shows something to another."""
+    """A statement in which a person gives, sends or shows something to another person."""
     return sentence(statement(draft, draft.pick(GIVING)).finish())
 
 
-# The percentage of all sentences, and the number of clauses, of each kind.
+# For each kind: its percentage of all sentences, the number of its clauses, and the function that makes one.
 _KINDS: tuple[tuple[int, int, Callable[[Draft], Branch]], ...] = (
     (24, 1, plain),
     (12, 1, question),

@@ -1,6 +1,6 @@
 """The words of toyland, as tables.
 
-Each word has kinds, such as `food`, which decide what it can be combined with. So nobody eats a book.
+Each word has kinds, such as `food`, which decide which words it can be combined with. So nobody eats a book.
 """
 
 # Columns: English singular and plural; German singular, gender and plural; kinds.
@@ -180,7 +180,7 @@ invite invites invited | laden lädt geladen haben ein | person | person |
 bring along|brings along|brought along | bringen bringt gebracht haben mit | person | food thing animal |
 """
 
-# Verbs whose German object is in the dative. This and the following tables have the columns of VERBS.
+# Verbs whose German object is in the dative. This and the following tables have the same columns as VERBS.
 DATIVE_VERBS = """
 help helps helped | helfen hilft geholfen haben _ | person | person | place
 thank thanks thanked | danken dankt gedankt haben _ | person | person |

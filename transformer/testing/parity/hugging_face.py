@@ -1,8 +1,8 @@
 """Our layers compared with Hugging Face's Marian, GPT-2 and BERT, with the same random weights.
 
-The three are Transformers that make different choices: pre-norm or post-norm, sinusoidal or learned
-positions, biases or none, embeddings multiplied by √d_model or not. `ModelBuilder` builds our models; a small
-subclass replaces each part that differs.
+These three Transformers make different choices: pre-norm or post-norm, sinusoidal or learned positions,
+embeddings multiplied by √d_model or not. `ModelBuilder` builds our model; for GPT-2 and BERT, a small
+subclass replaces the embedding.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ Module = Any
 
 
 def marian(device: torch.device) -> Iterator[Comparison]:
-    """Post-norm, biases, sinusoids; with ReLU as in the first OPUS-MT models, and SiLU as in later ones."""
+    """Marian has post-norm, biases and sinusoids; the first OPUS-MT models use ReLU, and later ones SiLU."""
     for activation, theirs_calls_it in (("relu", "relu"), ("silu", "swish")):
         config = small_config(activation=activation, attention_bias=True, output_bias=True)
         theirs = random_marian(config, theirs_calls_it)
@@ -48,7 +48,7 @@ def marian(device: torch.device) -> Iterator[Comparison]:
 
 
 def marian_config(config: ModelConfig, **values: Any) -> Any:
-    """A `MarianConfig` of our model's sizes; `values` are its other settings, under Marian's names."""
+    """A `MarianConfig` with the sizes in `config`; `values` are further settings, under Marian's names."""
     from transformers import MarianConfig
 
     return MarianConfig(
@@ -66,7 +66,7 @@ def marian_config(config: ModelConfig, **values: Any) -> Any:
 
 
 def random_marian(config: ModelConfig, activation: str) -> Module:
-    """A random Marian model. As in OPUS-MT, the last token is the pad, and it also starts every target."""
+    """A random Marian model. As in OPUS-MT, the pad has the last id, and it also starts every target."""
     from transformers import MarianMTModel
 
     pad_id = config.vocab_size - 1
@@ -150,7 +150,10 @@ class BertBuilder(ModelBuilder):
 
 
 def gpt2(device: torch.device) -> Iterator[Comparison]:
-    """Pre-norm, learned positions, biases, tied output; GPT-2 is set to the exact GELU of our model."""
+    """GPT-2 has pre-norm, learned positions, biases and a tied output matrix.
+
+    Here it uses the exact GELU, as our model does, instead of its own approximation.
+    """
     config = small_config(
         kind="decoder_only", norm="pre", positions="learned", activation="gelu", attention_bias=True
     )
@@ -191,7 +194,7 @@ def from_gpt2(theirs: Module, config: ModelConfig) -> nn.Module:
 
 @torch.no_grad()
 def copy_gpt2_layer(block: TransformerBlock, layer: Module) -> None:
-    """GPT-2's matrices are transposed, and one is the concatenation of W^Q, W^K and W^V."""
+    """GPT-2 stores its matrices transposed, and it stores W^Q, W^K and W^V as one concatenated matrix."""
     attention = block.self_attention
     thirds = zip(layer.attn.c_attn.weight.chunk(3, dim=1), layer.attn.c_attn.bias.chunk(3), strict=True)
     for projection, (weight, bias) in zip((attention.w_q, attention.w_k, attention.w_v), thirds, strict=True):
@@ -210,7 +213,7 @@ def copy_gpt2_layer(block: TransformerBlock, layer: Module) -> None:
 
 
 def bert(device: torch.device) -> Iterator[Comparison]:
-    """Post-norm, learned positions, biases; a norm after the embedding."""
+    """BERT has post-norm, learned positions, biases, and a LayerNorm after the embedding."""
     config = small_config(kind="encoder_only", positions="learned", activation="gelu", attention_bias=True)
     theirs = random_bert(config)
     ours = from_bert(theirs, config).to(device)
@@ -237,7 +240,8 @@ def random_bert(config: ModelConfig) -> Module:
 def from_bert(theirs: Module, config: ModelConfig) -> nn.Module:
     """Our model with BERT's weights.
 
-    All tokens here belong to segment 0, so BERT's vector of this segment is added to every position.
+    BERT adds a vector for the segment of each token. All tokens here belong to segment 0, so our model adds
+    the vector of this segment to every position embedding.
     """
     ours: Module = BertBuilder(config).build()
     embeddings = theirs.embeddings
@@ -267,7 +271,7 @@ def copy(ours: Module, theirs: Module, rows: Tensor | None = None, columns: Tens
 
 
 def with_epsilon(model: Module, epsilon: float) -> Module:
-    """The model in eval mode, with this epsilon in every LayerNorm; the paper gives no epsilon."""
+    """Set the epsilon of every LayerNorm, which differs between models; return the model in eval mode."""
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
             module.eps = epsilon

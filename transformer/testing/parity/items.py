@@ -62,7 +62,7 @@ def cached_decoding(device: torch.device) -> Iterator[Comparison]:
         for norm in ("post", "pre"):
             model = randomised(build_model(small_config(kind=kind, norm=norm))).to(device)
             for found in any_chunking(Subject(model)):
-                assert isinstance(found, Comparison)  # the check has no remarks
+                assert isinstance(found, Comparison)  # `any_chunking` yields no remarks
                 yield found._replace(where=f"{kind} {norm}-norm, {found.where}")
 
 
@@ -96,7 +96,7 @@ def skipped() -> str:
 
 
 def measure(name: str, parity: Parity, device: torch.device, seed: int) -> Item:
-    """The largest absolute error of an item. It is seeded here, so earlier items do not influence it."""
+    """Measure the largest absolute error of an item. The seed makes it independent of earlier items."""
     torch.manual_seed(seed)
     with torch.no_grad():
         worst = largest_difference(parity(device), TOLERANCE)
@@ -104,7 +104,7 @@ def measure(name: str, parity: Parity, device: torch.device, seed: int) -> Item:
 
 
 def measure_contract(kind: Kind, device: torch.device, seed: int) -> Item:
-    """The largest error of the contract's checks, or infinity if one fails."""
+    """Measure the largest error of all checks of the contract; it is infinite if a check fails."""
     torch.manual_seed(seed)
     model = randomised(build_model(small_config(kind=kind))).to(device)
     report = check_contract(model, tolerance=TOLERANCE, seed=seed)

@@ -1,6 +1,6 @@
 """§3 of the paper in NumPy and float64, written from the equations.
 
-It computes one sentence pair at a time, and one head after the other.
+The code processes one sentence pair at a time, and the heads of a layer one after another.
 """
 
 import math
@@ -14,10 +14,10 @@ Array = NDArray[np.float64]
 
 
 class NumpyTransformer:
-    """The paper's model, with the weights of an `EncoderDecoder` of the same architecture.
+    """The paper's model, with the weights of an `EncoderDecoder`.
 
-    Its architecture has post-norm, ReLU, sinusoidal positions, no bias in attention or output, and a single
-    embedding matrix.
+    The `EncoderDecoder` must have the paper's architecture: post-norm, ReLU, sinusoidal positions, no bias in
+    attention or output, and a single embedding matrix.
     """
 
     def __init__(self, model: nn.Module, num_heads: int, num_layers: int) -> None:

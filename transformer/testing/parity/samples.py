@@ -1,4 +1,8 @@
-"""Small random modules and batches; unlike in a new module, no parameter is exactly 0 or 1."""
+"""Small modules and batches of random values.
+
+In a new module, the weights of a LayerNorm are 1 and its biases 0, which could hide an error. Here, they are
+random too.
+"""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -37,7 +41,7 @@ def random_tokens(
     """Ragged rows of ordinary tokens, right-padded; `first` replaces each row's first token."""
     rows = torch.full((len(lengths), max(lengths)), config.pad_id)
     for row, length in zip(rows, lengths, strict=True):
-        row[:length] = torch.randint(4, config.vocab_size - 1, (length,))  # the last is Marian's pad
+        row[:length] = torch.randint(4, config.vocab_size - 1, (length,))  # the last id is Marian's pad
     if first is not None:
         rows[:, 0] = first
     return rows

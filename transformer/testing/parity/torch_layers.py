@@ -39,7 +39,7 @@ def fused_attention(device: torch.device) -> Iterator[Comparison]:
         if device.type == "cpu":
             with torch.enable_grad():
                 ours = kernels.fused_attention(q, k, v, mask=hidden, is_causal=is_causal)
-            yield Comparison(f"{name}, keys first", ours, fused)
+            yield Comparison(f"{name}, our CPU kernel", ours, fused)
 
 
 def multi_head_attention(device: torch.device) -> Iterator[Comparison]:
@@ -54,7 +54,7 @@ def multi_head_attention(device: torch.device) -> Iterator[Comparison]:
 
 
 def encoder_layers(device: torch.device) -> Iterator[Comparison]:
-    """Post-norm and pre-norm, each with both activations."""
+    """Compares layers with post-norm and with pre-norm, each with ReLU and with GELU."""
     for residual, activation in product(RESIDUALS, ACTIVATIONS):
         yield encoder_layer(residual, activation, device)
 
@@ -76,7 +76,7 @@ def encoder_layer(residual: type[PostNorm], activation: str, device: torch.devic
 
 
 def decoder_layers(device: torch.device) -> Iterator[Comparison]:
-    """Post-norm and pre-norm, each with both activations."""
+    """Compares layers with post-norm and with pre-norm, each with ReLU and with GELU."""
     for residual, activation in product(RESIDUALS, ACTIVATIONS):
         yield decoder_layer(residual, activation, device)
 
@@ -98,13 +98,13 @@ def decoder_layer(residual: type[PostNorm], activation: str, device: torch.devic
     kv, mask = cross_attention.project_kv(memory), padding_mask(memory_is_real.long(), pad_id=0)
     positions = torch.arange(x.shape[1], device=device)
     output = ours(x, Context(positions[None], is_causal=True, memory=kv, memory_mask=mask))
-    hidden = positions > positions[:, None]  # True = hidden, in torch.nn
+    hidden = positions > positions[:, None]  # in torch.nn's masks, True means hidden
     expected = theirs(x, memory, tgt_mask=hidden, memory_key_padding_mask=~memory_is_real)
     return Comparison(f"{residual.__name__} {activation}", output, expected)
 
 
 def inputs(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Random vectors of a target and a source, and a mask that is True where the source is no padding."""
+    """Random vectors of a target and a source, and a mask that is False where the source is padding."""
     is_real = real(SOURCE_LENGTHS).to(device)
     x = torch.randn(len(TARGET_LENGTHS), max(TARGET_LENGTHS), D, device=device)
     return x, torch.randn(*is_real.shape, D, device=device), is_real
