@@ -1,7 +1,7 @@
 """Finds the words, names and numbers in a sentence.
 
-The oracle (`oracle.py`), which parses sentences, uses them to skip options that the sentence does not
-contain.
+The oracle (`oracle.py`), which parses sentences, uses them to skip choices of the generator that do
+not occur in the sentence.
 """
 
 import re

@@ -133,9 +133,9 @@ class Saver:
         return error
 
     def is_marked_best(self, step: int) -> bool:
-        """Whether this checkpoint is already marked as the best. If so, only a later step has failed.
+        """Whether this checkpoint is already marked as the best. If so, only the rest of the saving failed.
 
-        False if the mark cannot be read; the next checkpoint is then marked as the best again.
+        False if the mark cannot be read, so that `owes_best` stays set.
         """
         try:
             return self.run.marked("best") == self.run.checkpoint(step)
