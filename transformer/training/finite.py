@@ -60,9 +60,9 @@ class FiniteGuard:
                 lines = "; ".join(filter(None, map(corpus_lines, update.batches)))
                 where = find_cause(step, update) + (f" ({lines})" if lines else "")
                 raise DivergedError(
-                    f"update {step}: loss or gradient is not finite, as in the {self.limit} updates before; "
-                    f"first in {where}. These updates were not applied. Look at these lines, or lower "
-                    "training.learning_rate (training.rate_scale if that is null), raise "
+                    f"update {step}: loss or gradient is not finite, as in the {self.limit} updates before. "
+                    f"The first such value is in {where}. These updates were not applied. Check the data, or "
+                    "lower training.learning_rate (training.rate_scale if that is null), raise "
                     "training.warmup_steps or set training.max_norm, and --resume"
                 )
         return skipped
