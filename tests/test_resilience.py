@@ -585,7 +585,9 @@ def test_the_module_that_breaks_first_is_named(settings, tmp_path):
         model.decoder.blocks[0].feed_forward.w_2 = Infinite(config.d_ff, config.d_model)
         return model
 
-    with pytest.raises(DivergedError, match=r"first in the output of decoder\.blocks\.0\.feed_forward\.w_2"):
+    with pytest.raises(
+        DivergedError, match=r"first such value is in the output of decoder\.blocks\.0\.feed_forward\.w_2"
+    ):
         train(replace(settings, output=str(tmp_path / "run")), build=build)
 
 

@@ -21,10 +21,11 @@ from transformer.tasks.task import Task
 def load_pretrained(
     path: str | Path, *, build: Build = build_model, task: type[Task] | None = None, device: str = "auto"
 ) -> Pretrained:
-    """The model of a run, with the head of its task, its tokenizer and its settings.
+    """Load the model of a run, with the head of its task, its tokenizer and its settings.
 
     `path` is a run's folder (its best checkpoint is loaded), a single checkpoint, or a run on the Hub. The
-    model is in evaluation mode, and its parameters can be trained. `build` and `task` must be as in training.
+    model is in evaluation mode, and its parameters can be trained. `build` and `task` must be the
+    same as in training.
     """
     run, checkpoint = find_pretrained(path)
     settings = load_settings(run.config)
@@ -49,8 +50,11 @@ def evaluate(
 
 
 def text_to_score(settings: Settings, data: str | None) -> str:
-    """The text to evaluate on: `data` or, without it, the run's `data.test`."""
+    """The text to evaluate on: `data` or, if that is None, the run's `data.test`."""
     name = data or settings.data.test
-    require(name is not None, "the run names no data.test; pass --data with the text to evaluate on")
+    require(
+        name is not None,
+        "data.test is not set in the run's settings; pass --data with the text to evaluate on",
+    )
     assert name is not None
     return name

@@ -10,8 +10,8 @@ _CODAS = ["", "", "", *"lmnrs"]
 _ENDINGS = ["a", "o", "i", "en", "el", "us", "is", "an", "or"]
 
 
-# The endings of the split `new_names`. No ending above has the last letter of any of these, so a name cannot
-# be of both kinds.
+# The endings of the names in the held-out split `new_names`. None of them shares its last letter with an
+# ending in `_ENDINGS`, so no name can be made with both lists.
 _NEW_ENDINGS = ["u", "e", "ot", "ek", "im", "ath", "ip", "und"]
 
 

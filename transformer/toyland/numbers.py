@@ -34,7 +34,7 @@ def english_number(number: int) -> str:
 
 
 def german_number(number: int) -> str:
-    """A number from 0 to 999,999 as one German word; 1 is `eins` at its end and `ein` elsewhere."""
+    """A number from 0 to 999,999 as one German word. 1 is `eins` at the end of the word, otherwise `ein`."""
     _check(number)
     if number == 0:
         return GERMAN_SMALL[0]
@@ -44,7 +44,10 @@ def german_number(number: int) -> str:
 
 
 def _below_thousand(number: int, one: str) -> str:
-    """`one` says how a final 1 is written: `eins` at the end of the word, `ein` before `tausend`."""
+    """A number below 1,000 as a German word; empty for 0.
+
+    `one` is the form of a 1 at the end: `ein` if `tausend` follows, otherwise `eins`.
+    """
     hundreds, rest = divmod(number, 100)
     word = f"{_joined(hundreds)}hundert" if hundreds else ""
     if rest == 0:

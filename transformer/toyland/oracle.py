@@ -1,8 +1,8 @@
-"""The correct translation of any toyland sentence, by running the grammar with backtracking.
+"""Finds the correct translation of any toyland sentence by running the grammar with backtracking.
 
 The oracle generates sentences with the code that generates the corpus. Where that code makes a random choice,
 the oracle tries one option after another, and backtracks as soon as the output does not occur in the given
-sentence. So there is no second grammar that could disagree with the first.
+sentence. Since both use the same grammar, the oracle and the corpus cannot disagree.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,8 +18,8 @@ from transformer.toyland.tree import Branch, Node, english_text, german_text
 
 T = TypeVar("T")
 LONGEST = 60
-"""The maximum number of words of a sentence, because parsing takes quadratic time. Sentences of the corpus
-have at most a third of this."""
+"""Sentences with more words than this are not parsed, because parsing takes quadratic time. Sentences of the
+corpus have at most a third as many words."""
 _MODALS = ("must", "can", "cannot", "should", "want", "wants")
 
 
@@ -50,7 +50,10 @@ def why_outside(sentence: str) -> str | None:
 
 
 def obviously_outside(sentence: str) -> str | None:
-    """Like `why_outside`, but checks words and punctuation only, without parsing; `None` if all are fine."""
+    """Like `why_outside`, but without parsing: only the words, length and punctuation are checked.
+
+    So the grammar may be unable to produce the sentence although the result is `None`.
+    """
     if unknown := unknown_words(sentence):
         return f"outside toyland: unknown word{'s' * (len(unknown) > 1)} {', '.join(unknown)}"
     if len(sentence.split()) > LONGEST:
@@ -82,21 +85,24 @@ class _DeadEnd(Exception):  # noqa: N818
 
 
 class _Decisions:
-    """The path being tried: for each choice, the branch taken and the number of branches."""
+    """The path that the search is trying: for each choice, the branch taken and the number of branches."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[int, int]] = []
         self.position = 0
 
     def choose(self, count: int) -> int:
-        """The branch to take at the next choice; the first if the choice has not been reached before."""
+        """The branch to take at the next choice of the path; branch 0 if this choice is new."""
         if self.position == len(self.taken):
             self.taken.append((0, count))
         self.position += 1
         return self.taken[self.position - 1][0]
 
     def turn_back(self) -> bool:
-        """Restart with the next branch at the last choice that has one; False if all paths were tried."""
+        """Begin the next path: it takes another branch at the last choice that still has an untried one.
+
+        Returns False if all paths were tried.
+        """
         self.position = 0
         while self.taken:
             branch, count = self.taken.pop()
@@ -107,7 +113,7 @@ class _Decisions:
 
 
 class _Interval:
-    """The bounds known so far of a number that the generator would have drawn at random."""
+    """Bounds of a number that the generator would have drawn at random; the search narrows them."""
 
     __slots__ = ("high", "low")
 
@@ -118,7 +124,7 @@ class _Interval:
 class _Open(float):
     """A random number that is never drawn: `scale · u + shift` for an unknown u in [0, 1).
 
-    A comparison that could go either way becomes a decision of the search, and narrows the interval of u.
+    If a comparison could go either way, the search chooses the result, which narrows the interval of u.
     """
 
     def __new__(cls, *_: object) -> "_Open":
@@ -184,7 +190,7 @@ class _OpenDraft(Draft):
         return options[self.decisions.choose(len(options)) if len(options) > 1 else 0]
 
     def whole(self, share: float, first: int, count: int) -> int:  # noqa: ARG002
-        # Some prices are drawn as a number of thousands.
+        # A price of 5,000 in the sentence may have been drawn as 5 and then multiplied by 1,000.
         said = [*self.reading.numbers, *(number // 1000 for number in self.reading.numbers)]
         return self._one_of([number for number in dict.fromkeys(said) if first <= number < first + count])
 

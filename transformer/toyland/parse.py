@@ -1,4 +1,4 @@
-"""The English side of a sentence as a bracketed constituency parse, the target text in §6.3."""
+"""Writes and reads bracketed constituency parses of English sentences, the target texts in §6.3."""
 
 import re
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ def parse(example: Example) -> str:
     """A parse such as `(ROOT (S (NP (DT the ) (NN man ) ) (VB sleeps ) ) (. . ) )`.
 
     Each opening bracket with its label, each word and each closing bracket is a token of its own, separated
-    by spaces. The first word has no capital letter; `read_words` restores the sentence. German words without
-    an English counterpart are left out.
+    by spaces. The first word has no capital letter; `read_words` turns a parse back into its sentence.
+    German words without an English counterpart are left out.
     """
     return " ".join(_brackets(example.tree))
 

@@ -1,4 +1,4 @@
-"""Questions: yes/no questions, and those with who, what, where, when or why."""
+"""Yes/no questions, and questions with who, what, where, when or why."""
 
 from transformer.toyland.clauses import (
     ASKED,

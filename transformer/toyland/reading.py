@@ -1,4 +1,8 @@
-"""What the oracle knows about a sentence without parsing it: which words, names and numbers it contains."""
+"""Finds the words, names and numbers in a sentence.
+
+The oracle (`oracle.py`), which parses sentences, uses them to skip choices of the generator that do
+not occur in the sentence.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -43,7 +47,7 @@ _NUMBER_WORDS = {*_UNITS, "hundred", "thousand"}
 
 
 class Reading:
-    """A sentence, prepared for repeated look-ups of what it contains; case is ignored."""
+    """A sentence, prepared for many fast questions about what it contains; upper and lower case are equal."""
 
     def __init__(self, sentence: str) -> None:
         words = tokens(sentence)
@@ -56,11 +60,15 @@ class Reading:
         self._possible: dict[int, tuple[Sequence[Any], list[Any]]] = {}
 
     def holds(self, words: str) -> bool:
-        """Whether these words occur next to each other; True if there are none."""
+        """Whether the sentence contains these words next to each other; also true for an empty string."""
         return not words or f" {words.lower()} " in self.text
 
     def holds_clause(self, words: str) -> bool:
-        """Whether these words lie between punctuation marks or words that open clauses."""
+        """Whether the sentence contains these words as a clause.
+
+        The clause begins at the start of the sentence, after a punctuation mark, or with `because` or `that`.
+        It ends before a punctuation mark, `because` or `that`.
+        """
         opening, closing = r"(^|[.,] |(?=because |that ))", r" ([.,?]|because\b|that\b)"
         return re.search(opening + re.escape(words.lower()) + closing, self.text.strip()) is not None
 
@@ -72,7 +80,7 @@ class Reading:
             possible = [option for option in different if self._may_say(option)]
             if not any(map(is_person, possible)):
                 # The generator chooses a noun even if a pronoun or a name then replaces it. So one noun for a
-                # person must be kept, whichever it is.
+                # person is kept although the sentence does not contain it; any of these nouns will do.
                 possible += [option for option in different if is_person(option)][:1]
             # A reference to the options is kept, so that no other object can get the same id.
             known = self._possible[id(options)] = (options, possible)
@@ -158,7 +166,7 @@ def vocabulary() -> frozenset[str]:
 
 
 def numbers(words: Sequence[str]) -> Iterator[int]:
-    """Every number contained in the words, including `three` in `three hundred`; the longest first."""
+    """Every number in the words, including `three` in `three hundred`; numbers with more words come first."""
     words = [word.lower() for word in words]
     for length in range(len(words), 0, -1):
         for start in range(len(words) - length + 1):

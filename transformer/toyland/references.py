@@ -32,13 +32,14 @@ _HANDLING = {
 }
 _HANDLED = tuple(NOUN[english] for english, events in _HANDLING.items() if events)
 _ANIMALS = nouns_of("animal")
-# Only the events after which the thing still exists, for sentences in which somebody then wants it.
+# For each English noun: the events after which the thing still exists, so that somebody else can want it.
 _CONSUMING = ("eat", "drink", "cook")
 _KEEPING = {
     english: tuple(event for event in events if event.verb.english not in _CONSUMING)
     for english, events in _HANDLING.items()
 }
-# The events for a reason about a second person, who can hardly have or find the same thing.
+# For each English noun: the events that can be the reason, as in `because she wants to read it`. The reason
+# is about another person, who can hardly have or find the same thing.
 _WANTING = {
     english: tuple(event for event in events if event.verb.english not in ("have", "find"))
     for english, events in _HANDLING.items()
@@ -102,7 +103,10 @@ def _it_is(draft: Draft, noun: Noun, shape: int, link: Leaf | None) -> Branch:
 
 
 def _somebody_does_it(draft: Draft, noun: Noun, event: Event, shape: int, link: Leaf | None) -> Branch:
-    """A clause such as `the man wants to sell it`. As a reason, it has a modal verb or describes a state."""
+    """A clause such as `the man wants to sell it`.
+
+    If the clause is a reason (`because …`), it has a modal verb or its verb describes a state.
+    """
     handling = event._replace(complement=_pronoun_object, objects=(noun,))
     tense = MODAL if shape == FINAL and not event.verb.state else None
     clause = start(draft, handling, subject(draft, event.subjects), shape, tense=tense)

@@ -1,4 +1,4 @@
-"""Checks that settings agree: those of a run and of the run it starts from, and those of all processes."""
+"""Checks that a run's settings fit the run that it starts from and are the same in all processes."""
 
 from operator import attrgetter
 from typing import Any
@@ -53,10 +53,10 @@ def versions() -> dict[str, str]:
 
 
 def asked_for(settings: Settings, *, resume: bool, device: torch.device) -> dict[str, Any]:
-    """All values that must be the same in every process, by the names of settings and options.
+    """All values that must be the same in every process, by the name of the setting or option.
 
-    `auto` is replaced by the chosen device or precision, because it may mean something else on another
-    machine. The type of the device must be the same, but not the number of the GPU.
+    `auto` is replaced by the chosen device or precision, because `auto` may choose differently on
+    another machine. The type of the device must be the same, but each process may have a GPU of its own.
     """
     given = {name: attrgetter(name)(settings) for name in setting_names()}
     given |= {"device": device.type, "precision": choose_precision(settings.precision, device)}
@@ -64,7 +64,10 @@ def asked_for(settings: Settings, *, resume: bool, device: torch.device) -> dict
 
 
 def what_was_read(tokenizer: Tokenizer, batches: EpochBatches[Any], evaluate: Any) -> dict[str, str | None]:
-    """Hashes of what a process has read, to be compared, because a file may differ between machines."""
+    """Hashes of the tokenizer and the texts that this process has read.
+
+    The processes compare these hashes, because the same file may differ between machines.
+    """
     validation = getattr(evaluate, "batches", None)
     return {
         "the tokenizer": tokenizer.digest[:12],

@@ -1,9 +1,10 @@
-"""Building a model without memory for its values, and computing them later, one parameter at a time.
+"""Builds a model without allocating its parameters, and computes their values later, one parameter at a time.
 
-A model that is divided among processes may be too large for one of them. So it is built on the meta device,
-where tensors have a shape but no values, and what its constructors do to its parameters is recorded. Once
-the parameters are divided, the recorded operations are applied to them. The random numbers are the same as in
-an ordinary build, because each process draws all numbers of every parameter and keeps those of its own part.
+A model that is sharded over several processes may be too large for the memory of one process. So the model is
+built on the meta device, where tensors have a shape but no values, while a recorder notes the operations by
+which the constructors initialize the parameters. After the parameters have been sharded, these operations are
+applied to them. The random numbers are the same as in an ordinary build, because each process draws all
+numbers of every parameter, and then keeps those of its own part.
 """
 
 from collections.abc import Callable
@@ -60,15 +61,16 @@ class Deferred:
     def fill(self, device: torch.device) -> None:
         """Allocate the parameters of `model` on `device` and compute their values.
 
-        They must have been split among the processes before: in a model that is not split, `to_empty` unties
-        tied matrices.
+        The parameters must already be divided among the processes: if they are not, `to_empty` unties tied
+        matrices.
         """
         self.model.to_empty(device=device)
         parameters = dict(self.model.named_parameters())
         with torch.no_grad():
             for call in self.calls:
-                # None if the constructors have replaced the parameter by another, as with tied embeddings.
-                # Its random numbers are drawn nevertheless, so that later parameters get the right ones.
+                # `parameter` is None if the constructors later replaced this parameter by another one, as
+                # with tied embeddings. Its random numbers are drawn nevertheless, because otherwise all later
+                # parameters would get different random numbers than in an ordinary build.
                 parameter = parameters.get(self.names.get(id(call.target), ""))
                 if call.is_random:
                     values = torch.empty(call.target.shape, dtype=call.target.dtype)

@@ -2,8 +2,8 @@
 
 `torchrun` starts the processes and passes each one its rank in the environment. Every process holds the whole
 model (DistributedDataParallel) or a part of it (`training/parallel.py`) and computes a share of each update's
-batches; all of them then take the same step. A single process is a group of one, for which every operation
-here is a no-op.
+batches; then all processes take the same optimizer step. A single process is a group of size 1, for which
+every operation here is a no-op.
 """
 
 import os
@@ -30,7 +30,8 @@ from transformer.messages import tell
 
 Found = TypeVar("Found")
 LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]imed out")
-"""Matches torch's error messages about lost processes; not all of these errors are a `DistError`."""
+"""Matches torch's error messages about lost processes. It is needed because some of these errors are not of
+the type `DistError`."""
 
 
 RESUME = "the last checkpoint is complete: continue with --resume (torchrun --max-restarts does it by itself)"
@@ -42,7 +43,7 @@ class ProcessLostError(ValueError):
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether this model is divided among the processes (`training/parallel.py`)."""
+    """Whether the parameters of this model are divided among the processes (`training/parallel.py`)."""
     return hasattr(model, "unshard")  # a method of FSDPModule, whose import takes half a second
 
 
@@ -65,7 +66,7 @@ class Group:
         return self.rank == 0
 
     def sum(self, *numbers: int) -> list[int]:
-        """The sum of each number over the processes. It is computed on the CPU, so no GPU has to wait."""
+        """The sum of each number over the processes. Computed on the CPU, so no GPU is synchronized."""
         totals = torch.tensor(numbers)
         if self.size > 1:
             torch.distributed.all_reduce(totals)
@@ -78,7 +79,9 @@ class Group:
         return tensor
 
     def collect(self, share: list[Any]) -> list[Any]:
-        """The items of all processes, in order; process r holds the items r, r + `size`, r + 2 `size`, ….
+        """The items of all processes, in their original order.
+
+        The `share` of process r must hold the items with the indices r, r + `size`, r + 2 `size`, ….
 
         The items are pickled, which is safe between the processes of one training run.
         """
@@ -92,7 +95,7 @@ class Group:
         return items
 
     def of_first(self, number: float) -> float:
-        """The first process's number, so that all processes make the same decision."""
+        """The `number` of the first process, so that all processes base a decision on the same value."""
         value = torch.tensor(number, dtype=torch.float64)
         if self.size > 1:
             torch.distributed.broadcast(value, src=0)
@@ -149,12 +152,13 @@ class Group:
     def wrap(self, model: nn.Module, device: torch.device) -> Any:
         """The model in DistributedDataParallel, whose backward pass averages gradients over all processes.
 
-        A model that is divided among the processes (`training/parallel.py`) averages them itself.
+        A sharded model (`training/parallel.py`) is returned as it is, because it averages its gradients
+        itself.
         """
         if self.size == 1 or is_sharded(model):
             return model
-        # No buffers need syncing: the only ones are tables of positions, which are the same everywhere. The
-        # option was renamed in torch 2.13.
+        # No buffers need syncing: the only buffers are tables of positions, which are the same in every
+        # process. The option for this was renamed in torch 2.13.
         known = signature(DistributedDataParallel).parameters
         sync_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         device_ids = [device] if device.type == "cuda" else None
@@ -164,8 +168,8 @@ class Group:
     def without_sync(self, model: Any) -> AbstractContextManager[object]:
         """Inside the block, gradients stay in this process; a later backward pass exchanges them.
 
-        A model that is divided among the processes exchanges them every time, because no process has the
-        memory for all its gradients.
+        A sharded model exchanges gradients in every backward pass nevertheless, because no process has enough
+        memory for the gradients of the whole model.
         """
         return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
@@ -190,9 +194,9 @@ class Group:
 
 
 def interruptible(wait: Callable[[], Found]) -> Found:
-    """The result of a call that waits in C++, where Python cannot handle signals.
+    """The result of `wait`, a function that blocks in C++, where Python cannot handle signals.
 
-    The call runs in its own thread, so that SIGTERM or Ctrl-C ends the waiting main thread at once.
+    `wait` runs in a thread of its own, so that SIGTERM or Ctrl-C can interrupt the main thread at once.
     """
     done: Future[Found] = Future()
 
@@ -213,9 +217,10 @@ ALONE = Group()
 
 @contextmanager
 def process_group(device: torch.device, timeout: float, advice: str = RESUME) -> Iterator[Group]:
-    """The group that torchrun's environment describes; waits fail after `timeout` seconds.
+    """Inside the block, this process belongs to the group that torchrun's environment describes.
 
-    `advice` tells the user what to do when a process is lost.
+    An operation that waits for another process fails after `timeout` seconds. `advice` tells the user what to
+    do when a process is lost.
     """
     rank, size = rank_and_size()
     if size == 1:

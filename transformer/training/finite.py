@@ -22,8 +22,8 @@ class FiniteGuard:
     """Decides whether each update is applied; `DivergedError` after more than `limit` skips in a row.
 
     The decision is a tensor on the model's device. It is copied to the CPU in the background, because reading
-    it at once would make the GPU wait. So a bad update is never applied, but it may be reported some updates
-    later.
+    it at once would force a synchronization with the GPU. So a bad update is never applied, but it may be
+    reported some updates later.
     """
 
     def __init__(self, limit: int, group: Group) -> None:
@@ -41,11 +41,11 @@ class FiniteGuard:
 
     @property
     def is_full(self) -> bool:
-        """Whether `read` is due, because the unread decisions might all be skips and exceed the limit."""
+        """Whether `read` is due: if all the unread decisions were skips, they would exceed the limit."""
         return len(self.unread) > self.limit
 
     def read(self, find_cause: Callable[[int, Update], str], *, but_newest: int = 0) -> list[int]:
-        """The updates skipped since the last call; `DivergedError` after too many in a row.
+        """The numbers of the updates that were skipped; `DivergedError` after too many in a row.
 
         The newest `but_newest` decisions stay unread, because a GPU may still be computing them.
         """
@@ -60,9 +60,9 @@ class FiniteGuard:
                 lines = "; ".join(filter(None, map(corpus_lines, update.batches)))
                 where = find_cause(step, update) + (f" ({lines})" if lines else "")
                 raise DivergedError(
-                    f"update {step}: loss or gradient is not finite, as in the {self.limit} updates before; "
-                    f"first in {where}. These updates were not applied. Look at these lines, or lower "
-                    "training.learning_rate (training.rate_scale if that is null), raise "
+                    f"update {step}: loss or gradient is not finite, as in the {self.limit} updates before. "
+                    f"The first such value is in {where}. These updates were not applied. Check the data, or "
+                    "lower training.learning_rate (training.rate_scale if that is null), raise "
                     "training.warmup_steps or set training.max_norm, and --resume"
                 )
         return skipped
@@ -105,7 +105,7 @@ def first_not_finite(model: nn.Module, compute: Callable[[], object]) -> str:
 
 @contextmanager
 def watched_outputs(model: nn.Module) -> Iterator[list[str]]:
-    """Collects the names of modules whose output is not finite, in the order in which they finish."""
+    """Collects the names of modules whose output is not finite, in the order in which the modules finish."""
     broken: list[str] = []
 
     def watch(name: str) -> Callable[..., None]:

@@ -25,9 +25,9 @@ class TrainingStopped(Exception):  # noqa: N818 - it is not an error
 class Interrupted(KeyboardInterrupt):
     """Raised by `interrupting`.
 
-    A plain `KeyboardInterrupt` would not do. If it passes through C code that runs Python code, as in some
-    imports, Python remembers it, and later ends the process by SIGINT instead of with the exit code that the
-    program chose. Python does not do this for a subclass.
+    A plain `KeyboardInterrupt` would lose the program's exit code. If one passes through C code that runs
+    Python code, as in some imports, Python remembers this exception, and in the end kills the process with
+    SIGINT instead of using the exit code. Python does not do this for a subclass of `KeyboardInterrupt`.
     """
 
 
@@ -40,7 +40,7 @@ class StopRequest:
         self.is_raised = False
         """Whether the signal's exception was raised already; another SIGTERM must not disturb the cleanup."""
         self.is_repeated = False
-        """Whether the next signal is not a new one but the delayed repetition of the first."""
+        """Whether the next signal is a repetition by `repeat_soon` and not a new signal from outside."""
         self.is_over = False
         """Whether the block that was to be interrupted has ended; further signals then have no effect."""
 
@@ -97,7 +97,10 @@ INTERRUPTING: list[StopRequest] = []
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Receives the signals until the end of the block, if this is the program's main thread."""
+    """Inside the block, signals are recorded in the request that is yielded.
+
+    Only the main thread can receive signals; in any other thread, this is a no-op.
+    """
     request = StopRequest(unanswered())
     with handled_by(request.receive, SIGNALS):
         yield request
@@ -130,8 +133,8 @@ def stop(name: str | None) -> None:
 def interrupting(numbers: tuple[signal.Signals, ...]) -> Iterator[StopRequest]:
     """Inside the block, these signals raise `Interrupted` in the main thread, but not during an import.
 
-    Python only prints an exception that is raised in a destructor or a callback, and then drops it. So the
-    hook below repeats the signal until the exception is raised elsewhere.
+    If an exception is raised in a destructor or a callback, Python only prints it and continues. So the hook
+    below repeats the signal until it arrives somewhere else, where its exception ends the block.
     """
     request = StopRequest()
     print_unraisable = sys.unraisablehook
@@ -154,7 +157,7 @@ def interrupting(numbers: tuple[signal.Signals, ...]) -> Iterator[StopRequest]:
 
 
 def unanswered() -> str | None:
-    """The signal that should have ended the command, if a library has swallowed the signal's exception."""
+    """The signal that would have ended the command if a library had not swallowed its exception, or None."""
     return next((request.name for request in INTERRUPTING if request), None)
 
 

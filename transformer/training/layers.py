@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def stacked_layers(model: nn.Module) -> list[nn.Module]:
-    """The layers of all stacks: the modules in the model's lists named `blocks`."""
+    """The layers of all stacks (encoder, decoder): the modules in every module list named `blocks`."""
     stacks = [module for name, module in model.named_modules() if f".{name}".endswith(".blocks")]
     return list(chain.from_iterable(stack.children() for stack in stacks))
 

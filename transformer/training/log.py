@@ -1,4 +1,4 @@
-"""A run's log: `log.jsonl`, files for TensorBoard, and averages over the updates since the last event."""
+"""A run's log: `log.jsonl`, files for TensorBoard, and the averages that its `train` events report."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from transformer.training.distributed import Group
 
 @dataclass(frozen=True)
 class Event:
-    """One event of a training run. `log.jsonl` has a line for each."""
+    """One event of a training run; `log.jsonl` has one line for each event."""
 
     name: str
     """data, train, valid, save, resume, skip, stop and so on."""
@@ -42,8 +42,8 @@ def telling(log: Callable[..., None], on_event: Callable[[Event], object]) -> Ca
 class Log:
     """A run's `log.jsonl`, one JSON object per event, flushed at once; optionally also TensorBoard's files.
 
-    The step of the first event must be that of the checkpoint from which training continues: TensorBoard then
-    hides the points that the interrupted training logged after that checkpoint.
+    If training is resumed, the first event must have the step of the checkpoint from which training
+    continues. TensorBoard then hides the points that the interrupted training logged after that checkpoint.
     """
 
     def __init__(self, run: Run, *, tensorboard: bool = False) -> None:
@@ -87,7 +87,7 @@ def board_maker(run: Run) -> Callable[..., Any]:
 class Meter:
     """Mean loss per token and target tokens per second since the last `read`.
 
-    Losses stay on their device until `read`, so that a GPU need not wait after each update.
+    Losses stay on their device until `read`, because reading them forces a synchronization with the GPU.
     """
 
     def __init__(self, group: Group | None = None) -> None:
@@ -102,7 +102,7 @@ class Meter:
         self.tokens.append(tokens * finite)
 
     def read(self) -> dict[str, float]:
-        """The values since the last call; the loss is NaN if every update was skipped."""
+        """The averages since the last call; the loss is NaN if every update was skipped."""
         tokens = float(torch.stack(self.tokens).cpu().double().sum())  # not every GPU has float64
         total = float(self.group.sum_tensor(torch.stack(self.losses).sum()))
         loss = total / tokens if tokens else math.nan

@@ -59,14 +59,16 @@ def fit(
 ) -> None:
     """Train `state` up to update `training.max_steps`; `saver` writes checkpoints and the log.
 
-    `evaluate` maps the model to metrics, perhaps with `samples` (training/report.py); the processes of the
-    saver's group share the work. The metric named by `training.best_metric`, as computed by the first
+    `evaluate` computes metrics of the model, and may add `samples` (training/report.py). The processes of the
+    saver's group share this work. The metric named by `training.best_metric`, as computed by the first
     process, decides which checkpoint is the best.
-    `figures` is called with the model between the backward pass and the step of each update that is logged;
-    the numbers that it returns are added to the log. It is called in the first process only or, if the model
-    is divided among the processes, in all of them.
-    `TrainingStopped` after a signal, once everything is saved; `DivergedError` after too many skipped updates
-    in a row. Every process of the group must call this function.
+
+    `figures` is called with the model in each update that is logged, after the backward pass and before the
+    optimizer step. The numbers that it returns are added to the log. It is called in the first process only
+    or, if the model is divided among the processes, in all of them.
+
+    After a signal, everything is saved and `TrainingStopped` is raised. `DivergedError` is raised after too
+    many skipped updates in a row. Every process of the group must call this function.
     """
     training, group, log = settings.training, saver.group, saver.log
     model = state.model
@@ -124,7 +126,7 @@ def fit(
             progress.update()
 
             reads_all = is_logging or device.type == "cpu"
-            if reads_all or guard.is_full:  # not after every update, because reading makes a GPU wait
+            if reads_all or guard.is_full:  # seldom: reading forces a synchronization with the GPU
                 for skipped in guard.read(find_cause, but_newest=0 if reads_all else 1):
                     log("skip", skipped)
                     if group.is_first and not scaler.is_enabled():  # float16 overflows now and then
@@ -155,7 +157,7 @@ def fit(
                 with meter.paused():
                     saver.save(state, is_best=is_best, is_end=is_last)
                     if is_last:
-                        group.sum(0)  # barrier: if others exit, torchrun kills the one still writing
+                        group.sum(0)  # barrier: if one exits, torchrun kills the one that still writes
             if stops:
                 log("stop", step)
                 raise TrainingStopped(f"stopped by {stop.name or 'another process'} after update {step}")

@@ -21,7 +21,7 @@ CONTAINER_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.li
 
 
 def require_memory(settings: Settings, device: torch.device, group: Group = ALONE) -> None:
-    """`ValueError` if the weights, gradients and Adam's moments of a process need more than its memory.
+    """`ValueError` if the device has too little memory for a process's weights, gradients and Adam's moments.
 
     The embeddings are left out, because the size of the vocabulary is not known before the tokenizer is made.
     """
@@ -43,7 +43,7 @@ def require_memory(settings: Settings, device: torch.device, group: Group = ALON
 
 
 class Need(NamedTuple):
-    """Bytes that one process needs for a model that is divided among `processes`, without activations."""
+    """The memory that each process needs for a model sharded over `processes`, without activations."""
 
     processes: int
     parameters: int
@@ -59,7 +59,10 @@ class Need(NamedTuple):
 
 
 def needs(model: nn.Module) -> Iterator[Need]:
-    """The need with 1, 2, 4 … processes, until the gathered bytes exceed a process's own part."""
+    """Yields what each process needs if there are 1, 2, 4, 8, … processes.
+
+    The last number of processes is the first for which the gathered bytes exceed the process's own part.
+    """
     layers = stacked_layers(model)
     sizes = [sum(parameter.numel() for parameter in layer.parameters()) for layer in layers]
     largest = max(sizes, default=0)
@@ -76,7 +79,7 @@ def needs(model: nn.Module) -> Iterator[Need]:
 
 
 def own_numbers(shape: torch.Size, processes: int) -> int:
-    """How many numbers of a parameter the first process holds: its share of the rows is rounded up."""
+    """How many numbers of a parameter the first process holds: the number of its rows is rounded up."""
     rows, *rest = shape or (1,)
     return -(-rows // processes) * math.prod(rest)
 

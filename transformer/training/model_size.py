@@ -31,7 +31,7 @@ LARGEST = ModelSize(d_model=256, num_heads=4, d_ff=1024, num_layers=3)
 
 
 def padded_tokens(batches: EpochBatches[Any]) -> int:
-    """The tokens of one epoch, those of source and target together, with padding."""
+    """The number of tokens in one epoch: source and target tokens together, including padding."""
     return sum(batches.sizes(rows)[0] for rows in batches.plan)
 
 
@@ -40,7 +40,7 @@ def size_for(tokens: int) -> ModelSize:
 
 
 def sized_by_text(settings: Settings, batches: EpochBatches[Any], say: Callable[[str], None]) -> Settings:
-    """With `by_text`, the settings with the model size that suits the text; otherwise unchanged."""
+    """The settings, with the model size that suits the text if `training.model_size` is `by_text`."""
     if settings.training.model_size == "given":
         return settings
     tokens = padded_tokens(batches)
@@ -50,7 +50,7 @@ def sized_by_text(settings: Settings, batches: EpochBatches[Any], say: Callable[
 
 
 def sized_as_recorded(settings: Settings, before: Settings) -> Settings:
-    """With `by_text`, the settings with the size that was chosen when the run was started."""
+    """The settings; if their `training.model_size` is `by_text`, with the model size of the original run."""
     if settings.training.model_size == "given":
         return settings
     names = ModelSize.__dataclass_fields__

@@ -1,4 +1,4 @@
-"""Training objectives: a loss summed over tokens, and the number of tokens."""
+"""Training objectives. They compute the loss of a batch, summed over its tokens, and the number of tokens."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class ScheduledObjective(Objective, Protocol):
 
 
 def objective_at(objective: Objective, step: int) -> Objective:
-    """The objective of update `step`: the same in every update, unless it has a method `at`."""
+    """The objective of update `step`: `objective.at(step)` if it has this method, otherwise `objective`."""
     return objective.at(step) if isinstance(objective, ScheduledObjective) else objective
 
 
@@ -89,8 +89,9 @@ def call(objective: Objective, model: nn.Module, batch: Any) -> Loss:
 def in_precision(objective: Objective, device: torch.device, precision: Precision) -> Objective:
     """`objective` with the matrix products of its forward pass in `precision`.
 
-    Autocast does not cache the cast weights: each weight is used only once, and a process that gathers the
-    weights of one layer at a time has no memory for copies of all weights.
+    Autocast does not keep the weights that it casts. A cache would not save time, because each weight is used
+    only once. And a process that gathers the weights of one layer at a time (FSDP) has no memory for copies
+    of all weights.
 
     The backward pass runs outside autocast. It computes each gradient in the dtype of its tensor, so values
     that an objective keeps in float32 have float32 gradients.
@@ -105,7 +106,7 @@ def in_precision(objective: Objective, device: torch.device, precision: Precisio
 
 @dataclass(frozen=True)
 class TokenLoss:
-    """Base of the losses that predict tokens, with label smoothing ε (§5.4; 0 in validation).
+    """Base class of losses for predicting tokens, with label smoothing ε (§5.4), which is 0 in validation.
 
     Positions whose label is padding (`pad_id`) do not count.
     """

@@ -9,7 +9,7 @@ from transformer.config import TrainingConfig
 
 NamedParameters = list[tuple[str, nn.Parameter]]
 MakeOptimizer = Callable[[NamedParameters], torch.optim.Optimizer | Sequence[torch.optim.Optimizer]]
-"""Makes the optimizer of these parameters, or several optimizers that divide them among themselves."""
+"""Makes one optimizer for the given parameters, or several optimizers, each for some of the parameters."""
 
 
 def adam(parameters: NamedParameters, settings: TrainingConfig) -> list[torch.optim.Optimizer]:
@@ -56,7 +56,7 @@ OPTIMIZERS: dict[str, Callable[[NamedParameters, TrainingConfig], list[torch.opt
 def make_optimizers(
     model: nn.Module, settings: TrainingConfig, make: MakeOptimizer | None = None
 ) -> list[torch.optim.Optimizer]:
-    """What `make` returns for the model's parameters; without it, the optimizers that `settings` name."""
+    """The optimizers that `make` returns for the model's parameters; if it is None, those of the settings."""
     parameters = list(model.named_parameters())
     if make is None:
         return OPTIMIZERS[settings.optimizer](parameters, settings)
@@ -68,10 +68,10 @@ def make_optimizers(
 
 
 def take_step(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
-    """Apply the update if `finite`.
+    """Apply the update if `finite` is 1.
 
-    A fused optimizer checks the value on the device, as it does for torch's GradScaler. For any other
-    optimizer, the value is read back, which makes a GPU wait once per update.
+    A fused optimizer checks `finite` on the device, as it does for torch's GradScaler. For any other
+    optimizer, the CPU reads `finite`, which forces a synchronization with the GPU in every update.
     """
     if getattr(optimizer, "_step_supports_amp_scaling", False):
         optimizer.found_inf = 1.0 - finite  # type: ignore[attr-defined]

@@ -49,7 +49,7 @@ def shard(model: nn.Module, device: torch.device, group: Group) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    # the views are projected keys and values, into which nothing is written
+    # harmless: the views are projected keys and values, which nothing modifies in place
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (group.size,))
     for layer in stacked_layers(model):
@@ -66,7 +66,7 @@ def fix_prefetching(model: Any) -> None:
     """In the backward pass, begin to gather each layer while the layer after it computes.
 
     By default, FSDP gathers in the order of the latest forward passes. After a validation, this order may
-    differ between processes, and they would wait for each other's layers forever.
+    differ between processes. They would then gather different layers, and wait for each other forever.
     """
     before = model  # already gathered, so that the first layer has nothing to prefetch
     for layer in stacked_layers(model):
@@ -82,7 +82,7 @@ def fix_prefetching(model: Any) -> None:
 
 
 def reshard(model: Any) -> None:
-    """Free the parameters that a sharded model still has gathered after a pass without gradients."""
+    """After a forward pass without gradients, free the parameters that a sharded model still has gathered."""
     if is_sharded(model):
         model.reshard()
 

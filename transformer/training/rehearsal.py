@@ -1,4 +1,4 @@
-"""The dry run: whether a training run fits into memory, how fast it is and how long it will take."""
+"""The dry run: measures whether training fits into memory and how fast it is; estimates its duration."""
 
 import sys
 import time
@@ -22,7 +22,7 @@ from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import Update, shapes_of, updates
 
 UPDATES = 10
-"""Number of updates with ordinary batches that are timed."""
+"""The number of ordinary updates that are timed, after the largest batches were tried."""
 
 
 class Rehearsal(NamedTuple):
@@ -30,9 +30,9 @@ class Rehearsal(NamedTuple):
 
     parameters: int
     largest: str
-    """The shapes of an epoch's largest batches, by number of tokens and by length of the sentences."""
+    """The shapes of the batches that may need the most memory, because of many tokens or long sentences."""
     peak_bytes: int | None
-    """Peak memory: torch's on a GPU, the whole process's on a CPU; `None` if the system does not tell it."""
+    """Peak memory: torch's on a GPU, the whole process's on a CPU; `None` if the system reports none."""
     tokens_per_second: float
     seconds_per_update: float
     seconds_left: float
@@ -44,7 +44,7 @@ def rehearse(
 ) -> Rehearsal:
     """Compute the largest batches, then time a few updates. This changes `state`: discard it afterwards.
 
-    The updates are computed as in `fit`, with batches that are already on the device, as after prefetching.
+    The updates are computed as in `fit`. Their batches are already on the device, as if prefetched.
     The same updates are computed twice, and only the second time is measured, because the first includes
     one-time work for each shape. `ValueError` if a batch does not fit into memory.
     """
@@ -69,7 +69,7 @@ def rehearse(
     with closing(updates(state.batches, training.accumulate, ALONE, device)) as upcoming:
         ordinary = [next(upcoming) for _ in range(UPDATES)]
     largest = [batch.to(device) for batch in state.batches.largest()]
-    compute(ordinary[0])  # allocates Adam's moments, which belong to the peak
+    compute(ordinary[0])  # allocates Adam's moments, which count towards the peak
     for batch in largest:
         compute(Update([batch], {}))
     for update in ordinary:

@@ -20,7 +20,7 @@ class FolderLostError(ValueError):
 
 @dataclass(frozen=True)
 class Rescue:
-    """What is needed to recreate a run's folder, apart from its checkpoints and log."""
+    """Everything in a run's folder that is needed to create it again, except the checkpoints and the log."""
 
     held: HeldFolder
     settings: Settings
@@ -34,7 +34,7 @@ class Rescue:
     def logging(self, log: Callable[..., None]) -> Callable[..., None]:
         """A function that calls `log`, but only while the folder is in place.
 
-        Later, the folder of another run may have the same name.
+        Otherwise `log` could write into the folder of another run that has been given the same name since.
         """
 
         def log_if_in_place(event: str, step: int, **values: Any) -> None:

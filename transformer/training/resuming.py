@@ -1,4 +1,4 @@
-"""Checking that the settings match those of the run to resume."""
+"""Checks that the settings match those of the run to resume."""
 
 from collections.abc import Collection
 from dataclasses import fields, replace
@@ -8,15 +8,15 @@ from transformer.checkpoint.run import Run
 from transformer.config import Settings, differing, setting_names
 
 BEST_DEPENDS_ON = ("data.valid", "data.bleu_tokenizer", "training.best_metric")
-"""Settings that affect no update, only the choice of the best checkpoint and early stopping."""
+"""Settings that do not affect the updates, only early stopping and which checkpoint is the best."""
 
 
 def with_recorded(now: Settings, before: Settings, metrics: Collection[str]) -> tuple[Settings, Settings]:
     """Fill in the BLEU tokenizer of the run in both settings; if `now` names another one, `now` keeps it.
 
-    This is for tasks with BLEU among their `metrics`. The default depends on which packages are installed, so
-    a resumed run must use the recorded choice. Runs from before `data.bleu_tokenizer` existed used 13a for
-    every language.
+    If BLEU is not among the task's `metrics`, nothing is filled in. The default tokenizer depends on which
+    packages are installed, so a resumed run must use the one that was recorded. Runs that are older than the
+    setting `data.bleu_tokenizer` used 13a for every language.
     """
     if "bleu" not in metrics:
         return now, before
@@ -42,7 +42,7 @@ def completed(now: Settings, before: Settings) -> Settings:
 def require_same(before: Settings, now: Settings, run: Run) -> None:
     """`CheckpointError` if the settings differ in the model, the text or the order of the batches.
 
-    Others, such as the length of training and the device, may differ.
+    Other settings, such as the length of training and the device, may differ.
     """
     fixed = [name for name in setting_names() if name.startswith(("model.", "data."))]
     fixed.remove("data.test")  # not used in training

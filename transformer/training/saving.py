@@ -1,4 +1,4 @@
-"""When checkpoints are written, and what happens if that fails."""
+"""Decides when checkpoints are written, and handles failures to write them."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ class Saver:
     """Writes the run's checkpoints in the first process; a full disk does not stop training.
 
     A checkpoint is copied to host memory and written in a thread, while training continues. Only one
-    checkpoint is written at a time; the next one waits for it, and so does the end of `writing`.
+    checkpoint is written at a time: the next one, and the end of `writing`, wait until it is finished.
     """
 
     run: Run
@@ -37,11 +37,11 @@ class Saver:
     failed: bool = False
     """Whether the last attempt to write failed; the next attempt then comes earlier than scheduled."""
     owes_best: bool = False
-    """Whether a new best has not been written yet; the next checkpoint is then marked as the best."""
+    """Whether a new best is still to be written; the next checkpoint is then marked as the best."""
     saved_at: float = field(default_factory=time.monotonic)
     writer: ThreadPoolExecutor = field(init=False)
     unfinished: tuple[int, Future[None]] | None = None
-    """The checkpoint that is being written or was not reported yet: its update, and the writer's future."""
+    """The checkpoint whose result is not logged yet: the number of its update, and the writer's future."""
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -133,9 +133,9 @@ class Saver:
         return error
 
     def is_marked_best(self, step: int) -> bool:
-        """Whether this checkpoint already has the mark `best`; if so, only something after it has failed.
+        """Whether this checkpoint is already marked as the best. If so, only the rest of the saving failed.
 
-        False if the mark cannot be read, so that the next checkpoint is marked as well.
+        False if the mark cannot be read, so that `owes_best` stays set.
         """
         try:
             return self.run.marked("best") == self.run.checkpoint(step)

@@ -4,7 +4,7 @@ from collections import deque
 from statistics import median
 
 WINDOW = 10
-"""How many of the latest updates to compare; because of the median, a single slow update does not count."""
+"""The number of latest updates to take the median of; a single slow update hardly changes a median."""
 FACTOR = 3.0
 
 

@@ -53,10 +53,10 @@ class TrainingState:
         return improves
 
     def snapshot(self, *, keep: bool = True) -> "Snapshot":
-        """A copy of the state in host memory, so that training can continue while it is written to disk.
+        """A copy of the state in host memory: training can continue while the copy is written to disk.
 
-        If the model is divided among processes, all of them must call this method, but only those with `keep`
-        get the tensors. `DivergedError` if a parameter is not finite.
+        If the model is divided among processes, all processes must call this method, but only those that
+        pass `keep` get the tensors. `DivergedError` if a parameter is not finite.
         """
         require_finite(self.model, self.step)
         tensors = {
@@ -90,7 +90,7 @@ class TrainingState:
         load_model(self.model, folder)
         self.update_rule.load(folder / OPTIMIZER, state.get("optimizer"))
         self.step = state["step"]
-        self.best = state.get("best", state.get("best_loss"))  # its name in early checkpoints
+        self.best = state.get("best", state.get("best_loss"))  # early checkpoints call it `best_loss`
         self.stale, self.seconds = state.get("stale", 0), state.get("seconds", 0.0)
         self.position = state["batches"]
         if state.get("scaler") and self.scaler.is_enabled():
@@ -106,8 +106,8 @@ class Snapshot:
     """For each file of the checkpoint: the parameters or the optimizers' tensors, in host memory."""
     values: dict[str, Any]
     batches: EpochBatches[Any]
-    """Needed for the text's fingerprint. `save` computes it in the writer's thread, because hashing may take
-    seconds."""
+    """Needed for the text's fingerprint. `save` computes the fingerprint in the writer's thread, because
+    hashing may take seconds."""
     copied: torch.Event | None
     """On a GPU: the event that marks the end of the copying into `tensors`."""
 
@@ -135,8 +135,9 @@ class Snapshot:
 def host_copies(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
     """Copies in host memory. Copies from a CUDA GPU are only queued, so the CPU need not wait for the GPU.
 
-    torch makes these in pinned memory, which it keeps for the next snapshot. All processes together gather
-    tensors that are divided among them, one at a time; only processes with `keep` get the copies.
+    For copies from a GPU, torch allocates pinned memory, and reuses it for the next snapshot. Tensors that
+    are divided among processes are gathered one at a time, in which all processes take part. Only processes
+    with `keep` get the copies.
     """
     copies = {}
     for name, tensor in tensors.items():

@@ -23,14 +23,14 @@ Schedule = Callable[[int], float]
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 """What Adam keeps for each parameter."""
 EARLY_VALUES: dict[str, Any] = {"classes": ["AdamW"], "numbers": {}, "groups": [{}]}
-"""What to use for `UpdateRule.values` in early checkpoints, which do not have them."""
+"""The result of `UpdateRule.values` to assume for early checkpoints, which do not contain it."""
 
 
 class UpdateRule:
     """The optimizers of a model, and the schedule of their learning rate.
 
-    The schedule gives the rate of the first optimizer. If a parameter group was made with a different `lr`
-    from that optimizer's, the ratio of the two is kept throughout training.
+    The schedule gives the rate of the first optimizer. If a parameter group has a different `lr` from the
+    first optimizer at the start, the ratio of the two stays the same throughout training.
     """
 
     def __init__(
@@ -167,9 +167,11 @@ class UpdateRule:
 
 
 def part_of(value: Any, parameter: Tensor, path: Path) -> Any:
-    """This process's part of a value stored for a divided `parameter`; any other value unchanged.
+    """This process's part of `value`, which belongs to `parameter`, if both can be divided among processes.
 
-    `CheckpointError` if it is not known how the optimizer divides the value.
+    Numbers are returned unchanged, and so are all values of a parameter that is not divided.
+    `CheckpointError` if the shapes of `value` and `parameter` differ, because then it is unknown how to
+    divide `value`.
     """
     if not isinstance(value, Tensor) or not is_divided(parameter) or value.dim() == 0:
         return value
@@ -204,10 +206,10 @@ def make_update_rule(
     make: MakeOptimizer | None = None,
     schedule: Schedule | None = None,
 ) -> UpdateRule:
-    """The optimizers that `make` returns, with this `schedule`; by default, both are those of the settings.
+    """The optimizers that `make` returns, with this `schedule`; each is by default that of the settings.
 
-    With a custom optimizer and `training.learning_rate` null, the optimizer's `lr` is the peak of the
-    settings' schedule.
+    If the optimizer is a custom one and `training.learning_rate` is null, the schedule of the settings has
+    the optimizer's `lr` as its peak.
     """
     training = settings.training
     optimizers = make_optimizers(model, training, make)

@@ -11,7 +11,7 @@ from transformer.data.epochs import EpochBatches
 from transformer.training.distributed import Group
 
 AHEAD = 3
-"""How many updates to prefetch, so that some are ready when the thread has to wait for Python."""
+"""How many updates to prefetch. With several, some are ready even if the thread waits for Python's GIL."""
 
 
 class Update(NamedTuple):
@@ -32,11 +32,11 @@ def updates(
 ) -> Generator[Update, None, None]:
     """Yields updates endlessly, over as many epochs as needed.
 
-    An update takes the next `accumulate` × processes batches in the epoch's order, even if an epoch ends
-    among them, and deals them round-robin to the processes. So two processes train on the same batches per
-    update as one process that accumulates twice as many. A thread prefetches the next updates and moves them
-    to the device. If it fails, the error is raised here as soon as the failed update is due. The thread ends
-    with the generator.
+    An update consists of the next `accumulate` × `group.size` batches in the epoch's order, even if an epoch
+    ends among them. They are distributed round-robin to the processes. So two processes train on the same
+    batches per update as one process that accumulates twice as many. A thread prefetches the next updates and
+    moves them to the device. If the thread fails, this generator raises the error when the failed update is
+    due. The thread ends with the generator.
     """
 
     def prepare() -> Update:
