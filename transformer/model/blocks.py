@@ -74,8 +74,8 @@ class DecoderBlock(TransformerBlock):
     ) -> Float[Tensor, "batch length d_model"]:
         """Cross-attention to the encoder's output.
 
-        In beam search, all W hypotheses of a sentence share one memory. With S sentences, `x` of shape
-        (S × W, T, D) is viewed as (S, W × T, D), so that the memory need not be repeated for each hypothesis.
+        In beam search, all W hypotheses of a sentence share its encoder output. With S sentences, `x` of
+        shape (S × W, T, D) is viewed as (S, W × T, D), so that no output is repeated for each hypothesis.
         """
         assert context.memory is not None, "cross-attention needs a memory, the output of an encoder"
         queries = x.reshape(context.memory.keys.shape[0], -1, x.shape[2])
