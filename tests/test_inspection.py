@@ -490,7 +490,8 @@ def test_the_command_writes_a_page_and_a_summary(call, tiny_run, tmp_path):
     code, out, err = call("inspect", "--run", str(tiny_run), SUITCASE, "-o", str(path))
     assert code == 0
     assert out.decode().splitlines()[0] == SUITCASE
-    assert "wrong; by toyland's oracle: Sie macht den Koffer zu, weil er sauber ist." in out.decode()
+    reference = "Sie macht den Koffer zu, weil er sauber ist."
+    assert f"wrong; the translation by toyland's grammar: {reference}" in out.decode()
     assert err.splitlines()[-1].startswith(f"wrote {path}; open it in a browser: file:///")
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
 

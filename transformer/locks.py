@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 LOCK = ".lock"
 """The lock file in a folder; it names the process that writes there or was the last to do so."""
 LONGEST_HOLDER = 300
-"""How much of a lock file is read at most, in bytes."""
+"""At most this many bytes of a lock file are read."""
 UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 """The errors of file systems without locks, such as some network mounts."""
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}

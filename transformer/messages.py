@@ -1,4 +1,4 @@
-"""Messages to the user on standard error, even if it is closed, on a full disk, or a broken pipe."""
+"""Messages on standard error, written without failing if it is closed, on a full disk or a broken pipe."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -43,8 +43,8 @@ class UnfailingStream:
     def replace_stderr(self) -> None:
         """Replace `sys.stderr` by this stream.
 
-        The text that could not be written is still in the buffer of `sys.stderr`. Python tries to write it
-        again when it exits, and would turn another failure into exit code 120.
+        The text that could not be written is still in the buffer of `sys.stderr`. When Python exits, it
+        would try to write this text again, fail again, and exit with code 120.
         """
         if sys.stderr is self.stream:
             sys.stderr = cast(TextIO, self)

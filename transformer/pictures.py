@@ -18,7 +18,7 @@ FONTS = (
     *("Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic"),
     *("Noto Sans Devanagari", "Noto Sans Thai", "Nirmala UI", "Arial Unicode MS"),
 )
-"""Font families of Linux, macOS and Windows; each character is drawn with the first one that has it."""
+"""Font families of Linux, macOS and Windows; each character is drawn in the first font that contains it."""
 
 
 def require_picture(path: Path) -> None:

@@ -133,8 +133,8 @@ def read_material(
 ) -> Material:
     """Read the text, and make or load the tokenizer; `resumed` is the run to continue, if there is one.
 
-    The first process does each step before the others and writes the files of the run's folder, so that the
-    others can read them from there.
+    The first process does each step before the other processes, and writes the files of the run's folder, so
+    that the other processes can read these files.
     """
     start = opened_start(asked, parts) if resumed is None else None
     task_class = chosen_task(asked, parts.task)
@@ -178,7 +178,7 @@ def with_vocabulary(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
 
 
 def opened_start(settings: Settings, parts: Parts) -> OpenedRun | None:
-    """The run that `training.start_from` names, checked against the settings; `None` if that is null."""
+    """Open the run that `training.start_from` names and check it; `None` if the setting is null."""
     if settings.training.start_from is None:
         return None
     start = open_checkpoint(*find_run(settings.training.start_from))
@@ -195,10 +195,11 @@ def make_model(
     device: torch.device = CPU,
     group: Group = ALONE,
 ) -> nn.Module:
-    """The model with its task's head, initialised from the seed, on `device`, as `training.parallel` says.
+    """Build the model with its task's head on `device`, for the kind of parallelism in `training.parallel`.
 
-    With `start`, the model gets the weights of that run's checkpoint. If that run was trained for another
-    task or other classes, the model gets only the encoder's weights, and may also be an encoder-decoder.
+    Its initial values depend on the seed. If `start` is given, the model gets the weights of that run's
+    checkpoint instead. If that run was trained for another task or other classes, only the encoder's weights
+    are loaded; the run must then be encoder-only, and the new model may be an encoder-decoder.
     """
     torch.manual_seed(settings.seed)
     # only constructors of this package are known to initialise their parameters one at a time
@@ -239,7 +240,7 @@ def planned_model(asked: Settings, parts: Parts, say: Callable[[str], None]) -> 
 
 
 def require_trainable(model: ModelConfig) -> None:
-    """`ValueError` if the model's special ids are not those of the tokenizers that this package trains."""
+    """`ValueError` if the model's special ids differ from those of this package's tokenizers."""
     ids = model.special_ids
     wanted = (PAD_ID, BOS_ID, EOS_ID, UNK_ID)
     require(

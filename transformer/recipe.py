@@ -61,15 +61,15 @@ def train(
     `figures` returns numbers to add to the log; in each update that is logged, it is called with the model
     between the backward pass and the optimizer's step.
 
-    With `resume`, an unfinished run continues from its last complete checkpoint, and a run that does not
-    exist yet is started. On a CPU, a resumed run gives bitwise the same results as an uninterrupted one.
+    If `resume` is True, an unfinished run continues from its last complete checkpoint; if there is no run
+    yet, it is started. On a CPU, a resumed run gives bitwise the same results as an uninterrupted one.
     `say` is called with a line about each stage.
 
     `ValueError` if the folder holds a run and `resume` is not set, or if the run in it does not match the
     settings. After SIGTERM, SIGHUP, SIGUSR1 or SIGINT, everything is saved, and `TrainingStopped` is raised.
     Under torchrun, all processes train one model together; `ValueError` if their settings differ. Only one
-    process (or group of processes) may train in a folder at a time. Any other gets a `FolderInUseError` that
-    names the process at work there.
+    process (or group of processes) may train in a folder at a time. Any other process gets a
+    `FolderInUseError`, which names the process that is training there.
     """
     parts = Parts(build, task, optimizer, schedule)
     settings = parts.named_in(settings)
@@ -139,7 +139,7 @@ def dry_run(
     optimizer: MakeOptimizer | None = None,
     say: Callable[[str], None] = silent,
 ) -> Rehearsal:
-    """Build everything that `train` would build, then compute the largest batches and a few updates.
+    """Build everything that `train` would build, then try the largest batches and time a few updates.
 
     Nothing is written to `settings.output`. `ValueError` if a batch does not fit into memory.
     """
@@ -164,7 +164,7 @@ def plan(
     task: type[Task] | None = None,
     say: Callable[[str], None] = silent,
 ) -> list[Need]:
-    """The memory that each process needs with `training.parallel` fsdp, computed without making weights."""
+    """Compute, without allocating weights, the memory of each process if `training.parallel` is fsdp."""
     require_no_torchrun()
     parts = Parts(build, task)
     return list(needs(planned_model(parts.named_in(settings), parts, say)))
@@ -175,7 +175,7 @@ def require_no_torchrun() -> None:
 
 
 def step_to_resume(run: Run, say: Callable[[str], None]) -> int | None:
-    """The update from whose checkpoint training continues; `None` if there is no checkpoint."""
+    """The number of updates done at the checkpoint to resume from; `None` if there is no checkpoint."""
     found = checkpoint_to_resume(run, say)
     return None if found is None else int(found.name.removeprefix(STEP))
 

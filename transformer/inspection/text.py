@@ -1,4 +1,4 @@
-"""An inspected sentence as text: a short summary, and the paper's equations with the sentence's numbers."""
+"""An inspected sentence as text: a short summary, or the paper's equations filled in with its numbers."""
 
 import math
 from collections.abc import Iterator
@@ -26,13 +26,17 @@ COLUMNS = ("attention", "layer", "head", "role", "without", "measures")
 
 
 def summary(inspection: Findings) -> str:
-    """The sentence, the output, the word that the page shows first, and the most important heads."""
+    """Sum up an inspection in a few lines.
+
+    The lines show the sentence, the output, where one head looks, and the heads that matter most. The head
+    and the word that it looks from are those that the HTML page shows first.
+    """
     lines = [axis.text for name, axis in inspection.axes.items() if name in (SOURCE, TARGET)]
     if inspection.task in ("masked", "classification"):
         lines.append(visible(inspection.outputs[0].text))
     if inspection.gold is not None:
-        wrong = f"wrong; by toyland's oracle: {inspection.gold.reference}"
-        lines.append("right, by toyland's oracle" if inspection.is_right else wrong)
+        wrong = f"wrong; the translation by toyland's grammar: {inspection.gold.reference}"
+        lines.append("correct: equals the translation by toyland's grammar" if inspection.is_right else wrong)
     if inspection.log_prob is not None:
         lines.append(f"log-probability {inspection.log_prob:.4f}")
     if inspection.choice is not None:
@@ -45,7 +49,7 @@ def summary(inspection: Findings) -> str:
 
 
 def choice_text(inspection: Findings, choice: Choice) -> str:
-    """A sentence that names the word that the chosen head looks at most from the chosen word."""
+    """Say which word the chosen head looks at most when it looks from the chosen word."""
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     weights = inspection.module(choice.kind, choice.layer).weights[choice.head - 1]
     words = by_words(weights, rows, columns)[choice.word]
@@ -65,16 +69,17 @@ def head_text(head: Head) -> str:
 
 
 def head_rows(heads: list[Head]) -> Iterator[tuple[str, ...]]:
-    """A row of `COLUMNS` for each head."""
+    """Yield one row for each head; its entries are those that `COLUMNS` names."""
     for head in heads:
         cost = f"{-head.cost:.4f}"
         yield head.kind, str(head.layer), str(head.head), head.role, cost, measure_text(head)
 
 
 def explain(inspection: Findings, word: int | None = None) -> str:
-    """The paper's equations in the order of the computation, each with its code, its shapes and the numbers.
+    """List the paper's equations in the order in which the model computes them.
 
-    `word` is the number of a predicted word, from 0; by default the one that the page shows first.
+    Each equation comes with the name of its code, its shapes and this sentence's numbers. `word` is the index
+    of a predicted word, from 0; the default is the word that the HTML page shows first.
     """
     choice = inspection.choice
     if choice is not None and word is not None:
@@ -96,7 +101,10 @@ def explain(inspection: Findings, word: int | None = None) -> str:
 
 
 def strongest_head(inspection: Findings, choice: Choice, word: int) -> Choice:
-    """In the last layer with attention of the choice's kind, the head with the largest weight for a word."""
+    """Choose the head that gives one word the largest weight when it looks from `word`.
+
+    Only heads of the last layer that has attention of `choice.kind` are compared.
+    """
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     if not 0 <= word < len(rows.words):
         raise ValueError(f"there is no word {word + 1}; the {rows.label} has {len(rows.words)}")
@@ -121,9 +129,9 @@ Section = tuple[Place, list[str]]
 
 
 def shapes(inspection: Findings, *kinds: str) -> list[str]:
-    """A line such as `name: (1, 15) -> (1, 15, 128)` for each module of these classes.
+    """A line such as `name: (1, 15) -> (1, 15, 128)` for each module whose class is one of `kinds`.
 
-    If several blocks of a stack have such a module, only that of the last block is shown.
+    If several blocks of a stack have such a module, only the last block's module is shown.
     """
     found: dict[str, str] = {}
     for name, call in inspection.calls.items():
@@ -165,11 +173,11 @@ def attention(inspection: Findings, choice: Choice | None) -> Iterator[Section]:
 
 
 def cell_lines(inspection: Findings, choice: Choice) -> list[str]:
-    """Equation 1, term by term, for the largest weight of the chosen word and head."""
+    """Compute equation 1 term by term for the largest weight of the chosen head in the chosen word's rows."""
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     module = inspection.module(choice.kind, choice.layer)
     if module.scores is None:
-        return ["this module computes its weights by a formula of its own"]
+        return ["this module computes its weights by a formula of its own, not by equation 1"]
     weights, scores = module.weights[choice.head - 1], module.scores[choice.head - 1]
     pieces = [row for row, number in enumerate(rows.word_of) if number == choice.word]
     row = max(pieces, key=lambda each: float(weights[each].max()))
@@ -232,7 +240,7 @@ def search(inspection: Findings) -> Iterator[Section]:
     record = inspection.search
     if record is None:
         return
-    lines = [f"beam {record.beam_size}, closed after {len(record.steps)} steps: {record.closed}"]
+    lines = [f"beam of {record.beam_size}; the search ended after {len(record.steps)} steps: {record.closed}"]
     for path in record.paths:
         if path.tokens == record.winner:
             lines.append(f"{path.name}: the winner")

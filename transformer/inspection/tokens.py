@@ -12,13 +12,15 @@ from transformer.decoding.alignment import words_of
 START, END = "⟨start⟩", "⟨end⟩"
 SPECIAL_TEXTS = {PAD_ID: "⟨pad⟩", BOS_ID: START, EOS_ID: END}
 WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
-"""Scripts written without spaces, by the start of their characters' Unicode names. Each piece of a text in
-such a script counts as a word."""
+"""Scripts that are written without spaces, so that each piece of such a text counts as a word.
+
+Each entry is how the Unicode names of the script's characters begin.
+"""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A line of tokens: its pieces, and the words that they belong to."""
+    """A sequence of tokens: its pieces, and the words that the pieces belong to."""
 
     label: str
     text: str
@@ -31,11 +33,11 @@ class Axis:
 
     @property
     def spaced_word_of(self) -> list[int]:
-        """For each piece, the number of its word if only spaces separate words, as in alignments."""
+        """For each piece, the index of its word when words are split only at spaces, as in alignments."""
         return [sum(self.is_spaced[: word + 1]) - 1 for word in self.word_of]
 
     def word_at(self, number: int) -> int:
-        """The index in `words` where word `number` begins, if only spaces separate words."""
+        """The index in `words` where word `number` begins, if `number` counts words split only at spaces."""
         return [word for word, spaced in enumerate(self.is_spaced) if spaced][number]
 
 
@@ -61,7 +63,7 @@ def axis_of(
 
 
 def runs(ids: Sequence[int], special: Mapping[int, str]) -> list[list[int]]:
-    """The ids, divided into runs: each special id is alone, and those between special ids stay together."""
+    """Split the ids into runs: each special id is one run, and so are all ids between two special ids."""
     found: list[list[int]] = []
     for number in ids:
         if number in special or not found or found[-1][-1] in special:
@@ -71,10 +73,10 @@ def runs(ids: Sequence[int], special: Mapping[int, str]) -> list[list[int]]:
 
 
 def words_in(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[list[str], list[bool], list[int]]:
-    """The words of a text, whether a space comes before each, and the number of each piece's word."""
+    """The words of a text, whether a space comes before each word, and the word index of each piece."""
     texts = tokenizer.decode([[number] for number in ids])
     by_space = words_of(tokenizer, ids)
-    for place in reversed(range(len(ids) - 1)):  # a space that is a piece of its own begins the next word
+    for place in reversed(range(len(ids) - 1)):  # a piece that is only a space belongs to the next word
         if not texts[place].strip():
             by_space[place] = by_space[place + 1]
     starts = word_starts(texts, by_space)
@@ -93,8 +95,8 @@ def words_in(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[list[str], list[
 def word_starts(texts: Sequence[str], by_space: Sequence[int]) -> list[int]:
     """The indices of the pieces that begin a word.
 
-    A word begins after a space, at punctuation that ends a word, at a piece that stands alone, and after such
-    a piece.
+    A new word begins after a space. A line break, a piece that `stands_alone`, and punctuation at the end of
+    a word are words by themselves, so a new word begins at such a piece and after it.
     """
     alone = [stands_alone(text) or "\n" in text for text in texts]
     for place in reversed(range(1, len(texts))):
@@ -134,7 +136,7 @@ def picture(character: str) -> str:
 
 
 class Texts:
-    """The texts of single tokens and of outputs."""
+    """Converts single tokens and whole outputs to text."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -150,5 +152,5 @@ class Texts:
 
 
 def piece_text(tokenizer: Tokenizer, number: int) -> str:
-    """A token as it is in the vocabulary, but with ␣ for a space, which SentencePiece writes as ▁."""
+    """A token's entry in the vocabulary, in which ␣ marks a space (SentencePiece marks a space by ▁)."""
     return visible(tokenizer.pieces[number]).replace(" ", "␣").replace("▁", "␣")

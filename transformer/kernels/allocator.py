@@ -1,4 +1,4 @@
-"""How much freed memory glibc keeps, and for how many shapes torch and oneDNN keep prepared products."""
+"""Memory settings for CPUs: how much freed memory glibc keeps, and how many shapes torch and oneDNN cache."""
 
 import ctypes
 import os
@@ -7,16 +7,19 @@ import sys
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 KEPT_BYTES = 1_000_000_000
 SHAPE_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
-"""Environment variables for the number of shapes for which torch and oneDNN keep a prepared product."""
+"""Environment variables that limit two caches, torch's and oneDNN's.
+
+For each shape of a matrix product, the caches keep the code and data that oneDNN has prepared for it.
+"""
 KEPT_SHAPES = 64
 
 
 def keep_freed_memory() -> None:
     """Let glibc keep up to a gigabyte of freed memory in this process.
 
-    By default glibc returns large blocks to the system at once. Every update then asks for the same pages
-    again, and the system zeroes each of them. Nothing changes with another C library, or if the environment
-    sets a `MALLOC_…` variable.
+    By default glibc returns large blocks to the system at once. Every training update then asks for the same
+    pages again, and the system zeroes them each time. This function does nothing with another C library, or
+    if the environment sets a `MALLOC_…` variable.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
@@ -30,9 +33,9 @@ def keep_freed_memory() -> None:
 
 
 def keep_few_shapes() -> None:
-    """Let torch keep prepared matrix products for few shapes on a CPU; call it before torch is imported.
+    """Limit the caches of `SHAPE_CACHES` to `KEPT_SHAPES` shapes; call this before torch is imported.
 
-    Almost every batch of a server has a new shape. By default both caches keep the last 1,024 shapes, so that
+    Almost every batch of a server has a new shape. By default each cache keeps the last 1,024 shapes, so
     memory grows over thousands of requests (docs/serving.md). Variables that are already set are left alone.
     """
     for name in SHAPE_CACHES:

@@ -1,4 +1,4 @@
-"""Equation 1, computed by the fastest method on each device; `attention` is the definition."""
+"""Equation 1 by the fastest method on each device; `model/attention.py` has the plain version."""
 
 import math
 from typing import NamedTuple
@@ -14,8 +14,8 @@ ALIGNMENT = 8
 this number of elements."""
 
 LONG = 2**18
-"""If a head has at least this many weights (512 queries × 512 keys), the fused call is at least as fast on a
-CPU."""
+"""On a CPU, if a head has at least this many weights (512 queries × 512 keys), the fused call is at least as
+fast as plain matrix products."""
 
 
 def fused_attention(
@@ -28,13 +28,13 @@ def fused_attention(
     bias: Float[Tensor, "#batch #heads #queries #keys"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "batch heads queries d_v"]:
-    """`attention`, with an optional `bias` that is added to the scores, and dropout on the weights.
+    """Compute `attention` of `model/attention.py`, with optional dropout on the weights.
 
     Uses `scaled_dot_product_attention`, except on a CPU with gradients, where for short sequences its
     backward pass takes several times as long as plain matrix products (`benchmarks/attention_kernels.py`).
-    For long ones the products would need memory that grows with the square of the length. An exported or
-    traced graph always uses the fused call, because the graph may run on other devices, and because
-    `torch.jit.trace` compares the graph with a run without gradients.
+    For long sequences, the plain products would need memory that grows with the square of the length. An
+    exported or traced graph always uses the fused call, because the graph may run on other devices, and
+    because `torch.jit.trace` compares the graph with a run without gradients.
     """
     if q.device.type == "cpu" and torch.is_grad_enabled() and not is_exporting() and is_short(q, k):
         scores = keys_first_scores(q, k, mask=mask, is_causal=is_causal)
@@ -42,7 +42,7 @@ def fused_attention(
             scores = scores + bias.transpose(-2, -1)
         weights = scores.softmax(dim=-2)  # (B, H, S, T)
         return F.dropout(weights, dropout).transpose(-2, -1).to(v.dtype) @ v
-    if bias is not None:  # the fused call takes only one of bias, mask and flag
+    if bias is not None:  # the fused call takes only one of bias, mask and `is_causal`
         if is_causal:
             order = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
             mask = order if mask is None else mask & order
@@ -86,15 +86,17 @@ class MadeBias(NamedTuple):
 
 
 MADE = WeakTensorKeyDictionary()
-"""The latest bias of each mask that still exists."""
+"""For each mask that still exists, the bias that was last made from it."""
 
 
 def bias_of(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
-    """`as_bias`, made once for all layers that are given the same mask, and again if the mask has changed.
+    """Return `as_bias(mask, dtype)`, computed once for all layers that are given the same mask.
+
+    It is computed again if the mask has changed.
 
     A mask made in inference mode has no version counter, so a later write to it is not detected.
     """
-    if is_recorded():  # a compiler removes the repetition itself
+    if is_recorded():  # compilers remove repeated computations themselves
         return as_bias(mask, dtype)
     version = None if mask.is_inference() else mask._version
     made: MadeBias | None = MADE.get(mask)  # type: ignore[no-untyped-call]
@@ -102,7 +104,7 @@ def bias_of(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "
         made is None
         or made.version != version
         or made.bias.dtype != dtype
-        or (made.bias.is_inference() and not torch.is_inference_mode_enabled())  # autograd could not save it
+        or (made.bias.is_inference() and not torch.is_inference_mode_enabled())  # autograd cannot save it
     ):
         MADE[mask] = made = MadeBias(aligned(as_bias(mask, dtype)), version)
     return made.bias

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Source(NamedTuple):
-    """A parameter, and what shows whether its contents have changed since."""
+    """A parameter as it was when a value was computed from it, to tell later whether it has changed."""
 
     parameter: Tensor
     alias: Tensor
@@ -35,10 +35,11 @@ class Latest(NamedTuple):
 
 
 class Derived:
-    """`make(*parameters)`, computed on first use and again whenever one of the parameters has changed.
+    """Caches the result of `make(*parameters)`, and computes it again whenever a parameter has changed.
 
-    Changes are detected as in autograd, by the parameter's version counter, and by comparing the parameter
-    and the address of its storage. A write through `parameter.data` after the first call is not detected.
+    A parameter counts as changed if its version counter has increased (autograd detects changes in this way),
+    if it is another object, or if its storage has another address. A write through `parameter.data` after the
+    first call is not detected.
     """
 
     def __init__(self, make: Callable[..., Any]) -> None:

@@ -11,9 +11,9 @@ LEVELS = 2**16
 class Dropout(nn.Dropout):
     """`nn.Dropout` that on a CPU draws 16 random bits per element instead of torch's 32 or 64.
 
-    On a CPU, drawing torch's masks takes a quarter of a small model's update (`benchmarks/dropout.py`). The
-    probability p is rounded to a multiple of 2^-16. The kept elements are multiplied by 1 / (1 - p) with the
-    rounded p, so that the expected value is unchanged.
+    On a CPU, a small model spends a quarter of each update on drawing torch's dropout masks
+    (`benchmarks/dropout.py`). The probability p is rounded to a multiple of 2^-16. The kept elements are
+    multiplied by 1 / (1 - p) with the rounded p, so that the expected value is unchanged.
     """
 
     def forward(self, x: Tensor) -> Tensor:

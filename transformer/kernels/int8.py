@@ -2,10 +2,11 @@
 
 `int8_linear` computes a linear layer in this way. `dequantized_linear` is the plain version;
 `tests/test_int8.py` checks that the two agree. The products of the integers are exact, and every row has its
-own scale, so a row's result does not depend on the rows next to it.
+own scale, so a row's result does not depend on the other rows of its batch.
 
-The products use `torch._int_mm`, which multiplies plain int8 tensors, and which torchao also uses. Torch will
-remove its quantized tensor types and `torch.ops.quantized` (docs/performance.md compares all of them).
+The products use `torch._int_mm`, which multiplies plain int8 tensors, and which torchao also uses. They do
+not use `torch.ops.quantized`, because torch will remove it together with its quantized tensor types.
+docs/performance.md compares the speed of these operators.
 """
 
 from typing import NamedTuple
@@ -21,9 +22,9 @@ LARGEST = 127
 FACTOR = torch.tensor(float(LARGEST))
 """`LARGEST` as a tensor, because torch takes longer to multiply by a Python number than by a tensor."""
 LARGE = 2**20
-"""A matrix with at least this many weights is also kept packed, for products of few rows."""
+"""A matrix with at least this many weights is also kept in packed form, for inputs of few rows."""
 LEAST_ROWS, FEW_ROWS = 2, 64
-"""The product with the packed matrix is the faster one for at least `LEAST_ROWS` and at most `FEW_ROWS`."""
+"""If an input has at least `LEAST_ROWS` and at most `FEW_ROWS` rows, the packed form is faster."""
 ZERO = 128
 """The unsigned byte that stands for 0 when signed bytes are shifted to unsigned ones."""
 
@@ -39,7 +40,7 @@ class Int8Weight(NamedTuple):
 
 
 def quantized_weight(weight: Float[Tensor, "outputs width"]) -> Int8Weight:
-    """Quantize `weight`: each row becomes 8-bit integers with a scale of their own."""
+    """Quantize `weight`: each row becomes 8-bit integers, and has its own scale."""
     scales = weight.abs().amax(dim=1) / LARGEST
     divisor = scales.clamp(min=torch.finfo(scales.dtype).tiny)  # a row of zeros has the scale 0
     matrix = (weight / divisor[:, None]).round().to(torch.int8)
@@ -62,12 +63,12 @@ def int8_linear(
 
 
 def scaled_product(rows: Int8[Tensor, "rows width"], weight: Int8Weight) -> Float[Tensor, "rows outputs"]:
-    """The exact product of the integers, times the weight's scales, by the faster of two operators.
+    """Multiply the integers exactly, then multiply by the weight's scales; uses the faster of two operators.
 
-    For several rows, `_int_mm` first copies the matrix into the layout that `packed` already has. For few
-    rows and a large matrix, the copying takes longer than the product. The operator for packed matrices is
-    fast only with unsigned rows, so signed rows are shifted by `ZERO`, and oneDNN shifts the result back.
-    Both operators give the same numbers.
+    If there are several rows, `_int_mm` first copies the matrix into the layout that `packed` already has.
+    For few rows and a large matrix, the copying takes longer than the product. The operator for packed
+    matrices is fast only with unsigned rows, so signed rows are shifted by `ZERO`, and oneDNN shifts the
+    result back. Both operators give the same numbers.
     """
     if weight.packed is None or not LEAST_ROWS <= rows.shape[0] <= FEW_ROWS:
         return torch._int_mm(rows, weight.matrix).float().mul_(weight.scales)

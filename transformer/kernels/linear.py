@@ -1,8 +1,9 @@
 """Linear layers that keep a packed copy of their weight, in the layout that the CPU's kernels read fastest.
 
 Decoding multiplies a few rows at a time by the same matrices. `F.linear` in float32 reads them unpacked.
-oneDNN reads a packed copy of a large matrix several times faster. If the CPU has instructions for them,
-copies in bfloat16 are faster still, and copies in 8-bit integers are the smallest (docs/performance.md).
+oneDNN reads a packed copy of a large matrix several times faster. Copies in bfloat16 are faster
+still, and copies in 8-bit integers are the smallest, if the CPU has instructions for these types
+(docs/performance.md).
 """
 
 from collections.abc import Callable
@@ -22,14 +23,14 @@ from transformer.kernels.int8 import int8_linear, quantized_weight
 SMALLEST = 2**16
 """A matrix with fewer weights than this is not packed, because that would save too little time."""
 SMALL, FEW_ROWS = 2**17, 8
-"""If a call has both fewer weights and fewer rows than these, the overhead of packing exceeds its gain."""
+"""With fewer than `SMALL` weights and fewer than `FEW_ROWS` input rows, `F.linear` is faster."""
 
 
 def packed_copy(weight: Float[Tensor, "outputs width"], *, dtype: torch.dtype) -> Any:
     """`weight` in the form that `packed_linear` reads for this `dtype`."""
     if dtype == torch.int8:
         return quantized_weight(weight)
-    # oneDNN chooses the layout for inputs of 32 rows; it is as fast for 1 row and for 500
+    # the layout that oneDNN chooses for inputs of 32 rows is also fast for 1 row and for 500
     return torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), 32)
 
 
@@ -98,8 +99,8 @@ def is_float32_parameter(weight: Tensor) -> bool:
 def is_faster_packed(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
     """Whether the packed product is faster than `F.linear` with this number of rows.
 
-    In int8 the answer is the same for any number of rows. Otherwise the numbers of a row would be rounded or
-    not, depending on how many other rows are computed in the same call.
+    In int8 the answer is always True. If it depended on the number of rows, then whether a row is rounded to
+    8 bits would depend on how many other rows are in the same call.
     """
     if dtype == torch.int8:
         return True

@@ -1,4 +1,4 @@
-"""The cross-entropy of the training loop: loss and gradient in one pass, in the memory of the logits.
+"""The training loop's cross-entropy, which computes the loss and overwrites the logits with their gradient.
 
 Readers of the paper can skip this file. `smoothed_cross_entropy` in `objectives.py` is the plain version;
 `tests/test_fused_loss.py` checks that the two agree.
@@ -25,13 +25,14 @@ LINEAR = {
     *("MmBackward0", "AddmmBackward0", "AddBackward0", "MulBackward0", "DivBackward0"),
     "CompiledFunctionBackward",
 }
-"""Autograd's names for products and sums. Their backward passes do not need their outputs."""
+"""Autograd's names for products and sums. Their outputs may be overwritten, because their backward passes do
+not need them."""
 
 
 class GradientScale:
     """The number by which a training loop multiplies the gradient of each loss.
 
-    It is `factor`, in float16 multiplied by the current scale of `scaler`.
+    It is `factor`; in float16, it is `factor` times the current scale of `scaler`.
     """
 
     def __init__(self, factor: float, scaler: GradScaler) -> None:
@@ -40,7 +41,7 @@ class GradientScale:
         self.made: dict[tuple[torch.dtype, torch.device, torch.Size], Tensor] = {}
 
     def like(self, loss: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The number as a tensor like `loss`; the same tensor for each dtype, device and shape."""
+        """The number as a tensor like `loss`; losses of one dtype, device and shape get the same object."""
         key = loss.dtype, loss.device, loss.shape
         if key not in self.made:
             self.made[key] = self.scaler.scale(torch.full_like(loss.detach(), self.factor))
@@ -55,9 +56,9 @@ def scaling_gradients(scale: GradientScale) -> Iterator[None]:
     """Inside the block, `overwriting_cross_entropy` multiplies its gradient by `scale` while computing it.
 
     The backward pass must begin with `torch.autograd.backward(total, scale.like(total))`. If the loss
-    receives this very tensor as its gradient, the gradient of the logits is finished, which saves a GPU one
-    pass over it. If the loss receives another tensor, for example because an objective has multiplied the
-    loss by a number, the gradient of the logits is corrected.
+    receives this very tensor as its gradient, the gradient of the logits is already scaled, which saves a GPU
+    one pass over it. If the loss receives another tensor, for example because an objective has multiplied the
+    loss by a number, the backward pass rescales the gradient of the logits.
     """
     token = EXPECTED.set(scale)
     try:
@@ -73,15 +74,16 @@ def overwriting_cross_entropy(
     label_smoothing: float,
     pad_id: int,
 ) -> Float[Tensor, ""]:
-    """`smoothed_cross_entropy` for one backward pass: a gradient, if needed, overwrites `logits`.
+    """Compute `smoothed_cross_entropy`; if `logits` need a gradient, the gradient overwrites them.
 
     No second tensor of the size of the logits is allocated. Nothing else may read `logits` after this
     call, and a second backward pass raises a `RuntimeError`. If `logits` are not the output of a product or a
     sum, but for example of a log_softmax, they are copied first, because the gradient of that operation may
     need its output.
 
-    A compiler gets torch's own loss. In one graph with the model, inductor fuses it: one kernel reads the
-    logits for the loss, and one computes the gradient, scales it and overwrites the logits with it.
+    Under `torch.compile`, this function calls torch's own loss. If the model is in the same graph, inductor
+    fuses the loss: one kernel reads the logits for the loss, and one computes the gradient, scales it and
+    overwrites the logits with it.
     """
     if torch.compiler.is_compiling():
         scores = logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, 1)
@@ -102,7 +104,7 @@ def is_linear(logits: Tensor) -> bool:
 
 
 class OverwritingCrossEntropy(torch.autograd.Function):
-    """Loss and gradient together, a few rows at a time: one softmax serves both while it is in the cache."""
+    """Computes loss and gradient a few rows at a time, from one softmax that is still in the cache."""
 
     @staticmethod
     def forward(
@@ -127,7 +129,7 @@ class OverwritingCrossEntropy(torch.autograd.Function):
             score = part.gather(1, gold[:, None])[:, 0].to(dtype)
             if epsilon:  # not with ε = 0, where one logit of -inf would make this NaN: 0 × -inf
                 score = (1 - epsilon) * score + epsilon * part.mean(dim=1, dtype=dtype)
-            probabilities = part.softmax(dim=1, dtype=dtype)  # a fast kernel, whose rows sum to almost 1
+            probabilities = part.softmax(dim=1, dtype=dtype)  # fast, but its rows sum only to almost 1
             one = probabilities.sum(dim=1)
             # log Σ exp(scores) = max score - log(max probability), safe because that probability is ≥ 1 / V
             log_sums = part.amax(dim=1) - (probabilities.amax(dim=1) / one).log()
@@ -144,8 +146,8 @@ class OverwritingCrossEntropy(torch.autograd.Function):
         gradient, context.gradient = context.gradient, None
         if gradient is None:
             raise RuntimeError(
-                "overwriting_cross_entropy holds its gradient in the memory of the logits, for one backward "
-                "pass; for a second one through a retained graph use smoothed_cross_entropy"
+                "overwriting_cross_entropy keeps its gradient in the memory of the logits, and so allows one "
+                "backward pass; for a second one through a retained graph use smoothed_cross_entropy"
             )
         if scale is not context.scale:
             gradient.mul_(scale if context.scale is None else scale / context.scale)
@@ -163,8 +165,8 @@ def write_gradient(
 ) -> None:
     """Write to `out` the model's distribution minus the smoothed target, times each row's weight.
 
-    The rows of `probabilities` sum to `one`; they may be overwritten. Each number is rounded to the dtype of
-    `out` once.
+    `one` holds the sum of each row of `probabilities`, which is almost 1. `probabilities` may be overwritten.
+    Each number is rounded to the dtype of `out` only once.
     """
     gold, slope = gold[:, None], (weight / one)[:, None]
     rest = (weight * (-epsilon / probabilities.shape[1]))[:, None]

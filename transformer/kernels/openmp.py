@@ -19,7 +19,7 @@ SETTINGS = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
 def wait_briefly() -> None:
     """Set `WAITING` for this process and its children, unless the environment says how to wait.
 
-    OpenMP reads the environment when torch is imported; after that, nothing changes.
+    OpenMP reads the environment when torch is imported, so a call after that changes nothing.
     """
     if "torch" not in sys.modules and not any(name in os.environ for name in SETTINGS):
         os.environ.update(WAITING)

@@ -1,4 +1,4 @@
-"""Looking up positional encodings that are a fixed function, instead of computing them at each step.
+"""A lookup table for positional encodings without parameters, which avoids computing them at each step.
 
 Readers of the paper can skip this file. `SinusoidalEncoding.waves` in `model/positions.py` is the plain
 version; `tests/test_positions.py` checks that the two agree.
@@ -12,18 +12,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 LARGEST = 4096
-"""The most positions in a table: 8 MiB for a d_model of 512. Larger ones are computed each time."""
+"""The largest number of positions in a table. With a d_model of 512, such a table takes 8 MiB.
+
+The encodings of larger positions are computed each time.
+"""
 SMALLEST = 64
 
 
 def below(positions: Int[Tensor, "*shape"], limit: int) -> Int[Tensor, "*shape"]:
-    """The same tensor, with a note that all its values are less than `limit`.
+    """Return the same tensor with an attribute `limit`, which says that all its values are less than `limit`.
 
-    A table has to be large enough, but reading the positions would make the program wait for a GPU. Whoever
-    makes them knows how large they are. The note is an attribute of this one tensor, which must not be
-    changed in place: what is computed from it has no note, and is never looked up by mistake.
+    A table must have a row for each position, but reading the largest position would force a synchronization
+    with a GPU. The function that makes the positions knows their limit without reading them. The tensor must
+    not be changed in place. Tensors computed from it lack the attribute, so their encodings are computed, and
+    a wrong limit is never used.
     """
-    # a compiler computes the encoding in one kernel, and what is traced has to hold for any length
+    # compiled code computes the encoding in one kernel, and a traced graph must be correct for any length
     is_tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     if not (is_tracing or torch.compiler.is_compiling()):
         positions.limit = limit  # type: ignore[attr-defined]
@@ -33,8 +37,8 @@ def below(positions: Int[Tensor, "*shape"], limit: int) -> Int[Tensor, "*shape"]
 class PositionTable:
     """The vectors of the first positions, for the device where they were last needed.
 
-    Not a buffer of a module, so that state dicts, copies and pickles do not hold it, and that a model without
-    memory (on the meta device) gets it when it has memory.
+    The table is not a buffer of a module, so state dicts, copies and pickles do not contain it. A model that
+    moves from the meta device to a real one computes a new table there.
     """
 
     def __init__(self) -> None:
@@ -46,7 +50,7 @@ class PositionTable:
     def look_up(
         self, compute: Callable[[Tensor], Tensor], positions: Int[Tensor, "*shape"]
     ) -> Float[Tensor, "*shape d_model"]:
-        """`compute(positions)`: from the table if a limit of the positions is noted, and small enough."""
+        """Return `compute(positions)`, from the table if `positions` has a `limit` of at most `LARGEST`."""
         if torch.compiler.is_compiling():
             return compute(positions)
         limit: int | None = getattr(positions, "limit", None)
@@ -61,6 +65,6 @@ class PositionTable:
 
 
 def is_alike(rows: Tensor, positions: Tensor) -> bool:
-    """Whether the table is for this device, this kind of tensor (real or fake) and the default dtype."""
+    """Whether the table has the default dtype, and the device and kind (real or fake) of `positions`."""
     is_there = rows.device == positions.device and type(rows) is type(positions)
     return is_there and rows.dtype == torch.get_default_dtype()

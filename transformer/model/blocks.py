@@ -40,7 +40,7 @@ class TransformerBlock(nn.Module):
     def attend_to_self(
         self, x: Float[Tensor, "batch length d_model"], context: Context
     ) -> Float[Tensor, "batch length d_model"]:
-        """Self-attention over the tokens of `x` and, if there is a cache, over the earlier ones in it."""
+        """Self-attention over the tokens of `x` and, if there is a cache, over the tokens in the cache."""
         x, positions = cast_once(x), context.positions
         kv = self.self_attention.project_kv(x, positions)
         if context.cache is not None:
@@ -74,9 +74,9 @@ class DecoderBlock(TransformerBlock):
     ) -> Float[Tensor, "batch length d_model"]:
         """Cross-attention to the encoder's output.
 
-        In beam search, the W hypotheses of each of S sentences share one memory. So `x`, (S × W, T, D), is
-        viewed as (S, W × T, D), and the memory need not be repeated for each hypothesis.
+        In beam search, all W hypotheses of a sentence share its encoder output. With S sentences, `x` of
+        shape (S × W, T, D) is viewed as (S, W × T, D), so that no output is repeated for each hypothesis.
         """
-        assert context.memory is not None, "a decoder with cross-attention is given a memory"
+        assert context.memory is not None, "cross-attention needs a memory, the output of an encoder"
         queries = x.reshape(context.memory.keys.shape[0], -1, x.shape[2])
         return self.cross_attention(queries, context.memory, mask=context.memory_mask).reshape(x.shape)

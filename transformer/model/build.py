@@ -18,7 +18,7 @@ from transformer.model.positions import POSITIONS
 
 
 def build_model(config: ModelConfig) -> nn.Module:
-    """The model that `config` describes, initialised from torch's global generator."""
+    """The model that `config` describes, with initial values from torch's global random generator."""
     return ModelBuilder(config).build()
 
 
@@ -82,7 +82,7 @@ class ModelBuilder:
         return nn.Embedding(self.config.vocab_size, self.config.d_model)
 
     def source_vocabulary(self) -> nn.Embedding:
-        """The embedding of the encoder in an encoder-decoder."""
+        """The encoder's embedding in an encoder-decoder; it may be shared with the decoder."""
         config = self.config
         return (
             self.vocabulary()
@@ -105,7 +105,7 @@ class ModelBuilder:
         return make(self.token_embedding(embedding), blocks, self.final_norm(), pad_id=self.config.pad_id)
 
     def decoder(self, embedding: nn.Embedding, block: Callable[[], TransformerBlock]) -> Decoder:
-        """A stack of layers from `block`: `self.decoder_block` if there is a memory, else `self.block`."""
+        """A stack of layers. `block` is `self.decoder_block` if there is an encoder, else `self.block`."""
         blocks = [block() for _ in range(self.config.decoder_layers)]
         return Decoder(self.token_embedding(embedding), blocks, self.final_norm())
 
@@ -143,10 +143,10 @@ class ModelBuilder:
         """Initialise as the authors' first release does, because the paper gives no initial values.
 
         Embeddings and the projection to the vocabulary: normal with standard deviation d_model^-½, so that
-        embeddings × √d_model and logits have unit scale. Biases: 0. Other matrices: Glorot uniform. In the
-        release, W^Q, W^K and W^V are one fused matrix. Its values have the range that separate matrices get
-        with a gain of 1/√2. W^O and W_2, which write to the residual stream, are then multiplied by
-        `residual_gain`.
+        embeddings × √d_model and logits have unit scale. Biases: 0. Other matrices: Glorot uniform. The
+        release keeps W^Q, W^K and W^V in one d_model × 3 d_model matrix. Glorot's range for that matrix is
+        1/√2 of the range for a d_model × d_model matrix, so these three get a gain of 1/√2. W^O and W_2,
+        which write to the residual stream, are then multiplied by `residual_gain`.
         """
         for module in model.modules():
             if isinstance(module, nn.Linear):

@@ -1,8 +1,9 @@
 """The key-value cache, and the decoding state: the tokens read so far and each row's next position.
 
 A decoder reads new tokens in three steps. The stack calls `DecodeState.make_room`, which reserves slots for
-them and returns what they may attend to. Each block calls `KeyValueCache.append`, which fills the slots of
-its layer. The model calls `DecodeState.advance`, which counts the tokens that were not padding.
+the tokens and returns a `Context`, which says what the tokens may attend to. Each block calls
+`KeyValueCache.append`, which fills the slots of its layer. The model calls `DecodeState.advance`, which
+counts the tokens that were not padding.
 
 Each row writes at its own positions, so the buffers have no gaps even if the batch is ragged, that is, if its
 rows have read different numbers of tokens. The keys and values of padding land after the row's last token,
@@ -38,7 +39,7 @@ class KeyValueCache:
         return self.keys.shape[2]
 
     def append(self, kv: KeyValue, positions: Int[Tensor, "#batch length"]) -> KeyValue:
-        """Second step: write `kv` into the reserved slots, at each row's own `positions`, in place.
+        """The second of the three steps: write `kv` into the reserved slots, at each row's `positions`.
 
         Returns the first `length` slots of the buffers, which hold the past and the new tokens.
         """
@@ -65,7 +66,7 @@ class KeyValueCache:
 def copy_rows(
     buffer: Float[Tensor, "batch heads room width"], rows: Int[Tensor, " chosen"], length: int
 ) -> Float[Tensor, "chosen heads room width"]:
-    """The first `length` slots of the chosen rows, in a new buffer of the same size per row."""
+    """Copy the first `length` slots of the chosen rows to a new buffer with the same number of slots."""
     copy = buffer.new_empty(rows.shape[0], *buffer.shape[1:])
     with torch.no_grad():  # no gradients flow through a cache
         torch.index_select(buffer[:, :, :length], 0, rows, out=copy[:, :, :length])
@@ -79,7 +80,7 @@ class DecodeState:
     `positions` (B,) counts the tokens that each row has read. `length`, a Python int, is the number of slots
     that attention looks at, and at least the largest of the `positions`. `is_ragged` is False as long as all
     rows have read exactly `length` tokens. The rows of one sentence are adjacent and share its memory: with S
-    memories, the B rows form S groups of B / S. If `memory_mask` is None, no memory contains padding.
+    memories, the B rows form S groups of B / S rows. If `memory_mask` is None, no memory contains padding.
     """
 
     def __init__(
@@ -113,10 +114,11 @@ class DecodeState:
         return cls(caches, positions, 0, memory, memory_mask)
 
     def make_room(self, tokens: Int[Tensor, "batch new"]) -> Context:
-        """First step: reserve slots for `tokens`; returns the context with what the tokens may attend to.
+        """The first of the three steps: reserve slots for `tokens`.
 
-        This changes the state, so call it once per forward pass. `ValueError` if the buffers are too short;
-        the state is then unchanged.
+        Returns a `Context` with the positions of `tokens` and the slots that they may attend to. This changes
+        the state, so call it once per forward pass. `ValueError` if the buffers are too short; the state is
+        then unchanged.
         """
         new, room = tokens.shape[1], self.caches[0].room
         if self.length + new > room:
@@ -137,15 +139,18 @@ class DecodeState:
         return Context(positions, causal_mask(positions, self.length))
 
     def advance(self, counts: Int[Tensor, " batch"] | int) -> None:
-        """Third step: count the real tokens that each row has read. Padding does not move a row forward."""
+        """The third of the three steps: add the numbers of tokens just read to the rows' positions.
+
+        `counts` leaves out padding, which does not move a row forward.
+        """
         self.positions = self.positions + counts
         self.is_ragged |= isinstance(counts, Tensor)
 
     def select(self, rows: Int[Tensor, " chosen"]) -> "DecodeState":
         """The state of these rows, in this order; a row may be chosen more than once.
 
-        This method reads the values of `rows` to find out which memories they share, so it waits for a GPU.
-        `select_beams` does not wait.
+        In an encoder-decoder, this method reads the values of `rows` to see which rows share a memory. On a
+        GPU this forces a synchronization, which `select_beams` avoids.
         """
         if not self.memory:
             return self.with_rows(rows, self.memory, self.memory_mask)
@@ -160,7 +165,7 @@ class DecodeState:
     def select_beams(
         self, rows: Int[Tensor, "sentences beam"], sentences: Int[Tensor, " sentences"] | None
     ) -> "DecodeState":
-        """`select` when it is known which rows share a memory: `rows[i]` are the rows of sentence i.
+        """Like `select`, for callers that know which rows share a memory: `rows[i]` are those of sentence i.
 
         `sentences` are the memories to keep, in this order; None keeps all of them as they are.
         """

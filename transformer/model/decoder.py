@@ -1,4 +1,4 @@
-"""The decoder stack (§3.1, the right half of figure 1): each position attends to itself and earlier ones.
+"""The decoder stack (§3.1, the right half of figure 1): every position attends to itself and earlier ones.
 
 In an encoder-decoder, its blocks also attend to the memory, which is the encoder's output. A decoder-only
 model has no memory.
@@ -20,7 +20,7 @@ from transformer.model.positions import require_positions
 
 
 class Decoder(nn.Module):
-    """From tokens to hidden states; `blocks` are `DecoderBlock`s if there is a memory."""
+    """Maps tokens to hidden states; `blocks` are `DecoderBlock`s if there is a memory."""
 
     blocks: Sequence[Any]  # an nn.ModuleList of `TransformerBlock`s or, with a memory, of `DecoderBlock`s
 
@@ -40,10 +40,11 @@ class Decoder(nn.Module):
         *,
         state: DecodeState | None = None,
     ) -> Float[Tensor, "batch length d_model"]:
-        """`memory` is what `project_memory` returns: one pair of keys and values for each layer.
+        """Compute hidden states; `memory` is the list that `project_memory` returns, with one pair per layer.
 
-        With a `state`, `tokens` continue its rows. This method reserves room for `tokens`, and the blocks
-        append their keys and values. Then the caller passes the number of real tokens to `state.advance`.
+        If a `state` is given, each row of `tokens` continues the sequence in the same row of the state. This
+        method reserves slots for `tokens` in the state, and the blocks fill them with keys and values. After
+        the call, the caller must pass the number of real tokens to `state.advance`.
         """
         context = causal_context(tokens) if state is None else state.make_room(tokens)
         nothing = [None] * len(self.blocks)
@@ -54,7 +55,7 @@ class Decoder(nn.Module):
         return self.final_norm(x)
 
     def project_memory(self, memory: Float[Tensor, "batch source d_model"]) -> list[KeyValue]:
-        """Keys and values of the encoder's output for every layer's cross-attention."""
+        """Compute each layer's keys and values of the encoder's output, for its cross-attention."""
         memory = cast_once(memory)
         return [block.cross_attention.project_kv(memory) for block in self.blocks]
 

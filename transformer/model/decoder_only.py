@@ -10,7 +10,7 @@ from transformer.model.padding import check_first_tokens
 
 
 class DecoderOnly(nn.Module):
-    """From tokens to logits; `logits[:, t]` predicts token t + 1.
+    """Maps tokens to logits; `logits[:, t]` predicts token t + 1.
 
     Rows are right-padded with `pad_id`: the causal order then hides the padding from every real token.
     """
@@ -25,7 +25,7 @@ class DecoderOnly(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "batch length"], *, state: DecodeState | None = None
     ) -> Float[Tensor, "batch length vocabulary"]:
-        """With a `state`, `tokens` continue the rows of the state."""
+        """If a `state` is given, each row of `tokens` continues the sequence in the same row of the state."""
         if state is None:
             check_first_tokens(tokens, self.pad_id)
         logits = self.output(self.decoder(tokens, state=state))
@@ -40,7 +40,7 @@ class DecoderOnly(nn.Module):
     def prefill(
         self, tokens: Int[Tensor, "batch length"], *, max_length: int
     ) -> tuple[Float[Tensor, "batch vocabulary"], DecodeState]:
-        """Read right-padded prompts; returns each row's next logits and the state.
+        """Read right-padded prompts; returns the logits of each row's next token, and the state.
 
         The state has room for the prompts and `max_length` more tokens.
         """

@@ -12,7 +12,7 @@ from transformer.model.padding import check_first_tokens
 
 
 class Encoder(nn.Module):
-    """From tokens to hidden states. Rows are right-padded with `pad_id`; no position attends to padding."""
+    """Maps tokens to hidden states. Rows are right-padded with `pad_id`; no position attends to padding."""
 
     blocks: Sequence[TransformerBlock]  # an nn.ModuleList, whose type does not name its elements
 

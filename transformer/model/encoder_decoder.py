@@ -11,7 +11,7 @@ from transformer.model.padding import check_first_tokens
 
 
 class EncoderDecoder(nn.Module):
-    """From source and target tokens to logits.
+    """Maps source and target tokens to logits.
 
     Both sides are right-padded with `pad_id`. `tgt_tokens` starts with BOS, and `logits[:, t]` predicts
     `tgt_tokens[:, t + 1]`. The decoder needs no padding mask, because the causal order hides padding from
@@ -55,10 +55,11 @@ class EncoderDecoder(nn.Module):
         *,
         state: DecodeState | None = None,
     ) -> Float[Tensor, "batch target vocabulary"]:
-        """With a `state` from `new_state`, `tgt_tokens` continue the rows of the state.
+        """Compute the logits at every position of `tgt_tokens`.
 
-        `memory` is then ignored, because the state holds it projected. Gradients do not flow through the
-        caches of the state.
+        If a `state` from `new_state` is given, each row of `tgt_tokens` continues the sequence in the same
+        row of the state. `memory` is then ignored, because the state already holds its keys and values.
+        Gradients do not flow through the caches of the state.
         """
         if state is None:
             if self.bos_id != self.pad_id:  # Marian models start the target with a pad
@@ -74,7 +75,7 @@ class EncoderDecoder(nn.Module):
         memory_mask: Bool[Tensor, "batch 1 1 source"] | None,
         room: int,
     ) -> DecodeState:
-        """A state with the memory projected once and room for `room` target tokens."""
+        """A state with the keys and values of the memory, and room for `room` target tokens per row."""
         projected = self.decoder.project_memory(memory)
         return self.decoder.new_state(memory.shape[0], room, projected, memory_mask)
 

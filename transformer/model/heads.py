@@ -1,4 +1,4 @@
-"""Heads for an encoder: they predict hidden tokens or classes, or make one vector per sentence.
+"""Heads for an encoder: they predict masked tokens or classes, or make one vector per sentence.
 
 The encoder can be any module with a `pad_id` that maps tokens to hidden states, such as an `Encoder`.
 """
@@ -72,12 +72,12 @@ def sequence_classifier(model: nn.Module, settings: Settings) -> SequenceClassif
 
 
 def sentence_embedder(model: nn.Module, settings: Settings) -> SentenceEmbedder:  # noqa: ARG001
-    """The model with a head that has no parameters."""
+    """The model with a head that averages its hidden states and has no parameters."""
     return SentenceEmbedder(model)
 
 
 def masked_language_model(model: nn.Module, settings: Settings) -> MaskedLanguageModel:
-    """The model with a projection to the vocabulary; if embeddings are tied, it is the embedding's matrix."""
+    """The model with a projection to the vocabulary, whose matrix is the embedding's if they are tied."""
     output = ModelBuilder(settings.model).output(model.embedding.embedding)  # type: ignore
     if not settings.model.tie_embeddings:
         nn.init.normal_(output.weight, std=settings.model.d_model**-0.5)

@@ -1,4 +1,4 @@
-"""The Transformer's two masks, their convention, and which keys a query may attend to (§3.2.3).
+"""The Transformer's two masks, and the `Context` that says which keys a query may attend to (§3.2.3).
 
 A mask is boolean, True where a query may attend to a key, and broadcasts to (batch, heads, queries, keys);
 two masks combine with `&`. Every query needs at least one key: without any, its softmax would be 0 / 0.
@@ -41,7 +41,7 @@ class Cache(Protocol):
 
 
 class Context(NamedTuple):
-    """What one layer may attend to, chosen in the stack: the three uses of attention in §3.2.3.
+    """Says what one layer may attend to; the stack makes it, for the three uses of attention in §3.2.3.
 
     Self-attention may look at its own tokens and those in the `cache`, where `mask` and `is_causal` allow it.
     Cross-attention may look at the `memory`, the encoder's output, where `memory_mask` is True.
@@ -65,16 +65,16 @@ class Context(NamedTuple):
 
 
 def bidirectional_context(tokens: Int[Tensor, "batch length"], pad_id: int) -> Context:
-    """In an encoder, each position may attend to all real tokens of its sequence (§3.2.3)."""
+    """The context of an encoder: each position may attend to all real tokens of its sequence (§3.2.3)."""
     return Context(sequence_positions(tokens), mask=padding_mask(tokens, pad_id))
 
 
 def causal_context(tokens: Int[Tensor, "batch length"]) -> Context:
-    """In a decoder, each position of a whole sequence may attend to itself and those before it (§3.2.3).
+    """The context of a decoder that reads whole sequences, as in training (§3.2.3).
 
-    This is what makes training causal. `is_causal` is used instead of a mask because it keeps the fast
-    attention kernel; it also hides the padding of right-padded rows from every real token. While decoding,
-    `DecodeState.make_room` provides the context instead.
+    Each position may attend to itself and to the positions before it. `is_causal` is used instead of a mask
+    because torch then uses a faster attention kernel. It also hides the padding of right-padded rows from
+    every real token. While decoding, `DecodeState.make_room` provides the context instead.
     """
     return Context(sequence_positions(tokens), is_causal=True)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 def require_right_padded(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
     """`ValueError` if a row has no token, or has a pad before a token; the message names the row.
 
-    The check reads values back from the device, so on a GPU it waits once for the work in progress.
+    The check reads values back from the device, so on a GPU it forces one synchronization.
     """
     is_pad = tokens == pad_id
     if tokens.shape[1] == 0:

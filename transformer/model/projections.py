@@ -75,7 +75,7 @@ class JoinedAttention(MultiHeadAttention):
 
 
 def plain_parameters(attention: MultiHeadAttention) -> tuple[Tensor, ...] | None:
-    """The three weights, then any biases; None if a projection is not a plain linear layer."""
+    """The three weights, then the biases, if any; None if a projection is not a plain linear layer."""
     layers = attention.w_q, attention.w_k, attention.w_v
     if not all(map(is_plain, layers)):
         return None
@@ -95,7 +95,7 @@ def is_plain(layer: nn.Module) -> bool:
 def joined_copy(
     *parameters: Tensor, dtype: torch.dtype | None
 ) -> tuple[Any, Float[Tensor, " outputs"] | None]:
-    """The joined weight, packed in `dtype` unless that is None, and the joined bias if there are biases."""
+    """Join the weights, and the biases if there are any; the weight is packed unless `dtype` is None."""
     weight = torch.cat(parameters[:3])
     bias = torch.cat(parameters[3:]) if len(parameters) > 3 else None
     return weight if dtype is None else packed_copy(weight, dtype=dtype), bias
@@ -104,8 +104,8 @@ def joined_copy(
 def join_projections(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
     """Turn the self-attention of each block of `model` into a `JoinedAttention`, in place.
 
-    Subclasses of `MultiHeadAttention` stay as they are, because they may project in another way. Attention
-    also stays as it is if its values and its keys have different widths.
+    Subclasses of `MultiHeadAttention` stay as they are, because they may compute Q, K and V in another way.
+    Attention also stays as it is if its values and its keys have different widths.
     """
     for block in model.modules():
         attention = getattr(block, "self_attention", None)

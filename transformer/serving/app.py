@@ -1,4 +1,4 @@
-"""The paths of the server."""
+"""The server's HTTP paths: `/translate`, `/health` and the pages."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -33,14 +33,14 @@ class ServedModel:
     translator: LineTranslator
     info: ModelInfo
     why_outside: Callable[[str], str | None] | None = None
-    """For a line outside the model's language, returns the reason (`outside toyland: …`), else None.
+    """For a line that the model was not trained for, returns the reason (`outside toyland: …`), else None.
 
     The attribute itself is None for models that have no such check.
     """
 
 
 def make_app(models: Sequence[ServedModel], limits: Limits) -> FastAPI:
-    """The application; it translates in its own thread from startup to shutdown."""
+    """Make the application, which translates in a thread of its own until the server shuts down."""
     by_name = {model.info.name: model for model in models}
     batcher = Batcher(
         {name: model.translator for name, model in by_name.items()},
@@ -128,7 +128,10 @@ def kind_of(request: TranslateRequest, models: Mapping[str, ServedModel], limits
 
 
 def outside(model: ServedModel, lines: Sequence[str]) -> list[str]:
-    """A warning for each line outside the model's language; such lines are translated anyway."""
+    """A warning for each line that fails the check `model.why_outside`.
+
+    An example is a line with a word that toyland does not have. Such lines are translated anyway.
+    """
     if model.why_outside is None:
         return []
     reasons = [model.why_outside(line) if line.strip() else None for line in lines]

@@ -52,7 +52,8 @@ class Job:
 class Batcher:
     """Translates requests in its own thread: the oldest first, batched with later ones of the same kind.
 
-    A request is never divided: a batch has at most `batch_lines` lines, unless one request alone has more.
+    A request is never split between batches. A batch has at most `batch_lines` lines, unless it is a single
+    request with more.
     """
 
     def __init__(
@@ -69,7 +70,10 @@ class Batcher:
         self.thread.start()
 
     def submit(self, kind: Kind, lines: Sequence[str]) -> "Future[Answer]":
-        """A future for the translations; cancel it once nobody is waiting for them."""
+        """Queue a request; returns a future for its translations, to be cancelled once nobody waits for them.
+
+        `BusyError` if too many lines are waiting.
+        """
         job = Job(kind, lines)
         with self.changed:
             if self.waiting_lines() + len(lines) > self.most_waiting:

@@ -28,8 +28,8 @@ def add_errors(app: FastAPI) -> None:
         message = error.detail
         if error.status_code == 400:  # FastAPI raises it if Python cannot read the JSON
             message = (
-                "the body cannot be read as JSON: it is not UTF-8, is nested too deeply, or has a number of "
-                "too many digits"
+                "the body cannot be read as JSON: it is not UTF-8, is nested too deeply, or has a number "
+                "with too many digits"
             )
         elif error.status_code == 404:
             message = f"there is nothing at {request.url.path}; /docs lists what there is"

@@ -1,4 +1,4 @@
-"""The server's two HTML pages. They load nothing else, and a content security policy enforces that."""
+"""The server's two HTML pages. They load no other files; a content security policy enforces that."""
 
 from collections.abc import Sequence
 from typing import Any
