@@ -26,7 +26,7 @@ def add_precision_option(parser: CommandParser) -> None:
         choices=INFERENCE_PRECISIONS,
         default="float32",
         help="precision of the matrix products; auto: bfloat16 or float16 if the hardware is fast with it; "
-        "int8: on a CPU, fastest, with rounded weights",
+        "int8: for CPUs only; the fastest, but it rounds the weights",
     )
 
 
