@@ -1,4 +1,4 @@
-"""`--build MODULE:FUNCTION` and `--task MODULE:CLASS`: options that import and run custom code."""
+"""`--build MODULE:FUNCTION` and `--task MODULE:CLASS`: custom code is imported only if the user names it."""
 
 import sys
 from collections.abc import Callable
