@@ -36,7 +36,7 @@ class ArrivingLines:
         self.read_ahead: Queue[bytes | Exception] = Queue(BLOCKS_AHEAD)
         """The blocks that the thread has read; the last item is an empty block or a reading error."""
         self.blocks: deque[bytes | Exception] = deque()
-        """The blocks taken from `read_ahead` that `readline` has not used up."""
+        """The blocks taken from `read_ahead` that `readline` has not returned completely."""
         self.start = 0
         """How many bytes of the first block `readline` has already returned."""
         Thread(target=self.read, name="standard input", daemon=True).start()

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from transformer.evaluation.scored import Scored
 
 DESCRIPTION = """Compare two translation systems on the same text: BLEU and chrF with sacreBLEU's paired
-bootstrap, BLEU by length, F1 of words by their frequency in the training text, and the sentences where the
-systems differ most.
+bootstrap, BLEU by sentence length, F1 of words by their frequency in the training text, and the sentences
+where each system is most ahead of the other.
 A system is a run, which is used to translate the text, or a file written by `evaluate --output`."""
 
 

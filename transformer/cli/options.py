@@ -35,7 +35,7 @@ def add_on_error_option(parser: CommandParser) -> None:
         "--on-error",
         choices=("error", "skip", "replace"),
         default="error",
-        help="if a line is not UTF-8 or has NUL: stop (error), read it as empty (skip) or replace bytes",
+        help="for lines with NUL or invalid UTF-8: stop (error), read as empty (skip) or replace the bytes",
     )
 
 

@@ -1,8 +1,8 @@
 """Splitting a file among several processes, on one or more machines: `torchrun … -m transformer …`.
 
-The chunks are dealt out round-robin: process r of n works on the chunks r, r + n, r + 2n, … and writes its
-results into an unfinished folder next to the output, on a file system that all machines share. When all are
-done, the first process joins the parts in order.
+The file is cut into chunks, which are dealt out round-robin: process r of n works on the chunks r, r + n,
+r + 2n, …. Each process writes its results to a file of its own in a temporary folder next to the output, on a
+file system that all machines share. When all processes are done, the first one joins these files in order.
 """
 
 import hashlib
