@@ -2,9 +2,9 @@
 
 python examples/additive_attention.py [UPDATES]
 
-§3.2.1 explains why the paper uses dot products: the two are similar in theoretical complexity, but dot
-products are one matrix multiplication, while additive attention computes a vector of d_k numbers for each
-query-key pair.
+§3.2.1 explains why the paper uses dot products: both kinds of attention are similar in theoretical
+complexity, but one matrix multiplication computes all dot products, while additive attention computes a
+vector of d_k numbers for each query-key pair.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Equation 1 for "Cat eats fish", with the numbers of docs/attention_by_hand.md; `--picture FILE` draws them.
+"""Compute equation 1 for "Cat eats fish", with the numbers of docs/attention_by_hand.md.
 
 python examples/attention_by_hand.py [--picture attention_by_hand.svg]
 """
@@ -11,7 +11,7 @@ import torch
 import transformer
 
 WORDS = ("Cat", "eats", "fish")
-COLOURS = ("#0072b2", "#e69f00", "#009e73")  # told apart by colour-blind readers too
+COLOURS = ("#0072b2", "#e69f00", "#009e73")  # colour-blind readers can tell these colours apart
 QUERY = torch.tensor([1.0, 0.0])
 KEYS = torch.tensor([[0.74, 0.0], [0.38, 0.0], [0.50, 0.0]])
 VALUES = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def draw(weights: torch.Tensor, path: str) -> None:
-    """Left: the weights. Right: the values times their weights, one arrow after the other."""
+    """Draw the weights (left), and the weighted values as arrows that add up to the output (right)."""
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 3.4), layout="constrained")

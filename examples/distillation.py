@@ -1,4 +1,4 @@
-"""Word-level knowledge distillation (Kim and Rush, 2016): a small model learns a large one's distributions.
+"""Word-level knowledge distillation (Kim and Rush, 2016): a small model learns to imitate a large one.
 
 python examples/distillation.py [UPDATES]     300 by default: about two minutes on one CPU core
 """
@@ -20,7 +20,7 @@ from transformer.training.objectives import Loss, at_least_float32
 
 @dataclass(frozen=True, kw_only=True)
 class DistillationLoss(TranslationLoss):
-    """(1 - weight) × cross-entropy with the text + weight × cross-entropy with the teacher."""
+    """(1 - weight) × cross-entropy with the reference + weight × cross-entropy with the teacher's output."""
 
     teacher: nn.Module
     weight: float = 0.5
@@ -36,7 +36,7 @@ class DistillationLoss(TranslationLoss):
 
 
 def distilled_from(run: str | Path) -> type[TranslationTask]:
-    """A translation task whose teacher is the trained model `run`; its vocabulary must be the same."""
+    """A translation task whose teacher is the model of `run`; teacher and student must share a vocabulary."""
     teacher = transformer.load_pretrained(run).model.requires_grad_(False)
 
     class DistillationTask(TranslationTask):

@@ -2,8 +2,8 @@
 
 python examples/grouped_query.py [UPDATES]
 
-The key-value cache shrinks with the number of key-value heads. With one such head this is multi-query
-attention (Shazeer, 2019). With one for each query head it is the paper's multi-head attention.
+The fewer key-value heads there are, the smaller is the key-value cache. With a single key-value head, this is
+multi-query attention (Shazeer, 2019). With as many as query heads, it is the paper's multi-head attention.
 """
 
 from functools import partial
@@ -33,7 +33,7 @@ class GroupedQueryAttention(transformer.MultiHeadAttention):
         return KeyValue(*parts)
 
     def for_every_query(self, kv: KeyValue) -> KeyValue:
-        """Repeat each head for its group of queries: (B, num_kv_heads, S, width) -> (B, H, S, width)."""
+        """Repeat each key-value head for its query heads: (B, num_kv_heads, S, width) -> (B, H, S, width)."""
         group = self.num_heads // self.num_kv_heads
         return KeyValue(*(part.repeat_interleave(group, dim=1) for part in kv))
 
@@ -58,7 +58,7 @@ def build(config: transformer.ModelConfig, num_kv_heads: int = 1) -> nn.Module:
 
 
 def cache_bytes(model: nn.Module, source_length: int, max_length: int) -> int:
-    """Bytes of all keys and values that decoding one sentence keeps: of the source and of the translation."""
+    """The bytes of the keys and values, of source and translation, that decoding a sentence keeps."""
     source = torch.full((1, source_length), 5)
     with torch.no_grad():
         _, state = model.prefill(source, max_length=max_length)

@@ -38,8 +38,8 @@ def main() -> None:
     for sentence, translation in zip(SENTENCES, translator.translate(SENTENCES), strict=True):
         print(f"{sentence:45} {translation}")
 
-    # Of all cross-attention heads, this finds the one with the largest weight on a single source piece when
-    # the third word of the first translation is predicted. `module.weights` are (heads, target, source).
+    # When the model predicts the third word of the first translation, which cross-attention head puts the
+    # most weight on a single source piece? The shape of `module.weights` is (heads, target, source).
     found = transformer.inspect(translator, SENTENCES[0])
     source, target = found.axes["source"], found.axes["target"]
     word = min(2, len(target.words) - 1)

@@ -1,4 +1,4 @@
-"""Following training in Weights & Biases, in MLflow, or as rows of a table in a notebook.
+"""Follow training in Weights & Biases, in MLflow, or as a table in a notebook.
 
 python examples/monitoring.py [UPDATES]
 
@@ -17,7 +17,7 @@ import transformer
 
 
 def numbers(event: transformer.Event) -> dict[str, float]:
-    """The numbers of a training or validation event, without the sample translations of a validation."""
+    """The numbers in a training or validation event; a validation's sample translations are left out."""
     figures = event.figures if event.name in ("train", "valid") else {}
     return {
         f"{event.name}/{name}": value for name, value in figures.items() if isinstance(value, int | float)

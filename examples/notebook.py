@@ -14,12 +14,12 @@ from matplotlib import pyplot
 import transformer
 from transformer.inspection.figures import draw_attention
 
-UPDATES = 1_000  # a minute or two on a laptop; with 3,000 the translations are nearly all right
+UPDATES = 1_000  # a minute or two on a laptop; after 3,000 updates, almost all translations are correct
 RUNS = Path("runs/notebook")
 SENTENCE = "The old man buys a red apple."
 
 # %% [markdown]
-# ## Train: settings are data
+# ## Train
 
 # %%
 settings = transformer.Settings(
@@ -43,7 +43,8 @@ print(translator.translate([SENTENCE]))
 # %% [markdown]
 # ## Look
 #
-# A row is a German word at the moment when it is predicted; a column is an English word.
+# In `cross.png`, each row is a German word that is being predicted, and each column is an English word. In
+# `encoder.png`, rows and columns are both English words.
 
 
 # %%
@@ -61,15 +62,16 @@ draw(translator, "encoder", "encoder")
 # %% [markdown]
 # ## Swap a part
 #
-# What if a word looked first at its neighbours? Every part of the model is an object: override the method
-# that makes it, and the rest stays as it is. Here, each score within a sentence is lowered by the distance
-# between the two words, more for the first head than for the last (ALiBi; Press et al., 2022).
+# What if each word attended mainly to its neighbours? Every part of the model is an object: override the
+# method that makes a part, and the rest of the model stays as it is. Here, the distance between two words of
+# a sentence is subtracted from their score, with a larger factor for the first head than for the last (ALiBi;
+# Press et al., 2022).
 
 
 # %%
 class Nearby(transformer.MultiHeadAttention):
     def score_bias(self, q, positions, length):
-        if positions is None:  # cross-attention: source and target have no common distance
+        if positions is None:  # cross-attention: no distance between two texts
             return None
         distance = (positions[:, :, None] - torch.arange(length, device=q.device)).abs()  # (B, T, S)
         slopes = 2.0 ** -torch.arange(self.num_heads, device=q.device)  # 1, 1/2, 1/4, ...
@@ -88,9 +90,9 @@ def build(config):
 # %% [markdown]
 # ## Train it, and look again
 #
-# Compare `encoder.png` with `nearby.png`: the first heads now stay
-# close to the diagonal. Is it better? Both runs have validation losses in their `log.jsonl`, and
-# `transformer compare` tests the difference of two runs of the package's own models.
+# Compare `encoder.png` with `nearby.png`: the first heads now stay close to the diagonal. Is the new model
+# better? Both runs have validation losses in their `log.jsonl`. If both models are the package's own,
+# `transformer compare` tests whether the difference between two runs is significant.
 
 # %%
 changed = transformer.train(replace(settings, output=str(RUNS / "nearby")), build=build, resume=True)

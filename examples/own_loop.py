@@ -24,7 +24,7 @@ from transformer.training.schedule import learning_rate
 
 SENTENCES = ["The old man buys a red apple.", "Does the girl read the book?", "The boy is tired."]
 
-# Settings: numbers only. The schedule reads its warm-up and cool-down from the same object.
+# The settings of the training loop. The learning-rate schedule reads its warm-up and cool-down here, too.
 training = transformer.TrainingConfig(
     max_steps=int(sys.argv[1]) if len(sys.argv) > 1 else 500,
     warmup_steps=100,

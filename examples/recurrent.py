@@ -3,7 +3,7 @@
 python examples/recurrent.py [UPDATES]
 
 A custom model needs `forward` for training, and `prefill`, `step` and the state's `select` for decoding.
-The program prints a table of both models, trained with the same batches.
+The program trains both models on the same batches and prints a table of their results.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from transformer import KeyValue, ModelBuilder, ModelConfig, build_model, paddin
 
 @dataclass
 class RecurrentState:
-    """`hidden` and `cell`, (layers, B, D), summarise the tokens decoded so far; their size does not grow."""
+    """The state of decoding. `hidden` and `cell`, (layers, B, D), summarise all tokens decoded so far."""
 
     hidden: Tensor
     cell: Tensor
@@ -31,7 +31,7 @@ class RecurrentState:
 
 
 class RecurrentEncoderDecoder(nn.Module):
-    """As in Bahdanau et al. (2015), but with attention after the decoder LSTM, as in Luong et al. (2015)."""
+    """The model of Bahdanau et al. (2015), but with attention after the decoder (Luong et al., 2015)."""
 
     def __init__(
         self, embedding: nn.Embedding, attention: nn.Module, output: nn.Module, config: ModelConfig
@@ -67,7 +67,7 @@ class RecurrentEncoderDecoder(nn.Module):
         return RecurrentState(hidden, cell, self.attention.project_kv(memory), mask)
 
     def read(self, tokens: Tensor, state: RecurrentState) -> Tensor:
-        """Logits after each of the tokens, (B, T) -> (B, T, V); updates the state in place."""
+        """Logits for the token after each of `tokens`, (B, T) -> (B, T, V); updates the state in place."""
         x, (state.hidden, state.cell) = self.decoder(self.embed(tokens), (state.hidden, state.cell))
         context = self.attention(x, state.memory, mask=state.memory_mask)
         return self.output(torch.tanh(self.combine(torch.cat((x, context), dim=-1))))
@@ -89,7 +89,8 @@ def build(config: ModelConfig) -> nn.Module:
 
 
 def main() -> None:
-    # With this width, both models have as many parameters. Each uses the best of three learning rates.
+    # With this width, the LSTM model has almost as many parameters as the Transformer. Each model is trained
+    # with the best of three learning rates.
     lstm = {"d_model": 152, "rate_scale": 1.0}
     compare({"Transformer": (build_model, {}), "LSTM with attention": (build, lstm)})
 

@@ -2,8 +2,9 @@
 
 python examples/rotary.py [UPDATES]
 
-Each pair of numbers of a query or key is a point in a plane, which is rotated by an angle proportional to the
-position. The dot product of query and key then depends only on the distance between the two words.
+Each pair of numbers in a query or key is treated as a point in a plane, and this point is rotated by an angle
+proportional to the position. The positions then affect the dot product of a query and a key only through
+their difference.
 """
 
 import torch
@@ -23,7 +24,7 @@ def rotate(x: Tensor, positions: Tensor) -> Tensor:
 
 
 class RotaryAttention(transformer.MultiHeadAttention):
-    """Keys are rotated before they are cached, so each is rotated only once."""
+    """Rotates keys before they are cached, so that each key is rotated only once."""
 
     def project_q(self, x: Tensor, positions: Tensor) -> Tensor:
         return rotate(super().project_q(x), positions)

@@ -21,7 +21,8 @@ from transformer.checkpoint.writing import write_checkpoint
 def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
     """Write the mean of the weights of the `count` newest checkpoints as a new checkpoint.
 
-    With `minutes` (10 in the paper), only checkpoints at least that much training time apart are used.
+    If `minutes` is given (10 in the paper), the averaged checkpoints are at least that many minutes of
+    training apart.
     """
     if not 0 <= minutes < math.inf:
         raise CheckpointError(f"{minutes:g} minutes between checkpoints; the time must be 0 or more")
@@ -54,7 +55,7 @@ def newest(run: Run, count: int, minutes: float) -> list[int]:
 
 
 def mean_weights(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
-    """The mean of these checkpoints' weights, and the hash of their tokenizer.
+    """The mean of the weights of the checkpoints of the updates `chosen`, and the hash of their tokenizer.
 
     A custom model's tensors that are not floats, such as counters, are taken from the newest checkpoint.
     """
@@ -69,7 +70,8 @@ def mean_weights(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
         tensors = {name: tensor.double() for name, tensor in floats.items()}
         if step == chosen[0]:
             sums = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
-        sums = with_current_names(sums, tensors)  # a resumed run may have checkpoints of both formats
+        # A resumed run may mix checkpoints of format 1, which has older weight names, with newer ones.
+        sums = with_current_names(sums, tensors)
         if shapes(tensors) != shapes(sums):
             raise CheckpointError(
                 f"{folder}: its weights differ in name or shape from those of update {chosen[0]}"
@@ -89,9 +91,10 @@ def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def spaced(run: Run, minutes: float) -> list[int]:
-    """The updates of checkpoints to average, at least `minutes` of training time apart.
+    """The updates of the checkpoints that may be averaged.
 
-    They are chosen backwards from the newest checkpoint.
+    They are chosen backwards from the newest checkpoint, at least `minutes` of training time apart. If
+    `minutes` is 0, all checkpoints of the run may be averaged.
     """
     if not minutes:
         return run.steps()

@@ -10,9 +10,9 @@ READABLE_VERSIONS = (1, 2)
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 MANIFEST = "manifest.json"
 LARGEST_JSON = 2**24
-"""Maximum bytes of a manifest or a state; ours have a few hundred."""
+"""Maximum size of a manifest or state file, in bytes. The files that we write have a few hundred bytes."""
 
-RENAMED = {  # how names of weights begin in format 1, and how the same names begin today
+RENAMED = {  # the beginnings of weights' names in format 1, and what replaces them today
     "target_embedding.": "decoder.embedding.",
     "embedding.": "decoder.embedding.",
     "blocks.": "decoder.blocks.",
@@ -25,10 +25,10 @@ class CheckpointError(ValueError):
 
 
 def with_current_names(stored: Mapping[str, T], expected: Collection[str]) -> dict[str, T]:
-    """The contents of a checkpoint, with format 1's names replaced by today's.
+    """The contents of a checkpoint, with the names of format 1 replaced by today's names.
 
-    A name is replaced only if `expected` has today's name and not the old one, because an encoder or a custom
-    model may still use a name of format 1.
+    A name is replaced only if `expected` contains today's name and does not contain the old one. In an
+    encoder or a custom model, a name may still begin like a name of format 1 and must be kept.
     """
     current = {}
     for name, value in stored.items():

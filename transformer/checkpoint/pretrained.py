@@ -45,15 +45,16 @@ class OpenedRun(NamedTuple):
 
 
 def find_pretrained(name: str | Path) -> tuple[Run, Path]:
-    """The run and the checkpoint that `--run NAME` refers to: a local folder, or a run on the Hub."""
+    """The run and the checkpoint that `--run NAME` refers to; NAME is a local folder or a run's Hub id."""
     return find_run(local_folder(name))
 
 
 def open_run(path: str | Path, *, task: str, build: Build = build_model) -> OpenedRun:
     """Open a checkpoint of a run that was trained for `task`.
 
-    `path` is a checkpoint, or a run's folder or Hub id, which means its best checkpoint. A run of a custom
-    task is also accepted if its model is of the kind that `task` needs.
+    `path` is the folder of a checkpoint, the folder of a run, or the Hub id of a run; from a run, the best
+    checkpoint is opened. A run of a custom task is also accepted if its model is of the kind (`model.kind`)
+    that `task` needs.
     """
     run, checkpoint = find_pretrained(path)
     settings = load_settings(run.config)
@@ -90,8 +91,8 @@ def require_plausible(config: ModelConfig, checkpoint: Path) -> None:
     path = checkpoint / MODEL
     if config.num_weights > path.stat().st_size:
         raise CheckpointError(
-            f"{path} has {path.stat().st_size:,} bytes, but a model of the sizes in config.yaml has "
-            f"{config.num_weights:,} weights; they are not the sizes of the model that was trained"
+            f"{path} has {path.stat().st_size:,} bytes, but a model with the sizes in config.yaml has "
+            f"{config.num_weights:,} weights; config.yaml does not describe the model that was trained"
         )
 
 

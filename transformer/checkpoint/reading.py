@@ -34,7 +34,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file; `ValueError` or `RecursionError` if it holds something else."""
     content = json.loads(read_bounded(path, LARGEST_JSON))
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object")
+        raise ValueError(f"{path} does not hold a JSON object")
     return content
 
 
@@ -73,7 +73,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         return read_object(folder / STATE)
     except (OSError, ValueError, RecursionError):
-        raise CheckpointError(f"{folder / STATE}: cannot be read, or is no JSON object") from None
+        raise CheckpointError(f"{folder / STATE}: cannot be read, or is not a JSON object") from None
 
 
 def is_figure(value: Any) -> bool:
@@ -89,7 +89,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def require_finite_floats(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """`CheckpointError` unless these tensors of a file hold ordinary floats, none of them infinite or NaN."""
+    """`CheckpointError` unless the tensors have a dtype of `FLOATS` and no infinite or NaN values."""
     for name, tensor in tensors.items():
         if tensor.dtype not in FLOATS:
             raise CheckpointError(f"{path}: {name} holds {kind(tensor)}; weights are {FLOAT_NAMES}")
@@ -139,8 +139,9 @@ def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
 def load_model(model: nn.Module, folder: Path, *, part: str = "") -> None:
     """Copy a checkpoint's weights into `model`, after checking names, shapes and types.
 
-    With a `part` such as `encoder.`, `model` is only that part of the saved model. `CheckpointError` also if
-    a parameter of floats has infinite or NaN values; other tensors of a custom model may be of any type.
+    If `part` is given, such as `encoder.`, `model` is only the part of the saved model whose names begin so.
+    `CheckpointError` if a check fails, or if a floating-point parameter has infinite or NaN values. The other
+    tensors of a custom model may be of any type.
     """
     require_matching(model, folder, part=part)
     stored = read_tensors(folder / MODEL)

@@ -41,7 +41,7 @@ class Run:
         return self.path / "checkpoints"
 
     def locked(self, warn: Callable[[str], None]) -> AbstractContextManager[HeldFolder]:
-        """Lock the folder against training by other processes; `FolderInUseError` if one trains in it."""
+        """Lock the folder against training by other processes; `FolderInUseError` if one already does."""
         return locked_folder(self.path, warn)
 
     def checkpoint(self, step: int) -> Path:
@@ -51,7 +51,7 @@ class Run:
         """The updates that have a checkpoint in this run, in ascending order."""
         names = {folder.name.removeprefix(STEP) for folder in self.checkpoints.glob(f"{STEP}*")}
         steps = {int(name) for name in names if name.isdecimal()}
-        return sorted(step for step in steps if f"{step:08d}" in names)  # ignores a user's `step-1`
+        return sorted(step for step in steps if f"{step:08d}" in names)  # ignores names such as `step-1`
 
     def marked(self, name: str) -> Path | None:
         """The checkpoint that the file `best` or `last` names; `None` if there is no such file or checkpoint.

@@ -27,7 +27,7 @@ def write_checkpoint(
     state: Mapping[str, Any],
     tokenizer_hash: str,
 ) -> None:
-    """Write `tensors`, by file name, and `state` as the checkpoint `folder`, atomically.
+    """Write the checkpoint `folder` atomically, with `tensors` (one file for each key) and `state`.
 
     `OSError` if the disk is full or read-only; the files written so far are deleted again.
     """
@@ -54,10 +54,11 @@ def write_files(
 
 
 def hash_of_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
-    """The SHA-256 that the safetensors file of these tensors has if the disk has kept it as it was written.
+    """The SHA-256 that the safetensors file of these tensors should have.
 
-    It is computed from the tensors in memory: of the file only the header is read, which lists them in the
-    order in which their bytes follow. So nothing is read back, and damage done while writing is found later.
+    It is computed from the tensors in memory. Only the header is read from the file, because it tells in
+    which order the tensors are stored. If the disk has damaged the tensors while they were written, the hash
+    of the file differs from this one, and the damage is found when the checkpoint is read.
     """
     with naming(path), path.open("rb") as file:
         size = file.read(8)

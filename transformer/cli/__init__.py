@@ -1,4 +1,4 @@
-"""The command line: `transformer COMMAND …`. A command's module is imported only when it is called."""
+"""The command line: `transformer COMMAND …`. Only the module of the command that runs is imported."""
 
 import atexit
 import importlib
@@ -80,9 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(error: BaseException, signal_name: str | None, prog: str) -> int:
-    """Report in one line why a command failed, and return its exit code; our own bugs are raised again.
+    """Report in one line why a command failed, and return its exit code. Raise `error` if it is our own bug.
 
-    If a signal has arrived, any error is reported as caused by it: the signal may have interrupted an import.
+    After a signal, any error is reported as an interruption: the signal may have interrupted an import, which
+    then fails with an error of its own.
     """
     if isinstance(error, TrainingStopped):
         return report_stopped(str(error), prog)

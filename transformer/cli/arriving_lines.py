@@ -27,8 +27,8 @@ def raw_pipe(stream: Any) -> RawIOBase | None:
 class ArrivingLines:
     """The lines of a pipe, read by a thread, so that `has_line` can tell whether the next one has arrived.
 
-    The thread reads the raw stream, not the buffered one. It may still be waiting in `read` when Python
-    exits, and would then hold the buffered stream's lock, which Python needs for its clean-up.
+    The thread reads the raw stream, not the buffered one. A thread that reads the buffered stream holds the
+    stream's lock. If it were still waiting for input when Python exits, Python could not clean up the stream.
     """
 
     def __init__(self, pipe: RawIOBase) -> None:
@@ -36,7 +36,7 @@ class ArrivingLines:
         self.read_ahead: Queue[bytes | Exception] = Queue(BLOCKS_AHEAD)
         """The blocks that the thread has read; the last item is an empty block or a reading error."""
         self.blocks: deque[bytes | Exception] = deque()
-        """The blocks taken from `read_ahead` that `readline` has not used up."""
+        """The blocks taken from `read_ahead` that `readline` has not returned completely."""
         self.start = 0
         """How many bytes of the first block `readline` has already returned."""
         Thread(target=self.read, name="standard input", daemon=True).start()
@@ -77,9 +77,9 @@ class ArrivingLines:
     def has_line(self) -> bool:
         """Whether `readline` would return at once.
 
-        Also true if a megabyte has arrived without a line break, because a client that waits for an answer
-        does not send so much. Blocks are taken from the queue only until the result is known: for each block
-        taken, the thread reads another one into memory.
+        The result is also true if a megabyte has arrived without a line break: a client that sends so much
+        is not waiting for an answer. No more blocks are taken from the queue than the result requires,
+        because the thread reads another block into memory for each block taken.
         """
         number, start, held = 0, self.start, 0
         while held < BLOCKS_AHEAD * BLOCK:

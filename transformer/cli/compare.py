@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from transformer.evaluation.scored import Scored
 
 DESCRIPTION = """Compare two translation systems on the same text: BLEU and chrF with sacreBLEU's paired
-bootstrap, BLEU by length, F1 of words by their frequency in the training text, and the sentences where the
-systems differ most.
+bootstrap, BLEU by sentence length, F1 of words by their frequency in the training text, and the sentences
+where each system is most ahead of the other.
 A system is a run, which is used to translate the text, or a file written by `evaluate --output`."""
 
 
@@ -36,7 +36,7 @@ def run(arguments: list[str], prog: str) -> None:
         if not runs and options[name] != default:
             raise ValueError(f"--{name} is for runs, but the two systems are files; leave it out")
     for name in runs:
-        require_translation(name, options)  # before the first run has translated the text
+        require_translation(name, options)  # check both runs before the first one spends time on translating
     known = settings_of(runs[0]) if runs else None
     one, other = (
         translated(name, known, options) if name in runs and known else read_scored(Path(name))
@@ -69,7 +69,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     parser.add_argument(
         "--train",
         metavar="FILE",
-        help="training text in the target language, to count words in (default: that of the first run)",
+        help="training text in the target language, for word frequencies (default: the first run's)",
     )
     parser.add_argument(
         "--bleu-tokenizer",
@@ -78,7 +78,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         help="sacreBLEU's tokenizer for BLEU (default: that of the first run, or 13a for two files)",
     )
     parser.add_argument(
-        "--show", type=int, default=3, help="number of sentences to print where each system is better"
+        "--show", type=int, default=3, help="sentences to print for each system where it is the better one"
     )
     add_device_option(parser)
     options = parser.parse_args(arguments)
@@ -107,7 +107,7 @@ def require_translation(name: str, options: Namespace) -> None:
 
 
 def translated(name: str, first: "Settings", options: Namespace) -> "Sequence[Scored]":
-    """Translate --data, or by default the test text of the `first` run, with the run `name`."""
+    """Translate --data with the run `name`. The default is the test text in the `first` run's settings."""
     from transformer.custom import chosen_task
     from transformer.trained import load_pretrained, text_to_score
 

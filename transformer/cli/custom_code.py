@@ -1,4 +1,4 @@
-"""`--build MODULE:FUNCTION` and `--task MODULE:CLASS`: custom code, which only the command line can name."""
+"""`--build MODULE:FUNCTION` and `--task MODULE:CLASS`: custom code is imported only if the user names it."""
 
 import sys
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def add_task_option(parser: CommandParser) -> None:
 
 
 def custom_build(name: str | None) -> "Build":
-    """The function that `--build` names, by default the builder of the package."""
+    """The function that `--build` names; without `--build`, the package's own `build_model`."""
     from transformer.model.build import build_model
 
     if name is None:
@@ -41,7 +41,7 @@ def custom_build(name: str | None) -> "Build":
 
 
 def custom_task(name: str | None) -> "type[Task] | None":
-    """The class that `--task` names; `None` for a task of the package."""
+    """The class that `--task` names; `None` without `--task`, or if it names a task of the package."""
     from transformer.tasks.task import Task
 
     if name is None or not is_custom(name):
@@ -68,7 +68,7 @@ def imported(option: str, name: str, is_valid: Callable[[Any], bool], kind: str)
         module = import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module exists, but not something that it imports
+            raise  # the module exists, but imports one that does not
         raise UsageError(
             f"{option} {name}: there is no module {error.name} in {folder}, nor is it installed"
         ) from None

@@ -23,7 +23,7 @@ def run(arguments: list[str], prog: str) -> None:
     given = StandardInput(options)
     first = 1
     lines = enumerate(given.lines, start=1)
-    # Read one by one: if a line has no <mask>, the lines before it are still answered first.
+    # `filler.read` raises an error for a line without <mask>, but the lines before it are still answered.
     for sentences in given.together(filler.read(line, number) for number, line in lines):
         for line, masks in enumerate(filler.fill_ids(sentences, options.count), first):
             for mask, candidates in enumerate(masks, start=1):

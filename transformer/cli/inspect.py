@@ -23,9 +23,7 @@ def run(arguments: list[str], prog: str) -> None:
     parser = command_parser(prog, DESCRIPTION)
     add_run_option(parser)
     parser.add_argument("sentence", nargs="?", metavar="SENTENCE", help="the text to inspect")
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", help=f"the page about the sentence to write (default: {PAGE})"
-    )
+    parser.add_argument("-o", "--output", metavar="FILE", help=f"HTML file to write (default: {PAGE})")
     parser.add_argument(
         "--sentences", metavar="FILE", help="average what each head does over the lines of this file"
     )

@@ -26,7 +26,7 @@ def add_precision_option(parser: CommandParser) -> None:
         choices=INFERENCE_PRECISIONS,
         default="float32",
         help="precision of the matrix products; auto: bfloat16 or float16 if the hardware is fast with it; "
-        "int8: on a CPU, fastest, with rounded weights",
+        "int8: for CPUs only; the fastest, but it rounds the weights",
     )
 
 
@@ -35,7 +35,7 @@ def add_on_error_option(parser: CommandParser) -> None:
         "--on-error",
         choices=("error", "skip", "replace"),
         default="error",
-        help="if a line is not UTF-8 or has NUL: stop (error), read it as empty (skip) or replace bytes",
+        help="for lines with NUL or invalid UTF-8: stop (error), read as empty (skip) or replace the bytes",
     )
 
 

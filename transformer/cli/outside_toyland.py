@@ -8,9 +8,12 @@ from transformer.config.files import load_settings
 from transformer.messages import warn
 
 MOST_WARNINGS = 10
-"""After this many warnings, no more lines are checked: in an ordinary text, each line would give one."""
+"""After this many warnings, no more lines are checked: each line of an ordinary text would cause one."""
 MOST_PARSED = 10
-"""If more sentences are checked at once, they are not parsed, because that takes up to 0.3 seconds each."""
+"""If more sentences are checked at once, only their words and punctuation are checked.
+
+Parsing, the complete check, takes up to 0.3 seconds for each sentence.
+"""
 
 LONGEST_REASON = 200
 """Maximum characters of the reason in a warning: there may be many unknown words, of any length."""

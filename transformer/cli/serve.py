@@ -52,7 +52,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         required=True,
         nargs="+",
         metavar="RUN",
-        help="a run's folder, or a checkpoint in it; requests may name one of several (default: the first)",
+        help="a run's folder, or a checkpoint in it; a request may name the run to use (default: the first)",
     )
     add_build_option(parser)
     parser.add_argument("--port", type=int, default=8000, help="TCP port; 0: any free one")
@@ -84,7 +84,10 @@ def parse(arguments: list[str], prog: str) -> Namespace:
 
 
 def names_of(runs: list[str]) -> dict[str, str]:
-    """Each run by its name in requests: the last part of its path, or the whole path if others end alike."""
+    """Map the name of each run in requests to the run's path.
+
+    The name is the last part of the path, or the whole path if several runs have the same last part.
+    """
     last = [Path(run).resolve().name for run in runs]
     names = [run if last.count(name) > 1 else name for run, name in zip(runs, last, strict=True)]
     if twice := {name for name in names if names.count(name) > 1}:

@@ -1,8 +1,8 @@
 """Splitting a file among several processes, on one or more machines: `torchrun … -m transformer …`.
 
-The chunks are dealt out round-robin: process r of n works on the chunks r, r + n, r + 2n, … and writes its
-results into an unfinished folder next to the output, on a file system that all machines share. When all are
-done, the first process joins the parts in order.
+The file is cut into chunks, which are dealt out round-robin: process r of n works on the chunks r, r + n,
+r + 2n, …. Each process writes its results to a file of its own in a temporary folder next to the output, on a
+file system that all machines share. When all processes are done, the first one joins these files in order.
 """
 
 import hashlib
@@ -33,12 +33,12 @@ def require_plain(output: Path) -> None:
 
 
 def sharing_processes() -> "AbstractContextManager[Group]":
-    """The group of processes that torchrun's environment describes, connected through the CPU."""
+    """The group of processes that torchrun's environment describes. They communicate on the CPU (gloo)."""
     import torch
 
     from transformer.training.distributed import process_group
 
-    advice = "nothing was written; start them again"
+    advice = "nothing was written; start all processes again"
     return process_group(torch.device("cpu"), CONNECTING, advice)
 
 
@@ -119,7 +119,7 @@ def shared_folder(output: Path, group: "Group") -> Iterator[Path]:
 
 
 def join(parts: list[Path], whole: Path, lines_per_chunk: int) -> None:
-    """Join the parts: the lines of one chunk from each part in turn, until the next part is used up."""
+    """Write the parts to `whole`: one chunk's lines from each part in turn, until a part has none left."""
     streams = [part.open("rb") for part in parts]
     try:
         with whole.open("wb") as file:
