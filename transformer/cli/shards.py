@@ -49,7 +49,7 @@ def require_one_task(group: "Group", options: Namespace) -> None:
     mark another checkpoint as its best at any time.
     """
     from transformer.checkpoint.format import MANIFEST
-    from transformer.checkpoint.pretrained import find_pretrained
+    from transformer.checkpoint.opening import find_pretrained
     from transformer.training.agreement import versions
 
     given = {f"--{name.replace('_', '-')}": value for name, value in vars(options).items()}

@@ -30,7 +30,7 @@ def run(arguments: list[str], prog: str) -> int:
         return 2
     settings, options = read_settings(arguments, prog=prog, description=DESCRIPTION, add_options=add_options)
     from transformer.cli.results import results
-    from transformer.hardware import rank_and_size
+    from transformer.processes import rank_and_size
     from transformer.recipe import (
         dry_run,
         plan,

@@ -37,7 +37,7 @@ among the processes."""
 
 def run(arguments: list[str], prog: str) -> int | None:
     options = parse(arguments, prog)
-    from transformer.hardware import rank_and_size
+    from transformer.processes import rank_and_size
 
     if options.input:
         return translate_file(options)

@@ -25,8 +25,9 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from transformer.hardware import NO_TIMEOUT, rank_and_size
+from transformer.hardware import NO_TIMEOUT
 from transformer.messages import tell
+from transformer.processes import rank_and_size
 
 Found = TypeVar("Found")
 LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]imed out")
