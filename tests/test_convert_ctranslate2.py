@@ -277,12 +277,16 @@ def test_a_converted_model_is_served_without_importing_torch(engine, tiny_run, t
     options = ["--run", str(run), "--engine", engine, "--device", "cpu", "--scores"]
     command = [sys.executable, "-c", TRANSLATE_AND_TELL, *options]
     lines = "Is the house old?\nThe dog sleeps.\n"
-    first, second = (
-        subprocess.run(command, input=lines, capture_output=True, text=True, check=True) for _ in range(2)
+    (tmp_path / "lines").write_text(lines)
+    of_files = ["--input", str(tmp_path / "lines"), "--output", str(tmp_path / "output")]
+    first, second, third = (
+        subprocess.run([*command, *more], input=lines, capture_output=True, text=True, check=True)
+        for more in ([], [], of_files)
     )
-    assert (first.stderr, second.stderr) == ("with torch\n", "without torch\n")
-    assert second.stdout == first.stdout
+    told = [each.stderr.splitlines()[-1] for each in (first, second, third)]
+    assert told == ["with torch", "without torch", "without torch"]
     assert [len(line.split("\t")) for line in first.stdout.splitlines()] == [2, 2]
+    assert first.stdout == second.stdout == (tmp_path / "output").read_text()
 
 
 def test_cpu_threads_are_as_many_as_torch_uses_by_default():

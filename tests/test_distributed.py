@@ -23,7 +23,8 @@ from transformer.config.files import save_settings
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.recipe import train
 from transformer.tasks.translation import TranslationTask
-from transformer.training.distributed import Group, ProcessLostError, process_group
+from transformer.training.coordination import ProcessLostError
+from transformer.training.distributed import Group, process_group
 from transformer.training.interruption import stop_requests
 from transformer.training.updates import updates
 

@@ -36,7 +36,7 @@ def run(arguments: list[str], prog: str) -> int:
         plan,
         train,
     )  # slow (torch): not needed for --help or a settings error
-    from transformer.training.distributed import ProcessLostError
+    from transformer.training.coordination import ProcessLostError
 
     build, task = custom_build(options.build), custom_task(options.task)
     if options.dry_run:
