@@ -53,6 +53,9 @@ class LineTranslator(ABC):
     of a batch.
     """
 
+    can_align = False
+    """Whether the translator is a `Translator`, which has the method `with_alignments`."""
+
     def __init__(
         self,
         tokenizer: Tokenizer,

@@ -36,6 +36,8 @@ class Translator(LineTranslator):
     It can be pickled for another process if its model and `warn` can.
     """
 
+    can_align = True
+
     def __init__(
         self,
         model: nn.Module,
