@@ -54,7 +54,7 @@ class LineTranslator(ABC):
     """
 
     can_align = False
-    """Whether the translator is a `Translator`, which has the method `with_alignments`."""
+    """Whether the translator has the method `with_alignments`, as `Translator` does."""
 
     def __init__(
         self,
