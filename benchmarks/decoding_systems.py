@@ -141,7 +141,7 @@ SYSTEMS = {
 def prepare(run: str | None, size: str, folder: Path) -> list[list[int]]:
     """Write the model into the folder in every system's format; returns the sources as ids with EOS."""
     from transformer.checkpoint.hub import local_folder
-    from transformer.checkpoint.pretrained import open_run
+    from transformer.checkpoint.opening import open_run
     from transformer.convert.ctranslate2 import to_ctranslate2
     from transformer.convert.marian_export import to_marian
     from transformer.data.corpus import load_parallel

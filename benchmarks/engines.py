@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import ctranslate2
 import torch
 
-from transformer.checkpoint.pretrained import open_run
+from transformer.checkpoint.opening import open_run
 from transformer.convert import engine
 from transformer.convert.engine import CTranslate2Translator
 from transformer.data.corpus import load_parallel

@@ -27,7 +27,8 @@ from measuring import machine
 from torch import Tensor, nn
 
 from transformer.config import DecodingConfig, ModelConfig, Precision, Settings
-from transformer.data.padding import longest_first, right_padded
+from transformer.data.padding import right_padded
+from transformer.data.token_budget import longest_first
 from transformer.decoding.inference import freeze
 from transformer.decoding.predictors import Reader
 from transformer.decoding.scoring import pair_lengths, score_pairs

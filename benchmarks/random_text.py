@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from transformer.data.batches import Batch, cut_by_tokens
+from transformer.data.batches import Batch
 from transformer.data.epochs import EpochBatches, Plan
+from transformer.data.token_budget import cut_by_tokens
 from transformer.data.tokenizers.protocol import BOS_ID, EOS_ID, PAD_ID, SPECIAL_IDS
 
 LONGEST = 250

@@ -22,9 +22,9 @@ import torch
 
 from transformer.data.corpus import load_parallel
 from transformer.decoding.beam import BeamStep, beam_search
-from transformer.decoding.search import length_penalty
+from transformer.decoding.length_penalty import length_penalty
 from transformer.decoding.translation import Translation
-from transformer.decoding.translator import Translator
+from transformer.decoding.translator import Translator, as_outputs
 from transformer.evaluation.metrics import corpus_scores
 
 
@@ -81,7 +81,7 @@ def search(
 
         limits = extended.limits = torch.tensor([translator.limit(sources[row], []) for row in rows])
         options = {"beam_size": beam_size, "alpha": alpha, "max_length": limits, "observe": observe}
-        found = translator.read_out(beam_search(translator.model, src_tokens, **options))
+        found = translator.read_out(as_outputs(beam_search(translator.model, src_tokens, **options)))
         for place, row in enumerate(rows):
             ours[row] = found[place][0]
             ids, score = other.results[place]
@@ -133,7 +133,7 @@ def main() -> None:
     )
     options = parser.parse_args()
 
-    from transformer.checkpoint.pretrained import find_pretrained
+    from transformer.checkpoint.opening import find_pretrained
     from transformer.config.files import load_settings
 
     settings = load_settings(find_pretrained(options.run)[0].config)

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from measuring import machine
 
-from transformer.checkpoint.pretrained import open_run
+from transformer.checkpoint.opening import open_run
 from transformer.data.corpus import load_parallel
 from transformer.decoding.translator import Translator
 

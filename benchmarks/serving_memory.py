@@ -24,7 +24,7 @@ keep_few_shapes()  # before torch is imported
 import torch  # noqa: E402
 from measuring import machine  # noqa: E402
 
-from transformer.checkpoint.pretrained import open_run  # noqa: E402
+from transformer.checkpoint.opening import open_run  # noqa: E402
 from transformer.data.corpus import load_parallel  # noqa: E402
 from transformer.decoding.translator import Translator  # noqa: E402
 

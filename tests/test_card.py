@@ -10,7 +10,7 @@ import yaml
 from fixtures_run import events
 
 from transformer.checkpoint.averaging import average_checkpoints
-from transformer.checkpoint.pretrained import find_pretrained
+from transformer.checkpoint.opening import find_pretrained
 from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.config import setting_names

@@ -19,8 +19,9 @@ import transformer.checkpoint.writing
 from transformer.checkpoint import averaging
 from transformer.checkpoint.averaging import average_checkpoints
 from transformer.checkpoint.format import FORMAT_VERSION, MANIFEST, MODEL, OPTIMIZER, STATE, CheckpointError
-from transformer.checkpoint.reading import load_model, read_manifest, read_state, read_tensors, unique_tensors
+from transformer.checkpoint.reading import read_manifest, read_state
 from transformer.checkpoint.run import Run, checkpoint_to_resume, find_run
+from transformer.checkpoint.weights import load_model, read_tensors, unique_tensors
 from transformer.checkpoint.writing import write_checkpoint
 from transformer.config.files import load_settings, save_settings
 from transformer.decoding.translator import Translator

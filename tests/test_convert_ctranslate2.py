@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from transformer.config.files import load_settings, save_settings
 from transformer.convert.common import ConversionError, conversion_folder
 from transformer.convert.ctranslate2 import lines_to_compare, to_ctranslate2
 from transformer.convert.ctranslate2_spec import write_model
-from transformer.convert.engine import CTranslate2Translator, Output, as_hypotheses, load_engine, seal
+from transformer.convert.engine import CTranslate2Translator, load_engine, seal
 from transformer.data.tokenizers.characters import CharacterTokenizer
 from transformer.decoding.translation import is_missing
 from transformer.decoding.translator import Translator
@@ -142,13 +144,6 @@ def test_lines_come_back_as_they_went(talkative):
         theirs.translate_n_best(lines, n_best=1, beam_size=1001)
 
 
-def test_outputs_that_do_not_exist_leave_their_places_empty():
-    found = as_hypotheses([[Output([5, 6, 2], -1.5)], [Output([7], -2.0), Output([2], -3.0)]], 2, pad_id=0)
-    assert found.tokens.tolist() == [[[5, 6, 2], [0, 0, 0]], [[7, 0, 0], [2, 0, 0]]]
-    assert found.scores.tolist() == [[-1.5, -torch.inf], [-2.0, -3.0]]
-    assert found.lengths.tolist() == [[3, 0], [1, 1]]
-
-
 # Models that CTranslate2 cannot represent
 
 
@@ -267,6 +262,45 @@ def test_the_engine_prints_what_our_own_search_prints(tmp_path, monkeypatch, cap
     ]
 
 
+TRANSLATE_AND_TELL = """
+import sys
+from transformer.cli import main
+code = main(["translate", *sys.argv[1:]])
+print("with torch" if "torch" in sys.modules else "without torch", file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("engine", ["ctranslate2", "ctranslate2-int8"])
+def test_a_converted_model_is_served_without_importing_torch(engine, tiny_run, tmp_path):
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    options = ["--run", str(run), "--engine", engine, "--device", "cpu", "--scores"]
+    command = [sys.executable, "-c", TRANSLATE_AND_TELL, *options]
+    lines = "Is the house old?\nThe dog sleeps.\n"
+    (tmp_path / "lines").write_text(lines)
+    of_files = ["--input", str(tmp_path / "lines"), "--output", str(tmp_path / "output")]
+    first, second, third = (
+        subprocess.run([*command, *more], input=lines, capture_output=True, text=True, check=True)
+        for more in ([], [], of_files)
+    )
+    told = [each.stderr.splitlines()[-1] for each in (first, second, third)]
+    assert told == ["with torch", "without torch", "without torch"]
+    assert [len(line.split("\t")) for line in first.stdout.splitlines()] == [2, 2]
+    assert first.stdout == second.stdout == (tmp_path / "output").read_text()
+
+
+def test_cpu_threads_are_as_many_as_torch_uses_by_default():
+    program = "from transformer.processes import cpu_threads; own = cpu_threads(); import torch; "
+    program += "print(own, torch.get_num_threads())"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    for setting in ({}, {"OMP_NUM_THREADS": "1"}):
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=environment | setting, capture_output=True, text=True, check=True)
+        own, of_torch = done.stdout.split()
+        assert own == of_torch
+        assert own == setting.get("OMP_NUM_THREADS", own)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -312,13 +346,13 @@ def test_a_converted_model_without_hashes_is_converted_again(tiny_run, tmp_path)
 
 def test_what_ctranslate2_cannot_load_is_one_line(tmp_path):
     (tmp_path / "model.bin").write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match=r"CTranslate2 cannot load it: .*; delete it"):
+    with pytest.raises(CheckpointError, match=r"CTranslate2 cannot load it: .*; delete the folder"):
         load_engine(tmp_path, "cpu")
 
 
 def test_a_conversion_that_fails_leaves_nothing(tiny_run, tmp_path, monkeypatch):
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
-    monkeypatch.setattr("transformer.convert.engine.write_model", lambda *_: 1 / 0)
+    monkeypatch.setattr("transformer.convert.ctranslate2_spec.write_model", lambda *_: 1 / 0)
     before = sorted(run.rglob("*"))
     with pytest.raises(ZeroDivisionError):
         CTranslate2Translator.from_pretrained(run, device="cpu")
@@ -366,6 +400,16 @@ def test_a_device_that_does_not_exist_is_refused(device, tiny_run, tmp_path):
         ValueError, match=f"device is '{device}'; choose auto, cpu, cuda, cuda:N, mps, xpu or"
     ):
         CTranslate2Translator.from_pretrained(run, device=device)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("cuda:1", "device is 'cuda:1', but CTranslate2 sees 1 CUDA GPUs here"), ("mps", "only on cpu or cuda")],
+)
+def test_a_device_that_ctranslate2_does_not_have_is_refused(device, message, monkeypatch, tmp_path):
+    monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 1)
+    with pytest.raises(ValueError, match=message):
+        load_engine(tmp_path, device)
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,16 @@ from fixtures_run import TINY_MODEL, events, tiny_settings
 from fork_server import python
 
 from transformer.checkpoint.format import MODEL
-from transformer.checkpoint.reading import read_manifest, read_state, read_tensors
+from transformer.checkpoint.reading import read_manifest, read_state
 from transformer.checkpoint.run import Run
+from transformer.checkpoint.weights import read_tensors
 from transformer.config import Settings
 from transformer.config.files import save_settings
 from transformer.data.tokenizers.loading import load_tokenizer
 from transformer.recipe import train
 from transformer.tasks.translation import TranslationTask
-from transformer.training.distributed import Group, ProcessLostError, process_group
+from transformer.training.coordination import ProcessLostError
+from transformer.training.distributed import Group, process_group
 from transformer.training.interruption import stop_requests
 from transformer.training.updates import updates
 

@@ -15,8 +15,8 @@ import torch
 
 from transformer import build_model, load_settings, train
 from transformer.checkpoint.format import MODEL, CheckpointError
-from transformer.checkpoint.reading import read_tensors
 from transformer.checkpoint.run import Run
+from transformer.checkpoint.weights import read_tensors
 from transformer.cli import main
 from transformer.config import DataConfig, ModelConfig, Precision, Settings, TrainingConfig
 from transformer.data.sentences import read_sentences

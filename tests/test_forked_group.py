@@ -29,7 +29,8 @@ from transformer.preparation import make_model
 from transformer.recipe import train
 from transformer.tasks.task import task_class
 from transformer.tasks.translation import TranslationTask
-from transformer.training.distributed import Group, ProcessLostError, process_group
+from transformer.training.coordination import ProcessLostError
+from transformer.training.distributed import Group, process_group
 from transformer.training.finite import DivergedError
 
 PROCESSES = 2

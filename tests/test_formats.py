@@ -11,8 +11,9 @@ from helpers import tiny_model
 from transformer.checkpoint.averaging import average_checkpoints
 from transformer.checkpoint.format import FORMAT_VERSION, MODEL, OPTIMIZER, with_current_names
 from transformer.checkpoint.pretrained import load_run
-from transformer.checkpoint.reading import load_model, read_manifest, read_state, read_tensors, unique_tensors
+from transformer.checkpoint.reading import read_manifest, read_state
 from transformer.checkpoint.run import Run
+from transformer.checkpoint.weights import load_model, read_tensors, unique_tensors
 from transformer.checkpoint.writing import write_checkpoint
 from transformer.config.errors import UsageError
 from transformer.config.files import load_settings

@@ -16,8 +16,8 @@ from test_forked_group import PROCESSES, TASKS, breaking, settings_of, shared, t
 
 from transformer.checkpoint.format import MODEL, OPTIMIZER, CheckpointError
 from transformer.checkpoint.parts import own_values, whole
-from transformer.checkpoint.reading import read_tensors
 from transformer.checkpoint.run import Run
+from transformer.checkpoint.weights import read_tensors
 from transformer.cli import main
 from transformer.config import Settings
 from transformer.decoding.translator import Translator

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from transformer.checkpoint.hub import local_folder
-from transformer.checkpoint.pretrained import find_pretrained, load_run
+from transformer.checkpoint.opening import find_pretrained
+from transformer.checkpoint.pretrained import load_run
 from transformer.cli import main
 from transformer.decoding.translator import Translator
 

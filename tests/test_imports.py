@@ -22,7 +22,8 @@ BELOW: dict[str, list[str]] = {
     "pictures": ["config", "files"],
     "tasks.registry": [],
     "config": ["files", "messages", "tasks.registry"],
-    "hardware": ["config"],
+    "processes": [],
+    "hardware": ["config", "processes"],
     "kernels": ["config"],
     "model": ["config", "kernels"],
     "model.padding": [],
@@ -36,6 +37,7 @@ BELOW: dict[str, list[str]] = {
         "files",
         "locks",
         "hardware",
+        "processes",
         "kernels",
         "model",
         "data",
@@ -43,15 +45,16 @@ BELOW: dict[str, list[str]] = {
         "tasks.registry",
         "version",
     ],
+    "decoding.length_penalty": [],
     "decoding.search": ["model.padding"],
-    "decoding.finished": ["decoding.search"],
-    "decoding.beam": ["decoding.search", "decoding.finished"],
+    "decoding.finished": ["decoding.length_penalty", "decoding.search"],
+    "decoding.beam": ["decoding.length_penalty", "decoding.search", "decoding.finished"],
     "decoding.sampling": [],
     "decoding": ["config", "messages", "hardware", "kernels", "model", "data", "checkpoint"],
 }
 BELOW["evaluation"] = [*BELOW["training"], "pictures", "toyland", "training", "decoding"]
 BELOW["tasks"] = [*BELOW["evaluation"], "evaluation"]
-BELOW["convert"] = [*BELOW["decoding"], "files", "decoding"]
+BELOW["convert"] = [*BELOW["decoding"], "files", "processes", "decoding"]
 BELOW["inspection"] = [*BELOW["decoding"], "pictures", "tasks.registry", "toyland", "decoding"]
 BELOW["serving"] = ["config", "data", "decoding", "training"]
 BELOW["testing"] = ["config", "kernels", "model", "decoding"]

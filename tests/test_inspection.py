@@ -15,8 +15,9 @@ from test_commands import Streams
 from transformer.data.tokenizers.characters import CharacterTokenizer
 from transformer.decoding.alignment import align
 from transformer.decoding.beam import beam_search
+from transformer.decoding.length_penalty import length_penalty
 from transformer.decoding.scoring import with_bos
-from transformer.decoding.search import greedy_search, length_penalty
+from transformer.decoding.search import greedy_search
 from transformer.decoding.translator import Translator
 from transformer.inspection import paper
 from transformer.inspection.data import AXES, Attention, Gold

@@ -289,8 +289,8 @@ def test_learned_positions_stop_with_a_clear_line() -> None:
 def test_resume_is_exact(run: Path, tmp_path: Path) -> None:
     from transformer import load_settings
     from transformer.checkpoint.format import MODEL
-    from transformer.checkpoint.reading import read_tensors
     from transformer.checkpoint.run import Run
+    from transformer.checkpoint.weights import read_tensors
 
     settings = load_settings(run / "config.yaml")
     model = dataclasses.replace(settings.model, dropout=0.1)

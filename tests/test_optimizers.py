@@ -13,8 +13,9 @@ from fixtures_run import events, tiny_settings
 from torch import nn
 
 from transformer.checkpoint.format import MODEL, OPTIMIZER, CheckpointError
-from transformer.checkpoint.reading import read_state, read_tensors
+from transformer.checkpoint.reading import read_state
 from transformer.checkpoint.run import Run
+from transformer.checkpoint.weights import read_tensors
 from transformer.config import TrainingConfig
 from transformer.recipe import train
 from transformer.training.log import Event

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.padding import cut_by_tokens, longest_first, right_padded
+from transformer.data.padding import right_padded
+from transformer.data.token_budget import cut_by_tokens, longest_first
 
 LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=30)
 

@@ -8,8 +8,8 @@ from fixtures_run import events, tiny_settings
 from torch import nn
 
 from transformer.checkpoint.format import MODEL, OPTIMIZER
-from transformer.checkpoint.reading import read_tensors
 from transformer.checkpoint.run import Run
+from transformer.checkpoint.weights import read_tensors
 from transformer.config import ModelConfig
 from transformer.model.build import build_model
 from transformer.recipe import train

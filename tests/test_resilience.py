@@ -25,8 +25,9 @@ import transformer.files as files
 import transformer.training.loop as loop
 from transformer.checkpoint import reading, writing
 from transformer.checkpoint.format import MODEL, OPTIMIZER, CheckpointError
-from transformer.checkpoint.reading import read_manifest, read_state, read_tensors
+from transformer.checkpoint.reading import read_manifest, read_state
 from transformer.checkpoint.run import Run
+from transformer.checkpoint.weights import read_tensors
 from transformer.cli import main
 from transformer.config import Settings
 from transformer.model.build import build_model

@@ -11,8 +11,9 @@ from helpers import BOS, EOS, PAD, assert_close, random_rows, right_padded, tiny
 from torch.overrides import TorchFunctionMode
 
 from transformer.decoding.beam import Closed, beam_search, search_n_best
+from transformer.decoding.length_penalty import length_penalty
 from transformer.decoding.sampling import Sampler
-from transformer.decoding.search import Hypotheses, generate, greedy_search, length_penalty
+from transformer.decoding.search import Hypotheses, generate, greedy_search
 
 A, B, C = 3, 4, 5
 LIMITS = [1, 2, 3]

@@ -342,6 +342,14 @@ def test_a_warning_about_many_unknown_words_is_short():
     assert len(warning) < 300
 
 
+def test_a_server_with_another_engine_need_not_import_torch():
+    pytest.importorskip("transformer.serving.app")
+    program = (
+        "import sys, transformer.cli.serve, transformer.serving.server; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_without_the_extra_one_line_says_how_to_install_it(tiny_run, capsys, monkeypatch):
     for name in ("fastapi", "transformer.serving.limits", "transformer.serving.server"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -14,8 +14,9 @@ from helpers import right_padded, tiny_config
 
 from transformer.checkpoint import reading
 from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE, CheckpointError
-from transformer.checkpoint.reading import read_manifest, read_state, read_tensors
+from transformer.checkpoint.reading import read_manifest, read_state
 from transformer.checkpoint.run import Run
+from transformer.checkpoint.weights import read_tensors
 from transformer.config import DataConfig, Settings, TrainingConfig
 from transformer.data.batches import TokenBatches
 from transformer.data.text import CorpusError

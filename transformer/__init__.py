@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from transformer.config.files import load_settings as load_settings
     from transformer.data.tokenizers.custom import CustomTokenizer as CustomTokenizer
     from transformer.decoding.beam import beam_search as beam_search
+    from transformer.decoding.length_penalty import length_penalty as length_penalty
     from transformer.decoding.sampling import Sampler as Sampler
     from transformer.decoding.search import Hypotheses as Hypotheses
     from transformer.decoding.search import generate as generate
     from transformer.decoding.search import greedy as greedy
     from transformer.decoding.search import greedy_search as greedy_search
-    from transformer.decoding.search import length_penalty as length_penalty
     from transformer.decoding.translation import Translation as Translation
     from transformer.decoding.translator import Translator as Translator
     from transformer.inspection.inspect import Inspection as Inspection
@@ -63,7 +63,8 @@ PUBLIC_NAMES = {
     "data.tokenizers.custom": ("CustomTokenizer",),
     "decoding.beam": ("beam_search",),
     "decoding.sampling": ("Sampler",),
-    "decoding.search": ("Hypotheses", "generate", "greedy", "greedy_search", "length_penalty"),
+    "decoding.length_penalty": ("length_penalty",),
+    "decoding.search": ("Hypotheses", "generate", "greedy", "greedy_search"),
     "decoding.translation": ("Translation",),
     "decoding.translator": ("Translator",),
     "inspection.inspect": ("Inspection", "inspect"),

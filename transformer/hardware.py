@@ -1,6 +1,5 @@
 """The device and the precision of the computation, from the settings `device` and `precision`."""
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -10,6 +9,7 @@ from torch.amp import GradScaler
 
 from transformer.config import Precision
 from transformer.config.checks import require_device
+from transformer.processes import number_of_processes, own_gpu
 
 NO_TIMEOUT = timedelta(days=30)
 """In effect no timeout: the other processes may have to wait while one tokenizes a whole corpus."""
@@ -24,27 +24,15 @@ def choose_device(name: str) -> torch.device:
     require_device(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and "LOCAL_RANK" in os.environ:
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
-    elif name.startswith("cuda:") and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
-        raise ValueError(f"device is {name!r}, but each process needs its own GPU; set it to cuda")
-    device = torch.device(name)
+    device = torch.device(own_gpu(name))
     if device.type == "cpu":
         return device
     count = getattr(torch, device.type).device_count()
     if (device.index or 0) >= count:
         raise ValueError(f"device is {name!r}, but torch sees {count} {device.type.upper()} GPUs here")
-    if device.type != "cuda" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if device.type != "cuda" and number_of_processes() > 1:
         raise ValueError(f"device is {name!r}, but several processes can use only cpu or cuda")
     return device
-
-
-def rank_and_size() -> tuple[int, int]:
-    """This process's rank and the number of processes, as set by torchrun; `ValueError` without a rank."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size > 1 and "RANK" not in os.environ:
-        raise ValueError(f"WORLD_SIZE is {size}, but RANK is not set; torchrun sets both")
-    return int(os.environ.get("RANK", "0")), size
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Precision:

@@ -10,15 +10,10 @@ import torch
 from torch import nn
 
 from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE
-from transformer.checkpoint.pretrained import (
-    Build,
-    OpenedRun,
-    open_checkpoint,
-    require_builder,
-    require_plausible,
-)
-from transformer.checkpoint.reading import load_model
+from transformer.checkpoint.opening import OpenedRun, open_checkpoint, require_plausible
+from transformer.checkpoint.pretrained import Build, require_builder
 from transformer.checkpoint.run import Run, find_run
+from transformer.checkpoint.weights import load_model
 from transformer.config import ModelConfig, Precision, Settings
 from transformer.config.checks import require
 from transformer.config.errors import shortened

@@ -2,14 +2,8 @@
 
 from pathlib import Path
 
-from transformer.checkpoint.pretrained import (
-    Build,
-    Pretrained,
-    find_pretrained,
-    load_opened,
-    open_checkpoint,
-    require_builder,
-)
+from transformer.checkpoint.opening import find_pretrained, open_checkpoint
+from transformer.checkpoint.pretrained import Build, Pretrained, load_opened, require_builder
 from transformer.config import Settings
 from transformer.config.checks import require
 from transformer.config.files import load_settings

@@ -7,14 +7,9 @@ import torch
 from torch import Tensor
 
 from transformer.checkpoint.format import MODEL, STATE, CheckpointError, with_current_names
-from transformer.checkpoint.reading import (
-    is_figure,
-    read_manifest,
-    read_state,
-    read_tensors,
-    require_finite_floats,
-)
+from transformer.checkpoint.reading import is_figure, read_manifest, read_state
 from transformer.checkpoint.run import Run
+from transformer.checkpoint.weights import read_tensors, require_finite_floats
 from transformer.checkpoint.writing import write_checkpoint
 
 

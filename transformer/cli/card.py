@@ -29,7 +29,7 @@ def run(arguments: list[str], prog: str) -> None:
     )
     name = names[0]
 
-    from transformer.checkpoint.pretrained import find_pretrained
+    from transformer.checkpoint.opening import find_pretrained
     from transformer.evaluation.card import model_card, read_scores
 
     scores = None if options.scores is None else read_scores(Path(options.scores))

@@ -91,7 +91,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
 
 
 def settings_of(name: str) -> "Settings":
-    from transformer.checkpoint.pretrained import find_pretrained
+    from transformer.checkpoint.opening import find_pretrained
     from transformer.config.files import load_settings
 
     return load_settings(find_pretrained(name)[0].config)

@@ -53,7 +53,7 @@ def run(arguments: list[str], prog: str) -> None:
     if options.show < 0:
         raise ValueError(f"--show is {options.show}; it must be 0 or more")
 
-    from transformer.checkpoint.pretrained import find_pretrained
+    from transformer.checkpoint.opening import find_pretrained
     from transformer.config.files import load_settings
     from transformer.custom import chosen_task
     from transformer.evaluation.scored import write_scored

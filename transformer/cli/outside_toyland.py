@@ -45,7 +45,7 @@ class OutsideToyland:
 
 def learned_toyland(runs: Sequence[str]) -> bool:
     """Whether one of these runs was trained on toyland."""
-    from transformer.checkpoint.pretrained import find_pretrained
+    from transformer.checkpoint.opening import find_pretrained
 
     texts = [load_settings(find_pretrained(run)[0].config).data.train for run in runs]
     return any(text.startswith("toyland:") for text in texts)

@@ -55,6 +55,8 @@ def require_one_way_to_choose(options: Namespace) -> None:
 
 
 def processors(translator: "LineTranslator", options: Namespace) -> "list[Processor]":
+    if not (options.min_length or options.no_repeat):
+        return []
     from transformer.decoding.processors import MinLength, NoRepeat
 
     chosen: list[Processor] = []

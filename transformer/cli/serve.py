@@ -97,7 +97,7 @@ def names_of(runs: list[str]) -> dict[str, str]:
 
 def served(name: str, run: str, options: Namespace) -> "ServedModel":
     from transformer import toyland
-    from transformer.checkpoint.pretrained import find_pretrained
+    from transformer.checkpoint.opening import find_pretrained
     from transformer.config.files import load_settings
     from transformer.serving.app import ServedModel
     from transformer.serving.schemas import ModelInfo

@@ -7,17 +7,16 @@ file system that all machines share. When all processes are done, the first one 
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from jsonargparse import Namespace
 
 from transformer.files import naming, unfinished_folder, whole_file
-
-if TYPE_CHECKING:
-    from transformer.training.distributed import Group
+from transformer.processes import rank_and_size
+from transformer.training.coordination import Processes
 
 Chunk = TypeVar("Chunk")
 CONNECTING = 600.0
@@ -32,8 +31,10 @@ def require_plain(output: Path) -> None:
         raise ValueError(f"{output} is not a plain file; name one that may be replaced")
 
 
-def sharing_processes() -> "AbstractContextManager[Group]":
-    """The group of processes that torchrun's environment describes. They communicate on the CPU (gloo)."""
+def sharing_processes() -> AbstractContextManager[Processes]:
+    """The group of processes that torchrun's environment describes, connected through the CPU."""
+    if rank_and_size()[1] == 1:
+        return nullcontext(Processes())
     import torch
 
     from transformer.training.distributed import process_group
@@ -42,14 +43,14 @@ def sharing_processes() -> "AbstractContextManager[Group]":
     return process_group(torch.device("cpu"), CONNECTING, advice)
 
 
-def require_one_task(group: "Group", options: Namespace) -> None:
+def require_one_task(group: Processes, options: Namespace) -> None:
     """`ValueError` unless all processes of the group were given the same options, texts and models.
 
     Replaces `options.run` by the checkpoints that were compared, because a run that is still training may
     mark another checkpoint as its best at any time.
     """
     from transformer.checkpoint.format import MANIFEST
-    from transformer.checkpoint.pretrained import find_pretrained
+    from transformer.checkpoint.opening import find_pretrained
     from transformer.training.agreement import versions
 
     given = {f"--{name.replace('_', '-')}": value for name, value in vars(options).items()}
@@ -79,7 +80,7 @@ def write_shared(
     chunks: Iterable[Chunk],
     work: Callable[[int, Chunk], bytes],
     lines_per_chunk: int,
-    group: "Group",
+    group: Processes,
 ) -> None:
     """Write the results of `work(number, chunk)` to `output`, in order; the file appears only when complete.
 
@@ -103,7 +104,7 @@ def write_shared(
 
 
 @contextmanager
-def shared_folder(output: Path, group: "Group") -> Iterator[Path]:
+def shared_folder(output: Path, group: Processes) -> Iterator[Path]:
     """A folder that the first process creates, with a file `part-RANK` for each process."""
     place = output.resolve()  # replace the target of a symbolic link, not the link itself
     with ExitStack() as held:

@@ -30,13 +30,13 @@ def run(arguments: list[str], prog: str) -> int:
         return 2
     settings, options = read_settings(arguments, prog=prog, description=DESCRIPTION, add_options=add_options)
     from transformer.cli.results import results
-    from transformer.hardware import rank_and_size
+    from transformer.processes import rank_and_size
     from transformer.recipe import (
         dry_run,
         plan,
         train,
     )  # slow (torch): not needed for --help or a settings error
-    from transformer.training.distributed import ProcessLostError
+    from transformer.training.coordination import ProcessLostError
 
     build, task = custom_build(options.build), custom_task(options.task)
     if options.dry_run:

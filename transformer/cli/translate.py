@@ -37,7 +37,7 @@ among the processes."""
 
 def run(arguments: list[str], prog: str) -> int | None:
     options = parse(arguments, prog)
-    from transformer.hardware import rank_and_size
+    from transformer.processes import rank_and_size
 
     if options.input:
         return translate_file(options)
@@ -63,7 +63,7 @@ def translate_file(options: Namespace) -> int | None:
     """Translate --input to --output, in one process or in several that share the work."""
     from transformer.cli.shards import require_one_task, require_plain, sharing_processes, write_shared
     from transformer.progress import Progress
-    from transformer.training.distributed import ProcessLostError
+    from transformer.training.coordination import ProcessLostError
 
     try:
         with sharing_processes() as group:

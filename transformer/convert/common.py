@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer import files
-from transformer.checkpoint.pretrained import OpenedRun, find_pretrained, open_run
+from transformer.checkpoint.opening import OpenedRun, find_pretrained, open_run
 from transformer.config.errors import install_extra
 from transformer.config.files import load_settings
 

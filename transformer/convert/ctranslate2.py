@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from transformer.config import Settings
 from transformer.convert.common import conversion_folder, open_convertible, require_package
-from transformer.convert.engine import CTranslate2Translator, load_engine, write_checkpoint_model
+from transformer.convert.ctranslate2_spec import write_checkpoint_model
+from transformer.convert.engine import CTranslate2Translator, load_engine
 from transformer.data.corpus import load_parallel
 from transformer.data.text import CorpusError
 from transformer.decoding.translator import Translator

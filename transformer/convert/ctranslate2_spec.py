@@ -6,18 +6,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from transformer.checkpoint.opening import OpenedRun, require_plausible
+from transformer.checkpoint.weights import load_model
 from transformer.config import ModelConfig
 from transformer.convert.common import refuse, require_package, require_unique
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.files import naming
 from transformer.model.attention import MultiHeadAttention
 from transformer.model.blocks import DecoderBlock, TransformerBlock
+from transformer.model.build import build_model
 from transformer.model.encoder_decoder import EncoderDecoder
 from transformer.model.layers import TokenEmbedding
 
 ACTIVATIONS = {"relu": "RELU", "gelu": "GELU", "silu": "SWISH"}
 Spec = Any
 """A specification object of CTranslate2, which is untyped."""
+
+
+def write_checkpoint_model(opened: OpenedRun, folder: Path, quantization: str) -> None:
+    """Convert the weights of a checkpoint and write them to the empty folder; see `write_model`."""
+    config = opened.settings.model
+    require_plausible(config, opened.checkpoint)
+    model = build_model(config)
+    load_model(model, opened.checkpoint)
+    write_model(folder, model, config, opened.tokenizer, quantization)  # type: ignore[arg-type]
 
 
 def write_model(

@@ -6,23 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
+from typing import Any
 
 from transformer.checkpoint.format import MODEL, CheckpointError
-from transformer.checkpoint.pretrained import OpenedRun, require_plausible
-from transformer.checkpoint.reading import file_hash, load_model, read_object
+from transformer.checkpoint.opening import OpenedRun
+from transformer.checkpoint.reading import file_hash, read_object
+from transformer.config.checks import require_device
 from transformer.config.errors import is_out_of_memory, shortened
 from transformer.convert.common import open_convertible, require_package
-from transformer.convert.ctranslate2_spec import write_model
 from transformer.data.tokenizers.protocol import Tokenizer
+from transformer.decoding.length_penalty import length_penalty
 from transformer.decoding.lines import LineTranslator, SearchOptions
-from transformer.decoding.search import Hypotheses, length_penalty
-from transformer.decoding.translation import Translation, distinct_texts, filled
+from transformer.decoding.translation import Output, Translation, distinct_texts, filled
 from transformer.files import whole_folder, write
-from transformer.hardware import choose_device
-from transformer.model.build import build_model
+from transformer.processes import cpu_threads, own_gpu
 
 HASHES = "hashes.json"
 PATIENCE = 2
@@ -31,13 +28,6 @@ when no live hypothesis can still win. With 2, the results agree at the paper's 
 (docs/convert.md)."""
 SMALLEST_PENALTY = 1e-3
 """Used instead of 0: with a length penalty of 0, CTranslate2 finishes a sentence by a different rule."""
-
-
-class Output(NamedTuple):
-    """One hypothesis: its ids, including EOS if it ended, and its score as defined in §6.1."""
-
-    ids: list[int]
-    score: float
 
 
 class CTranslate2Translator(LineTranslator):
@@ -100,13 +90,12 @@ class CTranslate2Translator(LineTranslator):
         """`ValueError` for processors, prefixes and sampling, which are not supported with CTranslate2."""
         if options.processors or options.sampler or any(starts):
             raise ValueError("CTranslate2 supports no processors, prefixes or sampler; use a Translator")
-        found = self.search(sources, options)
         return [
             filled(distinct_texts(outputs, options.n_best), options.n_best)
-            for outputs in self.read_out(found)
+            for outputs in self.read_out(self.search(sources, options))
         ]
 
-    def search(self, sources: Sequence[list[int]], options: SearchOptions) -> Hypotheses:
+    def search(self, sources: Sequence[list[int]], options: SearchOptions) -> list[list[Output]]:
         """All hypotheses that CTranslate2 returns for each source, limited by the source's length (§6.1)."""
         limits = [self.limit(source, []) for source in sources]
         found = self.translate_ids(sources, max(limits), options)
@@ -116,7 +105,7 @@ class CTranslate2Translator(LineTranslator):
             # again, with its own limit.
             if any(len(output.ids) > limit for output in found[row]):
                 (found[row],) = self.translate_ids([sources[row]], limit, options)
-        return as_hypotheses(found, max(map(len, found)), self.config.pad_id)
+        return found
 
     def translate_ids(
         self, sources: Sequence[list[int]], limit: int, options: SearchOptions
@@ -157,21 +146,10 @@ class CTranslate2Translator(LineTranslator):
             )
 
 
-def as_hypotheses(found: Sequence[Sequence[Output]], n_best: int, pad_id: int) -> Hypotheses:
-    """The outputs of each row as the `Hypotheses` that our own search returns."""
-    longest = max(len(output.ids) for outputs in found for output in outputs)
-    tokens = torch.full((len(found), n_best, longest), pad_id)
-    scores = torch.full((len(found), n_best), -torch.inf)
-    lengths = torch.zeros(len(found), n_best, dtype=torch.long)
-    for row, outputs in enumerate(found):
-        for place, (ids, score) in enumerate(outputs):
-            tokens[row, place, : len(ids)] = torch.tensor(ids)
-            scores[row, place], lengths[row, place] = score, len(ids)
-    return Hypotheses(tokens, scores, lengths)
-
-
 def convert_checkpoint(opened: OpenedRun, folder: Path, quantization: str) -> None:
     """Write or replace the folder of a checkpoint's converted model, which appears only when complete."""
+    from transformer.convert.ctranslate2_spec import write_checkpoint_model  # imports torch
+
     # FileExistsError: another process was faster
     with suppress(FileExistsError), whole_folder(folder, replace=folder.is_dir()) as unfinished:
         write_checkpoint_model(opened, unfinished, quantization)
@@ -204,15 +182,6 @@ def require_unchanged(opened: OpenedRun, folder: Path) -> None:
             )
 
 
-def write_checkpoint_model(opened: OpenedRun, folder: Path, quantization: str) -> None:
-    """Convert the weights of a checkpoint and write them to the empty folder."""
-    config = opened.settings.model
-    require_plausible(config, opened.checkpoint)
-    model = build_model(config)
-    load_model(model, opened.checkpoint)
-    write_model(folder, model, config, opened.tokenizer, quantization)  # type: ignore[arg-type]
-
-
 def load_engine(folder: Path, device: str, quantization: str = "float32") -> Any:
     """The `ctranslate2.Translator` of a converted model, on as many CPU threads as torch uses.
 
@@ -220,16 +189,14 @@ def load_engine(folder: Path, device: str, quantization: str = "float32") -> Any
     for each other most of the time (docs/convert.md).
     """
     package = require_package("ctranslate2")
-    if device == "auto" and not package.get_cuda_device_count():
-        device = "cpu"
-    where = choose_device(device)  # the same rules as for torch: each of several processes gets its own GPU
-    threads = torch.get_num_threads()
-    workers = threads if where.type == "cpu" and quantization == "int8" else 1
+    kind, index = engine_device(device, package.get_cuda_device_count())
+    threads = cpu_threads()
+    workers = threads if kind == "cpu" and quantization == "int8" else 1
     try:
         return package.Translator(
             str(folder),
-            device=where.type,
-            device_index=where.index or 0,
+            device=kind,
+            device_index=index,
             inter_threads=workers,
             intra_threads=threads // workers,
         )
@@ -239,3 +206,20 @@ def load_engine(folder: Path, device: str, quantization: str = "float32") -> Any
         raise CheckpointError(
             f"{folder}: CTranslate2 cannot load it: {error}; delete the folder to convert again"
         ) from None
+
+
+def engine_device(name: str, gpus: int) -> tuple[str, int]:
+    """The kind and number of the device that the setting names; `auto` is a CUDA GPU if there is one.
+
+    `ValueError` if CTranslate2, which sees this number of `gpus`, has no such device.
+    """
+    require_device(name)
+    if name == "auto":
+        name = "cuda" if gpus else "cpu"
+    kind, _, number = own_gpu(name).partition(":")
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"device is {name!r}, but CTranslate2 runs only on cpu or cuda")
+    index = int(number or 0)
+    if kind == "cuda" and index >= gpus:
+        raise ValueError(f"device is {name!r}, but CTranslate2 sees {gpus} CUDA GPUs here")
+    return kind, index

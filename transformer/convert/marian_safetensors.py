@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from transformer.checkpoint.reading import read_tensors
+from transformer.checkpoint.weights import read_tensors
 from transformer.config import ModelConfig
 from transformer.convert.common import ConversionError
 from transformer.convert.marian_names import Correspondence

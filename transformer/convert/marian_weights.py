@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from transformer.checkpoint.reading import require_finite_floats, unique_tensors
+from transformer.checkpoint.weights import require_finite_floats, unique_tensors
 from transformer.config import ModelConfig
 from transformer.convert.common import ConversionError
 from transformer.convert.marian_names import Correspondence, interleaved, layer_weights

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from transformer.data.epochs import EpochBatches, TensorBatch
 from transformer.data.flat import FlatPairs
-from transformer.data.padding import cut_by_tokens, padded
+from transformer.data.padding import padded
+from transformer.data.token_budget import cut_by_tokens
 from transformer.data.tokenizers.protocol import BOS_ID
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from transformer.config import DataConfig
 from transformer.data.epochs import BatchType, EpochBatches, TensorBatch
-from transformer.data.padding import cut_by_tokens, right_padded
+from transformer.data.padding import right_padded
 from transformer.data.slices import require_file, split_slice
 from transformer.data.text import MAX_CHARACTERS_PER_TOKEN, CorpusError, read_lines
+from transformer.data.token_budget import cut_by_tokens
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 
 

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from transformer.data.padding import longest_first, right_padded
+from transformer.data.padding import right_padded
+from transformer.data.token_budget import longest_first
 from transformer.data.tokenizers.pair import PairTokenizer
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 from transformer.decoding.scoring import pair_lengths, with_bos

@@ -14,17 +14,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from transformer.decoding.finished import Complete, Finished, take
+from transformer.decoding.length_penalty import length_penalty, require_usable_alpha
 from transformer.decoding.search import (
     Hypotheses,
     Processor,
     StepModel,
     greedy,
-    length_penalty,
     next_log_probs,
     no_number,
     pad_and_eos,
     ready_to_search,
-    require_usable_alpha,
     row_limits,
     select_beams,
 )

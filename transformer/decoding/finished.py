@@ -7,7 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from transformer.decoding.search import Hypotheses, length_penalty
+from transformer.decoding.length_penalty import length_penalty
+from transformer.decoding.search import Hypotheses
 
 
 class Complete(NamedTuple):

@@ -3,16 +3,19 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from transformer.config import DecodingConfig, ModelConfig
 from transformer.config.decoding import MAX_BEAM_SIZE
-from transformer.data.padding import longest_first
 from transformer.data.text import MAX_CHARACTERS_PER_TOKEN, one_line, text_list
+from transformer.data.token_budget import longest_first
 from transformer.data.tokenizers.protocol import Tokenizer
-from transformer.decoding.sampling import Sampler
-from transformer.decoding.search import Hypotheses, Processor
-from transformer.decoding.translation import Translation
+from transformer.decoding.translation import Output, Translation
 from transformer.messages import warn
+
+if TYPE_CHECKING:  # these import torch, which other engines do not need
+    from transformer.decoding.sampling import Sampler
+    from transformer.decoding.search import Processor
 
 MAX_HYPOTHESES_PER_TOKEN = 1 / 8
 """A batch has at most this many hypotheses per token of `decoding.batch_tokens`. Without this limit, very
@@ -26,8 +29,8 @@ class SearchOptions:
     n_best: int
     beam_size: int
     alpha: float
-    processors: Sequence[Processor] = ()
-    sampler: Sampler | None = None
+    processors: "Sequence[Processor]" = ()
+    sampler: "Sampler | None" = None
 
     def __post_init__(self) -> None:
         if self.sampler is None and not 1 <= self.n_best <= self.beam_size:
@@ -49,6 +52,9 @@ class LineTranslator(ABC):
     is called with a message. Translations never contain a line break. `decoding.batch_tokens` limits the size
     of a batch.
     """
+
+    can_align = False
+    """Whether the translator has the method `with_alignments`, as `Translator` does."""
 
     def __init__(
         self,
@@ -91,9 +97,9 @@ class LineTranslator(ABC):
         beam_size: int | None = None,
         alpha: float | None = None,
         first_line: int = 1,
-        processors: Sequence[Processor] = (),
+        processors: "Sequence[Processor]" = (),
         prefixes: Sequence[str] | None = None,
-        sampler: Sampler | None = None,
+        sampler: "Sampler | None" = None,
     ) -> list[list[Translation]]:
         """The `n_best` translations of each line, best first; messages count lines from `first_line`.
 
@@ -120,8 +126,8 @@ class LineTranslator(ABC):
         n_best: int,
         beam_size: int | None = None,
         alpha: float | None = None,
-        processors: Sequence[Processor] = (),
-        sampler: Sampler | None = None,
+        processors: "Sequence[Processor]" = (),
+        sampler: "Sampler | None" = None,
     ) -> SearchOptions:
         """The options of a call; the run's settings are the defaults. `ValueError` if one is invalid."""
         search = self.decoding
@@ -183,15 +189,12 @@ class LineTranslator(ABC):
         """The maximum output length: source + prefix + `max_extra` (§6.1), but at most `max_positions`."""
         return min(len(source) + len(start) + self.decoding.max_extra, self.config.max_positions)
 
-    def read_out(self, found: Hypotheses) -> list[list[Translation]]:
+    def read_out(self, found: Sequence[Sequence[Output]]) -> list[list[Translation]]:
         """Each row's hypotheses as translations: their texts, scores, and tokens without EOS."""
-        lengths, scores = found.lengths.tolist(), found.scores.tolist()
-        outputs = []
-        for row, row_tokens in enumerate(found.tokens.tolist()):
-            ids = [
-                [token for token in tokens[:length] if token != self.config.eos_id]
-                for tokens, length in zip(row_tokens, lengths[row], strict=True)
-            ]
+        translations = []
+        for outputs in found:
+            ids = [[token for token in output.ids if token != self.config.eos_id] for output in outputs]
             texts = map(one_line, self.tokenizer.decode(ids))
-            outputs.append([Translation(*parts) for parts in zip(texts, scores[row], ids, strict=True)])
-        return outputs
+            scores = [output.score for output in outputs]
+            translations.append([Translation(*parts) for parts in zip(texts, scores, ids, strict=True)])
+        return translations

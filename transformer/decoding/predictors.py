@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from transformer.checkpoint.pretrained import Build, load_run, no_head
 from transformer.config import InferencePrecision, Settings
 from transformer.data.masking import MASK, MASK_ID, encode_with_masks
-from transformer.data.padding import longest_first, right_padded
+from transformer.data.padding import right_padded
 from transformer.data.sentences import encode_sentences
 from transformer.data.text import MAX_CHARACTERS_PER_TOKEN, CorpusError, one_line, text_list
+from transformer.data.token_budget import longest_first
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 from transformer.decoding.inference import freeze, without_gradients
 from transformer.model.build import build_model

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from transformer.data.padding import longest_first, right_padded
+from transformer.data.padding import right_padded
+from transformer.data.token_budget import longest_first
 from transformer.data.tokenizers.protocol import EOS_ID
 from transformer.decoding.inference import without_gradients
 

@@ -1,8 +1,15 @@
-"""One output of a translator, and n-best lists without duplicate texts."""
+"""One output of a search or a translator, and n-best lists without duplicate texts."""
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
+
+
+class Output(NamedTuple):
+    """One hypothesis of a search: its ids, including EOS if it ended, and its score as defined in §6.1."""
+
+    ids: list[int]
+    score: float
 
 
 class Translation(NamedTuple):

@@ -21,7 +21,7 @@ from transformer.decoding.processors import AtPlaces, ForcedPrefix
 from transformer.decoding.sampling import Sampler
 from transformer.decoding.scoring import Score, score_pairs
 from transformer.decoding.search import Hypotheses, generate
-from transformer.decoding.translation import Translation, distinct_texts, filled
+from transformer.decoding.translation import Output, Translation, distinct_texts, filled
 from transformer.messages import warn
 from transformer.model.build import build_model
 
@@ -35,6 +35,8 @@ class Translator(LineTranslator):
 
     It can be pickled for another process if its model and `warn` can.
     """
+
+    can_align = True
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class Translator(LineTranslator):
         with without_gradients(self.model):
             if options.sampler is None:
                 return self.search(src_tokens, limits, options)
-            return self.read_out(self.sample(src_tokens, limits, options, options.sampler))
+            return self.read_out(as_outputs(self.sample(src_tokens, limits, options, options.sampler)))
 
     def search(self, src_tokens: Tensor, limits: Tensor, options: SearchOptions) -> list[list[Translation]]:
         """The `n_best` best texts of each row.
@@ -117,7 +119,7 @@ class Translator(LineTranslator):
                 n_best=longer * n_best,
                 processors=[AtPlaces(places, processor) for processor in options.processors],
             )
-            for place, outputs in zip(places.tolist(), self.read_out(found), strict=True):
+            for place, outputs in zip(places.tolist(), self.read_out(as_outputs(found)), strict=True):
                 results[place] = distinct_texts([*results[place], *outputs], n_best)
             short = [place for place in places.tolist() if len(results[place]) < n_best]
             if not short or n_best == 1:
@@ -181,3 +183,12 @@ class Translator(LineTranslator):
     def right_padded(self, rows: Sequence[Sequence[int]]) -> Tensor:
         tokens = right_padded(rows, self.config.pad_id)
         return tokens.to(next(self.model.parameters()).device)
+
+
+def as_outputs(found: Hypotheses) -> list[list[Output]]:
+    """The hypotheses of each row as lists of ids, without padding."""
+    tokens, scores, lengths = (part.tolist() for part in found)
+    return [
+        [Output(ids[:length], score) for ids, score, length in zip(*row, strict=True)]
+        for row in zip(tokens, scores, lengths, strict=True)
+    ]

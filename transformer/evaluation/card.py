@@ -11,7 +11,7 @@ import yaml
 from safetensors import safe_open
 
 from transformer.checkpoint.format import MODEL
-from transformer.checkpoint.pretrained import find_pretrained
+from transformer.checkpoint.opening import find_pretrained
 from transformer.checkpoint.reading import read_state
 from transformer.checkpoint.run import Run
 from transformer.config import Settings, setting_names

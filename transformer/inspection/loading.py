@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformer.checkpoint.pretrained import Build, find_pretrained
+from transformer.checkpoint.opening import find_pretrained
+from transformer.checkpoint.pretrained import Build
 from transformer.config.files import load_settings
 from transformer.decoding.generator import TextGenerator
 from transformer.decoding.predictors import Classifier, Embedder, MaskFiller

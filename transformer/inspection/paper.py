@@ -176,7 +176,7 @@ PLACES = (
     ),
     Place(
         "§6.1 length penalty",
-        "`transformer/decoding/search.py: length_penalty`",
+        "`transformer/decoding/length_penalty.py: length_penalty`",
         "`tests/test_search.py: test_length_penalty_is_the_papers`",
     ),
     Place(

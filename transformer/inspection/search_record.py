@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from transformer.decoding.beam import BeamStep, Closed
-from transformer.decoding.search import length_penalty
+from transformer.decoding.length_penalty import length_penalty
 from transformer.inspection.tokens import Texts
 
 KEPT, PRUNED = "kept", "pruned"

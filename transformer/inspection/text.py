@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from transformer.decoding.search import length_penalty
+from transformer.decoding.length_penalty import length_penalty
 from transformer.inspection.data import (
     ABOUT_ATTENTION,
     AXES,

@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 
 from transformer.config.errors import did_you_mean, shortened
 from transformer.decoding.lines import LineTranslator
-from transformer.decoding.translator import Translator
 from transformer.serving.batching import Answer, Batcher, BusyError, Kind
 from transformer.serving.errors import ERRORS, add_errors
 from transformer.serving.limits import Limits, RequestLimits
@@ -118,7 +117,7 @@ def kind_of(request: TranslateRequest, models: Mapping[str, ServedModel], limits
     if (request.beam_size or 0) > most:
         raise HTTPException(413, f"beam_size is {request.beam_size}; at most {most} is allowed")
     translator = models[name].translator
-    if request.alignment and not isinstance(translator, Translator):
+    if request.alignment and not translator.can_align:
         raise HTTPException(422, "alignment needs a server with --engine torch")
     try:
         options = translator.search_options(request.n_best, request.beam_size, request.alpha)

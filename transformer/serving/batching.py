@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from transformer.decoding.lines import LineTranslator, SearchOptions
 from transformer.decoding.translation import Translation
-from transformer.decoding.translator import Translator
+
+if TYPE_CHECKING:
+    from transformer.decoding.translator import Translator  # imports torch
 
 Row = Sequence[tuple[Translation, str | None]]
 """The outputs for one line, best first, each with its word alignment if the request asked for it."""
@@ -144,7 +146,7 @@ class Batcher:
         self.batches += 1
         rows: Sequence[Row] = [[(output, None) for output in outputs] for outputs in found]
         if kind.with_alignment:
-            rows = cast(Translator, translator).with_alignments(lines, found)
+            rows = cast("Translator", translator).with_alignments(lines, found)
         rest = iter(rows)
         return [
             Answer(list(islice(rest, len(job.lines))), cut) for job, cut in zip(jobs, warnings, strict=True)

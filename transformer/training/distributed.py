@@ -1,4 +1,4 @@
-"""Training one model in several processes: sums, broadcasts and barriers.
+"""Training one model in several processes: sums, and gradients that are averaged.
 
 `torchrun` starts the processes and passes each one its rank in the environment. Every process holds the whole
 model (DistributedDataParallel) or a part of it (`training/parallel.py`) and computes a share of each update's
@@ -9,7 +9,7 @@ every operation here is a no-op.
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -25,8 +25,10 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from transformer.hardware import NO_TIMEOUT, rank_and_size
+from transformer.hardware import NO_TIMEOUT
 from transformer.messages import tell
+from transformer.processes import rank_and_size
+from transformer.training.coordination import Processes, ProcessLostError
 
 Found = TypeVar("Found")
 LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]imed out")
@@ -38,32 +40,19 @@ RESUME = "the last checkpoint is complete: continue with --resume (torchrun --ma
 """The advice to the user when a process is lost during training."""
 
 
-class ProcessLostError(ValueError):
-    """Another process has died or does not answer; the message is already on standard error."""
-
-
 def is_sharded(model: nn.Module) -> bool:
     """Whether the parameters of this model are divided among the processes (`training/parallel.py`)."""
     return hasattr(model, "unshard")  # a method of FSDPModule, whose import takes half a second
 
 
 @dataclass(frozen=True)
-class Group:
+class Group(Processes):
     """The processes that train together, as seen from this one."""
 
-    rank: int = 0
-    size: int = 1
     timeout: float = 0.0
     """Seconds that a process waits for the others during training before it fails."""
-    untimed: torch.distributed.ProcessGroup | None = None
-    """A second process group without a timeout, for long waits; a dead process is still noticed."""
     advice: str = RESUME
     """The advice to the user when a process is lost."""
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this process is the one that writes files and messages."""
-        return self.rank == 0
 
     def sum(self, *numbers: int) -> list[int]:
         """The sum of each number over the processes. Computed on the CPU, so no GPU is synchronized."""
@@ -78,76 +67,12 @@ class Group:
             torch.distributed.all_reduce(tensor)
         return tensor
 
-    def collect(self, share: list[Any]) -> list[Any]:
-        """The items of all processes, in their original order.
-
-        The `share` of process r must hold the items with the indices r, r + `size`, r + 2 `size`, ….
-
-        The items are pickled, which is safe between the processes of one training run.
-        """
-        if self.size == 1:
-            return share
-        shares: list[list[Any]] = [[] for _ in range(self.size)]
-        torch.distributed.all_gather_object(shares, share)
-        items = [None] * sum(map(len, shares))
-        for rank, part in enumerate(shares):
-            items[rank :: self.size] = part
-        return items
-
     def of_first(self, number: float) -> float:
         """The `number` of the first process, so that all processes base a decision on the same value."""
         value = torch.tensor(number, dtype=torch.float64)
         if self.size > 1:
             torch.distributed.broadcast(value, src=0)
         return float(value)
-
-    def from_first(self, make: Callable[[], Found]) -> Found:
-        """Call `make` in the first process only; every process returns its result.
-
-        If `make` raises a `ValueError` or `OSError`, every process raises it. There is no timeout.
-        """
-        if self.size == 1:
-            return make()
-        found: list[Any] = [None, None]
-        if self.is_first:
-            try:
-                found[0] = make()
-            except (ValueError, OSError) as error:
-                found[1] = error
-        torch.distributed.broadcast_object_list(found, src=0, group=self.untimed)
-        if found[1] is not None:
-            raise found[1]
-        return found[0]
-
-    def require_equal(self, given: Mapping[str, Any]) -> None:
-        """Raises the same `ValueError` in every process, unless all processes were given the same values."""
-        if self.size == 1:
-            return
-        everyone: list[Any] = [None] * self.size
-        own = {name: repr(value) for name, value in given.items()}
-        torch.distributed.all_gather_object(everyone, own, group=self.untimed)
-        first = everyone[0]
-        for rank, theirs in enumerate(everyone):
-            for name in {**first, **theirs}:
-                if first.get(name) != theirs.get(name):
-                    raise ValueError(
-                        f"process {rank} was given {name} {theirs.get(name)}, process 0 {name} "
-                        f"{first.get(name)}; start all processes with the same values"
-                    )
-
-    def wait(self) -> None:
-        """A barrier without a timeout, because one process may be reading a large text."""
-        if self.size > 1:
-            torch.distributed.barrier(group=self.untimed)
-
-    @contextmanager
-    def first_alone(self) -> Iterator[None]:
-        """The first process runs the block before the others, so that they can read what it wrote."""
-        if not self.is_first:
-            self.wait()
-        yield
-        if self.is_first:
-            self.wait()
 
     def wrap(self, model: nn.Module, device: torch.device) -> Any:
         """The model in DistributedDataParallel, whose backward pass averages gradients over all processes.
@@ -228,7 +153,7 @@ def process_group(device: torch.device, timeout: float, advice: str = RESUME) ->
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    group = Group(rank, size, timeout, advice=advice)
+    group = Group(rank, size, timeout=timeout, advice=advice)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     with group.naming_lost_processes():
         patience = timedelta(seconds=timeout)

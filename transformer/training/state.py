@@ -17,8 +17,9 @@ from torch.amp import GradScaler
 
 from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE, CheckpointError
 from transformer.checkpoint.parts import whole
-from transformer.checkpoint.reading import is_figure, load_model, read_state, unique_tensors
+from transformer.checkpoint.reading import is_figure, read_state
 from transformer.checkpoint.run import Run
+from transformer.checkpoint.weights import load_model, unique_tensors
 from transformer.checkpoint.writing import write_checkpoint
 from transformer.config import LOWER_IS_BETTER
 from transformer.data.epochs import EpochBatches

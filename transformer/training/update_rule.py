@@ -12,7 +12,8 @@ from torch.amp import GradScaler
 
 from transformer.checkpoint.format import STATE, CheckpointError, with_current_names
 from transformer.checkpoint.parts import divided_as, is_divided
-from transformer.checkpoint.reading import is_figure, read_tensors, require_finite_floats
+from transformer.checkpoint.reading import is_figure
+from transformer.checkpoint.weights import read_tensors, require_finite_floats
 from transformer.config import Settings
 from transformer.training.optimizer import MakeOptimizer, make_optimizers, take_step
 from transformer.training.schedule import learning_rate

@@ -1,0 +1,61 @@
+"""This process among those that torchrun started, and its share of the machine; found without torch."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+
+def number_of_processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank_and_size() -> tuple[int, int]:
+    """This process's rank and the number of processes, as set by torchrun; `ValueError` without a rank."""
+    size = number_of_processes()
+    if size > 1 and "RANK" not in os.environ:
+        raise ValueError(f"WORLD_SIZE is {size}, but RANK is not set; torchrun sets both")
+    return int(os.environ.get("RANK", "0")), size
+
+
+def own_gpu(device: str) -> str:
+    """The setting `device`, with the number of this process's GPU if torchrun started the processes.
+
+    `ValueError` if the setting would give several processes on a machine the same GPU.
+    """
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        return f"cuda:{os.environ['LOCAL_RANK']}"
+    if device.startswith("cuda:") and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        raise ValueError(f"device is {device!r}, but each process needs its own GPU; set it to cuda")
+    return device
+
+
+CORES = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+"""On Linux, the file with the numbers of the logical CPUs that share a CPU's core."""
+
+
+def cpu_threads() -> int:
+    """The number of CPU threads that torch computes with, found without importing it.
+
+    A program that has imported torch may have set its own number. Otherwise it is the number of physical
+    cores that this process may use, or `OMP_NUM_THREADS` if that is smaller.
+    """
+    if (torch := sys.modules.get("torch")) is not None:
+        return int(torch.get_num_threads())
+    wanted = re.match(r"\s*0*([1-9]\d{0,8})", os.environ.get("OMP_NUM_THREADS", ""))
+    return min(int(wanted[1]), physical_cores()) if wanted else physical_cores()
+
+
+def physical_cores() -> int:
+    """The number of physical cores that this process may use; logical ones where the system does not say."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    return len({core_of(cpu) for cpu in os.sched_getaffinity(0)})
+
+
+def core_of(cpu: int) -> str:
+    """A name for the physical core that a logical CPU belongs to."""
+    try:
+        return Path(CORES.format(cpu)).read_text()
+    except OSError:
+        return str(cpu)
