@@ -307,12 +307,12 @@ def test_cpu_threads_are_as_many_as_torch_uses_by_default():
         (
             "model.bin",
             b"damaged",
-            r"missing or damaged, the hash of model\.bin is not the one in hashes\.json",
+            r"model\.bin is missing or damaged, its hash is not the one in hashes\.json",
         ),
-        ("config.json", None, r"missing or damaged, the hash of config\.json is not"),
-        ("strange.txt", b"", r"missing or damaged, the hash of strange\.txt is not"),
+        ("config.json", None, r"config\.json is missing or damaged, its hash is not"),
+        ("strange.txt", b"", r"strange\.txt is missing or damaged, its hash is not"),
         ("hashes.json", b"[" * 10**5, r"no readable hashes\.json"),
-        ("hashes.json", b"{}", r"missing or damaged, the hash of config\.json is not"),
+        ("hashes.json", b"{}", r"config\.json is missing or damaged, its hash is not"),
     ],
 )
 def test_a_converted_model_that_has_changed_is_refused(tiny_run, tmp_path, name, content, message):

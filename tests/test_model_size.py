@@ -88,7 +88,8 @@ def test_a_size_that_would_be_ignored_is_refused(capsys):
         assert main(["train", "--config", "mine", "--model.d_model", width]) == 2
         assert capsys.readouterr().err == (
             f"transformer train: error: model.d_model is {width}, but training.model_size is by_text, which "
-            "chooses it by the text; for a size of your own, add --training.model_size given\n"
+            "chooses this size by the amount of text; to choose it yourself, "
+            "add --training.model_size given\n"
         )
     own = read("--config", "mine", "--training.model_size", "given", "--model.d_model", "256")
     assert own.model.d_model == 256

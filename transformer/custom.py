@@ -26,7 +26,8 @@ class Parts:
     def named_in(self, settings: Settings) -> Settings:
         """The settings, with the names of a custom builder and a custom task added.
 
-        `ValueError` if the settings name custom code that these parts lack, or if they do not fit the task.
+        `ValueError` if the settings name custom code that these parts lack, or if the settings do not fit
+        the task.
         """
         require_builder(settings, self.build, "the settings")
         if self.build is not build_model:
@@ -44,7 +45,7 @@ class Parts:
 
 
 def chosen_task(settings: Settings, given: type[Task] | None) -> type[Task]:
-    """The task `given` or, without it, the package's task that the settings name."""
+    """Return the task `given` or, if it is None, the package's task that the settings name."""
     if given is not None:
         return given
     name = settings.trained_task
@@ -53,7 +54,10 @@ def chosen_task(settings: Settings, given: type[Task] | None) -> type[Task]:
 
 
 def name_of(code: Any) -> str:
-    """`MODULE:NAME` of a function or class, of the function in a `partial`, or of another object's class."""
+    """Return `MODULE:NAME` of a function or class.
+
+    For a `partial`, it is the name of its function. For any other object, it is the name of its class.
+    """
     if isinstance(code, partial):
         return name_of(code.func)
     named = code if hasattr(code, "__qualname__") else type(code)

@@ -45,17 +45,20 @@ class StandardInput:
         """A line that is too long is cut with a warning, or refused if it is JSON."""
 
     def together(self, items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:
-        """The items in lists of up to `size`. `items` must read `self.lines` and yield one item per line."""
+        """Group `items` into lists of at most `size`. `items` must read `self.lines`, one item per line."""
         return in_chunks(items, size, has_next=self.has_next)
 
 
 def input_file(path: str, options: Namespace, *, is_json: bool = False) -> Iterator[str]:
-    """The lines of a file, treated like those of standard input."""
+    """Yield the lines of a file. Long lines and invalid UTF-8 are handled as in standard input."""
     return read_lines(path, options.on_error, longest=LONGEST_INPUT_LINE, too_long=too_long(is_json))
 
 
 def too_long(is_json: bool) -> Callable[[str], None]:
-    """What to do with a line that is too long. JSON is refused: part of an object is not valid."""
+    """Return the function to call if a line is too long. It warns, and the line is cut, unless it is JSON.
+
+    JSON is refused, because a part of an object is not valid JSON.
+    """
     return refuse if is_json else warn
 
 
@@ -70,7 +73,7 @@ def never() -> bool:
 def in_chunks(
     items: Iterable[Item], size: int, *, has_next: Callable[[], bool] = always
 ) -> Iterator[list[Item]]:
-    """The items in lists of `size`. A list is shorter if `has_next` says that no further item is ready.
+    """Group items into lists of `size`. A list ends early if `has_next` says that no further item is ready.
 
     If reading fails, the items before the error are still yielded first.
     """
@@ -91,7 +94,9 @@ def in_chunks(
 
 
 class Terminal:
-    """Lines typed after a prompt, edited with readline, with a history that lasts until the command ends.
+    """Reads lines that the user types after a prompt.
+
+    Readline lets the user edit a line and recall earlier ones, until the command ends.
 
     If standard output is redirected, or Python has no readline, the prompt goes to standard error and only
     the terminal's own editing keys work.
@@ -120,7 +125,7 @@ class Terminal:
 
 
 def import_readline() -> bool:
-    """Whether Python has readline; `input` uses the module once it is imported."""
+    """Import readline, which `input` then uses, and return whether Python has it."""
     try:
         import readline  # noqa: F401
     except ImportError:  # Windows, whose terminal edits lines itself

@@ -16,7 +16,7 @@ STANDARD_OUTPUT = "standard output"
 
 
 class NamedStream:
-    """Wraps standard output, or its buffer, so that errors name it; Python's own errors name no file."""
+    """Wraps standard output or its buffer, and names it in each `OSError`, as Python itself does not."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -52,8 +52,8 @@ def naming_standard_output() -> Iterator[None]:
 def prepare_streams() -> None:
     """Make the three standard streams usable; streams that the calling program has replaced are left alone.
 
-    A closed stream is replaced by the null device. Errors in writing to standard error are ignored; errors in
-    writing to standard output name it. Neither stream fails for a character that it cannot represent.
+    A closed stream is replaced by the null device. Errors in writing to standard error are ignored. Errors in
+    writing to standard output name that stream. A character that a stream cannot represent is never an error.
     """
     occupy_closed_descriptors()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -83,7 +83,11 @@ def occupy_closed_descriptors() -> None:
 
 
 def escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    """An encoding error handler: undecodable bytes of file names stay; other characters become `\\u03b5`."""
+    """Handle characters that a stream cannot encode: an error handler for `codecs.register_error`.
+
+    Python reads an undecodable byte of a file name as a surrogate; such a byte is written unchanged. All
+    other characters are written as escapes, such as `\\u03b5`.
+    """
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:

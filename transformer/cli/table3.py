@@ -1,13 +1,13 @@
-"""`transformer table3`: Table 3 of the paper with the size of our models."""
+"""`transformer table3`: print Table 3 of the paper, with the number of parameters of our models."""
 
 import json
 
 from transformer.config.parser import command_parser
 
 DESCRIPTION = """Print Table 3 of the paper. Each row lists its differences from the base model; the paper's
-results on English-German newstest2013 without averaging (perplexity per word piece, BLEU); the paper's number
-of parameters; and the exact number in this package's model with a vocabulary of 37,000. Each row is a recipe
-in configs/table3."""
+results on English-German newstest2013 without checkpoint averaging (perplexity per word piece, BLEU); the
+paper's number of parameters; and the exact number of parameters of this package's model with a vocabulary of
+37,000. Each row is a recipe in configs/table3."""
 
 
 def run(arguments: list[str], prog: str) -> None:

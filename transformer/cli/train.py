@@ -13,13 +13,14 @@ from transformer.messages import tell
 if TYPE_CHECKING:
     from transformer.training.memory import Need
 
-DESCRIPTION = """Train a model from settings. --config names a recipe, such as toyland (transformer recipes
-lists them), or a file; further --config and --section.key VALUE options override it. The defaults are the
-paper's base model. --resume needs only --output: the settings are those of the run.
+DESCRIPTION = """Train a model from settings. --config is a file or the name of a recipe, such as toyland
+(`transformer recipes` prints all names); further --config and --section.key VALUE options override it. The
+defaults are the paper's base model. --resume needs only --output, because the run's folder holds its
+settings.
 On SIGTERM, SIGHUP, SIGUSR1 or Ctrl-C the current update is finished, a checkpoint is saved and the exit code
 is 75; --resume continues from there. --dry-run writes nothing: it measures the largest batch and a few
-updates, and says how long the training would take; with training.parallel fsdp it says what memory each of
-several processes would need.
+updates, and estimates how long the training would take. With training.parallel fsdp, it instead prints how
+much memory one process would need, for several numbers of processes.
 Under torchrun (`torchrun --nproc-per-node 4 -m transformer train ...`) all processes train one model."""
 
 
@@ -64,7 +65,7 @@ def run(arguments: list[str], prog: str) -> int:
 
 
 def table_of(needs: "list[Need]") -> Iterator[str]:
-    """The memory of one process by the number of processes."""
+    """Yield the lines of a table: the memory that one process needs, for each number of processes."""
     yield f"parameters       {needs[0].parameters:,}"
     yield "memory of one process, in GiB, without activations:"
     yield "processes   weights, gradients, moments   gathered layers        total"

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Translate standard input to standard output, one output line per input line, in order. On a
 terminal, type a sentence and read its translation; Ctrl-D ends. Lines from a pipe are translated as soon as
-no more are waiting. With --input and --output the command can run under torchrun, which splits the lines
-among the processes."""
+no further line is waiting. With --input and --output the command can run under torchrun, which splits the
+lines among the processes."""
 
 
 def run(arguments: list[str], prog: str) -> int | None:
@@ -47,7 +47,7 @@ def run(arguments: list[str], prog: str) -> int | None:
     given = StandardInput(options, is_json=options.json)
     requests = read_requests(given.lines, options)
     if options.sample and not given.is_terminal:
-        # Full chunks: each has its own seed, so the results must not depend on when lines arrive.
+        # Each chunk has its own seed. Full chunks keep the samples independent of when the lines arrive.
         chunks = in_chunks(requests, options.buffer)
     else:
         chunks = given.together(requests, options.buffer)
@@ -93,7 +93,7 @@ def number_of_lines(path: str) -> int | None:
 
 
 def watched(chunks: Iterable[list[Request]], progress: "Progress") -> Iterator[list[Request]]:
-    """The same chunks; a chunk counts as done when the next one is requested."""
+    """Yield the chunks unchanged. The progress bar counts a chunk as done when the next one is requested."""
     for chunk in chunks:
         yield chunk
         progress.update(len(chunk))
@@ -147,7 +147,8 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     parser.add_argument(
         "--json",
         action="store_true",
-        help='read a JSON object with "source" and optional "prefix" per line; add "translation" and "score"',
+        help='each input line is a JSON object with "source" and optionally "prefix"; the output adds '
+        '"translation" and "score"',
     )
     add_search_options(parser)
     parser.add_argument(
@@ -159,7 +160,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     parser.add_argument(
         "--scores",
         action="store_true",
-        help="before each translation, write log-probability / length penalty and a tab",
+        help="before each translation, write its score (log-probability / length penalty) and a tab",
     )
     parser.add_argument(
         "--alignment",
@@ -193,7 +194,8 @@ def add_engine_options(parser: CommandParser) -> None:
         "--engine",
         choices=("torch", "ctranslate2", "ctranslate2-int8"),
         default="torch",
-        help="inference engine; for ctranslate2 the model is converted once and kept with its checkpoint",
+        help="inference engine; ctranslate2 converts the model at first use and keeps the result in its "
+        "checkpoint's folder",
     )
     add_device_option(parser)
     add_precision_option(parser)
@@ -211,7 +213,7 @@ def refuse_what_only_torch_does(options: Namespace) -> None:
 def translate(
     translator: "LineTranslator", chunk: Sequence[Request], first_line: int, options: Namespace
 ) -> bytes:
-    """The output lines for a chunk of the input."""
+    """Translate a chunk of the input, and return the output lines in UTF-8."""
     prefixes = [request.prefix for request in chunk] if any(request.prefix for request in chunk) else None
     if prefixes is not None and options.engine != "torch":
         raise ValueError(f'a "prefix" needs --engine torch, not {options.engine}')
@@ -257,9 +259,10 @@ def json_lines(
     outputs: "Sequence[tuple[Translation, str | None]]",
     options: Namespace,
 ) -> Iterator[str]:
-    """Add the best translation to the fields of the input; with --n-best above 1, also a list of all.
+    """Add the best translation to the fields of the input.
 
-    If the search found no translation, the score is null, because JSON has no infinity.
+    With --n-best above 1, a list of all translations is added, too. If the search found no translation, the
+    score is -inf; it is written as null, because JSON has no infinity.
     """
     n_best = [
         {"translation": output.text, "score": output.score if isfinite(output.score) else None}

@@ -11,13 +11,16 @@ from transformer.config.errors import shortened
 
 
 def require(condition: bool, message: str) -> None:
-    """`ValueError` unless `condition`; the message should name the setting and say what is valid."""
+    """Raise `ValueError` unless `condition`; the message should name the setting and say what is valid."""
     if not condition:
         raise ValueError(message)
 
 
 def require_plain_numbers(settings: Any, section: str, *, unlimited: Collection[str] = ()) -> None:
-    """`ValueError` for NaN, infinity (except in `unlimited`), and integers that do not fit into 64 bits."""
+    """Raise `ValueError` for NaN, for an integer that does not fit into 64 bits, and for infinity.
+
+    Only the fields named in `unlimited` may be infinite.
+    """
     for item in fields(settings):
         name, value = f"{section}.{item.name}".lstrip("."), getattr(settings, item.name)
         if isinstance(value, float):
@@ -28,7 +31,7 @@ def require_plain_numbers(settings: Any, section: str, *, unlimited: Collection[
 
 
 def in_short(value: int) -> str:
-    """A whole number as text for a message. Python refuses to print one with more than 4,300 digits."""
+    """A whole number as text for a message. Python refuses to print numbers of more than 4,300 digits."""
     return shortened(str(value)) if value.bit_length() < 10_000 else "a number of thousands of digits"
 
 
@@ -37,9 +40,10 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def require_choices(settings: Any, section: str) -> None:
-    """`ValueError` for a field whose value is not among those of its `Literal` type.
+    """Raise `ValueError` if a field with a `Literal` type has a value that the type does not list.
 
-    A setting that may be any `str` is not checked: its `Literal` lists only the choices of the package.
+    A field of type `Literal | str` is not checked: its `Literal` lists only the package's own choices, and
+    users can add theirs.
     """
     for name, kind in get_type_hints(type(settings)).items():
         options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)

@@ -1,4 +1,4 @@
-"""Reading settings from a command line with jsonargparse, and the help for it."""
+"""Reading settings from a command line with jsonargparse, and the parser that prints their help."""
 
 from argparse import SUPPRESS
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,11 +24,11 @@ def read_settings(
     description: str = "",
     add_options: Callable[[CommandParser], object] | None = None,
 ) -> tuple[Settings, Namespace]:
-    """The settings that a command line gives, and the parsed options that the command added.
+    """Return the settings that a command line gives, and the values of the options from `add_options`.
 
     Later `--config` files override earlier ones, and `--section.key value` overrides all files. With
-    `--resume`, all of these override the settings of the run in the output folder. The options include
-    `build` and `task` only if the command line itself gives them, because a settings file must not run code.
+    `--resume`, all of these override the settings of the run in the output folder. Of the options,
+    `build` and `task` are `None` unless the command line gives them: a settings file must not run code.
     """
     parser = settings_parser(prog, description)
     if add_options is not None:
@@ -52,9 +52,10 @@ def read_settings(
 
 
 def require_size_once(values: Mapping[str, Any], options: Collection[str]) -> None:
-    """`UsageError` for a size of the model that `training.model_size` would ignore.
+    """Raise `UsageError` if a size of the model is set that `training.model_size: by_text` would replace.
 
-    A default in a file is not an error, because a file may list all settings.
+    If a file sets a size to its default, that is no error, because a file may list all settings. An option on
+    the command line (its name is in `options`) is always an error.
     """
     default = Settings()
     if values.get("training.model_size", default.training.model_size) == "given":
@@ -63,13 +64,13 @@ def require_size_once(values: Mapping[str, Any], options: Collection[str]) -> No
         value = values.get(f"model.{name}")
         if f"model.{name}" in options or value not in (None, getattr(default.model, name)):
             raise UsageError(
-                f"model.{name} is {value}, but training.model_size is by_text, which chooses it by the text; "
-                "for a size of your own, add --training.model_size given"
+                f"model.{name} is {value}, but training.model_size is by_text, which chooses this size by "
+                "the amount of text; to choose it yourself, add --training.model_size given"
             )
 
 
 def settings_parser(prog: str, description: str) -> CommandParser:
-    """A parser with `--config` and an option for each setting; the help is the docstring of the field."""
+    """Return a parser with `--config` and an option for each setting; the field's docstring is its help."""
     usage = "%(prog)s [--config FILE] ... [--section.key VALUE] ... [options]"
     parser = command_parser(
         prog, f"{description}\n{LEGEND}", usage=usage, formatter_class=SettingsHelp, add_help=False
@@ -80,7 +81,7 @@ def settings_parser(prog: str, description: str) -> CommandParser:
     add("--config", action="append", metavar="FILE", help="recipe (name or file); later ones override")
     parser.add_class_arguments(Settings)
     for action in parser._actions:
-        if action.dest in (*SECTIONS, *SPECIAL_IDS):  # the ids must be the tokenizer's
+        if action.dest in (*SECTIONS, *SPECIAL_IDS):  # the tokenizer fixes the special ids
             action.help = SUPPRESS
         elif is_setting(action):
             action.metavar = metavar(action)

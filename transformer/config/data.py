@@ -20,10 +20,9 @@ class DataConfig:
     Hub id with its split (`wmt/wmt14:de-en:train`), or as `toyland:SPLIT`. A tsv file has a header line that
     names its columns; without one, the first two columns are source and target.
 
-    The text of a language model is a plain file, and so are the sentences of a masked language model and of a
-    classifier. Any name may end in a slice, such as `[:N]`, `[1000:2000]`, `[:90%]` or `[90%:]`. A slice
-    counts the pairs of a parallel text, the characters of a language model's text, and the lines of any other
-    text.
+    The text of a language model, a masked language model or a classifier is a plain file. Any of these names
+    may end in a slice, such as `[:N]`, `[1000:2000]`, `[:90%]` or `[90%:]`. A slice counts the pairs of a
+    parallel text, the characters of a language model's text, and the lines of any other text.
     """
 
     train: str = "toyland:train"
@@ -54,8 +53,8 @@ class DataConfig:
     identity leaves the text unchanged."""
     max_tokens: int = 256
     """Maximum tokens per sentence, EOS included.
-    Training pairs with a longer side are dropped and counted; longer sentences to classify, to mask or to
-    embed are truncated."""
+    A training pair is dropped, and counted, if one of its sides is longer. A longer sentence to classify, to
+    mask or to embed is truncated."""
     context: int = 256
     """Tokens per block of a language model."""
     label_format: Literal["tab", "colon"] | None = None
@@ -68,9 +67,9 @@ class DataConfig:
     The labels that a classifier can predict; by default, all labels in the training text."""
     bleu_tokenizer: BleuTokenizer | None = None
     """sacreBLEU's tokenizer; null: chosen by data.target.
-    For BLEU in validation and `transformer evaluate`. sacreBLEU's choice for data.target is zh for Chinese,
-    ja-mecab for Japanese and ko-mecab for Korean (or char if the package that they need is not installed),
-    and 13a otherwise. The run records the choice."""
+    It is used for BLEU in validation and in `transformer evaluate`. sacreBLEU's choice for data.target is zh
+    for Chinese, ja-mecab for Japanese and ko-mecab for Korean (or char if the package that they need is not
+    installed), and 13a otherwise. The run records the choice."""
 
     def __post_init__(self) -> None:
         require_plain_numbers(self, "data")

@@ -10,8 +10,8 @@ BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
 """The default of `decoding.batch_tokens` by kind of device. A GPU needs many hypotheses at once to be fully
 used; its default allows 256 sentences of 28 tokens with a beam of 4."""
 ONE_PASS_TOKENS = {"cpu": 1024, "cuda": 4096}
-"""The same where the model reads a batch in one pass, without a search. Larger batches leave the caches of a
-CPU (`benchmarks/one_pass.py`)."""
+"""The default of `decoding.batch_tokens` where the model reads a batch in one pass, without a search. On a
+CPU, the activations of larger batches would not fit into the caches (`benchmarks/one_pass.py`)."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class DecodingConfig:
     """Tokens by which output may exceed source."""
     batch_tokens: int | None = None
     """Source tokens times beam per batch; null: by device.
-    The maximum, with padding included. By default, it is 4096, or 32768 for a search on a CUDA GPU. Without a
-    search, as in `classify` and `score`, it is 1024, or 4096 on a GPU."""
+    This limits the size of a batch, padding included. By default, the limit is 4096, or 32768 for a search on
+    a CUDA GPU. Without a search, as in `classify` and `score`, it is 1024, or 4096 on a GPU."""
 
     def __post_init__(self) -> None:
         require_plain_numbers(self, "decoding")

@@ -21,7 +21,7 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
 
 def install_extra(name: str) -> str:
-    """How to install the packages of an extra of this project."""
+    """Return an instruction: how to install this project with its extra `name`."""
     return f"install the extra in the project's folder: pip install -c constraints.txt -e '.[{name}]'"
 
 
@@ -40,7 +40,8 @@ OUT_OF_MEMORY = (
     "failed to map segment",  # the loader of such a library
     "Storage size calculation overflowed",  # torch, if the size in bytes exceeds 64 bits
 )
-"""Words by which other libraries' errors tell that memory ran out; many are plain `RuntimeError`s."""
+"""Words in error messages of other libraries that show that memory ran out. The words are needed because many
+of these errors are plain `RuntimeError`s."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

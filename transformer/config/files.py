@@ -46,7 +46,7 @@ def save_settings(settings: Settings, path: Path | str) -> None:
 
 
 def build_settings(section: type, values: Mapping[str, Any], prefix: str = "") -> Any:
-    """The dataclass `section`, filled with values by dotted name; missing values have their defaults."""
+    """Build the dataclass `section` from values by dotted name; missing settings have their defaults."""
     arguments = {}
     for item, kind in get_type_hints(section).items():
         name = prefix + item
@@ -84,7 +84,7 @@ def read_file(path: Path) -> dict[str, Any]:
 def leaves(
     node: yaml.Node | None, types: dict[str, Any], section: str = ""
 ) -> Iterator[tuple[str, int, yaml.Node]]:
-    """Name, line and value of every setting under `node`; a key may be dotted, as on the command line."""
+    """Yield name, line and value of every setting under `node`; a key may be dotted, as in `model.d_ff`."""
     if not isinstance(node, yaml.MappingNode):
         of = f"{section}: expected " if section else "expected "
         raise UsageError(f"{of}a mapping of settings, found {found(node)}")
@@ -127,7 +127,8 @@ def read_value(name: str, node: yaml.Node, kind: Any) -> Any:
 
     YAML's own types are not used, because they do not fit: for YAML, 1e-4 is a string.
     """
-    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)  # `Literal | None`: Union
+    # The origin of `Literal | None` is Union, that of `int | None` is UnionType.
+    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     for option in options:
         with suppress(ValueError, KeyError):
             return read_scalar(node, option)
@@ -150,7 +151,7 @@ def read_scalar(node: yaml.Node, kind: Any) -> Any:
     if kind is bool:
         return BOOLEANS[text.lower()]
     if kind is float:
-        return float(text.replace(".inf", "inf"))  # YAML's spelling to Python's
+        return float(text.replace(".inf", "inf"))  # YAML writes .inf, Python inf
     return whole_number(text) if kind is int else kind(text)
 
 

@@ -20,18 +20,19 @@ LEGEND = "N is a whole number, X a number, BOOL true or false. The default is in
 METAVARS = {int: "N", float: "X", bool: "BOOL", Literal: "NAME"}
 TYPES = {"N": "A whole number", "X": "A number", "BOOL": "True or false", "TEXT": "Text"}
 COLUMN = 33
-"""Column of a setting's text: after 2 blanks, its option and type (at most 29 characters), and 2 blanks."""
+"""The column where the text of a setting starts. Before it, there are 2 blanks, the option with its type (at
+most 29 characters), and 2 blanks."""
 
 
 class CommandHelp(DefaultHelpFormatter):
-    """The help of a command. It adds each default except `None`: then the option's text says what happens."""
+    """The help of a command. It shows each default except `None`, which the option's own text explains."""
 
     def __init__(self, prog: str, max_help_position: int = 24) -> None:
         super().__init__(prog, max_help_position=max_help_position, width=width())  # type: ignore[no-untyped-call]
 
     def _get_help_string(self, action: Action) -> str:
         text = action.help or ""
-        if action.required and action.nargs != "*":  # argparse marks "*" as required, too
+        if action.required and action.nargs != "*":  # argparse also marks "*" as required
             return f"{text} (required)"
         if action.nargs == 0 or action.default in (None, SUPPRESS):
             return text
@@ -101,8 +102,8 @@ def setting_line(action: Action, room: int) -> str:
 def default_of(action: Action) -> str:
     """The default, as text.
 
-    If it is null, the words that follow `; null: ` in the first line of the setting's docstring, such as
-    `no clipping`.
+    For a default of null, the text is what follows `; null: ` in the first line of the setting's docstring,
+    such as `no clipping`.
     """
     if action.default is not None:
         return as_typed(action.default)
@@ -138,5 +139,5 @@ def as_typed(value: Any) -> str:
 
 
 def width() -> int:
-    """Columns of the help: those of the terminal, at most 80."""
+    """The width of the help in columns: the width of the terminal, but at most 80."""
     return min(80, get_terminal_size().columns)

@@ -83,7 +83,7 @@ class ModelConfig:
     With two vocabularies, only the target embedding and the projection share one."""
     max_positions: int = 1024
     """Longest source or translation.
-    In tokens; also the size of a learned positional encoding."""
+    It is counted in tokens. A learned positional encoding has this many positions."""
     pad_id: int = 0
     """Token that pads the short rows of a batch."""
     bos_id: int = 1
@@ -160,7 +160,7 @@ class ModelConfig:
 
     @property
     def num_weights(self) -> int:
-        """Number of weights in the model's matrices, without building it; tied matrices count once."""
+        """The number of weights in the model's matrices, from the settings; a tied matrix counts once."""
         attention = 2 * self.d_model * self.num_heads * (self.key_width + self.value_width)
         feed_forward = 2 * self.d_model * self.d_ff
         layers = self.num_layers * (attention + feed_forward)

@@ -13,7 +13,7 @@ from transformer.config.help import CommandHelp, types_of
 from transformer.messages import standard_error
 
 LONGEST_MESSAGE = 400
-"""Maximum characters of a message from jsonargparse, because it may repeat everything that was typed."""
+"""A longer message from jsonargparse is shortened, because it may repeat everything that was typed."""
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -30,9 +30,10 @@ class CommandParser(ArgumentParser):
         return super().parse_args(self.spell(args), defaults=defaults)
 
     def spell(self, arguments: Sequence[str]) -> list[str]:
-        """The arguments with each option spelt as declared; values and everything after `--` are unchanged.
+        """Return the arguments with each option spelt as it was declared.
 
-        One exception: for an option that takes a whole number, `1e5` becomes `100000`.
+        Everything after `--` is unchanged. Values are unchanged too, with one exception: for an option that
+        takes a whole number, `1e5` becomes `100000`.
         """
         declared = {with_dashes(option): option for option in self.options()}
         end = arguments.index("--") if "--" in arguments else len(arguments)
@@ -59,7 +60,7 @@ class CommandParser(ArgumentParser):
         return action is not None and int in types_of(action)
 
     def options(self) -> list[str]:
-        """The long options."""
+        """All long options except the sections."""
         strings = (option for action in self._actions for option in action.option_strings)
         return [option for option in strings if option.startswith("--") and option not in self.sections]
 
@@ -98,7 +99,7 @@ def with_dashes(option: str) -> str:
 
 
 def in_our_words(message: str) -> str:
-    """The message in one line; jsonargparse's message about a wrong type has several."""
+    """Return the message in one line; one about a wrong type or a huge number is reworded."""
     if too_long := re.match(r'Parser key "(.+?)":.*has (\d+) digits; use sys.set_int', message, re.DOTALL):
         return f"{too_long[1]}: a number of {too_long[2]} digits is too large"
     wrong_type = re.match(

@@ -20,7 +20,7 @@ def recipe_names() -> list[str]:
 
 
 def find_recipe(name: str) -> Path:
-    """The file that `--config NAME` means: a path, or the name of a recipe."""
+    """Return the file that `--config NAME` means, where NAME is a path or the name of a recipe."""
     path = Path(name)
     if path.exists() and not path.is_dir():
         return path
@@ -34,7 +34,7 @@ def find_recipe(name: str) -> Path:
 
 
 def overview() -> Iterator[str]:
-    """Each recipe's name and opening comment.
+    """Yield each recipe's name, then its opening comment; all rows of Table 3 share one name and comment.
 
     The comment says what the recipe needs, how long it trains and what it scores.
     """
@@ -43,14 +43,14 @@ def overview() -> Iterator[str]:
             yield from (name, indented(opening(FOLDER / f"{name}.yaml")))
     rows = ", ".join(name.partition("/")[2] for name in recipe_names() if name.startswith("table3/"))
     how = (
-        "each holds only what differs from the base model, so pass both: "
+        "each recipe holds only what differs from the base model, so pass the base model first: "
         "--config wmt14_en_de_base --config table3/A1"
     )
     yield from ("table3/ROW", indented(f"The rows of Table 3, {rows}: {how}"))
 
 
 def copy_recipe(name: str, path: Path | None) -> Path:
-    """Write a recipe to `path`, by default NAME.yaml in the current folder; `ValueError` if that exists."""
+    """Copy a recipe to `path`, by default NAME.yaml in the current folder; `UsageError` if `path` exists."""
     if name not in recipe_names():
         raise UsageError(f"no recipe is named {name}{did_you_mean(name, recipe_names())}")
     path = path or Path(f"{name.rpartition('/')[2]}.yaml")

@@ -36,7 +36,7 @@ class Settings:
     tensor cores (V100 and T4); otherwise float32. float16 trains with dynamic loss scaling."""
     tf32: bool = False
     """TF32 for float32 products on a GPU.
-    Whether a GPU may round the factors to 10 bits of precision instead of 23."""
+    Whether a GPU may round the factors of float32 matrix products to 10 bits of precision instead of 23."""
     deterministic: bool = False
     """Bitwise equal results; slower on a GPU.
     Whether to use only algorithms that give the same result every time."""
@@ -47,8 +47,8 @@ class Settings:
     given on the command line as MODULE:CLASS."""
     build: str | None = None
     """Your own model builder; null: none.
-    A function that takes the settings in model and returns a module. It is given on the command line as
-    MODULE:FUNCTION."""
+    A function that takes the ModelConfig (the settings model.*) and returns a module. It is given on the
+    command line as MODULE:FUNCTION."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -93,7 +93,7 @@ class Settings:
 
 
 def require_task(task: str, kind: str) -> None:
-    """`ValueError` for a task that does not exist or that is for another kind of model."""
+    """Raise `ValueError` if the task does not exist or is for another kind of model than `kind`."""
     require_choice("task", task, tuple(TASKS))
     require(
         TASKS[task].kind == kind,

@@ -16,7 +16,7 @@ MetricName = Literal[
 ]
 """The validation metrics of the package's tasks; a custom task may have others."""
 LOWER_IS_BETTER = frozenset(("loss", "perplexity", "bits_per_byte"))
-"""Lower values of these metrics are better; of all others, higher values are."""
+"""The metrics for which a lower value is better. For all others, a higher value is better."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class TrainingConfig:
     max_steps: int = 100_000
     """Number of updates."""
     warmup_steps: int = 4000
-    """Updates of rising rate (equation 3)."""
+    """Updates of the warm-up (equation 3).
+    In this phase, the learning rate rises linearly."""
     schedule: Literal["inverse_sqrt", "cosine", "linear", "constant"] = "inverse_sqrt"
     """Learning rate after the warm-up.
     inverse_sqrt: as in equation 3; cosine, linear: down to 0 along a cosine or a line; constant: flat."""
@@ -44,19 +45,22 @@ class TrainingConfig:
     A classifier spreads it over all classes."""
     temperature: float = 0.05
     """Divisor of cosines (sentence embeddings).
-    For the task sentence_embedding only; a lower value penalises near misses more."""
+    For the task sentence_embedding only. The lower it is, the more the loss depends on the most similar
+    wrong pairs."""
     start_from: str | None = None
     """Run to start from; null: random weights.
-    Training uses that run's tokenizer, and all its weights if task and classes are the same, otherwise only
-    those of its encoder. The new model may also be a translation model, which starts with this encoder."""
+    Training uses that run's tokenizer. If task and classes are the same, training starts from all of the
+    run's weights. Otherwise it starts only from the weights of the encoder, and the new model may also be a
+    translation model."""
     model_size: Literal["given", "by_text"] = "given"
     """Size of the model: given, or by the text.
     by_text chooses model.d_model, num_heads, d_ff and num_layers by the number of tokens of the training
     text, source and target together: 64, 4, 256 and 2 below 100,000 tokens; 128, 4, 512 and 3 below a
-    million; 256, 4, 1024 and 3 above. The run records them as given."""
+    million; 256, 4, 1024 and 3 above. The run's config.yaml records the chosen sizes, with model_size
+    given."""
     tokens_per_batch: int = 25_000
     """Maximum tokens of a batch, per side.
-    The limit holds for target tokens and for source tokens, padding included."""
+    Source tokens and target tokens are limited separately, padding included."""
     accumulate: int = 1
     """Batches per update and process."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
@@ -94,24 +98,24 @@ class TrainingConfig:
     """Updates between validations."""
     valid_sample: int = 200
     """Validation sentences to translate.
-    For exact match and BLEU; 0: only compute the loss."""
+    They are translated for exact match and BLEU. With 0, these two metrics are not computed."""
     best_metric: MetricName | str = "loss"
     """Metric that chooses the best checkpoint."""
     patience: int | None = None
     """Stop after this many poor validations; null: never.
-    Counts validations in a row that do not improve best_metric."""
+    A validation is poor if it does not improve best_metric. Only poor validations in a row count."""
     save_every: int = 1000
     """Updates between checkpoints.
     The last update is always saved."""
     save_minutes: float | None = None
     """Minutes between extra checkpoints; null: none.
-    10 in the paper. Checkpoints are also written after every save_every updates."""
+    The paper wrote one every 10 minutes. Checkpoints are also written after every save_every updates."""
     keep: int = 5
     """Newest checkpoints to keep.
     The best one is always kept."""
     tensorboard: bool = False
     """Write TensorBoard files too.
-    In addition to log.jsonl; needs the extra tensorboard."""
+    They are written in addition to log.jsonl. They need the extra tensorboard."""
     timeout: float = 600.0
     """Seconds to wait for another process.
     After that, the waiting process fails. There is no timeout while a process reads and tokenizes text."""

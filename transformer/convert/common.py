@@ -17,15 +17,15 @@ class ConversionError(ValueError):
 
 
 def refuse(setting: str, found: Any, valid: str) -> ConversionError:
-    """The error for a model with a setting that the other program does not support."""
+    """Return the error to raise for a setting that the other program does not support."""
     return ConversionError(f"model.{setting} is {found}; {valid}")
 
 
 @contextmanager
 def conversion_folder(output: Path) -> Iterator[Path]:
-    """A temporary folder, renamed to `output` if the block succeeds; `output` must not exist."""
+    """Yield a temporary folder, renamed to `output` if the block succeeds; `output` must not exist."""
     if output.exists():
-        raise ConversionError(f"{output} exists already; name a folder that does not")
+        raise ConversionError(f"{output} exists already; name a folder that does not exist")
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         with files.whole_folder(output) as folder:
@@ -37,7 +37,10 @@ def conversion_folder(output: Path) -> Iterator[Path]:
 
 
 def open_convertible(name: str | Path) -> OpenedRun:
-    """Open a translation run; `ConversionError` if a custom builder made its model."""
+    """Open a translation run. `ConversionError` if no conversion supports its model.
+
+    That is so if a custom builder made the model, or if encoder and decoder differ in vocabulary or depth.
+    """
     settings = load_settings(find_pretrained(name)[0].config)
     model = settings.model
     if settings.build is not None:
@@ -59,7 +62,7 @@ def require_package(name: str) -> Any:
 
 
 def require_unique(pieces: list[str]) -> list[str]:
-    """`pieces`; `ConversionError` if two are equal, because other programs know tokens by their text."""
+    """Return `pieces`. `ConversionError` if two are equal: other programs identify tokens by their text."""
     seen: set[str] = set()
     for piece in pieces:
         if piece in seen:

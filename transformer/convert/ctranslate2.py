@@ -1,4 +1,4 @@
-"""Converting a run to CTranslate2, and comparing the translations of the two programs."""
+"""Converting a run to CTranslate2, and comparing CTranslate2's translations with ours."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,9 +40,9 @@ def to_ctranslate2(
 ) -> Path:
     """Convert the run `name` to a CTranslate2 model in the folder `output`, which appears only when complete.
 
-    The tokenizer is saved next to the model as `tokenizer.model`. Both programs then translate some lines of
-    the run's validation text, and `say` reports how well they agree. `ValueError` for a setting that
-    CTranslate2 does not support.
+    The tokenizer is saved next to the model as `tokenizer.model`. Then our own search and CTranslate2
+    translate some lines of the run's validation text, and `say` reports how well the translations
+    agree. `ValueError` for a setting that CTranslate2 does not support.
     """
     require_package("ctranslate2")
     opened = open_convertible(name)
@@ -61,7 +61,10 @@ def to_ctranslate2(
 
 
 def lines_to_compare(settings: Settings) -> tuple[str, list[str]]:
-    """Name and first source lines of the validation text, or of toyland's if the text cannot be read."""
+    """Return the name of the text to compare on, and its first source lines.
+
+    The text is the run's validation text or, if there is none or it cannot be read, that of toyland.
+    """
     data = settings.data
     try:
         if data.valid is None:

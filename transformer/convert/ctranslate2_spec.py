@@ -90,7 +90,10 @@ def set_weights(spec: Spec, model: EncoderDecoder, config: ModelConfig) -> None:
 
 
 def set_embedding(stack: Spec, embeddings: Spec, embedding: TokenEmbedding, max_positions: int) -> None:
-    """Set an embedding. Like us, CTranslate2 scales it by √d_model; it reads all positions from a table."""
+    """Copy an embedding's weight and a table of its positional encoding.
+
+    CTranslate2 multiplies embeddings by √d_model, as our model does. It always reads positions from a table.
+    """
     embeddings.weight = numbers(embedding.embedding.weight)
     stack.position_encodings.encodings = numbers(embedding.positions(torch.arange(max_positions)))
 
@@ -114,7 +117,7 @@ def set_cross_attention(layer: Spec, block: DecoderBlock) -> None:
 
 
 def set_linear(spec: Spec, *layers: Any) -> None:
-    """Set one linear layer. Several `layers` with the same input are fused by concatenating their outputs."""
+    """Set one linear layer. Several `layers` with the same input become one with concatenated outputs."""
     spec.weight = numbers(torch.cat([layer.weight for layer in layers]))
     if layers[0].bias is not None:
         spec.bias = numbers(torch.cat([layer.bias for layer in layers]))

@@ -24,8 +24,8 @@ from transformer.processes import cpu_threads, own_gpu
 HASHES = "hashes.json"
 PATIENCE = 2
 """CTranslate2 finishes a sentence when `PATIENCE` × `beam_size` hypotheses have ended; our search finishes it
-when no live hypothesis can still win. With 2, the results agree at the paper's length penalty
-(docs/convert.md)."""
+when no live hypothesis can still win. With 2, the two searches find the same translations at the
+paper's length penalty (docs/convert.md)."""
 SMALLEST_PENALTY = 1e-3
 """Used instead of 0: with a length penalty of 0, CTranslate2 finishes a sentence by a different rule."""
 
@@ -33,10 +33,13 @@ SMALLEST_PENALTY = 1e-3
 class CTranslate2Translator(LineTranslator):
     """Translates with CTranslate2; lines, batches, limits, warnings and scores are as in `Translator`.
 
-    CTranslate2's beam search keeps and ends hypotheses by the rules of docs/decoding.md, but decides by its
-    own rule when a sentence is finished, and by its own length penalty which of the ended hypotheses to
-    return. This class then scores and ranks these by our length penalty. A translator made by
-    `from_pretrained` can be pickled: another process loads the engine from its folder.
+    CTranslate2's beam search keeps and ends hypotheses by the rules of docs/decoding.md. In two points it
+    differs: it has its own rule for when a sentence is finished, and it chooses by its own length penalty
+    which of the ended hypotheses it returns. This class scores and ranks the returned hypotheses by our
+    length penalty.
+
+    A translator made by `from_pretrained` can be pickled. The process that unpickles it loads the engine
+    again from the folder of the converted model.
     """
 
     def __init__(self, engine: Any, tokenizer: Tokenizer, **options: Any) -> None:
@@ -54,8 +57,8 @@ class CTranslate2Translator(LineTranslator):
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
 
         The converted model is kept in the checkpoint's folder `ctranslate2-QUANTIZATION/`. It is
-        written if it is missing, or if an early version wrote it without hashes. `CheckpointError` if a file
-        has changed since then.
+        written if it is missing, or if an early version of this package wrote it without hashes.
+        `CheckpointError` if a file has changed since then.
         """
         require_package("ctranslate2")
         opened = open_convertible(path)
@@ -64,7 +67,7 @@ class CTranslate2Translator(LineTranslator):
             convert_checkpoint(opened, folder, quantization)
         require_unchanged(opened, folder)
         settings = opened.settings
-        # An absolute path, because a process that unpickles it may have another working directory.
+        # An absolute path: the process that unpickles the translator may have another working directory.
         load = partial(load_engine, folder.absolute(), device, quantization)
         translator = cls(load(), opened.tokenizer, model_config=settings.model, decoding=settings.decoding)
         translator.load_engine = load
@@ -120,7 +123,7 @@ class CTranslate2Translator(LineTranslator):
         penalty = max(alpha / 2, SMALLEST_PENALTY)  # as steep as our penalty at 5 tokens
         results = self.engine.translate_batch(
             [[self.pieces[number] for number in ids[:-1]] for ids in sources],  # the engine adds EOS
-            max_batch_size=math.ceil(len(sources) / self.engine.num_translators),  # a part for each worker
+            max_batch_size=math.ceil(len(sources) / self.engine.num_translators),  # one batch for each worker
             beam_size=beam_size,
             num_hypotheses=count,
             patience=PATIENCE,
@@ -137,7 +140,7 @@ class CTranslate2Translator(LineTranslator):
         ]
 
     def outputs(self, result: Any, penalty: float, alpha: float) -> Iterator[Output]:
-        """The hypotheses in a result of CTranslate2, which has divided their scores by |y| ** penalty."""
+        """Yield the hypotheses with our scores. CTranslate2's score is log-probability / |y| ** penalty."""
         for pieces, score in zip(result.hypotheses, result.scores, strict=True):
             length = len(pieces)
             log_probability = score * length**penalty
@@ -147,7 +150,7 @@ class CTranslate2Translator(LineTranslator):
 
 
 def convert_checkpoint(opened: OpenedRun, folder: Path, quantization: str) -> None:
-    """Write or replace the folder of a checkpoint's converted model, which appears only when complete."""
+    """Convert a checkpoint into `folder`, which appears, or replaces an old one, only when complete."""
     from transformer.convert.ctranslate2_spec import write_checkpoint_model  # imports torch
 
     # FileExistsError: another process was faster
@@ -168,7 +171,7 @@ def found_hashes(opened: OpenedRun, folder: Path) -> dict[str, str]:
 
 
 def require_unchanged(opened: OpenedRun, folder: Path) -> None:
-    """`CheckpointError` unless a converted model has the hashes that `seal` recorded."""
+    """Raise `CheckpointError` unless the files of a converted model have the hashes that `seal` recorded."""
     try:
         recorded = read_object(folder / HASHES)
         found = found_hashes(opened, folder)
@@ -177,7 +180,7 @@ def require_unchanged(opened: OpenedRun, folder: Path) -> None:
     for name in sorted(recorded.keys() | found.keys()):
         if recorded.get(name) != found.get(name):
             raise CheckpointError(
-                f"{folder}: missing or damaged, the hash of {shortened(name)} is not the one in {HASHES}; "
+                f"{folder}: {shortened(name)} is missing or damaged, its hash is not the one in {HASHES}; "
                 "delete the folder to convert again"
             )
 
@@ -185,8 +188,8 @@ def require_unchanged(opened: OpenedRun, folder: Path) -> None:
 def load_engine(folder: Path, device: str, quantization: str = "float32") -> Any:
     """The `ctranslate2.Translator` of a converted model, on as many CPU threads as torch uses.
 
-    In int8 each thread is a worker of its own: its products are so short that threads which share them wait
-    for each other most of the time (docs/convert.md).
+    In int8, each thread is a separate worker. A matrix product in int8 takes so little time that threads that
+    share it would wait for each other most of the time (docs/convert.md).
     """
     package = require_package("ctranslate2")
     kind, index = engine_device(device, package.get_cuda_device_count())

@@ -16,7 +16,7 @@ MAX_SIZE = 1_000_000
 
 @dataclass(frozen=True)
 class Fields:
-    """The fields of one mapping; `where` is its file."""
+    """The fields of one mapping, read from the file `where`."""
 
     where: Path
     values: Mapping[str, Any]
@@ -60,7 +60,7 @@ class Fields:
         return sizes[0]
 
     def require_only(self, valid: Mapping[str, Any]) -> None:
-        """Each field must have the value in `valid`, or be missing."""
+        """Raise `ConversionError` if a field has another value than in `valid`. A field may be missing."""
         for name, only in valid.items():
             if self.values.get(name, only) != only:
                 raise self.refuse(name, self.values[name], f"only {json.dumps(only)} can be converted")

@@ -1,4 +1,4 @@
-"""Converting a Marian model, Hugging Face's folder or Marian's own files, to a run (`docs/convert.md`)."""
+"""Converting a Hugging Face Marian folder, or Marian's own files, to a run (`docs/convert.md`)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,12 +41,12 @@ def from_marian(
     """Convert the folder, `.npz` file or Hub id `name` to a run in the folder `output`.
 
     Marian and transformers compute positions and LayerNorm's ε differently. The run reproduces the outputs of
-    the program `trained_with`: by default the one that seems to have trained the weights, which is marian if
-    the files show it, else transformers.
+    the program `trained_with`. The default is the program that seems to have trained the weights: marian if
+    the files show it, otherwise transformers.
 
-    `output` appears only when complete. The new run is loaded first, as a check. If `name` is a Hugging Face
-    folder and `transformers` is installed, the run's logits are also compared with the original's, and `say`
-    reports the difference. `ValueError` for a model that cannot be converted.
+    `output` appears only when complete, after the new run has been loaded as a check. If `name` is a Hugging
+    Face folder and `transformers` is installed, the run's logits are also compared with the original's, and
+    `say` reports the difference. `ValueError` for a model that cannot be converted.
     """
     output = Path(output)
     original = open_original(name)
@@ -136,7 +136,7 @@ def check(
 
 
 def compute_as_marian(theirs: Any, config: ModelConfig) -> None:
-    """Give the model of `transformers` Marian's positions and ε, so that only the weights are compared."""
+    """Set Marian's positions and ε in `theirs`, a model of `transformers`: only the weights are compared."""
     for stack in (theirs.model.encoder, theirs.model.decoder):
         table = stack.embed_positions.weight
         table.data.copy_(position_table(config, len(table)))
@@ -149,10 +149,10 @@ def compute_as_marian(theirs: Any, config: ModelConfig) -> None:
 def compare(
     model: nn.Module, theirs: Any, source_ids: Sequence[int | None], target_ids: Sequence[int | None]
 ) -> tuple[float, float]:
-    """The largest difference between the logits of random sentences, and the largest logit.
+    """Return the largest difference between two models' logits on random sentences, and the largest logit.
 
-    Compares all tokens that both models may produce, at every target position that is not padding.
-    `source_ids` and `target_ids` map our ids to those of `theirs`.
+    The logits of all tokens that both models may produce are compared, at every target position that is not
+    padding. `source_ids` and `target_ids` map our ids to the ids of `theirs`.
     """
     generator = torch.Generator().manual_seed(1)
     src_tokens = random_batch((7, 12, 3), source_ids, generator)

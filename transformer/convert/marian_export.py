@@ -38,8 +38,8 @@ def to_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None
     """Convert the run `name` to a Marian model in the folder `output`, which appears only when complete.
 
     `MarianMTModel` and `MarianTokenizer` of `transformers` can load the folder. The Marian model uses our
-    ids, and its decoder starts with our BOS. It is loaded once, to compare its logits with the run's; `say`
-    reports the difference. `ValueError` for a setting that Marian does not support.
+    ids, and its decoder starts with our BOS. Its logits are compared with the run's, and `say` reports the
+    difference. `ValueError` for a setting that Marian does not support.
     """
     require_package("transformers")
     model, tokenizer, settings = load_opened(open_convertible(name), device="cpu")
@@ -76,12 +76,12 @@ def require_expressible(config: ModelConfig) -> None:
 
 
 def marian_weights(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Our weights with Marian's names and order of channels; biases that our model lacks are 0."""
+    """Our weights with Hugging Face's names and Marian's order of channels. Biases that we lack are 0."""
     channels = interleaved(config.d_model).argsort()
     converted = {}
     for part in layer_weights(config.num_layers):
         tensor = weights.get(part.ours)
-        if tensor is None:  # without model.attention_bias
+        if tensor is None:  # a bias that our model lacks
             tensor = torch.zeros(len(weights[part.ours.removesuffix("bias") + "weight"]))
         converted[part.hugging_face] = in_order(tensor, part.channels, channels)
     embeddings = {"output.weight": SHARED}
@@ -94,7 +94,7 @@ def marian_weights(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[s
     for ours, theirs in embeddings.items():
         converted[theirs] = in_order(weights[ours], 1, channels)
     if config.positions != PROGRAMS["transformers"].positions:
-        for name in POSITIONS:  # transformers uses an encoding in the file instead of its own
+        for name in POSITIONS:  # if the file has an encoding, transformers uses it instead of its own
             converted[name] = position_table(config, config.max_positions)
     converted[OUTPUT_BIAS] = weights.get("output.bias", torch.zeros(config.vocab_size))[None].clone()
     return converted
@@ -147,7 +147,7 @@ def special_token_ids(config: ModelConfig) -> dict[str, int | None]:
 
 
 def generation_settings(settings: Settings) -> dict[str, Any]:
-    """Settings close to the run's; in `transformers`, the length penalty is |y| ** length_penalty."""
+    """Search settings close to the run's; `transformers` uses |y| ** length_penalty as length penalty."""
     return {
         **special_token_ids(settings.model),
         "num_beams": settings.decoding.beam_size,
@@ -157,7 +157,7 @@ def generation_settings(settings: Settings) -> dict[str, Any]:
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, settings: Settings) -> None:
-    """Write the tokenizer. Marian has a SentencePiece model per side, so a joint one is written twice."""
+    """Write the tokenizer. Marian has two SentencePiece models, so a joint one is written twice."""
     if isinstance(tokenizer, SentencePieceTokenizer):
         model = tokenizer.processor.serialized_model_proto()
         models = {SOURCE: model, TARGET: model}

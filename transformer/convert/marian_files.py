@@ -36,12 +36,12 @@ ONLY = {
     "right-left": False,
     "ulr": False,
 }
-"""The only value that can be converted, for each of these settings; a missing setting has this value."""
+"""For each of these settings, the only value that can be converted. A missing setting has this value."""
 YAML, LIST, SENTENCEPIECE = (".yml", ".yaml", ".json"), (".vocab", ".txt"), ".spm"
 
 
 def find_npz(path: Path) -> Path | None:
-    """The model's `.npz` file: `path` itself, or the only one in the folder `path`; else `None`."""
+    """The model's `.npz` file: `path` itself or, if `path` is a folder, the one in it, if there is one."""
     if not path.is_dir():
         return path
     models = sorted(file for file in path.glob("*.npz") if not file.name.endswith(".optimizer.npz"))
@@ -55,8 +55,9 @@ class MarianFiles:
     """A model's `.npz` file and the files next to it; `ConversionError` for what our model does not support.
 
     The `.npz` file holds the weights and the model's settings. `NAME.npz.decoder.yml` or `decoder.yml` has
-    the settings of the search, and `NAME.npz.yml` those of training. One of these two files names the
-    vocabulary files, which must be in the same folder as the `.npz` file, wherever they were in training.
+    the settings of the search, and `NAME.npz.yml` has the settings of training. The vocabulary files are
+    named in the search settings or, if not there, in the training settings. They must be in the same folder
+    as the `.npz` file, wherever they were in training.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,7 +90,7 @@ class MarianFiles:
 
     @cached_property
     def sentencepiece_models(self) -> tuple[bytes, bytes]:
-        """The models of source and target. A vocabulary file may itself be a SentencePiece model."""
+        """The contents of the two SentencePiece models. A vocabulary file may itself be such a model."""
         source, target = (
             path if path.suffix == SENTENCEPIECE else path.with_name(name)
             for path, name in zip(self.vocabulary_files, (SOURCE, TARGET), strict=True)
@@ -128,10 +129,10 @@ class MarianFiles:
         return "marian"
 
     def languages(self) -> dict[str, str]:
-        return {}  # Marian's files do not name them
+        return {}  # Marian's files do not name the languages
 
     def decoding_config(self) -> DecodingConfig:
-        """The search's settings. `normalize: 0` makes the score the log-probability, as α = 0 does here."""
+        """The settings of the search. Marian's `normalize: 0`, no length penalty, becomes α = 0."""
         default = DecodingConfig()
         search = self.search
         has_beam_size = "beam-size" in search.values

@@ -1,4 +1,4 @@
-"""Reading settings and vocabularies of a Hugging Face Marian folder, such as any OPUS-MT model on the Hub."""
+"""Reading the settings and vocabularies of a Hugging Face Marian folder, such as OPUS-MT's on the Hub."""
 
 import json
 from functools import cached_property
@@ -31,7 +31,7 @@ ONLY = {
     "add_bias_logits": False,
     "static_position_embeddings": True,
 }
-"""The only value that can be converted, for each of these settings; a missing setting has this value."""
+"""For each of these settings, the only value that can be converted. A missing setting has this value."""
 
 
 class MarianFolder:
@@ -116,7 +116,7 @@ class MarianFolder:
         return self.vocabulary(VOCABULARY, rows), self.vocabulary(TARGET_VOCABULARY, target_rows)
 
     def vocabulary(self, name: str, rows: int) -> Vocabulary:
-        """The vocabulary in a file. config.json has the ids of the start token and of the source's pad."""
+        """Read a vocabulary file. The ids of EOS, the start token and the source's pad are in config.json."""
         ids = self.read(name)
         eos, unk = self.special_id("eos", ids), ids.values.get(self.special_token("unk"))
         is_target = name == TARGET_VOCABULARY
@@ -127,7 +127,7 @@ class MarianFolder:
         return Vocabulary(ids.where, dict(ids.values), rows, eos=eos, unk=unk, pad=pad, start=start)
 
     def special_id(self, name: str, ids: Fields) -> int:
-        """The id in config.json; `ConversionError` unless the vocabulary has the same id for the token."""
+        """A special token's id in config.json; `ConversionError` if the vocabulary has another id for it."""
         number, token = self.config.number(f"{name}_token_id", least=0), self.special_token(name)
         if ids.values.get(token) != number:
             found = f"{ids.where.name} has {token!r} at {ids.values.get(token)}"
@@ -139,7 +139,7 @@ class MarianFolder:
         token = self.tokenizer_config.values.get(f"{name}_token", default)
         return str(token.get("content") if isinstance(token, dict) else token)
 
-    # In our terms
+    # Conversion to our settings
 
     def model_config(self, vocab_size: int) -> ModelConfig:
         """The model's settings. Positions and ε have our defaults, and the caller sets them afterwards."""
@@ -165,9 +165,10 @@ class MarianFolder:
     def trained_with(self, config: ModelConfig) -> ProgramName:
         """The program that seems to have trained the weights: transformers, unless the folder shows marian.
 
-        It shows marian by storing Marian's positional encoding, or by a decoder that starts with pad: the
-        embedding of pad is a vector of zeros, and Marian's own decoder starts with such a vector. A stored
-        encoding of Hugging Face's proves nothing, because old versions of transformers always stored it.
+        There are two signs of marian: the folder stores Marian's positional encoding, or the decoder starts
+        with pad. The embedding of pad is a vector of zeros, and Marian's own decoder starts with such a
+        vector. If the folder stores the positional encoding of transformers, that shows nothing, because old
+        versions of transformers always stored it.
         """
         stored = self.weights.take_positions(config)
         values = self.config.values

@@ -19,17 +19,17 @@ WRITES_TO_STREAM = ("w_o", "w_2")
 
 
 class Correspondence(NamedTuple):
-    """The names of one weight."""
+    """The names of one weight in the three formats, and which of its dimensions must be permuted."""
 
     ours: str
     hugging_face: str
     marian: str
     channels: int | None
-    """Which dimension of our weight has the d_model channels of the residual stream; None if none has."""
+    """The dimension of our weight that holds the d_model channels of the residual stream, or None."""
 
 
 class Prefixes(NamedTuple):
-    """How the names of one layer's weights begin, in each of the three programs."""
+    """How the names of one layer's weights begin in each of the three formats."""
 
     ours: str
     hugging_face: str
@@ -37,7 +37,10 @@ class Prefixes(NamedTuple):
 
 
 def interleaved(d_model: int) -> Int[Tensor, " d_model"]:
-    """Marian's channel for each of ours (sine 0, cosine 0, sine 1, …); `argsort` gives the inverse."""
+    """For each of our channels (sine 0, cosine 0, sine 1, …), its index in Marian's order.
+
+    `argsort` of the result gives the inverse permutation.
+    """
     return torch.arange(d_model).view(2, d_model // 2).T.flatten()
 
 

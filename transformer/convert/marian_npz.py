@@ -18,7 +18,8 @@ SETTINGS = "special:model.yml"
 SHARED, SOURCE, TARGET = "Wemb", "encoder_Wemb", "decoder_Wemb"
 OUTPUT, OUTPUT_BIAS = "decoder_ff_logit_out_Wt", "decoder_ff_logit_out_b"
 MOST_UNPACKED = 100
-"""Maximum ratio of an archive's content to its size; Marian itself does not compress at all."""
+"""An archive is refused if its unpacked content is more than this many times its size. Marian's own archives
+are not compressed at all."""
 UNREADABLE = (
     ValueError,  # a damaged header, or an array of Python objects, which would have to be unpickled
     OSError,
@@ -41,7 +42,7 @@ class NpzWeights(MarianWeights):
 
     @property
     def rows(self) -> tuple[int, int]:
-        """The sizes of the source's and target's embedding."""
+        """The numbers of rows of the source's and of the target's embedding."""
         names = (SHARED, SHARED) if self.is_shared else (SOURCE, TARGET)
         self.require(names)
         source, target = (len(self.left[name]) if self.left[name].dim() else 0 for name in names)

@@ -9,7 +9,7 @@ ProgramName = Literal["marian", "transformers"]
 
 
 class Program(NamedTuple):
-    """The settings with which our model computes the same as this program."""
+    """Values for two settings of our model with which it computes the same as this program."""
 
     positions: Literal["sinusoidal", "tensor2tensor"]
     norm_epsilon: float

@@ -29,7 +29,7 @@ POSITIONS = ("model.encoder.embed_positions.weight", "model.decoder.embed_positi
 
 
 class SafetensorsWeights(MarianWeights):
-    """The weights, and how the folder's settings tie and scale the embeddings."""
+    """The weights of a folder. The folder's settings say how the embeddings are tied and scaled."""
 
     def __init__(self, folder: Path, *, is_shared: bool, is_output_tied: bool, is_scaled: bool) -> None:
         super().__init__(*read_folder(folder))
@@ -42,7 +42,10 @@ class SafetensorsWeights(MarianWeights):
         return self.take(weight.hugging_face, shape)
 
     def embeddings(self, rows: tuple[int, int], d_model: int) -> Embeddings:
-        """Our model multiplies embeddings by √d_model. If Marian's does not, they are divided by it here."""
+        """The embeddings for our model, which multiplies them by √d_model.
+
+        If the Marian model does not do so, its embeddings are divided by √d_model here.
+        """
         source_rows, target_rows = rows
         sizes = {SHARED: source_rows, SOURCE: source_rows, TARGET: target_rows, OUTPUT: target_rows}
         found = {name: self.take(name, (size, d_model)) for name, size in sizes.items() if name in self.left}
@@ -59,7 +62,7 @@ class SafetensorsWeights(MarianWeights):
         return self.take(OUTPUT_BIAS, (1, rows))[0]
 
     def take_positions(self, config: ModelConfig) -> ProgramName | None:
-        """The program whose positional encoding the file stores, if it stores any."""
+        """Take stored positional encodings out of the weights, and return the program they belong to."""
         found = None
         for name in POSITIONS:
             if name not in self.left:

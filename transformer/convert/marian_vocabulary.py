@@ -1,4 +1,4 @@
-"""Marian's vocabularies, one for each language or one for both, and the tokenizer that they become."""
+"""Marian's vocabularies, one for each language or one for both, and their conversion to our tokenizer."""
 
 from collections.abc import Container
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Vocabulary:
             )
 
     def others(self, *special: int | None) -> list[str]:
-        """The pieces whose ids are not `special`, in Marian's order."""
+        """The pieces whose ids are not among `special`, in Marian's order."""
         ordered = sorted(self.ids.items(), key=itemgetter(1))
         return [piece for piece, number in ordered if number not in special]
 
@@ -55,7 +55,7 @@ def free_name(name: str, taken: Container[str]) -> str:
 def convert_vocabularies(
     source: Vocabulary, target: Vocabulary, source_model: bytes, target_model: bytes
 ) -> MarianTokenizer:
-    """The tokenizer for one vocabulary or two: the target's pieces, then those that only the source has.
+    """Build our tokenizer. After the target's pieces, it has the pieces that only the source has.
 
     BOS is the token that Marian's decoder starts with. If that token also has another role, or if there are
     two vocabularies, BOS becomes a separate token with the same Marian id.

@@ -24,7 +24,7 @@ Matrix = Float[Tensor, "vocabulary d_model"]
 
 
 class Embeddings(NamedTuple):
-    """The three matrices over the vocabulary; tied ones are the same tensor.
+    """The three matrices with a row for each token; tied matrices are the same tensor.
 
     `source` and `target` are the values before the model multiplies them by √d_model.
     """
@@ -35,7 +35,7 @@ class Embeddings(NamedTuple):
 
 
 class MarianWeights(ABC):
-    """The weights of a file by name. Reading one removes it, so those left at the end were not converted."""
+    """The weights of a file. `take` removes a weight from `left`; what remains there was not converted."""
 
     def __init__(self, path: Path, tensors: dict[str, Tensor]) -> None:
         self.path = path
@@ -89,9 +89,12 @@ class MarianWeights(ABC):
 def convert_weights(
     theirs: MarianWeights, config: ModelConfig, tokenizer: MarianTokenizer, rows: tuple[int, int]
 ) -> dict[str, Tensor]:
-    """Our model's weights by name, tied ones only once; `rows` are the sizes of Marian's vocabularies."""
-    theirs.require(map(theirs.name, layer_weights(config.num_layers)))  # before a model is built
-    with torch.device("meta"):  # shapes without memory
+    """Return our model's weights by name; tied weights appear once.
+
+    `rows` are the sizes of Marian's vocabularies of source and target.
+    """
+    theirs.require(map(theirs.name, layer_weights(config.num_layers)))  # so that no model is built in vain
+    with torch.device("meta"):  # only the shapes are needed
         expected = {name: tensor.shape for name, tensor in unique_tensors(build_model(config)).items()}
     channels = interleaved(config.d_model)
     weights = {}
@@ -107,7 +110,8 @@ def convert_weights(
         if ours in expected:
             weights[ours] = select_rows(matrix, ids, missing=0.0)[:, channels]
     bias = select_rows(theirs.output_bias(rows[1]), tokenizer.marian_ids, missing=NEVER)
-    # If our BOS shares its Marian id with another of our tokens, such as pad, its bias is that token's.
+    # Our BOS may be a copy of another token, such as pad, with the same Marian id and hence the same bias.
+    # Then our model must never produce BOS or pad.
     if tokenizer.marian_ids.count(tokenizer.marian_ids[config.bos_id]) > 1:
         bias[[config.pad_id, config.bos_id]] = NEVER
     weights["output.bias"] = bias
