@@ -58,8 +58,8 @@ def whole_folder(path: Path, *, replace: bool = False, kind: str = "") -> Iterat
     """Yields an empty folder to fill; it is renamed to `path` if the block succeeds.
 
     `FileExistsError` if `path` exists at the end of the block, unless `replace` is set. Before the block,
-    temporary folders that killed processes left behind are deleted: those for `path` or, if `kind` is given,
-    those for all names that begin with `kind`. An `OSError` names `path` or a file in it.
+    temporary folders that killed processes left behind are deleted: the ones for `path` or, with a `kind`,
+    for every name that begins with `kind`. An `OSError` names `path` or a file in it.
     """
     with unfinished_folder(path, kind=kind) as own, naming(path, own / path.name):
         folder = own / path.name
@@ -149,8 +149,8 @@ def flush(path: Path) -> None:
 def unfinished_folder(path: Path, *, kind: str = "") -> Iterator[Path]:
     """Yields an empty folder on the disk of `path` that only this process uses; it is deleted at the end.
 
-    Temporary folders that killed processes left behind are deleted first: those for the same name or, if
-    `kind` is given, those for all names that begin with `kind`.
+    Temporary folders that killed processes left behind are deleted first: the ones for the same name or, with
+    a `kind`, for every name that begins with `kind`.
     """
     delete_leftovers(path, kind)
     try:
@@ -171,14 +171,11 @@ def make_locked(path: Path, tries: int = 20) -> tuple[Path, FileLock | None]:
     folder = new_folder(path)
     try:
         return folder, take_lock(folder / LOCK)
-    except (
-        Timeout,
-        FileNotFoundError,
-        FileExistsError,
-    ):  # another process has taken the folder for a leftover
+    except (Timeout, FileNotFoundError, FileExistsError):
+        # Another process has taken the folder for a leftover, which it deletes. Use another folder, and do
+        # not delete this one: by now its name may belong to a new writer.
         if tries == 0:
             raise
-        # Use another folder and do not delete this one: by now its name may belong to a new writer.
         return make_locked(path, tries - 1)
 
 

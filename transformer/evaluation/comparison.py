@@ -51,13 +51,15 @@ def require_same_text(one: Sequence[Scored], other: Sequence[Scored]) -> None:
     """`ValueError` unless both systems translated the same sentences with the same references."""
     if len(one) != len(other):
         raise ValueError(
-            f"the first has {len(one)} sentences and the second {len(other)}; compare outputs for one text"
+            f"the first system has {len(one)} sentences and the second has {len(other)}; "
+            "compare outputs for the same text"
         )
     for number, (left, right) in enumerate(zip(one, other, strict=True), start=1):
         for name in ("source", "reference"):
             if getattr(left, name) != getattr(right, name):
                 raise ValueError(
-                    f"sentence {number} has a different {name} in the second; compare outputs for one text"
+                    f"sentence {number}: the {name}s of the two systems differ; "
+                    "compare outputs for the same text"
                 )
 
 

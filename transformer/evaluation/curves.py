@@ -63,7 +63,7 @@ def read_log(path: Path) -> Iterator[str]:
 
 
 def is_plottable(value: Any) -> bool:
-    """Whether `value` is a number that matplotlib can plot. It squares numbers, so huge ones overflow."""
+    """Whether `value` is a number that matplotlib can plot: it squares some, so huge ones overflow."""
     return isinstance(value, int | float) and abs(value) < 1e100
 
 

@@ -91,7 +91,7 @@ class SublayerNorms:
 
 @dataclass(frozen=True)
 class Gold:
-    """The right translation of a sentence and its word pairs, if an oracle such as toyland's grammar has them.
+    """The right translation of a sentence and its word pairs, from an oracle such as toyland's grammar.
 
     Pairs are (source word, target word), both counted from 0.
     """

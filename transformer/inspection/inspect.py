@@ -279,7 +279,7 @@ def read_sentence(reader: Reader, line: str) -> tuple[ForcedPass, dict[str, Axis
 
 
 def changed(decoding: DecodingConfig, beam_size: int | None, alpha: float | None) -> DecodingConfig:
-    """The settings with the values that are not None replaced; `ValueError` if one is out of range."""
+    """The settings, with the values that are given replaced; `ValueError` if one is out of range."""
     given = {"beam_size": beam_size, "alpha": alpha}
     return replace(decoding, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 

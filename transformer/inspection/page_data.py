@@ -36,8 +36,8 @@ ROW_NOTES = {
 PLACES = {"equation": "§3.2.1 equation 1", "residual": "§3.1 residual", "output": "§3.4 one matrix"}
 """The parts of the paper that the page's numbers illustrate, by their names in the script."""
 MOST_TERMS = 100_000
-"""The number of terms of equation 1 that a page keeps. For longer sentences it keeps only the largest terms
-of each row, but at least `FEWEST_TERMS` per row."""
+"""The largest number of terms of equation 1 that a page keeps. If a sentence has more, the page keeps only
+the largest terms of each row, but at least `FEWEST_TERMS` per row."""
 FEWEST_TERMS = 5
 NOTHING = 65535
 """Written instead of a term's column if a mask hides the term."""
