@@ -175,10 +175,10 @@ def test_exact_matches_are_per_cent(systems):
 
 def test_only_systems_on_the_same_text_can_be_compared(systems):
     one, other = systems
-    with pytest.raises(ValueError, match=r"^the first has 80 sentences and the second 79"):
+    with pytest.raises(ValueError, match=r"^the first system has 80 sentences and the second has 79"):
         require_same_text(one, other[:-1])
     changed = [*other[:5], replace(other[5], reference="x"), *other[6:]]
-    with pytest.raises(ValueError, match=r"^sentence 6 has a different reference in the second"):
+    with pytest.raises(ValueError, match=r"^sentence 6: the references of the two systems differ"):
         require_same_text(one, changed)
 
 

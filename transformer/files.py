@@ -1,7 +1,7 @@
 """Atomic writes of files and folders: each is complete or absent, even after a crash or with several writers.
 
-The module also reads whole files, up to a limit of bytes, because a path may lead to a device or a damaged
-file.
+`read_bounded` reads a file only up to a limit of bytes, because a path may lead to an endless device or a
+damaged file.
 
 New content is written to a temporary folder `.unfinished-NAME-NUMBER` next to its destination. When it is
 complete and on the disk, it is renamed to NAME. Each writer has its own temporary folder and holds a lock in
@@ -27,9 +27,10 @@ from transformer.locks import take_lock
 UNFINISHED = ".unfinished-"
 """Prefix of the names of temporary folders."""
 LOCK, NEW = "lock", "new"
-"""The contents of a temporary folder: the file that its process has locked, and the new content."""
+"""The two entries of a temporary folder: a file that the writer keeps locked, and a folder with the new
+content."""
 LONGEST_NAME = 50
-"""A temporary folder's name repeats only this many characters of NAME, because file systems limit names."""
+"""A temporary folder's name has only this many characters of NAME: file systems limit the length of names."""
 LONGEST_NAME_BYTES = 255
 """The longest file name that common file systems allow, in bytes."""
 TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
@@ -57,8 +58,8 @@ def whole_folder(path: Path, *, replace: bool = False, kind: str = "") -> Iterat
     """Yields an empty folder to fill; it is renamed to `path` if the block succeeds.
 
     `FileExistsError` if `path` exists at the end of the block, unless `replace` is set. Before the block,
-    temporary folders that killed processes left behind are deleted: those for `path` or, if `kind` is given,
-    those for all names that begin with `kind`. An `OSError` names `path` or a file in it.
+    temporary folders that killed processes left behind are deleted: the ones for `path` or, with a `kind`,
+    for every name that begins with `kind`. An `OSError` names `path` or a file in it.
     """
     with unfinished_folder(path, kind=kind) as own, naming(path, own / path.name):
         folder = own / path.name
@@ -148,8 +149,8 @@ def flush(path: Path) -> None:
 def unfinished_folder(path: Path, *, kind: str = "") -> Iterator[Path]:
     """Yields an empty folder on the disk of `path` that only this process uses; it is deleted at the end.
 
-    Temporary folders that killed processes left behind are deleted first: those for the same name or, if
-    `kind` is given, those for all names that begin with `kind`.
+    Temporary folders that killed processes left behind are deleted first: the ones for the same name or, with
+    a `kind`, for every name that begins with `kind`.
     """
     delete_leftovers(path, kind)
     try:
@@ -170,10 +171,12 @@ def make_locked(path: Path, tries: int = 20) -> tuple[Path, FileLock | None]:
     folder = new_folder(path)
     try:
         return folder, take_lock(folder / LOCK)
-    except (Timeout, FileNotFoundError, FileExistsError):  # another process took the folder for a leftover
+    except (Timeout, FileNotFoundError, FileExistsError):
+        # Another process has taken the folder for a leftover, which it deletes. Use another folder, and do
+        # not delete this one: by now its name may belong to a new writer.
         if tries == 0:
             raise
-        return make_locked(path, tries - 1)  # leave the folder to that process: the name may have a new owner
+        return make_locked(path, tries - 1)
 
 
 def new_folder(path: Path) -> Path:
@@ -232,7 +235,7 @@ def delete_temporary(folder: Path, lock: FileLock | None) -> None:
 def put_in_place(folder: Path, path: Path, own: Path) -> None:
     """Rename `folder` to `path`; what was at `path` before is moved into the temporary folder `own`.
 
-    If several processes do so at once, all of them succeed and the folder of the last one remains.
+    If several processes do this at once, all of them succeed and the folder of the last one remains.
     """
     while True:
         try:

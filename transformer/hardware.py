@@ -36,10 +36,11 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Precision:
-    """The precision that the setting names; `auto` is the 16-bit one that `device` computes fast, if any.
+    """The precision that the setting names; `auto` is replaced by one that suits `device`.
 
-    If there is none, `auto` is float32. Hardware without bfloat16 instructions emulates them slowly. Tensor
-    cores support float16 from compute capability 7.0, and bfloat16 from 8.0.
+    This is a 16-bit precision if the device computes fast in one, and float32 otherwise. Hardware without
+    bfloat16 instructions emulates them slowly. Tensor cores support float16 from compute capability 7.0, and
+    bfloat16 from 8.0.
     """
     if precision != "auto":
         return precision
@@ -80,7 +81,7 @@ def loss_scaler(device: torch.device, precision: Precision) -> GradScaler:
 
 @contextmanager
 def tf32_products(allowed: bool) -> Iterator[None]:
-    """Inside the block, a CUDA GPU may compute float32 products in TF32, if `allowed`."""
+    """If `allowed`, a CUDA GPU may compute float32 matrix products in TF32 inside the block."""
     before = torch.get_float32_matmul_precision()
     if allowed:
         torch.set_float32_matmul_precision("high")

@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 SMALLEST_PENALTY = 1e-30
-"""Log-probabilities divided by this, or multiplied by it, still have full precision in float32."""
+"""The smallest length penalty; the greatest is 1 / `SMALLEST_PENALTY`. Log-probabilities divided by either
+still have full precision in float32."""
 
 
 def length_penalty(length: Any, alpha: float) -> Any:
@@ -13,7 +14,7 @@ def length_penalty(length: Any, alpha: float) -> Any:
 
 
 def require_usable_alpha(alpha: float, longest: int) -> None:
-    """`ValueError` if the penalty is so far from 1 that float32 cannot represent the normalised scores."""
+    """`ValueError` if scores divided by the length penalty would overflow or underflow in float32."""
     try:
         penalty = length_penalty(longest + 1, alpha)
     except OverflowError:

@@ -78,7 +78,7 @@ class LineTranslator(ABC):
     def translate_batch(
         self, sources: Sequence[list[int]], starts: Sequence[list[int]], options: SearchOptions
     ) -> list[list[Translation]]:
-        """The `n_best` outputs of each source; sources end in EOS, outputs begin with the row's `starts`."""
+        """The `n_best` outputs of each source. `sources[i]` ends in EOS; outputs begin with `starts[i]`."""
 
     def translate(
         self, lines: Iterable[str], *, beam_size: int | None = None, alpha: float | None = None

@@ -1,6 +1,7 @@
-"""The step protocol that every search uses, and the searches that choose one token at a time (§6.1).
+"""What every search needs from a model (`StepModel`), and the searches with one hypothesis per row.
 
-`beam.py` has the beam search. Shapes: B batch, V vocabulary.
+`generate` continues each row with tokens that a given function picks; `greedy_search` picks the most probable
+ones. `beam.py` has the beam search (§6.1). Shapes: B batch, V vocabulary.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,9 +23,9 @@ class StepModel(Protocol):
 
     `prefill` reads a batch of sources or prompts and returns the logits of the next token and a state. `step`
     reads one more token per row. The state's `select(rows)` returns the state of these rows; rows may repeat.
-    A state may also have `select_beams`, like `DecodeState`: the search passes values to it that `select`
-    could only get by waiting for a GPU. For a model without the attributes `pad_id` and `eos_id`, 0 and 2 are
-    used.
+    A state may also have `select_beams`, as `DecodeState` does. The search tells this method which rows
+    belong to one sentence; `select` would have to read that from the rows, which forces a synchronization
+    with a GPU. For a model without the attributes `pad_id` and `eos_id`, 0 and 2 are used.
     """
 
     def prefill(self, tokens: Tensor, *, max_length: int) -> tuple[Tensor, Any]: ...
@@ -40,9 +41,9 @@ the changed log-probabilities, and may change its first argument in place. See `
 class Hypotheses(NamedTuple):
     """N outputs for each of B rows, best first.
 
-    Outputs have no BOS, and end in EOS unless the limit has cut them off. `scores` are log-probabilities, in
-    beam search divided by the length penalty. If a row has fewer than N outputs, the missing ones have length
-    0 and score -inf.
+    Outputs have no BOS, and end in EOS unless the limit has cut them off. `scores` are log-probabilities; the
+    beam search divides them by the length penalty. If a row has fewer than N outputs, the missing ones have
+    length 0 and score -inf.
     """
 
     tokens: Int[Tensor, "batch n length"]
@@ -62,7 +63,7 @@ def greedy_search(
     max_length: int | Tensor,
     processors: Sequence[Processor] = (),
 ) -> Hypotheses:
-    """The most probable token at each step; scores are sums of log-probabilities."""
+    """Extend each row with the most probable token at every step; scores are sums of log-probabilities."""
     return generate(model, src_tokens, choose=greedy, max_length=max_length, processors=processors)
 
 
@@ -77,7 +78,8 @@ def generate(
 ) -> Hypotheses:
     """Continue each prompt with tokens that `choose` picks, until EOS or the limit.
 
-    `choose` gets (rows, V) log-probabilities, after the `processors`; `max_length` is as in `beam_search`.
+    `choose` gets the log-probabilities (rows, V) that the `processors` return, and returns a token for each
+    row. `max_length` is as in `beam_search`.
     """
     pad_id, eos_id = pad_and_eos(model)
     with ready_to_search(model, prompts) as prompts:
@@ -87,7 +89,7 @@ def generate(
             torch.zeros(len(prompts), device=prompts.device),
             torch.zeros_like(limits),
         )
-        # only for the rows whose search is still open
+        # from here on, these variables and `limits` have entries only for rows whose search is still open
         tokens, scores = found.tokens.clone(), found.scores
         rows = torch.arange(len(prompts), device=prompts.device)
 
@@ -117,7 +119,10 @@ def generate(
 
 
 def without_missing(found: Hypotheses, pad_id: int) -> Hypotheses:
-    """One output per row, padded to the longest; empty if all next tokens of the row were forbidden."""
+    """The outputs, cut to the longest one, with the dimension N = 1.
+
+    A row's output is empty if at some step all tokens were forbidden, which gives the score -inf.
+    """
     tokens, scores, lengths = found
     is_missing = scores == -torch.inf
     tokens[is_missing], lengths[is_missing] = pad_id, 0
@@ -156,7 +161,7 @@ def evaluation_mode(model: object) -> Iterator[None]:
 
 
 def all_modules(model: nn.Module) -> Iterable[nn.Module]:
-    """The same modules as `model.modules()`, but faster: that call takes a noticeable part of a step."""
+    """Like `model.modules()`, but faster: that call would take a noticeable part of the time of a step."""
     found, waiting = {model: None}, [model]
     while waiting:
         for module in waiting.pop()._modules.values():
@@ -169,9 +174,10 @@ def all_modules(model: nn.Module) -> Iterable[nn.Module]:
 def select_beams(
     state: Any, parents: Int[Tensor, "sentences beam"], sentences: Int[Tensor, " sentences"] | None
 ) -> Any:
-    """The state of the rows `parents`; `sentences` are the sentences still in the batch, None if all are.
+    """The state of the rows `parents`, which may repeat, grouped by sentence.
 
-    If the state has no `select_beams`, its `select` gets the rows, but not their grouping by sentence.
+    `sentences` are the indices of the sentences that stay in the batch; None means that all stay. A state
+    without `select_beams` is asked to `select` the flat list of rows.
     """
     if hasattr(state, "select_beams"):
         return state.select_beams(parents, sentences)
@@ -188,7 +194,7 @@ def next_log_probs(
 
 
 def no_number(row: int) -> ValueError:
-    """The error for a row of the batch whose next token has no probabilities."""
+    """The error for a row of the batch whose log-probabilities are NaN."""
     return ValueError(
         f"a log-probability of row {row} of the batch is not a number: the model's logits contain NaN or "
         "+inf or are all -inf, or a processor returned NaN"
@@ -205,7 +211,8 @@ def row_limits(
 ) -> tuple[Int[Tensor, " batch"], int]:
     """The limit of each row, and the greatest limit.
 
-    `ValueError` unless there are rows and `max_length` is a whole number, or one for each row, of at least 1.
+    `ValueError` if there are no rows, or if `max_length` is neither a whole number of at least 1 nor a tensor
+    with one such number per row.
     """
     if len(rows) == 0:
         raise ValueError("there is nothing to search for: the batch has no rows")

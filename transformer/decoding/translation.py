@@ -21,7 +21,7 @@ class Translation(NamedTuple):
 
 
 MISSING = Translation("", -math.inf, [])
-"""Fills up an n-best list if the search finds too few outputs."""
+"""The entry that fills up an n-best list if the search finds too few outputs."""
 
 
 def is_missing(output: Translation) -> bool:
@@ -29,10 +29,11 @@ def is_missing(output: Translation) -> bool:
 
 
 def distinct_texts(outputs: Sequence[Translation], n_best: int) -> list[Translation]:
-    """The first `n_best` outputs with different texts, or fewer, in order of decreasing score.
+    """Choose the first `n_best` outputs with different texts, best first; fewer if there are not enough.
 
-    `outputs` is the concatenation of the results of several searches, each best first. An output that scores
-    above the last one chosen is left out, so that results of earlier searches keep their places.
+    `outputs` has the results of several searches one after the other, each best first. An output is skipped
+    if its score is above that of the last one chosen: it would have to be inserted before results of earlier
+    searches, and they must keep their places.
     """
     by_text: dict[str, Translation] = {}
     lowest = math.inf

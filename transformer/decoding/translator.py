@@ -1,4 +1,4 @@
-"""`Translator`: from text to text with a trained model, its tokenizer and a search."""
+"""`Translator`, which translates text with a trained model, its tokenizer and a search."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -26,14 +26,14 @@ from transformer.messages import warn
 from transformer.model.build import build_model
 
 FURTHER_SEARCHES = (1, 1), (1, 4), (2, 4), (4, 8)
-"""Factors for `beam_size` and `n_best`. The searches are tried in turn until there are enough different
-texts."""
+"""Factors for `beam_size` and `n_best`, one pair for each search. `Translator.search` runs these searches in
+turn until it has enough different texts."""
 
 
 class Translator(LineTranslator):
     """Translates lines with a trained model, by default with the beam search and length limit of §6.1.
 
-    It can be pickled for another process if its model and `warn` can.
+    A translator can be pickled for another process if its model and `warn` can be pickled.
     """
 
     can_align = True
@@ -59,10 +59,10 @@ class Translator(LineTranslator):
         device: str = "auto",
         precision: InferencePrecision = "float32",
     ) -> "Translator":
-        """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
+        """Load the best checkpoint of a run's folder, or one checkpoint, as a translator.
 
-        Several paths make an ensemble, which searches with the settings of the first run. `precision` is that
-        of the matrix products; the choices are those of training, and int8. The model is frozen; to train it
+        Several paths make an ensemble, which searches with the settings of the first run. Matrix products are
+        computed in `precision`: one that training also offers, or int8. The model is frozen; to train it
         further, use `load_pretrained`.
         """
         paths = [path] if isinstance(path, str | Path) else path
@@ -101,7 +101,7 @@ class Translator(LineTranslator):
             return self.read_out(as_outputs(self.sample(src_tokens, limits, options, options.sampler)))
 
     def search(self, src_tokens: Tensor, limits: Tensor, options: SearchOptions) -> list[list[Translation]]:
-        """The `n_best` best texts of each row.
+        """Find the `n_best` texts with the highest scores for each row.
 
         Different token sequences may decode to the same text, so a search may find fewer than `n_best` texts.
         Such rows are searched again, first for a longer list, then with wider beams.
@@ -169,7 +169,10 @@ class Translator(LineTranslator):
         return [[(output, pharaoh(next(alignments))) for output in row] for row in found]
 
     def score(self, lines: Sequence[str], targets: Sequence[str], *, first_line: int = 1) -> list[Score]:
-        """The log-probability of given translations; both sides are cut at `max_positions`."""
+        """The log-probability of each target as the translation of its line.
+
+        Lines and targets are cut to `max_positions` tokens.
+        """
         lines = text_list(lines, first=first_line)
         targets = text_list(targets, "target", first_line)
         if len(targets) != len(lines):

@@ -12,7 +12,7 @@ TOKENIZER_OF: dict[str, BleuTokenizer] = {"zh": "zh", "ja": "ja-mecab", "ko": "k
 """sacreBLEU's default tokenizer by language; all other languages use 13a, which splits at spaces and
 punctuation."""
 OTHER_CODES = {"zho": "zh", "cmn": "zh", "jpn": "ja", "kor": "ko"}
-"""From a language's three-letter code (ISO 639-3), as in `zho_Hans`, to its two-letter code."""
+"""Maps the three-letter code of a language (ISO 639-3), as in `zho_Hans`, to its two-letter code."""
 EXTRAS: dict[str, str] = {"ja-mecab": "ja", "ko-mecab": "ko"}
 """For each tokenizer that needs an extra of the package sacrebleu, the name of the extra."""
 
@@ -36,7 +36,7 @@ def choose_tokenizer(data: DataConfig) -> BleuTokenizer:
 
 
 def make_bleu(tokenizer: str) -> "BLEU":
-    """sacreBLEU's metric; one-line `ValueError` if the tokenizer is unknown or cannot be used."""
+    """Create sacreBLEU's metric; `ValueError` with a one-line message if the tokenizer cannot be used."""
     from sacrebleu.metrics.bleu import BLEU
 
     if tokenizer not in get_args(BleuTokenizer):

@@ -26,9 +26,10 @@ from transformer.version import DISTRIBUTION
 LICENCE = "unknown"
 FILL_IN = "  # fill in, such as mit or cc-by-4.0; it may depend on the licence of the training text"
 LANGUAGE = re.compile(r"[a-z]{2,3}([-_]\w+)?", re.IGNORECASE)
-"""Matches codes such as `en`, `deu` or `zh_Hans`; `data.source` may also be the name of a column."""
+"""Matches language codes such as `en`, `deu` or `zh_Hans`. `data.source` may instead be the name of a
+column, which is no language."""
 LEFT_OUT = ("output", "device")
-"""Settings that say nothing about the model."""
+"""Settings that the card leaves out, because they say nothing about the model."""
 
 
 class Use(NamedTuple):
@@ -49,7 +50,10 @@ CUSTOM = Use(None, "evaluate --run OWNER/NAME")
 
 
 def model_card(name: str | Path, scores: Mapping[str, Any] | None = None) -> str:
-    """The card of a run's best checkpoint, or of a given one; `scores` come from `evaluate --json`."""
+    """The card of a run's best checkpoint or, if `name` is a checkpoint, of that one.
+
+    `scores` come from `evaluate --json`.
+    """
     run, checkpoint = find_pretrained(name)
     settings = load_settings(run.config)
     if scores is not None and (scored := Path(scores["checkpoint"]).name) != checkpoint.name:

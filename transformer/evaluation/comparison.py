@@ -19,7 +19,8 @@ Cut = Callable[[str], Sequence[str]]
 
 
 class PairedScore(NamedTuple):
-    """A metric of both systems: scores, half widths of the 95 % confidence intervals, p of the difference."""
+    """A metric for both systems: the two scores, half the width of each 95 % confidence interval, and the
+    p-value of the difference."""
 
     name: str
     signature: str
@@ -50,13 +51,15 @@ def require_same_text(one: Sequence[Scored], other: Sequence[Scored]) -> None:
     """`ValueError` unless both systems translated the same sentences with the same references."""
     if len(one) != len(other):
         raise ValueError(
-            f"the first has {len(one)} sentences and the second {len(other)}; compare outputs for one text"
+            f"the first system has {len(one)} sentences and the second has {len(other)}; "
+            "compare outputs for the same text"
         )
     for number, (left, right) in enumerate(zip(one, other, strict=True), start=1):
         for name in ("source", "reference"):
             if getattr(left, name) != getattr(right, name):
                 raise ValueError(
-                    f"sentence {number} has a different {name} in the second; compare outputs for one text"
+                    f"sentence {number}: the {name}s of the two systems differ; "
+                    "compare outputs for the same text"
                 )
 
 
@@ -69,11 +72,12 @@ def words_of(bleu_tokenizer: str) -> Cut:
 def paired_scores(
     one: Sequence[Scored], other: Sequence[Scored], bleu_tokenizer: str
 ) -> Iterator[PairedScore]:
-    """BLEU and chrF2, tested by sacreBLEU's paired bootstrap; its signature states the number of samples.
+    """BLEU and chrF2 of both systems, with p-values by sacreBLEU's paired bootstrap.
 
-    If the two scores are equal, their difference is 0. Every sample has a difference of at least 0, so p is
-    1. sacreBLEU itself counts only samples with a difference above 0, so that two systems which are equal in
-    every sample would get a p of nearly 0.
+    p says how often resampling alone gives a difference at least as large as the observed one. If the scores
+    are equal, the observed difference is 0 and every sample's difference is at least as large, so p is 1.
+    sacreBLEU counts only samples with a larger difference, so it would give two systems that are equal in
+    every sample a p of nearly 0. The signatures state the number of samples.
     """
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
@@ -99,7 +103,7 @@ def exact_matches(one: Sequence[Scored], other: Sequence[Scored]) -> tuple[float
 
 
 def by_length(one: Sequence[Scored], other: Sequence[Scored], bleu_tokenizer: str) -> Iterator[Row]:
-    """For each range of the reference's length in words, the BLEU of the sentences in that range."""
+    """Group the sentences by the number of words in the reference, and compute the BLEU of each group."""
     cut = words_of(bleu_tokenizer)
     lengths = [len(cut(sentence.reference)) for sentence in one]
     for first, last in ranges(LENGTHS):
@@ -117,7 +121,7 @@ def by_length(one: Sequence[Scored], other: Sequence[Scored], bleu_tokenizer: st
 def by_frequency(
     one: Sequence[Scored], other: Sequence[Scored], counts: Mapping[str, int], cut: Cut
 ) -> Iterator[Row]:
-    """For each range of the frequency in the training text, the F1 of the words in that range.
+    """Group the words by how often they occur in the training text, and compute the F1 of each group.
 
     A word in an output counts as right at most as often as it occurs in the reference.
     """

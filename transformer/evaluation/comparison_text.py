@@ -26,7 +26,10 @@ def comparison(
     training_words: Mapping[str, int] | None,
     show: int,
 ) -> str:
-    """Scores, tables, and `show` examples for each system; without `training_words` one table is left out."""
+    """Scores, tables, and `show` examples for each system.
+
+    If `training_words` is None, the table by frequency in the training text is left out.
+    """
     parts = [
         f"A  {names[0]}\nB  {names[1]}\n{len(one):,} sentences",
         score_table(list(paired_scores(one, other, bleu_tokenizer)), exact_matches(one, other)),
@@ -48,7 +51,7 @@ def score_table(scores: Sequence[PairedScore], exact: tuple[float, float]) -> st
         lines.append(f"{score.name:<12}{left:>13}{right:>13}{difference(score.values):>8}{score.p:>8.4f}")
     left, right = (f"{value:.1f} %" for value in exact)
     lines.append(f"{'exact match':<12}{left:>13}{right:>13}{difference(exact):>8}")
-    lines.append("p: how often resampling alone makes a difference as large as this (paired bootstrap)")
+    lines.append("p: how often resampling alone gives a difference as large as B - A (paired bootstrap)")
     return "\n".join([*lines, *(f"{score.name:<6} {score.signature}" for score in scores)])
 
 

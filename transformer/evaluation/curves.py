@@ -18,15 +18,17 @@ SCORES = {"bleu": "BLEU", "p@1": "P@1, %", "accuracy": "accuracy, %", "bits_per_
 LONGEST_EVENT = 2**16
 """The maximum length of a log line in bytes. The lines that training writes have a few hundred bytes."""
 STARTS = ("data", "resume")
-"""Events that are logged when training starts; their step is that of the checkpoint that is loaded, or 0."""
+"""Events that are logged when training starts. Their `step` is that of the loaded checkpoint, or 0 if none is
+loaded."""
 
 
 def read_curves(run: Run) -> dict[str, Curve]:
-    """Every number in a run's log as `EVENT/NAME`, for the updates that led to the current model.
+    """The numbers in a run's log as curves with names such as `train/loss` and `valid/bleu`.
 
-    If training was started again from update N, the earlier entries for updates after N are left out; N is 0
-    if it was started from scratch in the same folder. Invalid lines, such as one cut off by a full disk, are
-    skipped. `CheckpointError` if there is no log, or no number in it.
+    If training was restarted from update N, earlier entries for updates after N are left out, because those
+    updates did not lead to the current model. N is 0 if training was restarted from scratch in the same
+    folder. Invalid lines, such as one cut off by a full disk, are skipped. `CheckpointError` if there is no
+    log, or no number in it.
     """
     try:
         lines = list(read_log(run.log))
@@ -61,7 +63,7 @@ def read_log(path: Path) -> Iterator[str]:
 
 
 def is_plottable(value: Any) -> bool:
-    """Whether matplotlib can plot a value: matplotlib squares some numbers, so huge ones overflow."""
+    """Whether `value` is a number that matplotlib can plot: it squares some, so huge ones overflow."""
     return isinstance(value, int | float) and abs(value) < 1e100
 
 

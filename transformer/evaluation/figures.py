@@ -19,7 +19,7 @@ POINTS = 1000
 
 
 def draw_schedule(settings: Mapping[str, Settings], axes: Any) -> Any:
-    """Plot the learning rate (equation 3) against the updates, with one line for each named setting."""
+    """Plot the learning rate (equation 3) against the updates, with one line for each entry of `settings`."""
     for name, each in settings.items():
         training = each.training
         last = training.max_steps

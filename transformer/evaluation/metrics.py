@@ -46,7 +46,7 @@ def corpus_scores(
 def tokenized_bleu(
     hypotheses: Sequence[str], references: Sequence[str], cut: Callable[[str], str]
 ) -> tuple[float, str]:
-    """Tokenized BLEU, as reported by older papers, and its signature; `cut` puts spaces between the words."""
+    """Tokenized BLEU, which older papers report, and its signature; `cut` puts spaces between the words."""
     bleu = make_bleu("none")
     score = bleu.corpus_score([cut(line) for line in hypotheses], [[cut(line) for line in references]])
     return score.score, str(bleu.get_signature())
@@ -59,7 +59,7 @@ def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
 
 
 def bracket_f1(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Labelled bracket F1 of toyland's parses (§6.3) in per cent; a malformed parse counts as no brackets."""
+    """Labelled bracket F1 of toyland's parses (§6.3) in per cent; a malformed parse counts as empty."""
     found = expected = common = 0
     for hypothesis, reference in zip(hypotheses, references, strict=True):
         expected_phrases = Counter(phrases(reference))

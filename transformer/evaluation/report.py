@@ -8,13 +8,13 @@ from transformer.toyland import PHENOMENA, dictionary_translation
 
 
 class PhenomenonScore(NamedTuple):
-    """One line of the table by phenomenon; the figures are percentages of the sentences."""
+    """One line of the table of phenomena; `exact_match` and `dictionary` are percentages."""
 
     phenomenon: str
     sentences: int
     exact_match: float
     dictionary: float
-    """Exact match of the word-for-word translation."""
+    """The exact match of a word-for-word translation with a dictionary, as a baseline."""
 
 
 def phenomenon_rows(
@@ -23,7 +23,10 @@ def phenomenon_rows(
     references: Sequence[str],
     phenomena: Sequence[Sequence[str]],
 ) -> Iterator[PhenomenonScore]:
-    """Exact match of the sentences that show each phenomenon of toyland, and then of all sentences."""
+    """One row for each grammatical phenomenon of toyland, about the sentences that show it.
+
+    The last row is about all sentences.
+    """
     baseline = [dictionary_translation(source) for source in sources]
     for phenomenon in (*PHENOMENA, "all"):
         rows = [row for row, tags in enumerate(phenomena) if phenomenon in (*tags, "all")]

@@ -26,7 +26,7 @@ def write_scored(path: Path, sentences: Sequence[Scored]) -> None:
 
 
 def read_scored(path: Path) -> list[Scored]:
-    """The sentences of a file that `write_scored` wrote; further members of its JSON objects are ignored."""
+    """Read the sentences that `write_scored` wrote; other members of the JSON objects are ignored."""
     sentences = []
     for number, line in enumerate(read_lines(path), start=1):
         values, _ = parse_object(line, f"{path}, line {number}", MEMBERS)

@@ -1,4 +1,4 @@
-"""Shared code for the validation of all tasks; the batches are divided among the processes."""
+"""Code that the validation of all tasks shares; each process computes a share of the batches."""
 
 import math
 from typing import Any
@@ -19,7 +19,8 @@ def mean_loss(
 ) -> tuple[float, int]:
     """The loss per token and the number of tokens, over all processes.
 
-    If the model is divided among the processes, it stays divided: each layer is gathered when it computes.
+    A model that is sharded over the processes stays sharded: a layer's parameters are gathered only while the
+    layer computes.
     """
     device = next(model.parameters()).device
     total, tokens = 0.0, 0
@@ -29,7 +30,8 @@ def mean_loss(
         tokens += loss.tokens
     plan = batches.epoch(0)
     if is_sharded(model) and group.rank >= len(plan) % group.size > 0:
-        objective(model, batches.fetch(plan[0]).to(device))  # the others need this process for one more batch
+        # This process has no batch in the last round, but the others need it to gather their parameters.
+        objective(model, batches.fetch(plan[0]).to(device))
     total, tokens = group.sum_tensor(torch.tensor([total, tokens], dtype=torch.float64)).tolist()
     return total / tokens, int(tokens)
 

@@ -1,4 +1,4 @@
-"""Everything recorded about an inspected sentence: plain data, which the page and the text show."""
+"""Everything that is recorded about an inspected sentence, as plain data for the page and the text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ class Head:
     layer: int
     head: int
     role: str
-    """The name of its strongest measure in `roles.py`, or "mixed"."""
+    """The name of the head's largest measure (see `roles.py`); "broad" or "mixed" if none is large enough."""
     measures: dict[str, float]
     cost: float
     """How much the log-probability of the output falls if this head is removed, in nats."""
@@ -73,7 +73,7 @@ class Prediction:
     place: int
     """The index of the piece on the axis; 0 if there is no axis."""
     by_layer: list[list[Guess]]
-    """The most probable guesses from the hidden states after each layer; the last are the model's output."""
+    """For each layer, the best guesses from its hidden states; the last layer's are the model's output."""
     own: list[float]
     """The probability of `text` after each layer."""
 
@@ -91,7 +91,7 @@ class SublayerNorms:
 
 @dataclass(frozen=True)
 class Gold:
-    """What an oracle, such as toyland's grammar, knows about the right translation of a sentence.
+    """The right translation of a sentence and its word pairs, from an oracle such as toyland's grammar.
 
     Pairs are (source word, target word), both counted from 0.
     """
@@ -140,14 +140,14 @@ class Findings:
     search: SearchRecord | None = None
     gold: Gold | None = None
     alignment: list[tuple[int, int]] = field(default_factory=list)
-    """Pairs of source and target words, read from the attention of the last layers."""
+    """The model's own alignment: pairs of source and target words, from the attention of the last layers."""
     roles_from: str = "this sentence"
     missing: Sequence[str] = ()
     """What the page cannot show for this model, and why."""
 
     @property
     def is_right(self) -> bool | None:
-        """Whether the output equals the oracle's translation; None without an oracle."""
+        """Whether the output equals the right translation; None if that is unknown."""
         return None if self.gold is None else self.outputs[0].text == self.gold.reference
 
     def module(self, kind: str, layer: int) -> Attention:

@@ -22,7 +22,7 @@ PATHS = {"greedy": ("tab:orange", "--"), "reference": ("tab:green", ":")}
 
 
 def head_named(inspection: Findings, name: str | None) -> Choice:
-    """The head that `name` (KIND.LAYER.HEAD) means, or the most informative head if `name` is None.
+    """The head with this name (KIND.LAYER.HEAD), or the most informative head if `name` is None.
 
     `ValueError` if there is no such head.
     """
@@ -55,7 +55,8 @@ def search_size(record: SearchRecord) -> tuple[float, float]:
 def draw_attention(inspection: Findings, axes: Any, *, kind: str, layer: int, head: int) -> Any:
     """Draw one head's weights between words, as in Figures 3 to 5; layer and head are counted from 1.
 
-    Row t is where word t is predicted. An oracle's alignment is outlined in cross-attention.
+    In cross-attention and in the decoder, row t is the position where word t is predicted. For a correct
+    translation of a toyland sentence, the true word alignment is outlined in cross-attention.
     """
     rows, columns = (inspection.axes[name] for name in AXES[kind])
     weights = by_words(inspection.module(kind, layer).weights[head - 1], rows, columns)
@@ -85,8 +86,8 @@ def outline(axes: Any, row: int, column: int) -> None:
 def draw_search(record: SearchRecord, axes: Any) -> Any:
     """Draw the beam step by step: the winner in the top lane, complete hypotheses as squares with scores.
 
-    The number below a token is the sum of the log-probabilities of its hypothesis. The outputs of greedy
-    search and of the reference are lines that end at the step that drops them.
+    The number below a token is the sum of the log-probabilities of its hypothesis. The output of greedy
+    search and the reference are drawn as lines, each of which ends at the step that dropped that output.
     """
     for number, step in enumerate(record.steps, start=1):
         for node in step.nodes:
@@ -155,7 +156,7 @@ def draw_ending(axes: Any, record: SearchRecord, step: int, ending: Ending) -> N
 
 
 def draw_path(axes: Any, record: SearchRecord, path: Path) -> None:
-    """Draw an output that the search is compared with, up to a ✗ at the step that dropped it, if any."""
+    """Draw an output that the search is compared with; a ✗ marks the step that dropped it, if any."""
     color, style = PATHS[path.name]
     lanes = [0.0]
     for number, step in enumerate(record.steps[: len(path.tokens)], start=1):

@@ -1,8 +1,8 @@
-"""One forced pass over a finished output, with everything that the page shows recorded by hooks.
+"""A forced pass: the model reads a finished output once more, while hooks record what the page shows.
 
-The model reads the finished output once more, so that the search itself needs no hooks. One pass covers all
-positions at once, and also works for an output that did not come from the search. The numbers of this pass
-equal those of the search up to rounding, about 1e-6 in float32.
+So the search itself needs no hooks. One pass covers all positions at once, and it also works for an output
+that did not come from the search. The numbers of this pass equal those of the search up to rounding, about
+1e-6 in float32.
 """
 
 import math
@@ -35,7 +35,7 @@ class ForcedPass:
     attention: list[Attention]
     sublayers: dict[str, Sublayer]
     calls: dict[str, Call]
-    """The shapes of every module's inputs and outputs, by its name, in the order in which the calls ended."""
+    """The shapes of each module's input and output, by module name, in the order in which calls ended."""
     missing: list[str]
 
     def last_rows(self, count: int) -> "ForcedPass":
@@ -109,7 +109,7 @@ def missing_parts(model: nn.Module, weights: dict[str, Tensor], around: dict[str
 def by_layer(
     sublayers: dict[str, Sublayer], stack: str, read_out: Callable[[Tensor], Tensor]
 ) -> list[Tensor]:
-    """`read_out` applied to the output of each layer of a stack, as probabilities on the CPU."""
+    """For each layer of a stack, the softmax of `read_out` of the layer's output, on the CPU."""
     outputs: dict[str, Tensor] = {}
     for name, sublayer in sublayers.items():
         if found := re.match(rf"(?:.*\b)?{stack}\.blocks\.(\d+)\.", name):

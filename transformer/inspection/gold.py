@@ -1,4 +1,4 @@
-"""What toyland's oracle knows about a sentence."""
+"""The correct translation of a toyland sentence and its word pairs, from toyland's grammar."""
 
 from transformer.config import Settings
 from transformer.inspection.data import Gold
@@ -6,7 +6,7 @@ from transformer.toyland import alignments, analyse, antecedents, particles
 
 
 def toyland_gold(line: str) -> Gold | None:
-    """The right translation, its alignment, pronouns and particles; None if `line` is not of toyland."""
+    """The right translation with its word pairs; None if toyland's grammar cannot produce `line`."""
     try:
         example = analyse(line)
     except ValueError:
@@ -15,6 +15,6 @@ def toyland_gold(line: str) -> Gold | None:
 
 
 def has_oracle(settings: Settings) -> bool:
-    """Whether a run translates toyland's English to its German."""
+    """Whether a run translates toyland's English to its German, so that `toyland_gold` applies."""
     data = settings.data
     return data.train.startswith("toyland:") and (data.source, data.target) == ("en", "de")

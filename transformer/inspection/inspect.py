@@ -1,4 +1,4 @@
-"""Inspecting a sentence with each kind of model: the search, one forced pass, and what the heads do."""
+"""Inspecting a sentence with each kind of model: its search, a forced pass, and the roles of its heads."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -44,9 +44,9 @@ Inspectable = Translator | TextGenerator | MaskFiller | Classifier | Embedder
 def inspect(model: Inspectable, line: str, **options: Any) -> Inspection:
     """What `model` does with one line: its search, its attention, and the numbers in its layers.
 
-    For a `Translator` the options are `beam_size`, `alpha` and `gold` (what an oracle knows). For a
-    `TextGenerator`, whose line is a prompt, they are `beam_size`, `alpha` and `max_length` in new tokens. The
-    line of a `MaskFiller` contains `<mask>`. `ValueError` for a blank line.
+    For a `Translator` the options are `beam_size`, `alpha` and `gold` (the right translation, if known).
+    For a `TextGenerator`, whose line is a prompt, they are `beam_size`, `alpha` and `max_length` in new
+    tokens. The line of a `MaskFiller` contains `<mask>`. `ValueError` for a blank line.
     """
     for kind, inspector in INSPECTORS.items():
         if isinstance(model, kind):
@@ -66,7 +66,7 @@ def mean_over_sentences(
     gold: Callable[[str], Gold | None] = lambda line: None,  # noqa: ARG005
     **options: Any,
 ) -> list[Head]:
-    """What each head does, averaged over `lines`; `gold` returns what an oracle knows about a line."""
+    """What each head does, averaged over `lines`; `gold` returns a line's right translation, if known."""
     found = []
     for line in lines:
         known = {"gold": gold(line)} if isinstance(model, Translator) else {}
@@ -82,7 +82,7 @@ def inspect_translation(
     alpha: float | None = None,
     gold: Gold | None = None,
 ) -> Inspection:
-    """The translation of a line, as `Translator.translate` finds it."""
+    """Inspect the translation of a line, the one that `Translator.translate` finds."""
     model, tokenizer, eos_id = translator.model, translator.tokenizer, translator.config.eos_id
     if isinstance(model, Ensemble):
         raise ValueError("an ensemble cannot be inspected; inspect its members one by one")
@@ -112,7 +112,7 @@ def inspect_translation(
             tokenizer, read[0].tolist(), "read", {**SPECIAL_TEXTS, translator.config.bos_id: START}
         ),
     }
-    # the oracle's word numbers refer to its own translation, so they are wrong for any other output
+    # the word numbers in `gold` refer to its reference, so they are wrong for any other output
     known = gold if gold is not None and search.finished[0].text == gold.reference else None
     part = searched("translation", model, found, axes, search, known, lambda: sum(log_probs_of(output)))
     words = [token for token in output if token != eos_id]
@@ -132,7 +132,7 @@ def inspect_continuation(
     alpha: float | None = None,
     max_length: int = MAX_NEW_TOKENS,
 ) -> Inspection:
-    """The most probable continuation of a prompt, by beam search."""
+    """Inspect the continuation of a prompt that beam search finds."""
     model, tokenizer = generator.model, generator.tokenizer
     if max_length < 1:
         raise ValueError(f"max_length is {max_length}; it must be at least 1")
@@ -161,7 +161,7 @@ def inspect_continuation(
 
 
 def inspect_masked(filler: MaskFiller, line: str) -> Inspection:
-    """The most probable token for each `<mask>` of a line."""
+    """Inspect the most probable token for each `<mask>` of a line."""
     model, tokenizer = filler.model, filler.tokenizer
     ids = filler.read(line, 1).tolist()
     tokens = torch.tensor([ids], device=device_of(model))
@@ -186,7 +186,7 @@ def inspect_masked(filler: MaskFiller, line: str) -> Inspection:
 
 
 def inspect_class(classifier: Classifier, line: str) -> Inspection:
-    """The most probable class of a line."""
+    """Inspect the most probable class of a line."""
     model = classifier.model
     found, axes, tokens = read_sentence(classifier, line)
     best = int(found.output.argmax())
@@ -205,12 +205,12 @@ def inspect_class(classifier: Classifier, line: str) -> Inspection:
 
 
 def inspect_embedding(embedder: Embedder, line: str) -> Inspection:
-    """A sentence vector's attention; a head's cost is 1 - the cosine of the vectors with and without it."""
+    """Inspect a sentence vector; a head's cost is 1 - the cosine of the vectors with and without the head."""
     model = embedder.model
     found, axes, tokens = read_sentence(embedder, line)
     vector = model(tokens)[0]
     part = basis("embedding", model, found, axes, None, lambda: float(model(tokens)[0] @ vector))
-    note = "No predictions: the model makes a vector. “Without it” is 1 - the cosine to the original vector."
+    note = "No predictions: the model makes a vector. “Without it”: the change of the cosine to that vector."
     return replace(part, missing=[*part.missing, note])
 
 
@@ -260,7 +260,7 @@ def searched(
     known: Gold | None,
     log_prob: Callable[[], float],
 ) -> Inspection:
-    """`basis`, with the search that found the output."""
+    """The findings of `basis`, together with the search that found the output."""
     part = basis(task, model, found, axes, known, log_prob)
     return replace(
         part,
@@ -279,7 +279,7 @@ def read_sentence(reader: Reader, line: str) -> tuple[ForcedPass, dict[str, Axis
 
 
 def changed(decoding: DecodingConfig, beam_size: int | None, alpha: float | None) -> DecodingConfig:
-    """The settings of the search, updated with those given; `ValueError` for one that is out of range."""
+    """The settings, with the values that are given replaced; `ValueError` if one is out of range."""
     given = {"beam_size": beam_size, "alpha": alpha}
     return replace(decoding, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
@@ -291,7 +291,7 @@ def chosen(logits: Tensor, tokens: Sequence[int]) -> list[float]:
 
 
 def has_cross(found: ForcedPass) -> bool:
-    """Whether an alignment can be read, which needs a module called cross_attention."""
+    """Whether an alignment can be read: this needs the attention of a module called cross_attention."""
     return any(each.name.endswith("cross_attention") for each in found.attention)
 
 

@@ -40,7 +40,7 @@ def token_predictions(
 
 
 def class_prediction(model: nn.Module, found: ForcedPass, tokens: Tensor, names: Sequence[str]) -> Prediction:
-    """The class of a sentence, from the mean of its hidden states."""
+    """The class that the model predicts for a sentence; each layer's guesses use the mean of its states."""
     pad_id: int = model.encoder.pad_id  # type: ignore[union-attr, assignment]
     layers = predicted_by_layer(
         model, "encoder", found, lambda hidden: mean_over_tokens(hidden, tokens, pad_id)
@@ -51,10 +51,10 @@ def class_prediction(model: nn.Module, found: ForcedPass, tokens: Tensor, names:
 def predicted_by_layer(
     model: nn.Module, stack: str, found: ForcedPass, pool: Callable[[Tensor], Tensor]
 ) -> list[Tensor]:
-    """What each layer's hidden states predict through the final norm and the output matrix, as probabilities.
+    """For each layer, the probabilities that its hidden states give after the final norm and output matrix.
 
-    Those of the last layer are the model's own output. If the model has no `final_norm` or `output` module,
-    they are the only ones.
+    The last entry is the model's own output distribution. It is the only entry if the stack has no
+    `final_norm`, or if `model.output` is not a module.
     """
     own = found.output.softmax(dim=-1)
     final_norm = getattr(getattr(model, stack, None), "final_norm", None)
@@ -82,7 +82,10 @@ def prediction(
 
 
 def norms_of(sublayers: Mapping[str, Sublayer], axes: Mapping[str, str]) -> list[SublayerNorms]:
-    """The lengths of the vectors around every sub-layer of the stacks that `axes` names."""
+    """The norms of the input, update and output of each sub-layer, at each position.
+
+    `axes` maps each stack (encoder or decoder) to the axis of its positions; other stacks are left out.
+    """
     found = []
     for name, sublayer in sublayers.items():
         match = re.search(r"(encoder|decoder)\.blocks\.(\d+)\.around_(\w+)$", name) or re.search(

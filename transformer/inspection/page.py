@@ -73,7 +73,7 @@ def json_in_html(value: Any) -> str:
 
 
 def line(name: str, axis: Axis) -> str:
-    """One line of text at the top, as it is shown without JavaScript."""
+    """The HTML of a line of text at the top of the page; it is readable without JavaScript."""
     width = sum(2 if east_asian_width(character) in "WF" else 1 for character in axis.text)
     size = " long" if width > LONG_LINE else ""
     return (
@@ -89,13 +89,13 @@ def direction(text: str) -> str:
 
 
 def verdict(inspection: Findings) -> str:
-    """Right or wrong, if an oracle knows, and how probable the output is."""
+    """Whether the output is right, if the right translation is known, and how probable the output is."""
     parts = []
     if inspection.is_right:
-        parts.append("<strong>✓ right</strong> by toyland’s oracle")
+        parts.append("<strong>✓ correct</strong>: equals the translation by toyland’s grammar")
     elif inspection.gold is not None:
         right = escape(visible(inspection.gold.reference))
-        parts.append(f"<strong>✗ wrong</strong>; by toyland’s oracle: <bdi>{right}</bdi>")
+        parts.append(f"<strong>✗ wrong</strong>; the translation by toyland’s grammar: <bdi>{right}</bdi>")
     if inspection.task in ("masked", "classification") and inspection.outputs:
         parts.append(f"predicted: <strong><bdi>{escape(visible(inspection.outputs[0].text))}</bdi></strong>")
     if inspection.log_prob is not None:

@@ -1,4 +1,4 @@
-"""What the script draws, as JSON: axes, weights, the terms of equation 1, and the search."""
+"""The data that the page's script draws, as JSON: axes, weights, terms of equation 1, and the search."""
 
 import base64
 import math
@@ -36,8 +36,8 @@ ROW_NOTES = {
 PLACES = {"equation": "§3.2.1 equation 1", "residual": "§3.1 residual", "output": "§3.4 one matrix"}
 """The parts of the paper that the page's numbers illustrate, by their names in the script."""
 MOST_TERMS = 100_000
-"""The number of terms of equation 1 that a page keeps. For longer sentences it keeps only the largest terms
-of each row, but at least `FEWEST_TERMS` per row."""
+"""The largest number of terms of equation 1 that a page keeps. If a sentence has more, the page keeps only
+the largest terms of each row, but at least `FEWEST_TERMS` per row."""
 FEWEST_TERMS = 5
 NOTHING = 65535
 """Written instead of a term's column if a mask hides the term."""
@@ -108,9 +108,9 @@ def axis_data(axis: Axis) -> dict[str, Any]:
 
 
 def read_places(inspection: Findings) -> list[tuple[str, int] | None]:
-    """For each token that a decoder reads, its line at the top of the page (an axis) and its index there.
+    """For each token that a decoder reads: the axis at the top of the page that shows it, and its index.
 
-    The start token of a translation is in neither line, so its entry is None.
+    No axis shows the start token of a translation, so its entry is None.
     """
     if READ not in inspection.axes:
         return []
@@ -254,7 +254,7 @@ def search_data(search: SearchRecord) -> dict[str, Any]:
 
 
 def node_data(node: Node, paths: dict[str, tuple[int, ...]], winner: tuple[int, ...]) -> dict[str, Any]:
-    """A live hypothesis, marked with the names of the other paths that begin with it."""
+    """A live hypothesis, marked with the names of the `paths` that begin with it, except the winner's."""
     marks = [
         name
         for name, tokens in paths.items()

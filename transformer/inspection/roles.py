@@ -22,7 +22,7 @@ BROAD_FROM = 0.75
 def by_words(
     weights: Float[Tensor, "rows columns"], rows: Axis, columns: Axis
 ) -> Float[Tensor, "row_words column_words"]:
-    """Weights between words: summed over the pieces of a key word, averaged over those of a query word."""
+    """Weights between words: the sum over a key word's pieces, and the mean over a query word's pieces."""
     summed = torch.zeros(len(weights), len(columns.words)).index_add_(
         1, torch.tensor(columns.word_of), weights
     )
@@ -34,14 +34,14 @@ def by_words(
 def measures(
     kind: str, weights: Float[Tensor, "rows columns"], rows: Axis, columns: Axis, gold: Gold | None
 ) -> dict[str, float]:
-    """How well a head fits each role of its kind of attention, from 0 to 1, as a mean over the words."""
+    """For each role that this kind of attention can have: how well the head fits it, from 0 to 1."""
     words = by_words(weights, rows, columns)
     found = {"broad": breadth(weights)}
     if kind == CROSS:
         found["end"] = mean(words[:, -1])
         found |= measures_by_gold(weights, words, rows, columns, gold)
         return found
-    # a decoder reads word t - 1 where it predicts word t
+    # in a decoder, row t predicts word t and column t holds word t - 1, which the decoder has just read
     shift = int(kind == DECODER)
     found["previous word"] = diagonal(words, shift - 1)
     if kind == ENCODER:
@@ -58,7 +58,10 @@ def measures_by_gold(
     columns: Axis,
     gold: Gold | None,
 ) -> dict[str, float]:
-    """How well one head of cross-attention follows what an oracle knows."""
+    """How closely a cross-attention head matches the right word alignment, and the word pairs of `gold`.
+
+    The pairs are pronouns with their nouns, and particles with their verbs. Empty if `gold` is None.
+    """
     if gold is None:
         return {}
     found = {}
@@ -75,7 +78,7 @@ def measures_by_gold(
 
 
 def diagonal(words: Float[Tensor, "rows columns"], offset: int) -> float:
-    """The mean weight that each word gives to the one `offset` columns to its right, if there is one."""
+    """The mean of the entries (i, i + `offset`): the weight that word i gives to word i + `offset`."""
     return mean(words.diagonal(offset))
 
 
@@ -101,7 +104,7 @@ def role_of(found: dict[str, float]) -> str:
 
 
 def costs(model: nn.Module, attention: Attention, log_prob: Callable[[], float]) -> list[float]:
-    """By how many nats `log_prob()` falls without each head of one module."""
+    """For each head of one attention module: by how much `log_prob()` falls when the head is removed."""
     module = model.get_submodule(attention.name)
     assert isinstance(module, MultiHeadAttention)
     whole, found = log_prob(), []
@@ -151,9 +154,9 @@ def first_choice(
 ) -> tuple[str, int, int, int] | None:
     """The word and head that a reader should see first, as (kind, word, layer, head).
 
-    If the oracle knows a pronoun in the translation, this pronoun is the word, and the head is the one that
-    looks most at the noun that the pronoun stands for. Otherwise, the word is the one where attention jumps
-    furthest, and the head is the one in the last layer that gives most weight to a single word.
+    If `gold` has a pronoun of the translation, the word is this pronoun, and the head is the one that looks
+    most at the pronoun's noun. Otherwise, the word is the one where attention jumps furthest, and the head is
+    the head of the last layer that gives the most weight to a single word there.
     """
     kinds = [kind for kind in (CROSS, DECODER, ENCODER) if any(module.kind == kind for module in attention)]
     if not kinds:

@@ -1,4 +1,4 @@
-"""A beam search as plain data: every candidate and its fate, and lanes in which hypotheses can be drawn."""
+"""A beam search as plain data: each candidate with what became of it (its fate), and lanes for drawing."""
 
 import math
 from collections.abc import Sequence
@@ -18,18 +18,19 @@ class Candidate(NamedTuple):
     """One continuation of a live hypothesis."""
 
     parent: int
-    """The index of that hypothesis in the nodes of the step before; 0 in the first step."""
+    """The index of the live hypothesis in the previous step's `nodes`; 0 in the first step."""
     text: str
     log_prob: float
     total: float
     score: float
     """`total` divided by the length penalty."""
     fate: str
+    """What became of the candidate: one of the texts above, such as "kept" or "pruned"."""
 
 
 @dataclass
 class Node:
-    """A hypothesis that a step has kept alive."""
+    """A hypothesis that is alive after a step."""
 
     tokens: tuple[int, ...]
     parent: int
@@ -62,9 +63,9 @@ class Step:
     nodes: list[Node]
     endings: list[Ending]
     margin: float | None
-    """log p of the winner's token minus that of the best other token; None after the winner's end."""
+    """log p of the winner's token minus log p of the best other token; None once the winner is complete."""
     runner_up: str
-    """The text of that other token; empty after the winner's end."""
+    """The text of the best other token; empty once the winner is complete."""
 
 
 class Finished(NamedTuple):
@@ -87,6 +88,7 @@ class Path(NamedTuple):
     lost_at: int | None
     """The number of the step that dropped the output; None if the search kept it to its end."""
     fate: str
+    """How the output ended or, if a step dropped it, why."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,10 @@ class Recorder:
         self.steps.append(step)
 
     def record(self, paths: Sequence[tuple[str, Sequence[int], list[float]]] = ()) -> SearchRecord:
-        """The whole search. `paths` are outputs to follow through it: (name, tokens, log-probabilities)."""
+        """The record of the whole search.
+
+        `paths` are outputs to follow through the search, as (name, tokens, log-probabilities of the tokens).
+        """
         [closed] = self.steps[-1].closed.values()
         finished = self.finished(self.steps[-1])
         steps: list[Step] = []

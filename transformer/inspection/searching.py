@@ -1,4 +1,4 @@
-"""The search for one line's output, recorded together with the paths that it is compared with."""
+"""Searching for one line's output, and recording where the search drops other outputs."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -21,7 +21,11 @@ def search_line(
     log_probs_of: Callable[[Sequence[int]], list[float]],
     paths: Mapping[str, Sequence[int]],
 ) -> SearchRecord:
-    """The beam search for one row of tokens, with greedy search's output and other named `paths`."""
+    """Run the beam search for one row of tokens and record it.
+
+    The record also follows the output of greedy search and the named outputs `paths` through the search.
+    `log_probs_of` returns the log-probability of each token of an output.
+    """
     eos_id = getattr(model, "eos_id", EOS_ID)
     recorder = Recorder(decoding.beam_size, decoding.alpha, eos_id, Texts(tokenizer))
     found = beam_search(

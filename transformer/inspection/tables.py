@@ -29,7 +29,7 @@ def tables(inspection: Findings) -> str:
 
 
 def alignment_table(inspection: Findings) -> str:
-    """The source words that each word of the translation is aligned with, by the model and by the oracle."""
+    """For each word of the translation: the source words that the model links to it, and the right ones."""
     source, target = (inspection.axes[name].text.split(" ") for name in (SOURCE, TARGET))
     right = inspection.gold.alignment if inspection.gold is not None and inspection.is_right else None
     rows = []

@@ -97,7 +97,10 @@ class Meter:
         self.start = time.perf_counter()
 
     def add(self, loss: Tensor, tokens: int, finite: Tensor) -> None:
-        """Add this process's summed loss and all processes' tokens; both are 0 if the update was skipped."""
+        """Add an update: the loss, summed over this process's tokens, and the token count of all processes.
+
+        If `finite` is 0, the update was skipped, and its loss and tokens count as 0.
+        """
         self.losses.append(torch.where(finite > 0, loss, 0.0))
         self.tokens.append(tokens * finite)
 
