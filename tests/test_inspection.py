@@ -165,14 +165,15 @@ def test_every_candidate_has_a_fate(translator):
     found = inspect(translator, "The old man sleeps.", beam_size=3).search
     fates = {candidate.fate for step in found.steps for candidate in step.candidates}
     assert fates <= {
-        *("kept", "pruned", "ended", "end too late"),
-        *("cut off at the limit", "closed because nothing could win"),
+        *("kept", "pruned", "ended", "ended, but ranked below the beam"),
+        *("cut off at the limit", "dropped: no live hypothesis could still win"),
     }
     for step in found.steps:
         totals = [candidate.total for candidate in step.candidates]
         assert totals == sorted(totals, reverse=True)
         assert len(step.nodes) == sum(
-            each.fate not in ("pruned", "ended", "end too late") for each in step.candidates
+            each.fate not in ("pruned", "ended", "ended, but ranked below the beam")
+            for each in step.candidates
         )
         for candidate in step.candidates:
             assert candidate.score == pytest.approx(candidate.total / step.penalty)

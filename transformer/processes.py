@@ -1,4 +1,7 @@
-"""This process among those that torchrun started, and its share of the machine; found without torch."""
+"""Finds this process's rank, its GPU and its number of CPU threads, without importing torch.
+
+Under torchrun, each process gets its own rank and GPU.
+"""
 
 import os
 import re
@@ -31,7 +34,7 @@ def own_gpu(device: str) -> str:
 
 
 CORES = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-"""On Linux, the file with the numbers of the logical CPUs that share a CPU's core."""
+"""On Linux, the file that lists the logical CPUs on the same physical core as logical CPU number `{}`."""
 
 
 def cpu_threads() -> int:

@@ -10,8 +10,8 @@ from transformer.decoding.length_penalty import length_penalty
 from transformer.inspection.tokens import Texts
 
 KEPT, PRUNED = "kept", "pruned"
-ENDED, TOO_LATE = "ended", "end too late"
-CUT_OFF, BEATEN = "cut off at the limit", "closed because nothing could win"
+ENDED, TOO_LATE = "ended", "ended, but ranked below the beam"
+CUT_OFF, BEATEN = "cut off at the limit", "dropped: no live hypothesis could still win"
 
 
 class Candidate(NamedTuple):
@@ -38,10 +38,15 @@ class Node:
     log_prob: float
     total: float
     lane: int = -1
+    """The height at which the page draws the hypothesis."""
 
 
 class Ending(NamedTuple):
-    """A complete hypothesis, in the lane of its last token or, if that is EOS, of the token before it."""
+    """A complete hypothesis.
+
+    If it ends in EOS, it is drawn in the lane of the hypothesis that EOS was added to. If the limit cut it
+    off, it keeps its own lane.
+    """
 
     tokens: tuple[int, ...]
     is_end: bool

@@ -64,7 +64,7 @@ def mean_over_tokens(
 
 def sequence_classifier(model: nn.Module, settings: Settings) -> SequenceClassifier:
     """The model with a head for `data.classes`, initialised like the matrices of `ModelBuilder`."""
-    assert settings.data.classes is not None, "the task has set data.classes"
+    assert settings.data.classes is not None, "the task must set data.classes"
     classifier = SequenceClassifier(model, settings.data.classes.count(",") + 1)  # type: ignore[arg-type]
     nn.init.xavier_uniform_(classifier.output.weight)
     nn.init.zeros_(classifier.output.bias)
@@ -77,7 +77,10 @@ def sentence_embedder(model: nn.Module, settings: Settings) -> SentenceEmbedder:
 
 
 def masked_language_model(model: nn.Module, settings: Settings) -> MaskedLanguageModel:
-    """The model with a projection to the vocabulary, whose matrix is the embedding's if they are tied."""
+    """The model with a projection to the vocabulary.
+
+    With `tie_embeddings`, the projection uses the matrix of the embedding.
+    """
     output = ModelBuilder(settings.model).output(model.embedding.embedding)  # type: ignore
     if not settings.model.tie_embeddings:
         nn.init.normal_(output.weight, std=settings.model.d_model**-0.5)

@@ -12,7 +12,10 @@ BEST_DEPENDS_ON = ("data.valid", "data.bleu_tokenizer", "training.best_metric")
 
 
 def with_recorded(now: Settings, before: Settings, metrics: Collection[str]) -> tuple[Settings, Settings]:
-    """Fill in the BLEU tokenizer of the run in both settings; if `now` names another one, `now` keeps it.
+    """Set `data.bleu_tokenizer` in both `Settings` to the tokenizer that the earlier run used.
+
+    If `now` already names a tokenizer, that one stays in `now`.
+
 
     If BLEU is not among the task's `metrics`, nothing is filled in. The default tokenizer depends on which
     packages are installed, so a resumed run must use the one that was recorded. Runs that are older than the

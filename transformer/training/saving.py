@@ -133,7 +133,9 @@ class Saver:
         return error
 
     def is_marked_best(self, step: int) -> bool:
-        """Whether this checkpoint is already marked as the best. If so, only the rest of the saving failed.
+        """Called after a failed save: whether the mark `best` already names this checkpoint.
+
+        If it does, what failed came later: marking it as `last`, or deleting old checkpoints.
 
         False if the mark cannot be read, so that `owes_best` stays set.
         """
