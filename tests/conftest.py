@@ -5,6 +5,7 @@ settings are excluded, because they validate themselves, and their tests should 
 """
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ from typing import Any, get_args, get_type_hints
 
 import jaxtyping
 from beartype import BeartypeConf, beartype
+
+if hasattr(signal, "SIGHUP"):  # ignored under nohup, which every child would inherit; some tests send it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 PACKAGE = Path(__file__).parents[1] / "transformer"
 PARTS = sorted({path.stem for path in PACKAGE.glob("[a-z]*")} - {"config", "py"})
