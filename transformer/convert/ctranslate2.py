@@ -63,7 +63,7 @@ def to_ctranslate2(
 def lines_to_compare(settings: Settings) -> tuple[str, list[str]]:
     """Return the name of the text to compare on, and its first source lines.
 
-    The text is the run's validation text or, if there is none or it cannot be read, that of toyland.
+    The text is the run's validation text. If there is none or it cannot be read, toyland's is used instead.
     """
     data = settings.data
     try:

@@ -116,7 +116,11 @@ class MarianFolder:
         return self.vocabulary(VOCABULARY, rows), self.vocabulary(TARGET_VOCABULARY, target_rows)
 
     def vocabulary(self, name: str, rows: int) -> Vocabulary:
-        """Read a vocabulary file. The ids of EOS, the start token and the source's pad are in config.json."""
+        """Read a vocabulary file.
+
+        The ids of EOS, pad and the start token are in config.json, except that a separate target vocabulary
+        has an id of its own for pad.
+        """
         ids = self.read(name)
         eos, unk = self.special_id("eos", ids), ids.values.get(self.special_token("unk"))
         is_target = name == TARGET_VOCABULARY
@@ -142,7 +146,7 @@ class MarianFolder:
     # Conversion to our settings
 
     def model_config(self, vocab_size: int) -> ModelConfig:
-        """The model's settings. Positions and ε have our defaults, and the caller sets them afterwards."""
+        """The model's settings, except the positional encoding and LayerNorm's ε, which the caller sets."""
         config = self.config
         source, target = self.vocabularies
         is_tied = self.is_shared and self.is_output_tied and self.is_scaled
@@ -163,9 +167,9 @@ class MarianFolder:
         )
 
     def trained_with(self, config: ModelConfig) -> ProgramName:
-        """The program that seems to have trained the weights: transformers, unless the folder shows marian.
+        """The program that seems to have trained the weights: transformers, unless a sign points to marian.
 
-        There are two signs of marian: the folder stores Marian's positional encoding, or the decoder starts
+        There are two such signs: the folder stores Marian's positional encoding, or the decoder starts
         with pad. The embedding of pad is a vector of zeros, and Marian's own decoder starts with such a
         vector. If the folder stores the positional encoding of transformers, that shows nothing, because old
         versions of transformers always stored it.

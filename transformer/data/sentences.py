@@ -101,7 +101,7 @@ def class_numbers(sentences: Sequence[Sentence], names: Sequence[str]) -> NDArra
 
 
 def encode_sentences(texts: Sequence[str], tokenizer: Tokenizer, max_tokens: int) -> list[NDArray[np.int64]]:
-    """The ids of each text with EOS, cut to `max_tokens` including EOS."""
+    """Encode each text and append EOS; longer texts are cut to `max_tokens` ids, including EOS."""
     starts = [text[: MAX_CHARACTERS_PER_TOKEN * max_tokens] for text in texts]
     return [np.array([*ids[: max_tokens - 1], EOS_ID]) for ids in tokenizer.encode(starts)]
 

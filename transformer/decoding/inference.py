@@ -54,7 +54,7 @@ def inference_dtype(precision: InferencePrecision, where: torch.device) -> torch
 
 @contextmanager
 def without_gradients(model: nn.Module) -> Iterator[None]:
-    """A context for calling `model`: without cuDNN's attention, and in inference mode if it is frozen.
+    """Inside the block, cuDNN's attention is off and, if `model` is frozen, inference mode is on.
 
     Inference mode makes each torch call cheaper, but a model in training cannot use it. Such a model may
     cache tensors during validation and use them again in the next update, and autograd refuses tensors that

@@ -89,7 +89,7 @@ def generate(
             torch.zeros(len(prompts), device=prompts.device),
             torch.zeros_like(limits),
         )
-        # from here on, these variables and `limits` have entries only for rows whose search is still open
+        # `tokens`, `scores`, `rows` and `limits` have entries only for the rows whose search is still open
         tokens, scores = found.tokens.clone(), found.scores
         rows = torch.arange(len(prompts), device=prompts.device)
 
@@ -119,9 +119,9 @@ def generate(
 
 
 def without_missing(found: Hypotheses, pad_id: int) -> Hypotheses:
-    """The outputs, cut to the longest one, with the dimension N = 1.
+    """Empty the outputs that have the score -inf, cut all to the longest one, and add the dimension N = 1.
 
-    A row's output is empty if at some step all tokens were forbidden, which gives the score -inf.
+    A row gets the score -inf if at some step all tokens were forbidden.
     """
     tokens, scores, lengths = found
     is_missing = scores == -torch.inf
@@ -161,7 +161,7 @@ def evaluation_mode(model: object) -> Iterator[None]:
 
 
 def all_modules(model: nn.Module) -> Iterable[nn.Module]:
-    """Like `model.modules()`, but faster: that call would take a noticeable part of the time of a step."""
+    """Like `model.modules()`, but faster: `modules()` would take a noticeable part of each step's time."""
     found, waiting = {model: None}, [model]
     while waiting:
         for module in waiting.pop()._modules.values():
@@ -174,7 +174,7 @@ def all_modules(model: nn.Module) -> Iterable[nn.Module]:
 def select_beams(
     state: Any, parents: Int[Tensor, "sentences beam"], sentences: Int[Tensor, " sentences"] | None
 ) -> Any:
-    """The state of the rows `parents`, which may repeat, grouped by sentence.
+    """Select the rows `parents` of a state; they are grouped by sentence, and a row may repeat.
 
     `sentences` are the indices of the sentences that stay in the batch; None means that all stay. A state
     without `select_beams` is asked to `select` the flat list of rows.

@@ -1,4 +1,8 @@
-"""A beam search as plain data: each candidate with what became of it (its fate), and lanes for drawing."""
+"""A record of a beam search as plain data, from which a web page draws the search.
+
+Each candidate has a fate, which says what became of it. Each hypothesis has a lane, the height at which the
+page draws it.
+"""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +29,7 @@ class Candidate(NamedTuple):
     score: float
     """`total` divided by the length penalty."""
     fate: str
-    """What became of the candidate: one of the texts above, such as "kept" or "pruned"."""
+    """What became of the candidate: one of the constants above, such as "kept" or "pruned"."""
 
 
 @dataclass
@@ -105,6 +109,7 @@ class SearchRecord:
     steps: list[Step]
     finished: list[Finished]
     closed: str
+    """Why the search ended."""
     paths: list[Path]
 
     @property

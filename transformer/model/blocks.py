@@ -75,7 +75,7 @@ class DecoderBlock(TransformerBlock):
         """Cross-attention to the encoder's output.
 
         In beam search, all W hypotheses of a sentence share its encoder output. With S sentences, `x` of
-        shape (S × W, T, D) is viewed as (S, W × T, D), so that no output is repeated for each hypothesis.
+        shape (S × W, T, D) is viewed as (S, W × T, D), which avoids a copy of the output for each hypothesis.
         """
         assert context.memory is not None, "cross-attention needs a memory, the output of an encoder"
         queries = x.reshape(context.memory.keys.shape[0], -1, x.shape[2])

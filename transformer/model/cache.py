@@ -1,7 +1,7 @@
 """The key-value cache, and the decoding state: the tokens read so far and each row's next position.
 
 A decoder reads new tokens in three steps. The stack calls `DecodeState.make_room`, which reserves slots for
-the tokens and returns a `Context`, which says what the tokens may attend to. Each block calls
+the tokens and returns a `Context` that says what they may attend to. Each block calls
 `KeyValueCache.append`, which fills the slots of its layer. The model calls `DecodeState.advance`, which
 counts the tokens that were not padding.
 
@@ -139,7 +139,7 @@ class DecodeState:
         return Context(positions, causal_mask(positions, self.length))
 
     def advance(self, counts: Int[Tensor, " batch"] | int) -> None:
-        """The third of the three steps: add the numbers of tokens just read to the rows' positions.
+        """The third of the three steps: move each row's position forward by the number of tokens just read.
 
         `counts` leaves out padding, which does not move a row forward.
         """

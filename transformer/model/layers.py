@@ -16,7 +16,7 @@ LAYER_NORM_EPSILON = ModelConfig.norm_epsilon
 class TokenEmbedding(nn.Module):
     """Embedding × √d_model, plus the positional encoding, then dropout (§3.4, §3.5, §5.4).
 
-    `embedding` may be shared with other modules; `positions` is any module from positions to vectors.
+    `embedding` may be shared with other modules; `positions` is any module that maps positions to vectors.
     """
 
     def __init__(self, embedding: nn.Embedding, positions: nn.Module, dropout: float = 0.0) -> None:

@@ -26,7 +26,7 @@ def add_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         message = error.detail
-        if error.status_code == 400:  # FastAPI raises it if Python cannot read the JSON
+        if error.status_code == 400:  # FastAPI raises 400 if Python cannot read the JSON
             message = (
                 "the body cannot be read as JSON: it is not UTF-8, is nested too deeply, or has a number "
                 "with too many digits"

@@ -24,7 +24,7 @@ class Comparison(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Two entries compared: `error` is their absolute difference, and `allowed` is its maximum."""
+    """How far two entries differ: `error` is the absolute difference, `allowed` the largest one permitted."""
 
     error: float
     allowed: float
@@ -50,7 +50,7 @@ def largest_in(comparison: Comparison, tolerance: Tolerance) -> Difference:
         return Difference(torch.inf, 0.0, f"{where}: {shapes}")
     if actual.numel() == 0:
         return Difference(0.0, 0.0, where)
-    # Equal infinities have error 0: both passes may forbid a token with the logit -inf. NaN has error inf.
+    # Equal infinities have error 0: both sides may forbid a token with the logit -inf. NaN has error inf.
     error = (actual - expected).abs().nan_to_num(nan=torch.inf).masked_fill(actual == expected, 0.0)
     size = expected.abs().nan_to_num(nan=0.0, posinf=0.0)
     allowed = (

@@ -32,7 +32,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Whether a signal has arrived, and which one."""
+    """A request to stop, made by a signal. As a boolean, it says whether a signal has arrived."""
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name
@@ -110,7 +110,8 @@ def stop_requests() -> Iterator[StopRequest]:
 def stopping_at_once() -> Iterator[None]:
     """Inside the block, signals interrupt at once: before training, there is no update to finish.
 
-    Ctrl-C raises `KeyboardInterrupt`. The other signals raise `TrainingStopped`: `--resume` can continue.
+    Ctrl-C raises `KeyboardInterrupt`. The other signals raise `TrainingStopped`, because `--resume` can
+    continue the run.
     """
     stop(unanswered())
     with interrupting(SIGNALS) as request:
@@ -157,7 +158,7 @@ def interrupting(numbers: tuple[signal.Signals, ...]) -> Iterator[StopRequest]:
 
 
 def unanswered() -> str | None:
-    """The signal that would have ended the command if a library had not swallowed its exception, or None."""
+    """The signal that should have ended the command, but whose exception a library swallowed; or None."""
     return next((request.name for request in INTERRUPTING if request), None)
 
 

@@ -56,7 +56,7 @@ class TrainingState:
     def snapshot(self, *, keep: bool = True) -> "Snapshot":
         """A copy of the state in host memory: training can continue while the copy is written to disk.
 
-        If the model is divided among processes, all processes must call this method, but only those that
+        If the model is split among processes, all processes must call this method, but only those that
         pass `keep` get the tensors. `DivergedError` if a parameter is not finite.
         """
         require_finite(self.model, self.step)
@@ -137,8 +137,8 @@ def host_copies(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str
     """Copies in host memory. Copies from a CUDA GPU are only queued, so the CPU need not wait for the GPU.
 
     For copies from a GPU, torch allocates pinned memory, and reuses it for the next snapshot. Tensors that
-    are divided among processes are gathered one at a time, in which all processes take part. Only processes
-    with `keep` get the copies.
+    are split among processes are gathered one at a time, so all processes must call this function. Only
+    those that pass `keep` get the copies.
     """
     copies = {}
     for name, tensor in tensors.items():
@@ -165,7 +165,7 @@ def require_well_formed(state: dict[str, Any], folder: Path) -> None:
 
 
 def is_scaler(state: Any) -> bool:
-    """Whether `state` is that of a `GradScaler`, which is empty unless the precision is float16."""
+    """Whether `state` is the state of a `GradScaler`: empty if the precision is not float16."""
     expected = GradScaler("cpu").state_dict() if state else {}
     return (
         isinstance(state, dict)
