@@ -40,7 +40,7 @@ from transformer.training.update_rule import make_update_rule
 
 CPU = torch.device("cpu")
 CHECKED = (MODEL, OPTIMIZER, STATE)
-"""The files whose hashes the first process has already checked when it chose the checkpoint."""
+"""The first process already checked the hashes of these files when it chose the checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -190,11 +190,11 @@ def make_model(
     device: torch.device = CPU,
     group: Group = ALONE,
 ) -> nn.Module:
-    """Build the model with its task's head on `device`, for the kind of parallelism in `training.parallel`.
+    """Build the model with its task's head on `device`, for the parallelism that `training.parallel` names.
 
-    Its initial values depend on the seed. If `start` is given, the model gets the weights of that run's
-    checkpoint instead. If that run was trained for another task or other classes, only the encoder's weights
-    are loaded; the run must then be encoder-only, and the new model may be an encoder-decoder.
+    The model's initial values depend on the seed. If the run `start` is given, the weights of its checkpoint
+    are loaded instead. If `start` was trained for another task or other classes, only its encoder's weights
+    are loaded; its model must then be encoder-only, and the new model may be an encoder-decoder.
     """
     torch.manual_seed(settings.seed)
     # only constructors of this package are known to initialise their parameters one at a time
@@ -219,7 +219,7 @@ def make_model(
 def planned_model(asked: Settings, parts: Parts, say: Callable[[str], None]) -> nn.Module:
     """The model that `set_up` would make, on the meta device, where it takes no memory.
 
-    `ValueError` if a custom builder reads the values of a tensor, which has none on that device.
+    `ValueError` if a custom builder reads a tensor's values, because tensors on that device have none.
     """
     require_trainable(asked.model)
     with tempfile.TemporaryDirectory() as folder:

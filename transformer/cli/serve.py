@@ -84,7 +84,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
 
 
 def names_of(runs: list[str]) -> dict[str, str]:
-    """Map the name of each run in requests to the run's path.
+    """Map the name by which requests choose a run to the run's path.
 
     The name is the last part of the path, or the whole path if several runs have the same last part.
     """

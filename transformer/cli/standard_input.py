@@ -55,9 +55,9 @@ def input_file(path: str, options: Namespace, *, is_json: bool = False) -> Itera
 
 
 def too_long(is_json: bool) -> Callable[[str], None]:
-    """Return the function to call if a line is too long. It warns, and the line is cut, unless it is JSON.
+    """Return the function to call if a line is too long.
 
-    JSON is refused, because a part of an object is not valid JSON.
+    A line of text is cut with a warning. JSON is refused, because a part of an object is not valid JSON.
     """
     return refuse if is_json else warn
 
@@ -96,7 +96,7 @@ def in_chunks(
 class Terminal:
     """Reads lines that the user types after a prompt.
 
-    Readline lets the user edit a line and recall earlier ones, until the command ends.
+    With readline, the user can edit a line and recall the lines typed earlier in the same command.
 
     If standard output is redirected, or Python has no readline, the prompt goes to standard error and only
     the terminal's own editing keys work.

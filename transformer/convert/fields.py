@@ -50,7 +50,7 @@ class Fields:
         return meanings[value]
 
     def same(self, encoder: str, decoder: str) -> int:
-        """A size that must be equal in encoder and decoder, because our model has one for both."""
+        """Read the encoder's and the decoder's size, which must be equal: our model has one size for both."""
         sizes = self.number(encoder), self.number(decoder)
         if sizes[0] != sizes[1]:
             raise ConversionError(
@@ -60,7 +60,7 @@ class Fields:
         return sizes[0]
 
     def require_only(self, valid: Mapping[str, Any]) -> None:
-        """Raise `ConversionError` if a field has another value than in `valid`. A field may be missing."""
+        """Raise `ConversionError` if a field's value differs from that in `valid`. A field may be missing."""
         for name, only in valid.items():
             if self.values.get(name, only) != only:
                 raise self.refuse(name, self.values[name], f"only {json.dumps(only)} can be converted")

@@ -20,7 +20,7 @@ class Vocabulary:
     path: Path
     ids: dict[str, int]
     rows: int
-    """Size of the embedding, which may have more rows than there are pieces."""
+    """The number of rows of the embedding; it may be larger than the number of pieces."""
     eos: int
     unk: int
     pad: int | None = None
@@ -55,7 +55,7 @@ def free_name(name: str, taken: Container[str]) -> str:
 def convert_vocabularies(
     source: Vocabulary, target: Vocabulary, source_model: bytes, target_model: bytes
 ) -> MarianTokenizer:
-    """Build our tokenizer. After the target's pieces, it has the pieces that only the source has.
+    """Build our tokenizer. It lists the target's pieces first, then the pieces that only the source has.
 
     BOS is the token that Marian's decoder starts with. If that token also has another role, or if there are
     two vocabularies, BOS becomes a separate token with the same Marian id.

@@ -84,7 +84,7 @@ def nothing_found(text: str, source: str, target: str) -> str:
 def quiet_datasets() -> Iterator[None]:
     """Silence the progress bars and log lines of `datasets`: errors are reported once, in our own line.
 
-    If the cache cannot be written, the error names it and the environment variables that move it.
+    If the cache cannot be written, the error names its folder and the environment variables that set it.
     """
     import datasets
 
@@ -105,7 +105,10 @@ def quiet_datasets() -> Iterator[None]:
 
 
 def load_toyland(split: str, part: Slice, source: str, target: str) -> "datasets.Dataset":
-    """Toyland as a table in memory. It is small, and a cache on disk could be older than the grammar."""
+    """Load toyland as a table in memory.
+
+    A cache on disk could be older than the grammar, and toyland is small enough to do without one.
+    """
     import datasets
 
     if source != "en" or target not in ("de", "parse"):

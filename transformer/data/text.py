@@ -136,9 +136,9 @@ def skip_to_next_line(stream: LineStream) -> None:
 def text_list(texts: Iterable[str], name: str = "line", first: int = 1) -> list[str]:
     """Check the texts that a Python caller has passed and return them as a list.
 
-    Errors refer to a text by `name` and a number counted from `first`, such as `line 3`. `TypeError` for a
-    single string, which Python would iterate over letter by letter. `ValueError` for half of a surrogate
-    pair, which cannot be encoded as UTF-8.
+    Errors refer to a text by `name` and a number counted from `first`, such as `line 3`. A single string
+    raises `TypeError`, because Python would iterate over it letter by letter. A text with half of a surrogate
+    pair raises `ValueError`, because it cannot be encoded as UTF-8.
     """
     if isinstance(texts, str | bytes):
         raise TypeError(f"expected a list of texts (one {name} each), not one text; write [text]")

@@ -73,7 +73,7 @@ def cross_attention(
 
 
 def words_of(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
-    """The number of the word that each token belongs to."""
+    """For each token, the number of the word that it belongs to, counted from 0."""
     texts = tokenizer.decode([ids[: end + 1] for end in range(len(ids))])
     return [max(0, sum(map(bool, text.split(" "))) - 1) for text in texts]
 
@@ -93,8 +93,8 @@ def best_words(
 def alignment_error_rate(found: Sequence[Alignment], gold: Sequence[Alignment]) -> float:
     """The alignment error rate of Och and Ney (2003) over all sentences; 0 is perfect.
 
-    It is 1 - 2 |A ∩ G| / (|A| + |G|), where A is the set of links found and G the set of gold links, which
-    all count as sure.
+    It is 1 - 2 |A ∩ G| / (|A| + |G|), where A is the set of links found and G the set of gold (correct)
+    links, all of which count as sure.
     """
     common = sum(len(set(ours) & set(right)) for ours, right in zip(found, gold, strict=True))
     return 1 - 2 * common / (sum(map(len, found)) + sum(map(len, gold)))

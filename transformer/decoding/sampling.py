@@ -33,8 +33,8 @@ class Sampler:
 
     def __call__(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
         probabilities = self.probabilities(logits)
-        # The same distribution as that of `torch.multinomial`, whose checks would synchronize with the GPU.
-        # If w_i are exponential with rate 1, w_i / p_i is the smallest for token i with probability p_i.
+        # The distribution is that of `torch.multinomial`, whose checks would synchronize with the GPU.
+        # If all w_i are exponential with rate 1, token i has the smallest w_i / p_i with probability p_i.
         waits = torch.empty_like(probabilities).exponential_(generator=self.generator)
         return (probabilities / waits).argmax(dim=-1)
 
@@ -54,7 +54,8 @@ class Sampler:
             best[:, self.top_k :] = 0
         if self.top_p is not None:
             best = best / best.sum(dim=-1, keepdim=True)
-            before = best.cumsum(dim=-1) - best  # stays if all more probable tokens sum to less than top_p
+            # a token stays if all more probable tokens sum to less than top_p
+            before = best.cumsum(dim=-1) - best
             dropped = before >= self.top_p
             dropped[:, 0] = False  # the best token always stays, even if a tiny top_p rounds to 0 in float32
             best = best.masked_fill(dropped, 0)

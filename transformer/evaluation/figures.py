@@ -35,7 +35,7 @@ def draw_schedule(settings: Mapping[str, Settings], axes: Any) -> Any:
 
 
 def draw_positions(encoding: nn.Module, length: int, axes: Any) -> Any:
-    """Draw the vectors that a positional encoding (§3.5) adds at positions 0 to `length` - 1 as rows."""
+    """Draw a positional encoding (§3.5): a row for the vector of each position from 0 to `length` - 1."""
     device = next((each.device for each in encoding.parameters()), torch.device("cpu"))
     with torch.no_grad():
         vectors = encoding(torch.arange(length, device=device)).float().cpu()

@@ -23,9 +23,9 @@ def phenomenon_rows(
     references: Sequence[str],
     phenomena: Sequence[Sequence[str]],
 ) -> Iterator[PhenomenonScore]:
-    """One row for each grammatical phenomenon of toyland, about the sentences that show it.
+    """Yield one row of scores for each grammatical phenomenon, over the sentences that contain it.
 
-    The last row is about all sentences.
+    The last row has the scores over all sentences.
     """
     baseline = [dictionary_translation(source) for source in sources]
     for phenomenon in (*PHENOMENA, "all"):

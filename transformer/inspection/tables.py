@@ -1,4 +1,4 @@
-"""The tables of the page, which need no JavaScript: outputs, alignment, heads."""
+"""Makes the tables (outputs, alignment, heads) on the page of `transformer inspect`, without JavaScript."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -29,7 +29,7 @@ def tables(inspection: Findings) -> str:
 
 
 def alignment_table(inspection: Findings) -> str:
-    """For each word of the translation: the source words that the model links to it, and the right ones."""
+    """For each target word, the source words that the model aligns with it, and the right ones if known."""
     source, target = (inspection.axes[name].text.split(" ") for name in (SOURCE, TARGET))
     right = inspection.gold.alignment if inspection.gold is not None and inspection.is_right else None
     rows = []

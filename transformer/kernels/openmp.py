@@ -17,7 +17,7 @@ SETTINGS = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
 
 
 def wait_briefly() -> None:
-    """Set `WAITING` for this process and its children, unless the environment says how to wait.
+    """Set `WAITING` for this process and its children, unless the user has set one of `SETTINGS`.
 
     OpenMP reads the environment when torch is imported, so a call after that changes nothing.
     """

@@ -63,7 +63,7 @@ def mean_over_tokens(
 
 
 def sequence_classifier(model: nn.Module, settings: Settings) -> SequenceClassifier:
-    """The model with a head for `data.classes`, initialised like the matrices of `ModelBuilder`."""
+    """Add a head for `data.classes` to the model; the head's matrix is initialised as in `ModelBuilder`."""
     assert settings.data.classes is not None, "the task must set data.classes"
     classifier = SequenceClassifier(model, settings.data.classes.count(",") + 1)  # type: ignore[arg-type]
     nn.init.xavier_uniform_(classifier.output.weight)
@@ -72,12 +72,12 @@ def sequence_classifier(model: nn.Module, settings: Settings) -> SequenceClassif
 
 
 def sentence_embedder(model: nn.Module, settings: Settings) -> SentenceEmbedder:  # noqa: ARG001
-    """The model with a head that averages its hidden states and has no parameters."""
+    """Add a head, without parameters, that averages the model's hidden states."""
     return SentenceEmbedder(model)
 
 
 def masked_language_model(model: nn.Module, settings: Settings) -> MaskedLanguageModel:
-    """The model with a projection to the vocabulary.
+    """Add a head that projects the model's hidden states to the vocabulary.
 
     With `tie_embeddings`, the projection uses the matrix of the embedding.
     """

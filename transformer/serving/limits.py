@@ -24,7 +24,7 @@ class Limits:
     seconds: float = 60.0
     """Seconds from a request's headers to its answer."""
     waiting_lines: int = 1_000
-    """Lines of all requests together that may wait for translation."""
+    """Lines that may wait for translation at the same time, in all requests together."""
 
 
 class RequestLimits:

@@ -90,7 +90,8 @@ def first_not_finite(model: nn.Module, compute: Callable[[], object]) -> str:
     """
     with watched_outputs(model) as broken:
         compute()
-    # before any answer: all processes must take part in gathering each gradient of a sharded model
+    # Check the gradients even if an output is broken: gathering those of a sharded model needs every process,
+    # and the other processes' outputs may be finite.
     gradients = [
         name
         for name, parameter in model.named_parameters()

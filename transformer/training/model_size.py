@@ -10,7 +10,7 @@ from transformer.data.epochs import EpochBatches
 
 @dataclass(frozen=True)
 class ModelSize:
-    """The settings of a model that `by_text` chooses."""
+    """The model settings that `training.model_size: by_text` chooses."""
 
     d_model: int
     num_heads: int
@@ -25,7 +25,7 @@ SIZES = (
     (100_000, ModelSize(d_model=64, num_heads=4, d_ff=256, num_layers=2)),
     (1_000_000, ModelSize(d_model=128, num_heads=4, d_ff=512, num_layers=3)),
 )
-"""Each number is a limit: a text with fewer `padded_tokens` gets the size next to it. Smallest first."""
+"""(limit, size), smallest first: a text with fewer `padded_tokens` than the limit gets the size."""
 LARGEST = ModelSize(d_model=256, num_heads=4, d_ff=1024, num_layers=3)
 """The size for any longer text; two CPU cores can train it in an hour or two."""
 
@@ -50,7 +50,7 @@ def sized_by_text(settings: Settings, batches: EpochBatches[Any], say: Callable[
 
 
 def sized_as_recorded(settings: Settings, before: Settings) -> Settings:
-    """The settings; if their `training.model_size` is `by_text`, with the model size of the original run."""
+    """Return `settings`, with the model size of the original run if `training.model_size` is `by_text`."""
     if settings.training.model_size == "given":
         return settings
     names = ModelSize.__dataclass_fields__

@@ -8,14 +8,13 @@ from transformer.checkpoint.run import Run
 from transformer.config import Settings, differing, setting_names
 
 BEST_DEPENDS_ON = ("data.valid", "data.bleu_tokenizer", "training.best_metric")
-"""Settings that do not affect the updates, only early stopping and which checkpoint is the best."""
+"""Settings that affect only early stopping and the choice of the best checkpoint, not the updates."""
 
 
 def with_recorded(now: Settings, before: Settings, metrics: Collection[str]) -> tuple[Settings, Settings]:
     """Set `data.bleu_tokenizer` in both `Settings` to the tokenizer that the earlier run used.
 
-    If `now` already names a tokenizer, that one stays in `now`.
-
+    If `now` already names a tokenizer, `now` keeps it.
 
     If BLEU is not among the task's `metrics`, nothing is filled in. The default tokenizer depends on which
     packages are installed, so a resumed run must use the one that was recorded. Runs that are older than the

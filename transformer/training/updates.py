@@ -32,11 +32,11 @@ def updates(
 ) -> Generator[Update, None, None]:
     """Yields updates endlessly, over as many epochs as needed.
 
-    An update consists of the next `accumulate` × `group.size` batches in the epoch's order, even if an epoch
-    ends among them. They are distributed round-robin to the processes. So two processes train on the same
-    batches per update as one process that accumulates twice as many. A thread prefetches the next updates and
-    moves them to the device. If the thread fails, this generator raises the error when the failed update is
-    due. The thread ends with the generator.
+    An update consists of the next `accumulate` × `group.size` batches in the epoch's order, and continues
+    into the next epoch if necessary. The batches are distributed round-robin to the processes. So two
+    processes train on the same batches per update as one process that accumulates twice as many. A thread
+    prefetches the next updates and moves them to the device. If the thread fails, this generator raises the
+    error when the failed update is due. The thread ends with the generator.
     """
 
     def prepare() -> Update:

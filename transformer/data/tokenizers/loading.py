@@ -1,4 +1,4 @@
-"""Loading the tokenizer of a run, of any kind."""
+"""Loading a run's tokenizer, whatever its kind."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from transformer.files import read_bounded
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Load the tokenizer that `save` wrote, of any kind; `ValueError` if the file is not one."""
+    """Load a tokenizer of any kind that `save` wrote to `path`; `ValueError` if there is none."""
     path = Path(path)
     try:
         if (path / SOURCE).exists():

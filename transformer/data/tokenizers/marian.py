@@ -20,7 +20,7 @@ SOURCE, TARGET, VOCABULARY = "source.spm", "target.spm", "vocabulary.json"
 class MarianTokenizer:
     """Source lines are split by one SentencePiece model, target lines by another.
 
-    `pieces[id]` is the vocabulary in this project's order: the special tokens first, with the ids of
+    `pieces` lists the vocabulary in the order of our ids: the special tokens first, with the ids of
     `ModelConfig`, then all others in Marian's order. `marian_ids[id]` is Marian's id of the same token, or
     None if Marian has no such token. For BOS, it is the id of the token that Marian's decoder starts with.
 
@@ -79,7 +79,7 @@ class MarianTokenizer:
         return {**self.models, VOCABULARY: json.dumps(vocabulary, ensure_ascii=False, indent=0).encode()}
 
     def save(self, path: str | Path) -> None:
-        """Write the folder `path`, or replace it."""
+        """Write the tokenizer to the folder `path`; an existing folder is replaced."""
         with whole_folder(Path(path), replace=True) as folder:
             for name, content in self.files().items():
                 write(folder / name, content)
@@ -121,7 +121,7 @@ def read_model(name: str, content: bytes) -> Any:
 
 
 def load_marian_tokenizer(folder: Path) -> MarianTokenizer:
-    """Load what `save` wrote; `ValueError` if it is something else."""
+    """Load the tokenizer that `save` wrote to `folder`; `ValueError` if a file there holds something else."""
     names = (SOURCE, TARGET, VOCABULARY)
     source, target, content = (read_bounded(folder / name, LARGEST_FILE) for name in names)
     try:
