@@ -2,8 +2,9 @@
 
 python examples/grouped_query.py [UPDATES]
 
-The fewer key-value heads there are, the smaller is the key-value cache. With a single key-value head, this is
-multi-query attention (Shazeer, 2019). With as many as query heads, it is the paper's multi-head attention.
+The fewer key-value heads there are, the smaller the key-value cache is. With a single key-value head, this is
+multi-query attention (Shazeer, 2019). With as many key-value heads as query heads, it is the paper's
+multi-head attention.
 """
 
 from functools import partial
@@ -58,7 +59,7 @@ def build(config: transformer.ModelConfig, num_kv_heads: int = 1) -> nn.Module:
 
 
 def cache_bytes(model: nn.Module, source_length: int, max_length: int) -> int:
-    """The bytes of the keys and values, of source and translation, that decoding a sentence keeps."""
+    """How many bytes decoding one sentence takes for the keys and values of source and translation."""
     source = torch.full((1, source_length), 5)
     with torch.no_grad():
         _, state = model.prefill(source, max_length=max_length)

@@ -16,7 +16,7 @@ from transformer import KeyValue
 
 
 def rotate(x: Tensor, positions: Tensor) -> Tensor:
-    """Rotate (B, H, T, d_k) by the angles of §3.5; `SinusoidalEncoding` provides their sines and cosines."""
+    """Rotate `x` (B, H, T, d_k) by the angles of §3.5; `SinusoidalEncoding` has their sines and cosines."""
     angles = transformer.SinusoidalEncoding(x.shape[-1])(positions)[:, None]  # (B, 1, T, d_k)
     sin, cos = angles.to(x.dtype).unflatten(-1, (-1, 2)).unbind(-1)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)

@@ -1,4 +1,4 @@
-"""Messages on standard error, written without failing if it is closed, on a full disk or a broken pipe."""
+"""Messages on standard error. A closed stream, a full disk or a broken pipe never makes writing fail."""
 
 import sys
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""The run, the sentence and the options of commands that inspect one sentence."""
+"""Code that `transformer explain` and `plot` share: the options for one sentence, and inspecting it."""
 
 from typing import TYPE_CHECKING
 

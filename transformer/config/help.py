@@ -89,7 +89,11 @@ def paragraphs(action: Action) -> Iterator[str]:
 
 
 def setting_line(action: Action, room: int) -> str:
-    """The summary and the default of a setting, and its choices if they fit into `room` characters."""
+    """What the help says about a setting in one line; the default is in brackets.
+
+    The line has the summary and the choices if they fit into `room` characters, or else the choices alone if
+    these fit, or else the summary and the default.
+    """
     summary = (action.help or "").partition("\n")[0].rstrip(".").partition("; null: ")[0]
     default = default_of(action)
     choices = ", ".join(f"[{name}]" if name == action.default else name for name in choices_of(action))

@@ -1,4 +1,4 @@
-"""Shared code of the conversions: their error, all-or-nothing folders, optional packages."""
+"""Code that the conversions share: an error class, all-or-nothing folders, optional packages."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,9 +37,10 @@ def conversion_folder(output: Path) -> Iterator[Path]:
 
 
 def open_convertible(name: str | Path) -> OpenedRun:
-    """Open a translation run. `ConversionError` if no conversion supports its model.
+    """Open a translation run, or raise a `ConversionError` if its model cannot be converted.
 
-    That is so if a custom builder made the model, or if encoder and decoder differ in vocabulary or depth.
+    No conversion supports a model made by a custom builder, nor one whose encoder and decoder differ in
+    vocabulary or depth.
     """
     settings = load_settings(find_pretrained(name)[0].config)
     model = settings.model

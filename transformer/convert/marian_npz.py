@@ -1,4 +1,4 @@
-"""Reading the weights of Marian's own file, an `.npz`, without unpickling anything."""
+"""Reading the weights from an `.npz` file, Marian's own format, without unpickling anything."""
 
 import zipfile
 import zlib
@@ -18,7 +18,7 @@ SETTINGS = "special:model.yml"
 SHARED, SOURCE, TARGET = "Wemb", "encoder_Wemb", "decoder_Wemb"
 OUTPUT, OUTPUT_BIAS = "decoder_ff_logit_out_Wt", "decoder_ff_logit_out_b"
 MOST_UNPACKED = 100
-"""An archive is refused if its unpacked content is more than this many times its size. Marian's own archives
+"""An archive is refused if unpacking would make it more than this many times as large. Marian's own archives
 are not compressed at all."""
 UNREADABLE = (
     ValueError,  # a damaged header, or an array of Python objects, which would have to be unpickled
@@ -42,7 +42,7 @@ class NpzWeights(MarianWeights):
 
     @property
     def rows(self) -> tuple[int, int]:
-        """The numbers of rows of the source's and of the target's embedding."""
+        """How many rows the source embedding has, and how many the target embedding has."""
         names = (SHARED, SHARED) if self.is_shared else (SOURCE, TARGET)
         self.require(names)
         source, target = (len(self.left[name]) if self.left[name].dim() else 0 for name in names)
@@ -73,7 +73,7 @@ class NpzWeights(MarianWeights):
 
 
 def read_npz(path: Path) -> tuple[str, dict[str, Tensor]]:
-    """The settings, as YAML, and the weights by name."""
+    """Return the settings, as YAML text, and the weights by name."""
     if not zipfile.is_zipfile(path):
         raise ConversionError(f"{path}: not an .npz file, or a damaged one")
     try:

@@ -44,7 +44,7 @@ class SafetensorsWeights(MarianWeights):
     def embeddings(self, rows: tuple[int, int], d_model: int) -> Embeddings:
         """The embeddings for our model, which multiplies them by √d_model.
 
-        If the Marian model does not do so, its embeddings are divided by √d_model here.
+        If the Marian model does not multiply its embeddings, they are divided by √d_model here.
         """
         source_rows, target_rows = rows
         sizes = {SHARED: source_rows, SOURCE: source_rows, TARGET: target_rows, OUTPUT: target_rows}
@@ -62,7 +62,7 @@ class SafetensorsWeights(MarianWeights):
         return self.take(OUTPUT_BIAS, (1, rows))[0]
 
     def take_positions(self, config: ModelConfig) -> ProgramName | None:
-        """Take stored positional encodings out of the weights, and return the program they belong to."""
+        """Remove stored positional encodings from `left`, and return which program computes them this way."""
         found = None
         for name in POSITIONS:
             if name not in self.left:
@@ -80,7 +80,7 @@ class SafetensorsWeights(MarianWeights):
 
 
 def read_folder(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The file that errors should name, and the weights."""
+    """Return the file that error messages should name, and the weights."""
     if (folder / WEIGHTS).is_file():
         return folder / WEIGHTS, read_tensors(folder / WEIGHTS)
     index = folder / INDEX

@@ -44,7 +44,7 @@ def make_bleu(tokenizer: str) -> "BLEU":
         raise ValueError(f"sacreBLEU has no tokenizer {tokenizer!r}; choose one of {names}")
     try:
         return BLEU(tokenize=tokenizer, force=tokenizer == "none")  # force: do not warn about tokenized text
-    except Exception as error:  # a missing package, another dictionary, a model that cannot be fetched
+    except Exception as error:  # such as a missing package or a failed download
         if tokenizer in EXTRAS:
             raise ValueError(
                 f"BLEU with the tokenizer {tokenizer} (data.bleu_tokenizer) needs a package that is not "

@@ -32,7 +32,7 @@ MAX_NEW_TOKENS = 40
 
 @dataclass(frozen=True)
 class Inspection(Findings):
-    """What a model did with one sentence; a notebook displays it as the page."""
+    """What a model did with one sentence; a notebook displays it as the page of `transformer inspect`."""
 
     def _repr_html_(self) -> str:
         return frame(self)
@@ -82,7 +82,7 @@ def inspect_translation(
     alpha: float | None = None,
     gold: Gold | None = None,
 ) -> Inspection:
-    """Inspect the translation of a line, the one that `Translator.translate` finds."""
+    """Inspect how the model translates a line, with the same search as `Translator.translate`."""
     model, tokenizer, eos_id = translator.model, translator.tokenizer, translator.config.eos_id
     if isinstance(model, Ensemble):
         raise ValueError("an ensemble cannot be inspected; inspect its members one by one")
@@ -132,7 +132,7 @@ def inspect_continuation(
     alpha: float | None = None,
     max_length: int = MAX_NEW_TOKENS,
 ) -> Inspection:
-    """Inspect the continuation of a prompt that beam search finds."""
+    """Inspect the continuation that beam search finds for a prompt."""
     model, tokenizer = generator.model, generator.tokenizer
     if max_length < 1:
         raise ValueError(f"max_length is {max_length}; it must be at least 1")
@@ -231,7 +231,7 @@ def basis(
     known: Gold | None,
     log_prob: Callable[[], float],
 ) -> Inspection:
-    """The findings that every model has: attention, what its heads do, and the numbers of its sub-layers."""
+    """The findings for any kind of model: attention, what the heads do, and the norms in the sub-layers."""
     first = first_choice(found.attention, axes, known)
     layers = max((each.layer for each in found.attention), default=0)
     heads = max((len(each.weights) for each in found.attention), default=0)
@@ -272,14 +272,14 @@ def searched(
 
 
 def read_sentence(reader: Reader, line: str) -> tuple[ForcedPass, dict[str, Axis], Tensor]:
-    """The forced pass of an encoder over one line, and the line as an axis and as tokens."""
+    """Run an encoder over one line; return this forced pass, and the line as an axis and as tokens."""
     ids = reader.encode([line])[0].tolist()
     tokens = torch.tensor([ids], device=device_of(reader.model))
     return forced_pass(reader.model, tokens), {SOURCE: axis_of(reader.tokenizer, ids, "sentence")}, tokens
 
 
 def changed(decoding: DecodingConfig, beam_size: int | None, alpha: float | None) -> DecodingConfig:
-    """The settings, with the values that are given replaced; `ValueError` if one is out of range."""
+    """Return `decoding` with this `beam_size` and `alpha`, where not None; `ValueError` if out of range."""
     given = {"beam_size": beam_size, "alpha": alpha}
     return replace(decoding, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 

@@ -14,7 +14,7 @@ SPECIAL_TEXTS = {PAD_ID: "⟨pad⟩", BOS_ID: START, EOS_ID: END}
 WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 """Scripts that are written without spaces, so that each piece of such a text counts as a word.
 
-Each entry is how the Unicode names of the script's characters begin.
+Each entry is a prefix that the Unicode names of the script's characters have in common.
 """
 
 
@@ -37,7 +37,7 @@ class Axis:
         return [sum(self.is_spaced[: word + 1]) - 1 for word in self.word_of]
 
     def word_at(self, number: int) -> int:
-        """The index in `words` where word `number` begins, if `number` counts words split only at spaces."""
+        """The index in `words` at which the space-separated word `number` (counted from 0) begins."""
         return [word for word, spaced in enumerate(self.is_spaced) if spaced][number]
 
 

@@ -48,7 +48,7 @@ _GENERALISATION = {
     "new_names": _Stream(_SEED + 4, NewNames, say, lambda draft: "name" in draft.seen),
 }
 GENERALISATION = tuple(_GENERALISATION)
-"""Splits with phenomena that never occur in training; `docs/toyland.md` describes each."""
+"""Splits whose sentences all have something that training never shows (see `docs/toyland.md`)."""
 
 
 def generate(split: str, count: int) -> Iterator[Example]:

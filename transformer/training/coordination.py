@@ -1,4 +1,4 @@
-"""Several processes that share work: objects, decisions and barriers. A process alone imports no torch."""
+"""How processes that share work exchange objects and wait for each other; one alone needs no torch."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,12 +14,12 @@ class ProcessLostError(ValueError):
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that share some work, as seen from this one; a process alone by default."""
+    """The processes that share some work, as seen from this process; by default there is only this one."""
 
     rank: int = 0
     size: int = 1
     untimed: Any = None
-    """The `torch.distributed.ProcessGroup` without a timeout, for long waits; a dead process is noticed."""
+    """A `torch.distributed.ProcessGroup` for long waits: it has no timeout, but notices dead processes."""
 
     @property
     def is_first(self) -> bool:
@@ -27,7 +27,7 @@ class Processes:
         return self.rank == 0
 
     def collect(self, share: list[Any]) -> list[Any]:
-        """The items of all processes, in their original order.
+        """Gather the items of all processes, in their original order.
 
         The `share` of process r must hold the items with the indices r, r + `size`, r + 2 `size`, ….
 

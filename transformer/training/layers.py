@@ -31,8 +31,8 @@ def recompute_layers(model: nn.Module) -> None:
 def recomputed(forward: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """`forward(*args, **options)`, which the backward pass computes again.
 
-    Without gradients nothing is kept anyway, and torch's `checkpoint` would save the state of the random
-    generator for every layer and token of a search.
+    Without gradients it is an ordinary call: nothing is kept anyway, and torch's `checkpoint` would save the
+    state of the random generator for every layer and token of a search.
     """
     if not torch.is_grad_enabled():
         return forward(*args, **options)

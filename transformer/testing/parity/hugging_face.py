@@ -66,7 +66,7 @@ def marian_config(config: ModelConfig, **values: Any) -> Any:
 
 
 def random_marian(config: ModelConfig, activation: str) -> Module:
-    """A random Marian model. As in OPUS-MT, the pad has the last id, and it also starts every target."""
+    """A random Marian model. As in OPUS-MT, pad is the last token id and also starts every target."""
     from transformers import MarianMTModel
 
     pad_id = config.vocab_size - 1
