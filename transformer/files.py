@@ -5,8 +5,8 @@ damaged file.
 
 New content is written to a temporary folder `.unfinished-NAME-NUMBER` next to its destination. When it is
 complete and on the disk, it is renamed to NAME. Each writer has its own temporary folder and holds a lock in
-this folder as long as its process lives. The next writer of the same NAME looks for unlocked temporary
-folders, which killed processes have left behind, and deletes them.
+this folder until it has finished or its process dies. The next writer of the same NAME looks for unlocked
+temporary folders, which killed processes have left behind, and deletes them.
 """
 
 import errno
@@ -172,8 +172,8 @@ def make_locked(path: Path, tries: int = 20) -> tuple[Path, FileLock | None]:
     try:
         return folder, take_lock(folder / LOCK)
     except (Timeout, FileNotFoundError, FileExistsError):
-        # Another process has taken the folder for a leftover, which it deletes. Use another folder, and do
-        # not delete this one: by now its name may belong to a new writer.
+        # Another process has mistaken the new folder for a leftover and deletes it. Use another folder, and
+        # do not delete this one: by now its name may belong to a new writer.
         if tries == 0:
             raise
         return make_locked(path, tries - 1)
@@ -212,8 +212,9 @@ def delete_temporary(folder: Path, lock: FileLock | None) -> None:
 
     The order matters. The lock file is deleted after the content, so that another process can finish the job
     if this one is killed. It is deleted before the lock is released, so that no other process can lock it in
-    between; only Windows cannot delete an open file, so there it is deleted afterwards. Once the lock is
-    released, another process may use the name, but then the folder is not empty and `rmdir` leaves it alone.
+    between. (Windows cannot delete an open file, so there the lock is released first.) Once the lock is
+    released, another process may reuse the folder's name, but then `rmdir` leaves the folder alone because
+    it is not empty.
     """
     try:
         with suppress(OSError):

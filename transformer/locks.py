@@ -96,7 +96,7 @@ def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolde
 
 
 def sign(descriptor: int) -> None:
-    """Write the name of this process into its lock file; if the disk is full, write nothing."""
+    """Write this process's id, its machine and the time into the lock file, unless the disk is full."""
     since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     with suppress(OSError):
         os.truncate(descriptor, 0)

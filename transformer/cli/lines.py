@@ -23,7 +23,7 @@ def add_line_options(parser: CommandParser) -> None:
 
 
 def loading_options(options: Namespace) -> dict[str, Any]:
-    """The arguments of `from_pretrained` that these options give."""
+    """Turn the parsed options into keyword arguments for `from_pretrained`."""
     build = custom_build(options.build)
     return {"build": build, "device": options.device, "precision": options.precision}
 

@@ -31,7 +31,7 @@ def require_plain_numbers(settings: Any, section: str, *, unlimited: Collection[
 
 
 def in_short(value: int) -> str:
-    """A whole number as text for a message. Python refuses to print numbers of more than 4,300 digits."""
+    """Format an integer for a message. A very long one is only described: Python may refuse to print it."""
     return shortened(str(value)) if value.bit_length() < 10_000 else "a number of thousands of digits"
 
 

@@ -27,8 +27,8 @@ def read_settings(
     """Return the settings that a command line gives, and the values of the options from `add_options`.
 
     Later `--config` files override earlier ones, and `--section.key value` overrides all files. With
-    `--resume`, all of these override the settings of the run in the output folder. Of the options,
-    `build` and `task` are `None` unless the command line gives them: a settings file must not run code.
+    `--resume`, all of these override the settings of the run in the output folder. The options `build` and
+    `task` are read from the command line only (`None` if absent), because a settings file must not run code.
     """
     parser = settings_parser(prog, description)
     if add_options is not None:
@@ -70,7 +70,7 @@ def require_size_once(values: Mapping[str, Any], options: Collection[str]) -> No
 
 
 def settings_parser(prog: str, description: str) -> CommandParser:
-    """Return a parser with `--config` and an option for each setting; the field's docstring is its help."""
+    """Return a parser with `--config` and an option for each setting; the setting's docstring is its help."""
     usage = "%(prog)s [--config FILE] ... [--section.key VALUE] ... [options]"
     parser = command_parser(
         prog, f"{description}\n{LEGEND}", usage=usage, formatter_class=SettingsHelp, add_help=False

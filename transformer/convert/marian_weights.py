@@ -35,7 +35,7 @@ class Embeddings(NamedTuple):
 
 
 class MarianWeights(ABC):
-    """The weights of a file. `take` removes a weight from `left`; what remains there was not converted."""
+    """The weights of a file. `left` holds those not converted yet; `take` removes one and returns it."""
 
     def __init__(self, path: Path, tensors: dict[str, Tensor]) -> None:
         self.path = path

@@ -59,7 +59,7 @@ class EpochBatches(ABC, Generic[BatchType]):
     def epoch(self, number: int) -> Plan:
         """The rows of each batch of an epoch; every row is in exactly one batch.
 
-        It must depend on its argument alone, because a thread may call it while batches are fetched.
+        The result must depend on `number` alone: a thread may call this method while batches are fetched.
         """
 
     @abstractmethod

@@ -100,7 +100,7 @@ def layouts(source: str, target: str) -> list[tuple[str, str]]:
 
 
 def choose_columns(names: Collection[str], text: str, source: str, target: str) -> tuple[str, str]:
-    """The source and target columns: inside `translation`, named by language, or `source` and `target`."""
+    """Find the source and target columns: the first of the `layouts` whose two names are in `names`."""
     columns = next((pair for pair in layouts(source, target) if set(pair) <= set(names)), None)
     if columns is None and source == target:
         raise CorpusError(

@@ -27,7 +27,7 @@ def require_vector_file(path: str) -> None:
 
 
 def write_vectors(path: str, sentences: Sequence[str], vectors: NDArray[np.float32]) -> None:
-    """Write the vectors, and with `.jsonl` the sentences; the file appears only when it is complete."""
+    """Write the vectors and, in a `.jsonl` file, the sentences; the file appears only when it is complete."""
     with whole_file(Path(path)) as unfinished:
         if Path(path).suffix == ".npy":
             with unfinished.open("wb") as file:

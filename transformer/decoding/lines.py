@@ -1,4 +1,4 @@
-"""Turns lines into batches of ids and hypotheses back into lines, the same for every translator."""
+"""Encodes lines into batches of ids and decodes hypotheses into text, identically for all translators."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -177,7 +177,7 @@ class LineTranslator(ABC):
         return [ids[:room] for ids in encoded]
 
     def batches(self, sources: Sequence[list[int]], beam_size: int) -> Iterator[list[int]]:
-        """Yield batches of the indices of lines of similar length; blank lines are left out."""
+        """Yield batches of line indices; each batch has lines of similar length. Blank lines are left out."""
         rows = [row for row, ids in enumerate(sources) if ids]
         sizes = [len(sources[row]) * beam_size for row in rows]
         budget = self.decoding.batch_limit(self.device_type)

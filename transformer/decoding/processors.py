@@ -79,9 +79,9 @@ class ForcedPrefix:
 
 @dataclass(frozen=True)
 class AtPlaces:
-    """Applies a processor that was made for a whole batch in a search over only some rows of that batch.
+    """Adapts a processor that was made for a whole batch to a search over only some rows of the batch.
 
-    `places` has the index in the whole batch of each row that is searched.
+    Row i of the search is row `places[i]` of the whole batch.
     """
 
     places: Int[Tensor, " rows"]

@@ -10,9 +10,9 @@ from transformer.evaluation.metrics import exact_match
 from transformer.evaluation.scored import Scored
 
 LENGTHS = (1, 6, 11, 16, 21, 31, 51)
-"""In the table by length, each row's smallest number of words."""
+"""The smallest number of words in each row of the table by length."""
 FREQUENCIES = (0, 1, 2, 5, 10, 100, 1000)
-"""In the table by frequency, each row's smallest number of occurrences in the training text."""
+"""The smallest number of occurrences in the training text in each row of the table by frequency."""
 
 Cut = Callable[[str], Sequence[str]]
 """A function that splits a text into words."""
@@ -76,8 +76,8 @@ def paired_scores(
 
     p says how often resampling alone gives a difference at least as large as the observed one. If the scores
     are equal, the observed difference is 0 and every sample's difference is at least as large, so p is 1.
-    sacreBLEU counts only samples with a larger difference, so it would give two systems that are equal in
-    every sample a p of nearly 0. The signatures state the number of samples.
+    sacreBLEU itself counts only samples with a larger difference, so its p would be nearly 0 for two systems
+    that are equal in every sample. The signatures state the number of samples.
     """
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest

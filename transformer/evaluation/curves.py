@@ -11,7 +11,7 @@ from transformer.data.text import decode_lines
 from transformer.pictures import show_legend
 
 Curve = dict[int, float]
-"""From the number of an update to the value at that update."""
+"""Maps the number of an update to the value at that update."""
 
 SCORES = {"bleu": "BLEU", "p@1": "P@1, %", "accuracy": "accuracy, %", "bits_per_byte": "bits per byte"}
 """Scores for the third panel, with their axis labels; the first one that any run has is plotted."""
@@ -63,7 +63,7 @@ def read_log(path: Path) -> Iterator[str]:
 
 
 def is_plottable(value: Any) -> bool:
-    """Whether `value` is a number that matplotlib can plot: it squares some, so huge ones overflow."""
+    """Whether matplotlib can plot `value`. Huge numbers overflow, because matplotlib squares some values."""
     return isinstance(value, int | float) and abs(value) < 1e100
 
 

@@ -32,7 +32,7 @@ def smoothed_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Cross-entropy with label smoothing (§5.4), summed over real tokens, in float32 at least.
 
-    The target distribution is 1 - ε on the gold token plus ε/V on every token of the vocabulary. Training
+    The target distribution has 1 - ε on the label, plus ε/V on every token of the vocabulary. Training
     uses `overwriting_cross_entropy` (`kernels/loss.py`), which computes the same in less time and memory.
     """
     logits = at_least_float32(logits).flatten(0, 1)
@@ -87,7 +87,7 @@ def call(objective: Objective, model: nn.Module, batch: Any) -> Loss:
 
 
 def in_precision(objective: Objective, device: torch.device, precision: Precision) -> Objective:
-    """`objective` with the matrix products of its forward pass in `precision`.
+    """Return `objective`, changed to compute the matrix products of its forward pass in `precision`.
 
     Autocast does not keep the weights that it casts. A cache would not save time, because each weight is used
     only once. And a process that gathers the weights of one layer at a time (FSDP) has no memory for copies

@@ -1,4 +1,4 @@
-"""How a model is updated: its optimizers and the schedule of their learning rate, with their state."""
+"""How a model is updated: its optimizers, their learning rate schedule, and their state in checkpoints."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -59,8 +59,8 @@ class UpdateRule:
     def unscale(self, scaler: GradScaler) -> None:
         """Divide the gradients by the loss scale, if there is one.
 
-        The gradients of parameters that no optimizer has are deleted, because they must not count in the norm
-        of the update.
+        The gradients of parameters that belong to no optimizer are deleted, because the gradient norm must
+        not include them.
         """
         for optimizer in self.optimizers:
             scaler.unscale_(optimizer)
@@ -168,9 +168,9 @@ class UpdateRule:
 
 
 def part_of(value: Any, parameter: Tensor, path: Path) -> Any:
-    """This process's part of `value`, which belongs to `parameter`, if both can be divided among processes.
+    """Return this process's part of `value`, which is a piece of the optimizer state of `parameter`.
 
-    Numbers are returned unchanged, and so are all values of a parameter that is not divided.
+    If `value` is a number, or if `parameter` is not divided among processes, the part is the whole `value`.
     `CheckpointError` if the shapes of `value` and `parameter` differ, because then it is unknown how to
     divide `value`.
     """
@@ -207,10 +207,10 @@ def make_update_rule(
     make: MakeOptimizer | None = None,
     schedule: Schedule | None = None,
 ) -> UpdateRule:
-    """The optimizers that `make` returns, with this `schedule`; each is by default that of the settings.
+    """Combine the optimizers that `make` returns with `schedule`; both default to those of the settings.
 
-    If the optimizer is a custom one and `training.learning_rate` is null, the schedule of the settings has
-    the optimizer's `lr` as its peak.
+    If `make` is given and `training.learning_rate` is null, the schedule of the settings has the `lr` of the
+    first optimizer as its peak.
     """
     training = settings.training
     optimizers = make_optimizers(model, training, make)

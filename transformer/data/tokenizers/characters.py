@@ -58,7 +58,7 @@ def train_character_tokenizer(texts: Iterable[str]) -> CharacterTokenizer:
 
 
 def load_character_tokenizer(content: bytes) -> CharacterTokenizer:
-    """Load what `save` wrote; `ValueError` if it is something else."""
+    """Load a tokenizer from the bytes that `save` wrote; `ValueError` for any other bytes."""
     try:
         saved = json.loads(content)
         if saved["kind"] != KIND or not isinstance(saved["characters"], str):

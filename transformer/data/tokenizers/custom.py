@@ -45,7 +45,7 @@ class CustomTokenizer(ABC):
         """The text of each row of ids, without its special ids."""
 
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
-        """`encode` for the target language, if that is different."""
+        """The ids of lines in the target language; override it if their encoding differs."""
         return self.encode(lines)
 
     @property
@@ -71,7 +71,10 @@ def names_custom(content: bytes) -> bool:
 
 
 def load_custom_tokenizer(content: bytes) -> CustomTokenizer:
-    """Load what `save` wrote; `ValueError` if it is something else, or its class has not been imported."""
+    """Load a tokenizer from the bytes that `save` wrote.
+
+    `ValueError` for any other bytes, or if the class of the tokenizer has not been imported.
+    """
     try:
         saved = json.loads(content)
         name, fields = str(saved["class"]), dict(saved["fields"])

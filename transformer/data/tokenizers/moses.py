@@ -110,7 +110,7 @@ def names_moses(content: bytes) -> bool:
 
 
 def load_moses_tokenizer(content: bytes) -> MosesTokenizer:
-    """Load what `save` wrote; `ValueError` if it is something else."""
+    """Load a tokenizer from the bytes that `save` wrote; `ValueError` for any other bytes."""
     try:
         saved = json.loads(content)
         source, target = saved["languages"]
