@@ -89,8 +89,8 @@ def build(config: ModelConfig) -> nn.Module:
 
 
 def main() -> None:
-    # With this width, the LSTM model has almost as many parameters as the Transformer. Each model is trained
-    # with the best of three learning rates.
+    # With this width, the LSTM model has almost as many parameters as the Transformer. For each model, three
+    # learning rates were tried, and the best one is used here.
     lstm = {"d_model": 152, "rate_scale": 1.0}
     compare({"Transformer": (build_model, {}), "LSTM with attention": (build, lstm)})
 

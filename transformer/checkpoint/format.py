@@ -27,8 +27,8 @@ class CheckpointError(ValueError):
 def with_current_names(stored: Mapping[str, T], expected: Collection[str]) -> dict[str, T]:
     """The contents of a checkpoint, with the names of format 1 replaced by today's names.
 
-    A name is replaced only if `expected` contains today's name and does not contain the old one. In an
-    encoder or a custom model, a name may still begin like a name of format 1 and must be kept.
+    A name is replaced only if `expected` contains today's name and does not contain the old one. Today's
+    encoders and custom models may have weights whose names begin like those of format 1; these are kept.
     """
     current = {}
     for name, value in stored.items():

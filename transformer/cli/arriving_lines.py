@@ -12,7 +12,7 @@ from typing import Any
 BLOCK = 2**16
 """Bytes to read from a pipe at once: the capacity of a pipe on Linux."""
 BLOCKS_AHEAD = 16
-"""Blocks to read while others are processed; the limit keeps a fast writer from filling our memory."""
+"""How many blocks the thread reads ahead of `readline`; the limit keeps a fast writer from filling memory."""
 
 
 def raw_pipe(stream: Any) -> RawIOBase | None:
@@ -27,8 +27,8 @@ def raw_pipe(stream: Any) -> RawIOBase | None:
 class ArrivingLines:
     """The lines of a pipe, read by a thread, so that `has_line` can tell whether the next one has arrived.
 
-    The thread reads the raw stream, not the buffered one. A thread that reads the buffered stream holds the
-    stream's lock. If it were still waiting for input when Python exits, Python could not clean up the stream.
+    The thread reads the raw stream, not the buffered one. A buffered stream is locked while a thread waits
+    for its input, and Python, when it exits, could not clean up a locked stream.
     """
 
     def __init__(self, pipe: RawIOBase) -> None:

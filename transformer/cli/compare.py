@@ -107,7 +107,7 @@ def require_translation(name: str, options: Namespace) -> None:
 
 
 def translated(name: str, first: "Settings", options: Namespace) -> "Sequence[Scored]":
-    """Translate --data with the run `name`. The default is the test text in the `first` run's settings."""
+    """Translate --data, or else the test text of the first run's settings (`first`), with the run `name`."""
     from transformer.custom import chosen_task
     from transformer.trained import load_pretrained, text_to_score
 

@@ -21,7 +21,7 @@ OPTIONS_OF_A_TASK: dict[str, dict[str, Any]] = {
     "--bleu-tokenizer is for translations": {"bleu_tokenizer": None},
     "--output is for translations": {"output": None},
 }
-"""Options that only some tasks have, with their defaults. Each key is the error for all other tasks."""
+"""Options that only some tasks have, with their defaults. Each key is the error message for other tasks."""
 
 
 def run(arguments: list[str], prog: str) -> None:

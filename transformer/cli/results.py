@@ -22,7 +22,7 @@ NEXT = {
 
 
 def results(folder: Path) -> Iterator[str]:
-    """The metrics of the run's best checkpoint, if there was a validation, and the commands to type next."""
+    """Yield the lines to print: metrics of the best checkpoint, if the log has any, and the next commands."""
     run = Run(folder)
     if (best := run.marked("best")) is not None:
         step = int(best.name.removeprefix(STEP))

@@ -32,7 +32,10 @@ def require_plain(output: Path) -> None:
 
 
 def sharing_processes() -> AbstractContextManager[Processes]:
-    """The group of processes that torchrun's environment describes, connected through the CPU."""
+    """A context manager that connects the processes started by torchrun; without torchrun, a group of one.
+
+    The processes exchange their data through the CPU, even if their models run on GPUs.
+    """
     if rank_and_size()[1] == 1:
         return nullcontext(Processes())
     import torch

@@ -23,9 +23,9 @@ from transformer.processes import cpu_threads, own_gpu
 
 HASHES = "hashes.json"
 PATIENCE = 2
-"""CTranslate2 finishes a sentence when `PATIENCE` × `beam_size` hypotheses have ended; our search finishes it
-when no live hypothesis can still win. With 2, the two searches find the same translations at the
-paper's length penalty (docs/convert.md)."""
+"""CTranslate2's search for a sentence stops when `PATIENCE` × `beam_size` hypotheses are complete. Our search
+stops when no incomplete hypothesis can still win. With a patience of 2, both searches find the same
+translations at the paper's length penalty (docs/convert.md)."""
 SMALLEST_PENALTY = 1e-3
 """Used instead of 0: with a length penalty of 0, CTranslate2 finishes a sentence by a different rule."""
 
@@ -33,10 +33,9 @@ SMALLEST_PENALTY = 1e-3
 class CTranslate2Translator(LineTranslator):
     """Translates with CTranslate2; lines, batches, limits, warnings and scores are as in `Translator`.
 
-    CTranslate2's beam search keeps and ends hypotheses by the rules of docs/decoding.md. In two points it
-    differs: it has its own rule for when a sentence is finished, and it chooses by its own length penalty
-    which of the ended hypotheses it returns. This class scores and ranks the returned hypotheses by our
-    length penalty.
+    CTranslate2's beam search follows the rules of docs/decoding.md, except in two points: it has its own rule
+    for when to stop, and it uses its own length penalty to choose which complete hypotheses to return. This
+    class scores and ranks the returned hypotheses by our length penalty.
 
     A translator made by `from_pretrained` can be pickled. The process that unpickles it loads the engine
     again from the folder of the converted model.
@@ -99,13 +98,13 @@ class CTranslate2Translator(LineTranslator):
         ]
 
     def search(self, sources: Sequence[list[int]], options: SearchOptions) -> list[list[Output]]:
-        """All hypotheses that CTranslate2 returns for each source, limited by the source's length (§6.1)."""
+        """All hypotheses CTranslate2 returns for each source; the source's length limits theirs (§6.1)."""
         limits = [self.limit(source, []) for source in sources]
         found = self.translate_ids(sources, max(limits), options)
         for row, limit in enumerate(limits):
-            # CTranslate2 has one length limit for the whole batch, the largest of the rows' limits. Up to a
-            # row's own limit, the search is the same. So only a row with a longer hypothesis is searched
-            # again, with its own limit.
+            # CTranslate2 takes one length limit for the whole batch: here, the largest of the rows' limits.
+            # A row's own, lower limit would not change the search up to that length. So only a row with a
+            # hypothesis beyond its own limit is searched again, with that limit.
             if any(len(output.ids) > limit for output in found[row]):
                 (found[row],) = self.translate_ids([sources[row]], limit, options)
         return found
@@ -188,8 +187,8 @@ def require_unchanged(opened: OpenedRun, folder: Path) -> None:
 def load_engine(folder: Path, device: str, quantization: str = "float32") -> Any:
     """The `ctranslate2.Translator` of a converted model, on as many CPU threads as torch uses.
 
-    In int8, each thread is a separate worker. A matrix product in int8 takes so little time that threads that
-    share it would wait for each other most of the time (docs/convert.md).
+    In int8, each thread is a separate worker. Several threads that share one matrix product would mostly wait
+    for each other, because the product itself takes so little time in int8 (docs/convert.md).
     """
     package = require_package("ctranslate2")
     kind, index = engine_device(device, package.get_cuda_device_count())

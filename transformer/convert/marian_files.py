@@ -41,7 +41,7 @@ YAML, LIST, SENTENCEPIECE = (".yml", ".yaml", ".json"), (".vocab", ".txt"), ".sp
 
 
 def find_npz(path: Path) -> Path | None:
-    """The model's `.npz` file: `path` itself or, if `path` is a folder, the one in it, if there is one."""
+    """The model's `.npz` file: `path` itself, or the one in this folder; None if the folder has none."""
     if not path.is_dir():
         return path
     models = sorted(file for file in path.glob("*.npz") if not file.name.endswith(".optimizer.npz"))
@@ -132,7 +132,7 @@ class MarianFiles:
         return {}  # Marian's files do not name the languages
 
     def decoding_config(self) -> DecodingConfig:
-        """The settings of the search. Marian's `normalize: 0`, no length penalty, becomes α = 0."""
+        """The settings of the search. Marian's `normalize: 0` (no length penalty) becomes α = 0."""
         default = DecodingConfig()
         search = self.search
         has_beam_size = "beam-size" in search.values

@@ -1,4 +1,4 @@
-"""Code that the validation of all tasks shares; each process computes a share of the batches."""
+"""Code used by the validation of every task; each process evaluates only some of the batches."""
 
 import math
 from typing import Any
@@ -30,7 +30,8 @@ def mean_loss(
         tokens += loss.tokens
     plan = batches.epoch(0)
     if is_sharded(model) and group.rank >= len(plan) % group.size > 0:
-        # This process has no batch in the last round, but the others need it to gather their parameters.
+        # No batch is left for this process in the last round, but the parameters can be gathered only if all
+        # processes take part. So this process runs the model once more and ignores the result.
         objective(model, batches.fetch(plan[0]).to(device))
     total, tokens = group.sum_tensor(torch.tensor([total, tokens], dtype=torch.float64)).tolist()
     return total / tokens, int(tokens)

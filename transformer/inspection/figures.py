@@ -84,10 +84,11 @@ def outline(axes: Any, row: int, column: int) -> None:
 
 
 def draw_search(record: SearchRecord, axes: Any) -> Any:
-    """Draw the beam step by step: the winner in the top lane, complete hypotheses as squares with scores.
+    """Draw the beam step by step, from left to right, with each hypothesis in a horizontal lane.
 
-    The number below a token is the sum of the log-probabilities of its hypothesis. The output of greedy
-    search and the reference are drawn as lines, each of which ends at the step that dropped that output.
+    The winner is in the top lane, and complete hypotheses are squares with their scores. The number below a
+    token is the sum of the log-probabilities of its hypothesis up to there. The output of greedy search and
+    the reference are drawn as lines; if the beam dropped one of these outputs, its line ends at that step.
     """
     for number, step in enumerate(record.steps, start=1):
         for node in step.nodes:

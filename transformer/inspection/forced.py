@@ -109,7 +109,7 @@ def missing_parts(model: nn.Module, weights: dict[str, Tensor], around: dict[str
 def by_layer(
     sublayers: dict[str, Sublayer], stack: str, read_out: Callable[[Tensor], Tensor]
 ) -> list[Tensor]:
-    """For each layer of a stack, the softmax of `read_out` of the layer's output, on the CPU."""
+    """Apply `read_out` and a softmax to the output of each layer of a stack; the results are on the CPU."""
     outputs: dict[str, Tensor] = {}
     for name, sublayer in sublayers.items():
         if found := re.match(rf"(?:.*\b)?{stack}\.blocks\.(\d+)\.", name):

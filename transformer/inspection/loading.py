@@ -23,7 +23,7 @@ LOADERS: dict[str, type[Any]] = {
     "classification": Classifier,
     "sentence_embedding": Embedder,
 }
-"""The class for each task, by the task's name in the settings."""
+"""For each built-in task, the class that loads its runs."""
 
 
 class Opened(NamedTuple):

@@ -24,7 +24,7 @@ def token_predictions(
     axis: str,
     tokens: Mapping[int, int],
 ) -> list[Prediction]:
-    """The predictions at some places of an axis; `tokens` maps each place to its token."""
+    """The model's predictions of some tokens; `tokens` maps the index of each token on the axis to its id."""
     texts = Texts(tokenizer)
     layers = predicted_by_layer(model, stack, found, lambda hidden: hidden)
     return [

@@ -51,7 +51,7 @@ def page(inspection: Findings) -> str:
 
 
 def frame(inspection: Findings) -> str:
-    """The page as a sandboxed frame in another page."""
+    """The HTML of a sandboxed iframe that shows the page inside another page, such as a notebook."""
     return (
         '<iframe sandbox="allow-scripts allow-downloads" style="width: 100%; height: 900px; border: 0" '
         f'srcdoc="{escape(page(inspection))}"></iframe>'

@@ -92,9 +92,8 @@ MADE = WeakTensorKeyDictionary()
 def bias_of(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
     """Return `as_bias(mask, dtype)`, computed once for all layers that are given the same mask.
 
-    It is computed again if the mask has changed.
-
-    A mask made in inference mode has no version counter, so a later write to it is not detected.
+    If the mask has been written to since, its bias is computed again. Writes to a mask made in inference mode
+    are not detected, because such a mask has no version counter.
     """
     if is_recorded():  # compilers remove repeated computations themselves
         return as_bias(mask, dtype)

@@ -171,7 +171,7 @@ def write_gradient(
     gold, slope = gold[:, None], (weight / one)[:, None]
     rest = (weight * (-epsilon / probabilities.shape[1]))[:, None]
     at_gold = probabilities.gather(1, gold) * slope + rest - (1 - epsilon) * weight[:, None]
-    if out.is_cpu:  # `addcmul` is not vectorised here for operands of one column; the chunk is in the cache
+    if out.is_cpu:  # `addcmul` is not vectorised for one-column operands; two passes over the cache are fast
         torch.add(probabilities.mul_(slope), rest, out=out)
     else:  # one pass over the memory
         torch.addcmul(rest, probabilities, slope, out=out)

@@ -61,8 +61,8 @@ class Deferred:
     def fill(self, device: torch.device) -> None:
         """Allocate the parameters of `model` on `device` and compute their values.
 
-        The parameters must already be divided among the processes: if they are not, `to_empty` unties tied
-        matrices.
+        The parameters must already be sharded over the processes. On an unsharded model, `to_empty` would
+        untie the tied matrices.
         """
         self.model.to_empty(device=device)
         parameters = dict(self.model.named_parameters())

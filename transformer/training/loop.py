@@ -64,8 +64,8 @@ def fit(
     process, decides which checkpoint is the best.
 
     `figures` is called with the model in each update that is logged, after the backward pass and before the
-    optimizer step. The numbers that it returns are added to the log. It is called in the first process only
-    or, if the model is divided among the processes, in all of them.
+    optimizer step. The numbers that it returns are added to the log. Only the first process calls it,
+    unless the model is sharded: then all processes do.
 
     After a signal, everything is saved and `TrainingStopped` is raised. `DivergedError` is raised after too
     many skipped updates in a row. Every process of the group must call this function.
@@ -157,7 +157,7 @@ def fit(
                 with meter.paused():
                     saver.save(state, is_best=is_best, is_end=is_last)
                     if is_last:
-                        group.sum(0)  # barrier: if one exits, torchrun kills the one that still writes
+                        group.sum(0)  # barrier: if another process exits first, torchrun kills the writer
             if stops:
                 log("stop", step)
                 raise TrainingStopped(f"stopped by {stop.name or 'another process'} after update {step}")

@@ -133,11 +133,10 @@ class Saver:
         return error
 
     def is_marked_best(self, step: int) -> bool:
-        """Called after a failed save: whether the mark `best` already names this checkpoint.
+        """After a failed save, tell whether this checkpoint was nevertheless marked as the best.
 
-        If it does, what failed came later: marking it as `last`, or deleting old checkpoints.
-
-        False if the mark cannot be read, so that `owes_best` stays set.
+        The save may have failed after that, when it marked the checkpoint as `last` or deleted old ones.
+        If the mark cannot be read, the answer is False, so that `owes_best` stays set.
         """
         try:
             return self.run.marked("best") == self.run.checkpoint(step)

@@ -9,7 +9,7 @@ FACTOR = 3.0
 
 
 class Slowdown:
-    """Compares the median time of the latest updates with the lowest so far, and gives advice once.
+    """Compares the median time of the latest updates with the lowest such median, and gives advice once.
 
     On a machine that other programs use, two threads that wait for each other after every operation can be
     slower than one (docs/training.md).

@@ -25,7 +25,7 @@ def small_config(**changes: Any) -> ModelConfig:
 
 @torch.no_grad()
 def randomised(module: Module) -> Module:
-    """The module in eval mode with random values that keep its activations near unit scale."""
+    """Overwrite all parameters with random values that keep activations near unit scale; set eval mode."""
     for part in module.modules():
         for name, parameter in part.named_parameters(recurse=False):
             if isinstance(part, nn.LayerNorm):
