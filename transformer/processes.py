@@ -14,7 +14,10 @@ def number_of_processes() -> int:
 
 
 def rank_and_size() -> tuple[int, int]:
-    """This process's rank and the number of processes, as set by torchrun; `ValueError` without a rank."""
+    """This process's rank and the number of processes, as set by torchrun; without torchrun, 0 and 1.
+
+    `ValueError` if there are several processes but this one has no rank.
+    """
     size = number_of_processes()
     if size > 1 and "RANK" not in os.environ:
         raise ValueError(f"WORLD_SIZE is {size}, but RANK is not set; torchrun sets both")
@@ -22,7 +25,7 @@ def rank_and_size() -> tuple[int, int]:
 
 
 def own_gpu(device: str) -> str:
-    """The setting `device`, with the number of this process's GPU if torchrun started the processes.
+    """The setting `device`; under torchrun, `cuda` becomes `cuda:N`, where N is this process's GPU.
 
     `ValueError` if the setting would give several processes on a machine the same GPU.
     """
@@ -38,10 +41,11 @@ CORES = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
 def cpu_threads() -> int:
-    """The number of CPU threads that torch computes with, found without importing it.
+    """The number of CPU threads that torch computes with, found without importing torch.
 
-    A program that has imported torch may have set its own number. Otherwise it is the number of physical
-    cores that this process may use, or `OMP_NUM_THREADS` if that is smaller.
+    If the program has already imported torch, torch is asked, because the program may have set the number.
+    Otherwise the result is the number of physical cores that this process may use, or `OMP_NUM_THREADS` if
+    that is smaller.
     """
     if (torch := sys.modules.get("torch")) is not None:
         return int(torch.get_num_threads())
@@ -50,7 +54,7 @@ def cpu_threads() -> int:
 
 
 def physical_cores() -> int:
-    """The number of physical cores that this process may use; logical ones where the system does not say."""
+    """The number of physical cores that this process may use, or logical ones if the system does not say."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     return len({core_of(cpu) for cpu in os.sched_getaffinity(0)})

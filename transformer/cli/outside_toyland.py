@@ -10,13 +10,13 @@ from transformer.messages import warn
 MOST_WARNINGS = 10
 """After this many warnings, no more lines are checked: each line of an ordinary text would cause one."""
 MOST_PARSED = 10
-"""If more sentences are checked at once, only their words and punctuation are checked.
+"""If more sentences than this are checked at once, none is parsed; the faster `obviously_outside` is used.
 
 Parsing, the complete check, takes up to 0.3 seconds for each sentence.
 """
 
 LONGEST_REASON = 200
-"""Maximum characters of the reason in a warning: there may be many unknown words, of any length."""
+"""The reason in a warning is shortened to this many characters: it may list many unknown words."""
 
 
 @dataclass

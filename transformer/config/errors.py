@@ -21,7 +21,7 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
 
 def install_extra(name: str) -> str:
-    """Return an instruction: how to install this project with its extra `name`."""
+    """The part of an error message that tells the user how to install the extra `name`."""
     return f"install the extra in the project's folder: pip install -c constraints.txt -e '.[{name}]'"
 
 
@@ -37,7 +37,7 @@ OUT_OF_MEMORY = (
     "not enough memory",
     "annot allocate memory",  # the system
     "bad_alloc",  # a C++ library
-    "failed to map segment",  # the loader of such a library
+    "failed to map segment",  # the dynamic linker, if it cannot load a library
     "Storage size calculation overflowed",  # torch, if the size in bytes exceeds 64 bits
 )
 """Words in error messages of other libraries that show that memory ran out. The words are needed because many

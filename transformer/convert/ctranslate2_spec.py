@@ -20,7 +20,7 @@ from transformer.model.layers import TokenEmbedding
 
 ACTIVATIONS = {"relu": "RELU", "gelu": "GELU", "silu": "SWISH"}
 Spec = Any
-"""A specification object of CTranslate2, which is untyped."""
+"""A specification object of CTranslate2. It is `Any` because CTranslate2 has no type annotations."""
 
 
 def write_checkpoint_model(opened: OpenedRun, folder: Path, quantization: str) -> None:
@@ -92,7 +92,7 @@ def set_weights(spec: Spec, model: EncoderDecoder, config: ModelConfig) -> None:
 def set_embedding(stack: Spec, embeddings: Spec, embedding: TokenEmbedding, max_positions: int) -> None:
     """Copy an embedding's weight and a table of its positional encoding.
 
-    CTranslate2 multiplies embeddings by √d_model, as our model does. It always reads positions from a table.
+    CTranslate2 multiplies embeddings by √d_model, as our model does, but always reads positions from a table.
     """
     embeddings.weight = numbers(embedding.embedding.weight)
     stack.position_encodings.encodings = numbers(embedding.positions(torch.arange(max_positions)))

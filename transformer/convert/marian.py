@@ -28,7 +28,7 @@ from transformer.data.tokenizers.protocol import BOS_ID, PAD_ID, SPECIAL_IDS
 from transformer.decoding.translator import Translator
 
 TOLERANCE = 1e-4
-"""Maximum difference between logits, to be multiplied by the largest logit if that is above 1."""
+"""The largest allowed difference between logits, relative to the largest logit if that is above 1."""
 
 
 def from_marian(
@@ -136,7 +136,10 @@ def check(
 
 
 def compute_as_marian(theirs: Any, config: ModelConfig) -> None:
-    """Set Marian's positions and ε in `theirs`, a model of `transformers`: only the weights are compared."""
+    """Give `theirs`, a model of `transformers`, the positions and the ε that Marian uses.
+
+    After this, its logits can differ from ours only because of the weights.
+    """
     for stack in (theirs.model.encoder, theirs.model.decoder):
         table = stack.embed_positions.weight
         table.data.copy_(position_table(config, len(table)))
@@ -176,7 +179,7 @@ def compare(
 def random_batch(
     lengths: tuple[int, ...], marian_ids: Sequence[int | None], generator: torch.Generator
 ) -> Int[Tensor, "batch length"]:
-    """Right-padded rows of random tokens that Marian has, without special tokens."""
+    """Right-padded rows of random tokens that Marian's vocabulary has too; special tokens are left out."""
     known = [ours for ours, number in enumerate(marian_ids) if number is not None and ours not in SPECIAL_IDS]
     tokens = torch.full((len(lengths), max(lengths)), PAD_ID)
     for row, length in enumerate(lengths):

@@ -17,7 +17,7 @@ from transformer.data.token_budget import cut_by_tokens
 from transformer.data.tokenizers.protocol import BOS_ID
 
 if TYPE_CHECKING:
-    import datasets  # slow to import, so the functions below import it when they are called
+    import datasets  # slow to import, and needed only for type annotations
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Batch(TensorBatch):
 
 
 class TokenBatches(EpochBatches[Batch]):
-    """Endless batches of a tokenized table, epoch after epoch; the position can be saved.
+    """Endless batches of a tokenized table, epoch after epoch; the position in them can be saved.
 
     In each batch, the number of pairs times the longest source is at most `tokens_per_batch`, and so is the
     number of pairs times the longest target (both with EOS). The order depends only on seed and epoch. Each
@@ -89,8 +89,8 @@ class TokenBatches(EpochBatches[Batch]):
         then by source length.
         """
         # The same result as `lexsort((ties, in_turn, longer_side))`, but five times as fast. The inverse of
-        # the permutation `ties` puts the rows in its order without sorting, and `lexsort` keeps this order
-        # among equal pairs. NumPy sorts 16-bit numbers in linear time.
+        # the permutation `ties` lists the rows by increasing `ties` without a sort, and `lexsort` keeps this
+        # order among equal pairs. NumPy sorts 16-bit numbers in linear time.
         first = np.empty_like(ties)
         first[ties] = np.arange(len(ties))
         longer_side = self.longer_side[first]

@@ -32,7 +32,7 @@ class Pairs(NamedTuple):
 
 
 class FlatPairs:
-    """Reads any rows of a table with the columns `src`, `tgt` and `line`; it must not be empty."""
+    """Reads any rows of a table that is not empty and has the columns `src`, `tgt` and `line`."""
 
     def __init__(self, table: "datasets.Dataset") -> None:
         import datasets
@@ -114,13 +114,16 @@ class ListSpan:
     def places(
         self, array: NDArray[np.int64], row: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The start and length in `elements` of lists, each given by its array's number and its row in it."""
+        """Where in `elements` the given lists start, and how long they are.
+
+        For each list, `array` is the index of the array that contains it, and `row` its index in that array.
+        """
         place = self.offsets.starts[array] + row
         starts, ends = self.offsets.values[place], self.offsets.values[place + 1]
         return self.elements.starts[array] + starts, ends - starts
 
     def take(self, array: NDArray[np.int64], row: NDArray[np.int64]) -> Lists:
-        """Gather lists, each given by its array's number and its row in it."""
+        """Gather the given lists; `array` and `row` are as in `places`."""
         starts, lengths = self.places(array, row)
         before = lengths.cumsum() - lengths  # number of elements in all lists before each list
         return Lists(

@@ -49,7 +49,7 @@ class Candidates(NamedTuple):
     tokens: Int[Tensor, "sentences n length"]
     scores: Float[Tensor, "sentences n"]
     parents: Int[Tensor, "sentences n"]
-    """For each candidate, the index of the live hypothesis of its sentence that it continues."""
+    """The index of the hypothesis that each candidate continues, among the live ones of its sentence."""
 
 
 class Beam(NamedTuple):
@@ -107,11 +107,11 @@ def beam_search(
     """The `n_best` hypotheses of each row by log-probability / length penalty (§6.1).
 
     A candidate that ends in EOS counts only if it is among the best `beam_size` candidates of its step. A
-    sentence closes when no live hypothesis can still be one of its `n_best`, or at its limit. At the limit,
-    the live hypotheses count as complete, with the same length penalty. A `beam_size` of 1 is exactly greedy
-    search. `max_length` is the limit in new tokens, including EOS: one for all rows, or one for each.
-    `observe` is called after each step. `ValueError` if `n_best` is not between 1 and `beam_size`, or if
-    float32 cannot hold the penalties of `alpha`.
+    sentence closes when no live hypothesis can still become one of its `n_best`, or when it reaches its
+    limit. At the limit, the live hypotheses count as complete, with the same length penalty. A `beam_size` of
+    1 is exactly greedy search. `max_length` is the limit in new tokens, including EOS: one for all rows, or
+    one for each. `observe` is called after each step. `ValueError` if `n_best` is not between 1 and
+    `beam_size`, or if float32 cannot hold the penalties of `alpha`.
     """
     if not 1 <= n_best <= beam_size:
         raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
@@ -141,7 +141,7 @@ def search_n_best(
 ) -> Hypotheses:
     """Like `beam_search`, but `n_best` may be larger than `beam_size`.
 
-    Hypotheses end in different steps, so that a search can find more than `beam_size` complete ones. The
+    Hypotheses end in different steps, so a search can find more than `beam_size` complete ones. The
     results for a larger `n_best` begin with the results for a smaller one.
     """
     pad_id, eos_id = pad_and_eos(model)
@@ -212,7 +212,7 @@ def best_first(
 
 
 def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -> Beam:
-    """The best `beam_size` candidates that have not ended; a beam of 1 becomes empty when the best one ends.
+    """The best `beam_size` candidates without EOS; a beam of 1 becomes empty if the best candidate has EOS.
 
     A beam of 1 must give the same output as greedy search, which stops at that point. If the beam continued
     with the second-best candidate, this candidate could win under the length penalty.

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 SMALLEST_PENALTY = 1e-30
-"""The smallest length penalty; the greatest is 1 / `SMALLEST_PENALTY`. Log-probabilities divided by either
+"""Length penalties from this to 1 / `SMALLEST_PENALTY` are allowed. Log-probabilities divided by either limit
 still have full precision in float32."""
 
 

@@ -62,8 +62,8 @@ class Translator(LineTranslator):
         """Load the best checkpoint of a run's folder, or one checkpoint, as a translator.
 
         Several paths make an ensemble, which searches with the settings of the first run. Matrix products are
-        computed in `precision`: one that training also offers, or int8. The model is frozen; to train it
-        further, use `load_pretrained`.
+        computed in `precision`: int8, or any value of the setting `precision`. The model is frozen; to train
+        it further, use `load_pretrained`.
         """
         paths = [path] if isinstance(path, str | Path) else path
         found = [load_run(each, task="translation", build=build, device=device) for each in paths]
@@ -156,7 +156,7 @@ class Translator(LineTranslator):
         sources = self.encode(lines)
         targets = [translation.tokens for translation in translations]
         member = self.model.members[0] if isinstance(self.model, Ensemble) else self.model
-        assert isinstance(member, nn.Module)  # of an nn.ModuleList
+        assert isinstance(member, nn.Module)  # members is an nn.ModuleList
         budget = self.decoding.one_pass_limit(self.device_type)
         return align(member, self.tokenizer, sources, targets, batch_tokens=budget)
 

@@ -26,7 +26,7 @@ def comparison(
     training_words: Mapping[str, int] | None,
     show: int,
 ) -> str:
-    """Scores, tables, and `show` examples for each system.
+    """The whole output: scores, tables, and up to `show` sentences where each system is most ahead.
 
     If `training_words` is None, the table by frequency in the training text is left out.
     """

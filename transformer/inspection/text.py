@@ -1,4 +1,4 @@
-"""An inspected sentence as text: a short summary, or the paper's equations filled in with its numbers."""
+"""An inspected sentence as text: a short summary, or the paper's equations with the sentence's numbers."""
 
 import math
 from collections.abc import Iterator
@@ -101,7 +101,7 @@ def explain(inspection: Findings, word: int | None = None) -> str:
 
 
 def strongest_head(inspection: Findings, choice: Choice, word: int) -> Choice:
-    """Choose the head that gives one word the largest weight when it looks from `word`.
+    """Choose the head whose attention from `word` has the largest weight on a single word.
 
     Only heads of the last layer that has attention of `choice.kind` are compared.
     """
@@ -173,7 +173,10 @@ def attention(inspection: Findings, choice: Choice | None) -> Iterator[Section]:
 
 
 def cell_lines(inspection: Findings, choice: Choice) -> list[str]:
-    """Compute equation 1 term by term for the largest weight of the chosen head in the chosen word's rows."""
+    """Compute one attention weight by equation 1, term by term.
+
+    Of the chosen head's weights from the chosen word, this is the largest.
+    """
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     module = inspection.module(choice.kind, choice.layer)
     if module.scores is None:

@@ -73,8 +73,8 @@ def causal_context(tokens: Int[Tensor, "batch length"]) -> Context:
     """The context of a decoder that reads whole sequences, as in training (§3.2.3).
 
     Each position may attend to itself and to the positions before it. `is_causal` is used instead of a mask
-    because torch then uses a faster attention kernel. It also hides the padding of right-padded rows from
-    every real token. While decoding, `DecodeState.make_room` provides the context instead.
+    because torch then uses a faster attention kernel. Causality also hides the padding of right-padded rows
+    from every real token. While decoding, `DecodeState.make_room` provides the context instead.
     """
     return Context(sequence_positions(tokens), is_causal=True)
 

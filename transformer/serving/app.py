@@ -22,7 +22,7 @@ characters each, a body of {body_bytes:,} bytes, and a beam of {beam_size:,}; af
 gets an error instead of an answer. Requests that are waiting at the same time are translated together. An
 error is an object with one member, error: one line that says what is wrong."""
 LONGEST_REASON = 200
-"""A warning is cut to this many characters, because it may list many unknown words."""
+"""The reason in a warning is shortened to this many characters, because it may list many unknown words."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from transformer.toyland.corpus import generate
 from transformer.toyland.numbers import english_number, german_number
 from transformer.toyland.tree import Branch, Leaf
 
-# Words that are never a leaf of their own, so that `_dictionary` cannot learn them from the corpus.
+# Words that never form a leaf by themselves, so `_dictionary` cannot learn them from the corpus.
 _FURTHER = {
     "hundred": "hundert",
     "thousand": "tausend",
@@ -59,7 +59,7 @@ def _leaves(branch: Branch) -> Iterator[Leaf]:
 
 
 def _head(leaf: Leaf) -> tuple[str, str]:
-    """The leaf's key in the dictionary (`looks` for `looks for`, `sell` for `to sell`), and its German."""
+    """A leaf's key in the dictionary (`looks` for `looks for`, `sell` for `to sell`), and its translation."""
     return leaf.english.removeprefix("to ").split(" ")[0], leaf.german
 
 

@@ -36,7 +36,7 @@ class Phrase(NamedTuple):
     person: int
     noun: Noun | None = None
     plural: bool = False
-    # Whether the phrase contains `kein`, so that the clause needs no `nicht`.
+    # Whether the phrase contains `kein`; if it does, the clause needs no `nicht`.
     negates: bool = False
 
 
