@@ -1,4 +1,4 @@
-"""The progress of long work, on standard error: a bar on a terminal, lines in a file or a notebook."""
+"""Shows the progress of long work on standard error: a bar on a terminal, lines in a file or a notebook."""
 
 import time
 from typing import Any
@@ -52,7 +52,7 @@ class Progress:
     def line(self) -> str:
         return tqdm.format_meter(
             self.done,
-            self.total,  # type: ignore[arg-type]  # its type stub lacks `None`
+            self.total,  # type: ignore[arg-type]  # tqdm's type stub lacks `None`
             time.monotonic() - self.began,
             unit=self.unit,
             initial=self.initial,

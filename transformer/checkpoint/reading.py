@@ -47,7 +47,8 @@ def read_manifest(folder: Path, *, unread: Collection[str] = ()) -> dict[str, An
         raise CheckpointError(
             f"{folder}: format version {found}, but this version of the program reads {readable}"
         )
-    files = manifest.get("files")  # other versions may have other keys
+    # The other keys are checked only now, because they may differ in a version that we cannot read.
+    files = manifest.get("files")
     if not isinstance(files, dict) or "tokenizer" not in manifest:
         raise CheckpointError(f"{folder}: no readable {MANIFEST}; the checkpoint is damaged")
     for name, expected in {MODEL: None, STATE: None, **files}.items():

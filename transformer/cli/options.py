@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options shared by several commands."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ INSPECTION_OPTIONS = {
     "translation": ("beam_size", "alpha"),
     "language_model": ("beam_size", "alpha", "max_length"),
 }
-"""For each task, which options of `add_inspection_options` it takes; other tasks take none of them."""
+"""The options of `add_inspection_options` that each task takes; a task that is not listed takes none."""
 
 
 def add_inspection_options(parser: CommandParser) -> None:

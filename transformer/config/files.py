@@ -22,7 +22,7 @@ from transformer.files import read_bounded, write_whole
 LARGEST_FILE = 2**20
 """Maximum bytes of a settings file; a longer one is not read."""
 FORMAT_VERSION = 1
-"""Version of `config.yaml`, in its key `format_version`; recipes can omit it."""
+"""The format version, stored under `format_version` in `config.yaml`; recipes can omit this key."""
 SECTIONS = tuple(dict.fromkeys(name.rpartition(".")[0] for name in setting_names() if "." in name))
 NULL = "tag:yaml.org,2002:null"
 BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

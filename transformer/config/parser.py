@@ -99,7 +99,7 @@ def with_dashes(option: str) -> str:
 
 
 def in_our_words(message: str) -> str:
-    """Return the message in one line; one about a wrong type or a huge number is reworded."""
+    """Return the message on one line, and reword it if it is about a wrong type or a huge number."""
     if too_long := re.match(r'Parser key "(.+?)":.*has (\d+) digits; use sys.set_int', message, re.DOTALL):
         return f"{too_long[1]}: a number of {too_long[2]} digits is too large"
     wrong_type = re.match(

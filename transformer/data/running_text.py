@@ -1,4 +1,4 @@
-"""Running text for language models is read, encoded as one long sequence of ids, and cut into blocks."""
+"""Reads running text for language models, encodes it as one long sequence of ids, and cuts it into blocks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ class BlockBatches(EpochBatches[TextBatch]):
         super().__init__()
 
     def epoch(self, number: int) -> list[NDArray[np.int64]]:
-        """For each batch, the index of the first token of each of its blocks.
+        """The batches of one epoch; each is an array with the index of every block's first token.
 
         The first block of the text may have a negative index; `fetch` makes that block shorter.
         """

@@ -11,7 +11,7 @@ from transformer.decoding.search import select_beams
 
 
 class EnsembleState(list[object]):
-    """The states of the members."""
+    """The decoding states of the ensemble's members, one per member."""
 
     def select(self, rows: Int[Tensor, " chosen"]) -> "EnsembleState":
         return EnsembleState(state.select(rows) for state in self)  # type: ignore[attr-defined]

@@ -14,15 +14,15 @@ from transformer.decoding.inference import freeze, without_gradients
 from transformer.decoding.search import generate, greedy
 from transformer.model.build import build_model
 
-INCOMPLETE = "\ufffd"  # how a character is decoded while some of its bytes are still missing
+INCOMPLETE = "\ufffd"  # what a character is decoded to while some of its bytes are missing
 
 
 class TextGenerator:
     """A decoder-only model and its tokenizer.
 
     The model keeps a key-value cache, so it processes each token only once. With sinusoidal positions, the
-    text may be longer than those in training, but its quality then drops. With learned positions, asking for
-    a text longer than `model.max_positions` is a `ValueError`.
+    text may be longer than the blocks used in training, but the quality then drops. With learned positions,
+    asking for a text longer than `model.max_positions` is a `ValueError`.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer) -> None:

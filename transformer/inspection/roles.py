@@ -14,7 +14,7 @@ from transformer.model.attention import MultiHeadAttention
 from transformer.model.recording import without_head
 
 NAMED_FROM = 0.5
-"""A measure must be at least this large to name a head's role."""
+"""A head's role is named after its largest measure only if that measure is at least this large."""
 BROAD_FROM = 0.75
 """A head is broad if its mean entropy is at least this share of the entropy of equal weights."""
 
@@ -58,7 +58,7 @@ def measures_by_gold(
     columns: Axis,
     gold: Gold | None,
 ) -> dict[str, float]:
-    """How closely a cross-attention head matches the right word alignment, and the word pairs of `gold`.
+    """How closely a cross-attention head matches the word alignment and the word pairs in `gold`.
 
     The pairs are pronouns with their nouns, and particles with their verbs. Empty if `gold` is None.
     """
@@ -154,9 +154,10 @@ def first_choice(
 ) -> tuple[str, int, int, int] | None:
     """The word and head that a reader should see first, as (kind, word, layer, head).
 
-    If `gold` has a pronoun of the translation, the word is this pronoun, and the head is the one that looks
-    most at the pronoun's noun. Otherwise, the word is the one where attention jumps furthest, and the head is
-    the head of the last layer that gives the most weight to a single word there.
+    If `gold` lists a pronoun in the translation, the word is that pronoun, and the head is the one that gives
+    the most weight to the pronoun's noun. Otherwise, only the last layer is considered: the word is the one
+    at which its attention jumps furthest, and the head is the one that gives the most weight from this word
+    to any single word.
     """
     kinds = [kind for kind in (CROSS, DECODER, ENCODER) if any(module.kind == kind for module in attention)]
     if not kinds:

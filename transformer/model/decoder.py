@@ -55,7 +55,7 @@ class Decoder(nn.Module):
         return self.final_norm(x)
 
     def project_memory(self, memory: Float[Tensor, "batch source d_model"]) -> list[KeyValue]:
-        """Compute each layer's keys and values of the encoder's output, for its cross-attention."""
+        """Project the encoder's output to the keys and values of each layer's cross-attention."""
         memory = cast_once(memory)
         return [block.cross_attention.project_kv(memory) for block in self.blocks]
 

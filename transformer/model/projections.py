@@ -29,7 +29,7 @@ class JoinedAttention(MultiHeadAttention):
     joined_dtype: torch.dtype | None
     """The dtype of the packed copy; None if the joined matrix is not packed."""
     queries: tuple[Tensor, Tensor] | None = None
-    """The tokens of the latest `project_kv`, and their queries."""
+    """The tensor given to the latest `project_kv`, and the queries computed from it."""
 
     def project_kv(
         self,
@@ -75,7 +75,7 @@ class JoinedAttention(MultiHeadAttention):
 
 
 def plain_parameters(attention: MultiHeadAttention) -> tuple[Tensor, ...] | None:
-    """The three weights, then the biases, if any; None if a projection is not a plain linear layer."""
+    """The three weights, then the biases, if any; None if one is not plain or only some have a bias."""
     layers = attention.w_q, attention.w_k, attention.w_v
     if not all(map(is_plain, layers)):
         return None
@@ -95,7 +95,7 @@ def is_plain(layer: nn.Module) -> bool:
 def joined_copy(
     *parameters: Tensor, dtype: torch.dtype | None
 ) -> tuple[Any, Float[Tensor, " outputs"] | None]:
-    """Join the weights, and the biases if there are any; the weight is packed unless `dtype` is None."""
+    """Join the weights, and the biases if there are any; pack the joined weight unless `dtype` is None."""
     weight = torch.cat(parameters[:3])
     bias = torch.cat(parameters[3:]) if len(parameters) > 3 else None
     return weight if dtype is None else packed_copy(weight, dtype=dtype), bias

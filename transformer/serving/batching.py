@@ -72,7 +72,7 @@ class Batcher:
         self.thread.start()
 
     def submit(self, kind: Kind, lines: Sequence[str]) -> "Future[Answer]":
-        """Queue a request; returns a future for its translations, to be cancelled once nobody waits for them.
+        """Queue a request and return a future for its translations; cancel it once nobody waits for them.
 
         `BusyError` if too many lines are waiting.
         """
@@ -100,7 +100,7 @@ class Batcher:
             self.answer(jobs)
 
     def take(self) -> list[Job]:
-        """The next batch; empty if the batcher is closed and nothing is waiting."""
+        """Wait for the next batch and return it; empty if the batcher is closed and nothing is waiting."""
         with self.changed:
             while True:
                 self.changed.wait_for(lambda: self.waiting or self.is_closed)
@@ -154,7 +154,7 @@ class Batcher:
 
 
 def cut_lines(translator: LineTranslator, lines: Sequence[str]) -> list[str]:
-    """The warnings about one request's lines, numbered from the first line of the request."""
+    """The warnings about one request's lines; they count lines from the first one of the request."""
     found: list[str] = []
     translator.warn = found.append
     translator.encode(lines, first_line=1)

@@ -1,4 +1,4 @@
-"""The tasks by their names in the settings; the file `NAME.py` in this folder defines the task `NAME`.
+"""The built-in tasks, by the names used in settings; the file `NAME.py` in this folder defines task `NAME`.
 
 This file imports nothing from the package, so that settings can be checked without importing torch.
 """

@@ -49,11 +49,11 @@ class ContrastiveLoss:
 
 @dataclass(frozen=True)
 class EmbeddingValidation:
-    """Loss per pair, and P@1: the percentage of sentences whose nearest neighbour is the right one.
+    """Loss per pair, and P@1: the percentage of sentences whose nearest neighbour is their pair's other half.
 
-    The right neighbour of a sentence is the other sentence of its pair. The loss compares a sentence with the
-    sentences of its batch, and P@1 with those of the whole text. `p@1` looks for the target nearest to each
-    source, and `p@1_reversed` for the source nearest to each target.
+    The loss compares a sentence with the sentences of its batch, and P@1 compares it with those of the whole
+    text. `p@1` looks for the target nearest to each source, and `p@1_reversed` for the source nearest to each
+    target.
     """
 
     batches: PairBatches

@@ -50,9 +50,9 @@ def why_outside(sentence: str) -> str | None:
 
 
 def obviously_outside(sentence: str) -> str | None:
-    """Like `why_outside`, but without parsing: only the words, length and punctuation are checked.
+    """Like `why_outside`, but without parsing: this checks only words, length, first letter and punctuation.
 
-    So the grammar may be unable to produce the sentence although the result is `None`.
+    The sentence may therefore be outside toyland although the result is `None`.
     """
     if unknown := unknown_words(sentence):
         return f"outside toyland: unknown word{'s' * (len(unknown) > 1)} {', '.join(unknown)}"

@@ -1,4 +1,4 @@
-"""Training one model in several processes: sums, and gradients that are averaged.
+"""Training one model in several processes, which add up numbers and average gradients.
 
 `torchrun` starts the processes and passes each one its rank in the environment. Every process holds the whole
 model (DistributedDataParallel) or a part of it (`training/parallel.py`) and computes a share of each update's
@@ -75,7 +75,7 @@ class Group(Processes):
         return float(value)
 
     def wrap(self, model: nn.Module, device: torch.device) -> Any:
-        """The model in DistributedDataParallel, whose backward pass averages gradients over all processes.
+        """Wrap the model in DistributedDataParallel; its backward pass averages gradients over processes.
 
         A sharded model (`training/parallel.py`) is returned as it is, because it averages its gradients
         itself.

@@ -51,7 +51,8 @@ class Need(NamedTuple):
     state: int
     """Bytes of the process's own part of the weights, their gradients and Adam's moments."""
     gathered: int
-    """Bytes gathered at the same time: embeddings and output, two layers, and the gradients of one layer."""
+    """Bytes gathered at the same time: embeddings and output with their gradients, two layers, and
+    the gradients of one layer."""
 
     @property
     def total(self) -> int:
@@ -61,7 +62,7 @@ class Need(NamedTuple):
 def needs(model: nn.Module) -> Iterator[Need]:
     """Yields what each process needs if there are 1, 2, 4, 8, … processes.
 
-    The last number of processes is the first for which the gathered bytes exceed the process's own part.
+    Stops after the first number of processes for which the gathered bytes exceed the process's own part.
     """
     layers = stacked_layers(model)
     sizes = [sum(parameter.numel() for parameter in layer.parameters()) for layer in layers]
@@ -79,13 +80,13 @@ def needs(model: nn.Module) -> Iterator[Need]:
 
 
 def own_numbers(shape: torch.Size, processes: int) -> int:
-    """How many numbers of a parameter the first process holds: the number of its rows is rounded up."""
+    """How many numbers of a parameter the first process holds: its share of the rows, rounded up."""
     rows, *rest = shape or (1,)
     return -(-rows // processes) * math.prod(rest)
 
 
 def memory_bytes(device: torch.device) -> int | None:
-    """The total memory of the device or the limit of the container; `None` if unknown."""
+    """The total memory of the device or, for a CPU, the container's limit if lower; `None` if unknown."""
     if device.type == "mps":
         return torch.mps.recommended_max_memory()
     if device.type != "cpu":

@@ -23,7 +23,7 @@ def replicated(make: Callable[[], nn.Module], device: torch.device, group: Group
 
 
 def sharded(make: Callable[[], nn.Module], device: torch.device, group: Group, defer: bool) -> nn.Module:
-    """This process's part of every parameter; with a single process, the whole model."""
+    """The model with only this process's part of every parameter; with a single process, the whole model."""
     if group.size == 1:
         return make().to(device)
     if not defer:

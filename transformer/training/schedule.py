@@ -41,13 +41,14 @@ SCHEDULES: dict[str, Callable[[int, TrainingConfig], float]] = {
     "linear": warmed_up(lambda share: 1 - share),
     "constant": warmed_up(lambda share: 1.0),  # noqa: ARG005
 }
-"""The choices of `training.schedule`: they map an update to its rate, as if d_model were 1."""
+"""The choices of `training.schedule`. Each function returns the rate of an update, as if d_model were 1."""
 
 
 def learning_rate(step: int, d_model: int, settings: TrainingConfig) -> float:
     """The rate of update `step`, which counts from 1.
 
-    At the end of the warm-up it is `training.learning_rate` or, if that is not set, the rate of equation 3.
+    At the end of the warm-up, the rate is `training.learning_rate` or, if that is not set, the rate of
+    equation 3 times `training.rate_scale`.
     """
     peak = settings.learning_rate
     scale = settings.rate_scale * d_model**-0.5 if peak is None else peak * settings.warmup_steps**0.5

@@ -57,7 +57,7 @@ def numpy_model(device: torch.device) -> Iterator[Comparison]:
 
 
 def cached_decoding(device: torch.device) -> Iterator[Comparison]:
-    """Decoding in chunks with a cache, compared with one forward pass, for both decoders and both norms."""
+    """Compare decoding in chunks with one forward pass, for both decoder kinds, with post- and pre-norm."""
     for kind in ("encoder_decoder", "decoder_only"):
         for norm in ("post", "pre"):
             model = randomised(build_model(small_config(kind=kind, norm=norm))).to(device)
@@ -96,7 +96,7 @@ def skipped() -> str:
 
 
 def measure(name: str, parity: Parity, device: torch.device, seed: int) -> Item:
-    """Measure the largest absolute error of an item. The seed makes it independent of earlier items."""
+    """Measure the largest absolute error of an item, which the seed makes independent of earlier items."""
     torch.manual_seed(seed)
     with torch.no_grad():
         worst = largest_difference(parity(device), TOLERANCE)
