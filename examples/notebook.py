@@ -91,8 +91,8 @@ def build(config):
 # ## Train it, and look again
 #
 # Compare `encoder.png` with `nearby.png`: the first heads now stay close to the diagonal. Is the new model
-# better? Both runs have validation losses in their `log.jsonl`. If both models are the package's own,
-# `transformer compare` tests whether the difference between two runs is significant.
+# better? Both runs have validation losses in their `log.jsonl`. For two models without custom parts,
+# `transformer compare` also tests whether the difference between their runs is significant.
 
 # %%
 changed = transformer.train(replace(settings, output=str(RUNS / "nearby")), build=build, resume=True)

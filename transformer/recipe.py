@@ -65,7 +65,7 @@ def train(
     yet, it is started. On a CPU, a resumed run gives bitwise the same results as an uninterrupted one.
     `say` is called with a line about each stage.
 
-    `ValueError` if the folder holds a run and `resume` is not set, or if the run in it does not match the
+    `ValueError` if the folder already holds a run and `resume` is False, or if that run does not match the
     settings. After SIGTERM, SIGHUP, SIGUSR1 or SIGINT, everything is saved, and `TrainingStopped` is raised.
     Under torchrun, all processes train one model together; `ValueError` if their settings differ. Only one
     process (or group of processes) may train in a folder at a time. Any other process gets a
@@ -164,7 +164,10 @@ def plan(
     task: type[Task] | None = None,
     say: Callable[[str], None] = silent,
 ) -> list[Need]:
-    """Compute, without allocating weights, the memory of each process if `training.parallel` is fsdp."""
+    """Compute the memory that each process would need under FSDP, for 1, 2, 4, … processes.
+
+    No weights are allocated.
+    """
     require_no_torchrun()
     parts = Parts(build, task)
     return list(needs(planned_model(parts.named_in(settings), parts, say)))

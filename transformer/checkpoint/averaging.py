@@ -16,8 +16,8 @@ from transformer.checkpoint.writing import write_checkpoint
 def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
     """Write the mean of the weights of the `count` newest checkpoints as a new checkpoint.
 
-    If `minutes` is given (10 in the paper), the averaged checkpoints are at least that many minutes of
-    training apart.
+    If `minutes` is given (10 in the paper), checkpoints are skipped so that those averaged are at least that
+    many minutes of training apart.
     """
     if not 0 <= minutes < math.inf:
         raise CheckpointError(f"{minutes:g} minutes between checkpoints; the time must be 0 or more")
@@ -50,7 +50,7 @@ def newest(run: Run, count: int, minutes: float) -> list[int]:
 
 
 def mean_weights(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
-    """The mean of the weights of the checkpoints of the updates `chosen`, and the hash of their tokenizer.
+    """Average the weights that were saved after the updates `chosen`; also return their tokenizer's hash.
 
     A custom model's tensors that are not floats, such as counters, are taken from the newest checkpoint.
     """
@@ -65,7 +65,7 @@ def mean_weights(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
         tensors = {name: tensor.double() for name, tensor in floats.items()}
         if step == chosen[0]:
             sums = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
-        # A resumed run may mix checkpoints of format 1, which has older weight names, with newer ones.
+        # A resumed run may have checkpoints of format 1, which has older weight names, next to newer ones.
         sums = with_current_names(sums, tensors)
         if shapes(tensors) != shapes(sums):
             raise CheckpointError(

@@ -41,7 +41,7 @@ class Run:
         return self.path / "checkpoints"
 
     def locked(self, warn: Callable[[str], None]) -> AbstractContextManager[HeldFolder]:
-        """Lock the folder against training by other processes; `FolderInUseError` if one already does."""
+        """Lock the folder for training; `FolderInUseError` if another process has locked it."""
         return locked_folder(self.path, warn)
 
     def checkpoint(self, step: int) -> Path:
@@ -83,8 +83,8 @@ class Run:
     def clean(self, step: int) -> None:
         """Delete the leftovers of interrupted writes, and checkpoints after `step`; the run must be locked.
 
-        When a run is resumed from `step`, later checkpoints are damaged or were never marked. They must go,
-        because `keep_newest` would count them among the newest.
+        When a run is resumed from `step`, later checkpoints are damaged or were never marked as `last`. They
+        must go, because `keep_newest` would count them among the newest.
         """
         for leftover in self.checkpoints.glob(f"{UNFINISHED}{STEP}*"):
             shutil.rmtree(leftover)

@@ -68,9 +68,10 @@ def processors(translator: "LineTranslator", options: Namespace) -> "list[Proces
 
 
 def sampler(translator: "Translator", first_line: int, options: Namespace) -> Any:
-    """A sampler whose seed depends only on --seed and on the number of the chunk's first line.
+    """Return the sampler for one chunk of the input.
 
-    So the translations do not depend on the number of processes.
+    Its seed depends only on --seed and on the number of the chunk's first line, not on the process that
+    translates the chunk. So the translations are the same with any number of processes.
     """
     import torch
 

@@ -16,7 +16,7 @@ STANDARD_OUTPUT = "standard output"
 
 
 class NamedStream:
-    """Wraps standard output or its buffer, and names it in each `OSError`, as Python itself does not."""
+    """Wraps standard output or its buffer, so that each `OSError` says which stream could not be written."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream

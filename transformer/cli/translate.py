@@ -47,7 +47,7 @@ def run(arguments: list[str], prog: str) -> int | None:
     given = StandardInput(options, is_json=options.json)
     requests = read_requests(given.lines, options)
     if options.sample and not given.is_terminal:
-        # Each chunk has its own seed. Full chunks keep the samples independent of when the lines arrive.
+        # Each chunk has its own seed, so chunks must not depend on when lines arrive: wait until one is full.
         chunks = in_chunks(requests, options.buffer)
     else:
         chunks = given.together(requests, options.buffer)
@@ -86,7 +86,7 @@ def translate_file(options: Namespace) -> int | None:
 
 
 def number_of_lines(path: str) -> int | None:
-    """The total for the progress bar; `None` for a pipe, which can be read only once."""
+    """Count the lines, for the progress bar; `None` for a pipe, which can be read only once."""
     if not Path(path).is_file():
         return None
     return sum(1 for _ in read_lines(path, "replace", too_long=lambda _: None))

@@ -1,4 +1,4 @@
-"""Tokenizes parallel text once, and caches on disk its token ids and the reason for each dropped pair."""
+"""Tokenizes parallel text once: a cache on disk holds the token ids and why each dropped pair is dropped."""
 
 import sys
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KEPT, EMPTY, TOO_LONG = range(3)
-"""The values of the column `dropped` in the cache: the pair is kept, or the reason why it is dropped."""
+"""The values of the cache's column `dropped`: the pair is kept, dropped as empty, or dropped as too long."""
 WORTH_PROCESSES = 20_000
 """The least number of pairs for which a tokenizer written in Python runs in several processes. With fewer
 pairs, starting the processes would take longer than it saves."""
@@ -35,7 +35,7 @@ class Counts:
     empty: int
     """Pairs with a side that is blank, or empty after normalisation."""
     too_long: int
-    """Pairs with a side of more than `data.max_tokens` tokens (with EOS), or 64 characters for each."""
+    """Pairs with a side of more than `data.max_tokens` tokens (with EOS), or 64 times as many characters."""
 
 
 def tokenize_pairs(
@@ -107,7 +107,7 @@ class Tokenize:
         lists = sources.to_pylist(), targets.to_pylist(), rows
         if self.processes == 1:
             return self.of_lists(*lists)
-        if self.workers is None:  # started here, because nothing is called if the result is in the cache
+        if self.workers is None:  # started at the first call; a cached result needs no call
             self.workers = Workers(self.of_lists, self.processes)
         return pa.concat_tables(self.workers(*lists))
 

@@ -26,14 +26,14 @@ from transformer.version import DISTRIBUTION
 LICENCE = "unknown"
 FILL_IN = "  # fill in, such as mit or cc-by-4.0; it may depend on the licence of the training text"
 LANGUAGE = re.compile(r"[a-z]{2,3}([-_]\w+)?", re.IGNORECASE)
-"""Matches language codes such as `en`, `deu` or `zh_Hans`. `data.source` may instead be the name of a
-column, which is no language."""
+"""Matches language codes such as `en`, `deu` or `zh_Hans`. The setting `data.source` may also be a column's
+name, such as `english_text`, which the card does not list as a language."""
 LEFT_OUT = ("output", "device")
 """Settings that the card leaves out, because they say nothing about the model."""
 
 
 class Use(NamedTuple):
-    """What a task is called on the Hub, and the command for a model that was trained for it."""
+    """The Hub's name for a task, and the command that uses a model trained for that task."""
 
     tag: str | None
     command: str
@@ -50,7 +50,7 @@ CUSTOM = Use(None, "evaluate --run OWNER/NAME")
 
 
 def model_card(name: str | Path, scores: Mapping[str, Any] | None = None) -> str:
-    """The card of a run's best checkpoint or, if `name` is a checkpoint, of that one.
+    """Write the card of the checkpoint `name` or, if `name` is a run, of the run's best checkpoint.
 
     `scores` come from `evaluate --json`.
     """

@@ -1,4 +1,4 @@
-"""Everything that is recorded about an inspected sentence, as plain data for the page and the text."""
+"""The classes that hold what `inspect` records about a sentence, to be shown as a page or as text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -73,14 +73,14 @@ class Prediction:
     place: int
     """The index of the piece on the axis; 0 if there is no axis."""
     by_layer: list[list[Guess]]
-    """For each layer, the best guesses from its hidden states; the last layer's are the model's output."""
+    """For each layer, the best guesses from its hidden states; the last layer's guesses are the output."""
     own: list[float]
     """The probability of `text` after each layer."""
 
 
 @dataclass(frozen=True)
 class SublayerNorms:
-    """The lengths of a sub-layer's input, update and output vectors, one for each piece of an axis."""
+    """The L2 norms of a sub-layer's input, update and output vectors, for each piece of an axis."""
 
     name: str
     axis: str
@@ -101,7 +101,7 @@ class Gold:
     pronouns: list[tuple[int, int]] = field(default_factory=list)
     """Each pair has a noun of the source and the pronoun that stands for it in the target."""
     particles: list[tuple[int, int]] = field(default_factory=list)
-    """Each pair has a verb of the source and the separated particle of the verb that translates it."""
+    """Each pair has a source verb and the particle that its translation separates from the German verb."""
 
 
 class Output(NamedTuple):

@@ -40,11 +40,11 @@ MOST_TERMS = 100_000
 the largest terms of each row, but at least `FEWEST_TERMS` per row."""
 FEWEST_TERMS = 5
 NOTHING = 65535
-"""Written instead of a term's column if a mask hides the term."""
+"""If a mask hides a term, this is written instead of the number of the term's column."""
 
 
 def page_data(inspection: Findings) -> dict[str, Any]:
-    """Everything that the script draws."""
+    """Collect everything that the page's script draws."""
     present = {module.kind for module in inspection.attention}
     kinds = {kind: rows_columns for kind, rows_columns in AXES.items() if kind in present}
     gold = inspection.gold if inspection.is_right else None
@@ -108,7 +108,7 @@ def axis_data(axis: Axis) -> dict[str, Any]:
 
 
 def read_places(inspection: Findings) -> list[tuple[str, int] | None]:
-    """For each token that a decoder reads: the axis at the top of the page that shows it, and its index.
+    """Say where the top of the page shows each token that the decoder reads: the axis, and the index on it.
 
     No axis shows the start token of a translation, so its entry is None.
     """
@@ -146,7 +146,7 @@ def head_data(head: Head) -> dict[str, Any]:
 
 
 def weights(inspection: Findings) -> list[Any]:
-    """All weights as round(1000 · weight); each module has an array between pieces and one between words.
+    """For each module, one array of weights between pieces and one between words, as round(1000 · weight).
 
     The first matrix of an array is the mean over the heads; the matrices of the heads follow.
     """
@@ -164,7 +164,7 @@ def thousandths(values: Float[Tensor, "heads rows columns"]) -> Any:
 
 
 def terms_of(attention: list[Attention]) -> list[dict[str, Any] | None]:
-    """For each module and row: the largest scores with their columns, and log Σ exp of all scores."""
+    """For each row of each module, the largest scores with their columns, and log Σ exp of all scores."""
     rows = sum(module.weights.shape[0] * module.weights.shape[1] for module in attention)
     most = max(FEWEST_TERMS, MOST_TERMS // max(rows, 1))
     return [None if module.scores is None else module_terms(module.scores, most) for module in attention]
@@ -182,8 +182,9 @@ def module_terms(scores: Float[Tensor, "heads rows columns"], most: int) -> dict
 
 
 def packed(numbers: Any) -> str:
-    """Little-endian numbers, deflated, in base64: all first bytes, then all second bytes, and so on.
+    """Compress numbers, and encode the result in base64.
 
+    All first bytes of the (little-endian) numbers are stored first, then all second bytes, and so on.
     Adjacent numbers often share their high bytes, so this order compresses a fifth better than storing one
     number after another.
     """
@@ -194,7 +195,7 @@ def packed(numbers: Any) -> str:
 
 
 def search_data(search: SearchRecord) -> dict[str, Any]:
-    """The search as the script draws it."""
+    """Convert the record of a search to the form that the script draws."""
     paths = {path.name: path.tokens for path in search.paths}
     before = [Node((), 0, "", 0.0, 0.0, 0)]
     steps = []
@@ -254,7 +255,7 @@ def search_data(search: SearchRecord) -> dict[str, Any]:
 
 
 def node_data(node: Node, paths: dict[str, tuple[int, ...]], winner: tuple[int, ...]) -> dict[str, Any]:
-    """A live hypothesis, marked with the names of the `paths` that begin with it, except the winner's."""
+    """Describe an unfinished hypothesis; `marks` names the paths that begin with it, except the winner's."""
     marks = [
         name
         for name, tokens in paths.items()

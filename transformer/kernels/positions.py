@@ -20,14 +20,15 @@ SMALLEST = 64
 
 
 def below(positions: Int[Tensor, "*shape"], limit: int) -> Int[Tensor, "*shape"]:
-    """Return the same tensor with an attribute `limit`, which says that all its values are less than `limit`.
+    """Return the same tensor with an attribute `limit`, which promises that all positions are below `limit`.
 
     A table must have a row for each position, but reading the largest position would force a synchronization
     with a GPU. The function that makes the positions knows their limit without reading them. The tensor must
     not be changed in place. Tensors computed from it lack the attribute, so their encodings are computed, and
     a wrong limit is never used.
     """
-    # compiled code computes the encoding in one kernel, and a traced graph must be correct for any length
+    # Compiled code computes the encoding in one kernel, and a traced graph must be correct for any length. So
+    # neither uses a table, and neither needs a limit.
     is_tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     if not (is_tracing or torch.compiler.is_compiling()):
         positions.limit = limit  # type: ignore[attr-defined]
@@ -35,7 +36,7 @@ def below(positions: Int[Tensor, "*shape"], limit: int) -> Int[Tensor, "*shape"]
 
 
 class PositionTable:
-    """The vectors of the first positions, for the device where they were last needed.
+    """Keeps the encodings of the first positions, on the device where they were last needed.
 
     The table is not a buffer of a module, so state dicts, copies and pickles do not contain it. A model that
     moves from the meta device to a real one computes a new table there.

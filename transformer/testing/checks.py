@@ -1,5 +1,6 @@
-"""The laws of the contract. Each law is a generator of comparisons that must hold, and of remarks.
+"""The laws that `assert_transformer_contract` checks.
 
+Each law is a generator. It yields comparisons of tensors, which must hold, and remarks, which are strings.
 Batches are small and sequences have at most 9 tokens, which is enough to expose a broken law.
 """
 
@@ -122,7 +123,7 @@ def no_future_leak_in_training(subject: Subject) -> Iterator[Comparison | str]:
 def batch_invariance_in_training(subject: Subject) -> Iterator[Comparison | str]:
     """Compares each row in two batches whose other rows differ. A BatchNorm breaks this law, for example.
 
-    The differing rows have the same lengths, so that dropout draws the same random numbers.
+    The other rows keep their lengths, so that dropout draws the same random numbers for both batches.
     """
     batch = subject.batch(LENGTHS, SOURCE_LENGTHS)
     run = run_in_training(subject, batch)
@@ -219,8 +220,9 @@ def beam_of_one(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def decoding_batch(subject: Subject) -> tuple[Tensor, ProbeBatch, Tensor]:
-    """Ragged inputs for `prefill`, whole rows for the forward pass, and each row's length after `prefill`.
+    """Return ragged inputs for `prefill`, the full batch for the forward pass, and the length of each row.
 
+    The length is the number of a row's tokens that the model has read after `prefill`.
     For an encoder-decoder, `prefill` gets the source and reads only BOS of the target, so each length is 1.
     For a decoder-only model, `prefill` gets the first few tokens of each row.
     """

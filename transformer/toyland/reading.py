@@ -1,7 +1,7 @@
 """Finds the words, names and numbers in a sentence.
 
-The oracle (`oracle.py`), which parses sentences, uses them to skip choices of the generator that do
-not occur in the sentence.
+To parse a sentence, the oracle (`oracle.py`) tries all choices of the generator. It skips the choices whose
+words are not in the sentence.
 """
 
 import re
@@ -47,7 +47,7 @@ _NUMBER_WORDS = {*_UNITS, "hundred", "thousand"}
 
 
 class Reading:
-    """A sentence, prepared for many fast questions about what it contains; upper and lower case are equal."""
+    """Prepares a sentence so that many questions about its words are answered fast, ignoring case."""
 
     def __init__(self, sentence: str) -> None:
         words = tokens(sentence)

@@ -20,7 +20,7 @@ class FolderLostError(ValueError):
 
 @dataclass(frozen=True)
 class Rescue:
-    """Everything in a run's folder that is needed to create it again, except the checkpoints and the log."""
+    """Holds what is needed to create a run's folder again, except the checkpoints and the log."""
 
     held: HeldFolder
     settings: Settings
@@ -32,9 +32,9 @@ class Rescue:
         return not (self.held.is_in_place() and run.config.is_file() and run.tokenizer.exists())
 
     def logging(self, log: Callable[..., None]) -> Callable[..., None]:
-        """A function that calls `log`, but only while the folder is in place.
+        """Return a function that calls `log`, but only while the folder is in place.
 
-        Otherwise `log` could write into the folder of another run that has been given the same name since.
+        If the folder was moved, another run may have its name now, and `log` would write into that run.
         """
 
         def log_if_in_place(event: str, step: int, **values: Any) -> None:

@@ -12,7 +12,7 @@ SOURCE, TARGET = "source", "target"
 
 
 class PairTokenizer:
-    """Two tokenizers as one: `encode` uses the source's, and everything else uses the target's."""
+    """Combines two tokenizers: `encode` uses the source's; the vocabulary and `decode` are the target's."""
 
     def __init__(self, source: Tokenizer, target: Tokenizer) -> None:
         self.source = source

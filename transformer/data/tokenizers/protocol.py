@@ -28,7 +28,7 @@ class Tokenizer(Protocol):
     def vocab_size(self) -> int: ...
     @property
     def pieces(self) -> list[str]:
-        """Each token as it is written in a vocabulary file, by its id; SentencePiece writes ▁ for a space."""
+        """All tokens by id, written as in a vocabulary file: SentencePiece has ▁ for a space."""
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]: ...
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
