@@ -16,7 +16,10 @@ from typing import Any, get_args, get_type_hints
 import jaxtyping
 from beartype import BeartypeConf, beartype
 
-if hasattr(signal, "SIGHUP"):  # ignored under nohup, which every child would inherit; some tests send it
+# Under nohup SIGHUP is ignored, in a script's background job SIGINT; children would inherit it, and some tests
+# send these signals.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 PACKAGE = Path(__file__).parents[1] / "transformer"
