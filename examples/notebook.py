@@ -43,8 +43,7 @@ print(translator.translate([SENTENCE]))
 # %% [markdown]
 # ## Look
 #
-# In `cross.png`, each row is a German word that is being predicted, and each column is an English word. In
-# `encoder.png`, rows and columns are both English words.
+# In `cross.png`, rows are German words that are being predicted; elsewhere, all words are English.
 
 
 # %%
@@ -62,10 +61,9 @@ draw(translator, "encoder", "encoder")
 # %% [markdown]
 # ## Swap a part
 #
-# What if each word attended mainly to its neighbours? Every part of the model is an object: override the
-# method that makes a part, and the rest of the model stays as it is. Here, the distance between two words of
-# a sentence is subtracted from their score, with a larger factor for the first head than for the last (ALiBi;
-# Press et al., 2022).
+# What if each word attended mainly to its neighbours? Every part is an object: override the method that makes
+# it. Here, the distance between two words is subtracted from their score, times a larger factor in the first
+# head than in the last (ALiBi; Press et al., 2022).
 
 
 # %%

@@ -16,8 +16,8 @@ from typing import Any, get_args, get_type_hints
 import jaxtyping
 from beartype import BeartypeConf, beartype
 
-# SIGHUP is ignored under nohup, and SIGINT in a script's background job. Children would inherit that, and some
-# tests send these signals.
+# SIGHUP is ignored under nohup, and SIGINT in a script's background job. Children would inherit that, but
+# some tests send these signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -330,9 +330,7 @@ def test_the_converted_model_of_another_checkpoint_is_refused(tiny_run, tmp_path
     run = Run(Path(shutil.copytree(tiny_run, tmp_path / "run")))
     CTranslate2Translator.from_pretrained(run.checkpoint(6), device="cpu")
     shutil.copytree(*(run.checkpoint(step) / "ctranslate2-float32" for step in (6, 4)))
-    with pytest.raises(
-        CheckpointError, match=r"ctranslate2-float32: .*, the hash of model\.safetensors is not"
-    ):
+    with pytest.raises(CheckpointError, match=r"ctranslate2-float32: model\.safetensors .* its hash is not"):
         CTranslate2Translator.from_pretrained(run.checkpoint(4), device="cpu")
 
 

@@ -42,5 +42,5 @@ def test_too_many_in_a_row_end_the_training_also_across_reads():
     guard = FiniteGuard(2, ALONE)
     decide(guard, torch.nan, torch.nan, torch.nan)
     assert guard.read(cause, but_newest=1) == [1, 2]
-    with pytest.raises(DivergedError, match=r"^update 3: .* first in the cause of 3"):
+    with pytest.raises(DivergedError, match=r"^update 3: .* The first such value is in the cause of 3"):
         guard.read(cause)
