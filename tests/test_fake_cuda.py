@@ -25,7 +25,8 @@ WAITS_IN_A_SEARCH = {
     "model/padding.py: require_right_padded",  # rows that no model can read are refused
     "decoding/search.py: row_limits",  # the buffers' size
     "model/encoder_decoder.py: EncoderDecoder.prefill",  # whether there is any padding
-    "decoding/search.py: generate",  # each step: which rows have ended; at the end: the longest
+    "decoding/search.py: generate",  # each step: which rows have ended
+    "decoding/search.py: without_missing",  # at the end: the longest
     "decoding/beam.py: read_back",  # each step: which sentences have closed
     "decoding/finished.py: Finished.best",  # at the end: the longest
     "decoding/sampling.py: Sampler.probabilities",  # each step: whether any token is left
