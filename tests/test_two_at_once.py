@@ -138,7 +138,7 @@ def test_of_two_conversions_into_one_folder_one_wins(tmp_path, target, capfd):
     codes = together(*[lambda: main(command)] * 2)
     error = capfd.readouterr().err
     assert sorted(codes) == [0, 2], error
-    assert error.count(f"error: {tmp_path / 'new'} exists") == 1
+    assert error.count(f"error: {tmp_path / 'new'}: another process has just created") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"run", "new"}
     assert main([*command[:-1], str(tmp_path / "again")]) == 0
     content = [

@@ -42,7 +42,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yields a path to write to; the file is renamed to `path` if the block succeeds.
 
     Otherwise it is deleted and the file at `path` is unchanged. If `path` is a link, the file that it points
-    to is replaced. An `OSError` names `path`.
+    to is replaced. The message of an `OSError` names
+    `path`, and not the temporary file.
     """
     place = path.resolve()
     with unfinished_folder(place) as own, naming(path, own / place.name):

@@ -9,7 +9,7 @@ from transformer.config.parser import command_parser
 from transformer.data.vectors import require_vector_file, write_vectors
 from transformer.messages import tell
 
-DESCRIPTION = """Compute a vector of length 1 for each line of standard input. --output FILE.npy stores the
+DESCRIPTION = """Compute a unit vector for each line of standard input. --output FILE.npy stores the
 vectors as one array of shape (lines, d_model); --output FILE.jsonl stores an object {"text": ...,
 "embedding": [...]} for each line."""
 

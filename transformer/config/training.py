@@ -50,14 +50,14 @@ class TrainingConfig:
     start_from: str | None = None
     """Run to start from; null: random weights.
     Training uses that run's tokenizer. If task and classes are the same, training starts from all of the
-    run's weights. Otherwise it starts only from the weights of the encoder, and the new model may also be a
-    translation model."""
+    run's weights. Otherwise the earlier run must have trained an encoder-only model, and only the weights of
+    its encoder are used. The new model can then be encoder-only or a translation model."""
     model_size: Literal["given", "by_text"] = "given"
-    """Size of the model: given, or by the text.
-    by_text chooses model.d_model, num_heads, d_ff and num_layers by the number of tokens of the training
-    text, source and target together: 64, 4, 256 and 2 below 100,000 tokens; 128, 4, 512 and 3 below a
-    million; 256, 4, 1024 and 3 above. The run's config.yaml records the chosen sizes, with model_size
-    given."""
+    """Where the size of the model comes from.
+    given: from the settings of the model. by_text chooses model.d_model, num_heads, d_ff and num_layers by
+    the number of tokens of the training text, source and target together: 64, 4, 256 and 2 below 100,000
+    tokens; 128, 4, 512 and 3 below a million; 256, 4, 1024 and 3 above. The run's config.yaml records the
+    chosen sizes, and sets model_size to given."""
     tokens_per_batch: int = 25_000
     """Maximum tokens of a batch, per side.
     Source tokens and target tokens are limited separately, padding included."""

@@ -35,7 +35,8 @@ class Counts:
     empty: int
     """Pairs with a side that is blank, or empty after normalisation."""
     too_long: int
-    """Pairs with a side of more than `data.max_tokens` tokens (with EOS), or 64 times as many characters."""
+    """Pairs in which one side has more than `data.max_tokens` tokens, including EOS, or more than 64 times
+    `data.max_tokens` characters."""
 
 
 def tokenize_pairs(

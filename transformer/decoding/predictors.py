@@ -95,7 +95,7 @@ class Classifier(Reader):
 
 
 class Embedder(Reader):
-    """Turns lines into vectors of length 1, whose dot products are cosines."""
+    """Turns lines into unit vectors, whose dot products are cosines."""
 
     task, head = "sentence_embedding", staticmethod(sentence_embedder)
 

@@ -1,4 +1,4 @@
-"""Inspecting a sentence with each kind of model: its search, a forced pass, and the roles of its heads."""
+"""What each kind of model does with one sentence: its search, its inner values, and the role of each head."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -30,8 +30,8 @@ EARLY_VALUES: dict[str, Any] = {"classes": ["AdamW"], "numbers": {}, "groups": [
 class UpdateRule:
     """The optimizers of a model, and the schedule of their learning rate.
 
-    The schedule gives the rate of the first optimizer. If a parameter group has a different `lr` from the
-    first optimizer at the start, the ratio of the two stays the same throughout training.
+    The schedule gives the rate of the first optimizer. A parameter group whose initial `lr` differs
+    from that of the first optimizer keeps the same ratio to it throughout training.
     """
 
     def __init__(
