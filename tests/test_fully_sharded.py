@@ -248,7 +248,7 @@ def test_four_processes_go_on_as_two_after_one_has_died(settings, tmp_path):
     begun = changed(settings, output, accumulate=1, parallel="fsdp", timeout=60.0)
     died = torchrun(4, begun, program=(str(TESTS / "faulty_worker.py"),))
     assert died.returncode != 0
-    assert "another one has died or did not answer within 60 s" in died.stderr
+    assert "another process has died or did not answer within 60 s" in died.stderr
     run = Run(output)
     assert run.marked("last") == run.checkpoint(3)
     done = torchrun(2, changed(settings, output, accumulate=2, parallel="fsdp"))
