@@ -300,7 +300,7 @@ def test_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypat
     def refuse(*_, **__):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-    monkeypatch.setattr("filelock._unix.lock_fd_nonblocking", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     with unfinished_folder(tmp_path / "file"):
         write_whole(tmp_path / "file", "whole")
         assert len(list(tmp_path.glob(".unfinished-*"))) == 1  # without locks, leftovers cannot be recognised

@@ -115,7 +115,7 @@ def test_a_file_system_without_locks_is_said_to_have_none(tmp_path, monkeypatch,
     def refuse(*_, **__):
         raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr("filelock._unix.lock_fd_nonblocking", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     warnings: list[str] = []
     with locked_folder(tmp_path, warnings.append), locked_folder(tmp_path, warnings.append):
         pass
