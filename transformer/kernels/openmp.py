@@ -8,8 +8,8 @@ WAITING = {"GOMP_SPINCOUNT": "20000"}
 milliseconds.
 
 If other programs use the cores too, a thread that spins may keep a core from the very thread that it waits
-for. With the default, training with two threads can then be several times slower than with one. With this
-value it is not, and on a quiet machine it is as fast as with the default (`benchmarks/contention.py`). Other
+for. With the default, training with two threads can then be several times slower than with one. This value
+halves that loss, and costs little on a quiet machine (`benchmarks/contention.py`, docs/performance.md). Other
 OpenMP libraries, as in torch for macOS and Windows, ignore the variable.
 """
 SETTINGS = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
