@@ -29,7 +29,7 @@ demo: .venv/core  ## train on the built-in corpus, evaluate, look inside: about 
 	  '  .venv/bin/python examples/minimal.py                        (the same in 60 lines of Python)' \
 	  'Train on your own text: README.md, "Your own data".'
 
-test: .venv/dev  ## run all tests except the slow ones: under 5 minutes on two free cores
+test: .venv/dev  ## run all tests except the slow ones: about 5 minutes on two free cores
 	OMP_NUM_THREADS=1 $(IN_VENV) pytest -n 2 -m "not slow"
 
 lowest: .venv-lowest/ready  ## the same with the lowest versions that pyproject.toml allows of everything but torch
