@@ -30,6 +30,7 @@ from transformer.inspection.text import explain, summary
 from transformer.inspection.tokens import Axis, axis_of, visible
 from transformer.model.attention import MultiHeadAttention
 from transformer.model.build import ModelBuilder
+from transformer.model.projections import JoinedAttention
 from transformer.model.recording import record_attention, without_head
 from transformer.recipe import train
 from transformer.toyland import analyse, antecedents, generate, particles
@@ -398,6 +399,13 @@ def test_encoders(task, tmp_path):
         )
     assert page_data(found)["search"] is None
     assert summary(found)
+
+
+def test_nothing_of_a_frozen_model_is_missing(translator, inspection):
+    """Freezing changes the class of its attention modules, not what they compute."""
+    modules = translator.model.modules()
+    assert any(isinstance(module, JoinedAttention) for module in modules)
+    assert inspection.missing == []
 
 
 def test_custom_attention_is_shown_and_what_is_missing_is_said(translator):

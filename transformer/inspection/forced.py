@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from transformer.inspection.data import CROSS, DECODER, ENCODER, Attention
 from transformer.model.attention import MultiHeadAttention
+from transformer.model.projections import JoinedAttention
 from transformer.model.recording import (
     Call,
     Sublayer,
@@ -84,6 +85,10 @@ def kind_of(name: str) -> str:
     return ENCODER if name.endswith("self_attention") else CROSS
 
 
+EQUATION_1 = MultiHeadAttention.forward, JoinedAttention.forward
+"""The methods whose weights are those of equation 1."""
+
+
 def missing_parts(model: nn.Module, weights: dict[str, Tensor], around: dict[str, Sublayer]) -> list[str]:
     """One sentence for each thing that could not be recorded."""
     found = []
@@ -96,7 +101,7 @@ def missing_parts(model: nn.Module, weights: dict[str, Tensor], around: dict[str
         if not has_scores(module):
             what = type(module).__name__
             found.append(f"No equation 1 for {name}: {what} computes its weights by a formula of its own.")
-        elif type(module).forward is not MultiHeadAttention.forward:
+        elif type(module).forward not in EQUATION_1:
             found.append(
                 f"{name}: {type(module).__name__} overrides forward but not weights; the weights shown are "
                 "those of equation 1, and may differ from those that its forward uses."
