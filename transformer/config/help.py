@@ -119,7 +119,7 @@ def is_setting(action: Action) -> bool:
 
 
 def metavar(action: Action) -> str:
-    """The word that stands for an option's value in the help: N, X, BOOL, NAME or TEXT, by its type."""
+    """The placeholder for an option's value in the help: N, X, BOOL, NAME or TEXT, by its type."""
     kinds = (get_origin(kind) or kind for kind in types_of(action))
     return next((METAVARS[kind] for kind in kinds if kind in METAVARS), "TEXT")
 

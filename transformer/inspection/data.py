@@ -99,7 +99,7 @@ class Gold:
     reference: str
     alignment: list[tuple[int, int]] = field(default_factory=list)
     pronouns: list[tuple[int, int]] = field(default_factory=list)
-    """Each pair has a noun of the source and the pronoun that stands for it in the target."""
+    """Each pair has a noun of the source and the pronoun that refers to it in the target."""
     particles: list[tuple[int, int]] = field(default_factory=list)
     """Each pair has a source verb and the particle that its translation separates from the German verb."""
 

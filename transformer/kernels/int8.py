@@ -26,7 +26,7 @@ LARGE = 2**20
 LEAST_ROWS, FEW_ROWS = 2, 64
 """If an input has at least `LEAST_ROWS` and at most `FEW_ROWS` rows, the packed form is faster."""
 ZERO = 128
-"""The unsigned byte that stands for 0 when signed bytes are shifted to unsigned ones."""
+"""The unsigned byte that represents 0 when signed bytes are shifted to unsigned ones."""
 
 
 class Int8Weight(NamedTuple):
