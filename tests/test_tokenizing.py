@@ -233,7 +233,7 @@ WAITING = """
 import os, sys, time
 from transformer.data.cores import Workers
 def wait(items):
-    print(os.getpid(), flush=True)
+    os.write(1, b"%d\\n" % os.getpid())  # one call, so that the lines of two processes do not mix
     time.sleep(600)
 Workers(wait, 2)([1, 2])
 """
