@@ -64,6 +64,23 @@ def test_train_without_a_recipe_lists_them_and_trains_nothing(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--output", "runs/mistyped", "--resume"], "there is no run to resume in runs/mistyped"),
+        (["--seed", "3", "--device", "cpu", "--output", "new"], "no recipe or setting is given"),
+        (["--dry-run"], "no recipe or setting is given"),
+    ],
+)
+def test_a_command_that_names_no_recipe_does_not_train_the_base_model(tmp_path, capsys, arguments, reason):
+    assert main(["train", *arguments]) == 2
+    assert capsys.readouterr().err == (
+        f"transformer train: error: {reason}; start one with a recipe, as in: "
+        "transformer train --config toyland\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_is_resumed_with_its_own_settings(tmp_path):
     run = str(tmp_path / "run")
     train(tiny_settings(tmp_path / "run", max_steps=1))

@@ -1,11 +1,14 @@
 """`transformer train`: train a model from settings into a run folder."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transformer.cli.custom_code import custom_build, custom_task
+from transformer.config import Settings
 from transformer.config.checks import require
 from transformer.config.command_line import read_settings
+from transformer.config.files import SECTIONS
 from transformer.config.parser import CommandParser
 from transformer.config.recipes import overview
 from transformer.messages import tell
@@ -30,6 +33,7 @@ def run(arguments: list[str], prog: str) -> int:
         tell(f"\n{prog}: error: name a recipe, as in: {prog} --config toyland")
         return 2
     settings, options = read_settings(arguments, prog=prog, description=DESCRIPTION, add_options=add_options)
+    require_a_choice(settings, options.resume, prog)
     from transformer.cli.results import results
     from transformer.processes import rank_and_size
     from transformer.recipe import (
@@ -62,6 +66,21 @@ def run(arguments: list[str], prog: str) -> int:
     if rank_and_size()[0] == 0:
         tell("\n".join(results(folder)))
     return 0
+
+
+def require_a_choice(settings: Settings, resume: bool, prog: str) -> None:
+    """Raise `ValueError` if the settings choose no model, text or training, and no run is resumed.
+
+    Otherwise, a command with a mistyped folder would train the paper's base model on the built-in corpus.
+    """
+    default = Settings()
+    if any(
+        getattr(settings, section) != getattr(default, section) for section in (*SECTIONS, "task", "build")
+    ):
+        return
+    is_recorded = Path(settings.output, "config.yaml").exists()
+    missing = f"there is no run to resume in {settings.output}" if resume else "no recipe or setting is given"
+    require(is_recorded and resume, f"{missing}; start one with a recipe, as in: {prog} --config toyland")
 
 
 def table_of(needs: "list[Need]") -> Iterator[str]:
