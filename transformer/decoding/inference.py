@@ -12,6 +12,7 @@ from transformer.hardware import DTYPES, choose_precision, without_cudnn_attenti
 from transformer.kernels.int8 import has_int8_products
 from transformer.kernels.linear import pack_linear_layers
 from transformer.messages import warn
+from transformer.model.fused_feed_forward import fuse_feed_forward
 from transformer.model.projections import join_projections
 
 
@@ -27,6 +28,7 @@ def freeze(model: nn.Module, precision: InferencePrecision = "float32") -> None:
     if where.type == "cpu":
         pack_linear_layers(model, dtype)
         join_projections(model, dtype)
+        fuse_feed_forward(model)
     else:
         model.to(dtype)
 

@@ -40,11 +40,20 @@ def packed_linear(
     """`F.linear` without gradients, from a `packed_copy`; inputs and outputs are float32."""
     if dtype == torch.int8:
         return int8_linear(x, copy, bias)
-    product = torch.ops.mkldnn._linear_pointwise.default
     if dtype == torch.float32:
-        return product(x, copy, bias, "none", [], "")
-    coarse_bias = None if bias is None else bias.to(dtype)
-    return product(x.to(dtype), copy, coarse_bias, "none", [], "").float()
+        return packed_product(x, copy, bias)
+    return packed_product(x.to(dtype), copy, None if bias is None else bias.to(dtype)).float()
+
+
+def packed_product(
+    x: Float[Tensor, "*batch width"], copy: Any, bias: Tensor | None, activation: str = "none"
+) -> Float[Tensor, "*batch outputs"]:
+    """`F.linear` and an activation, from a `packed_copy`; `x`, `copy`, `bias` and the result have one dtype.
+
+    oneDNN applies the activation, "relu" or "gelu", to each part of the product while it is in the cache.
+    """
+    variant = "none" if activation == "gelu" else ""  # exact, not approximated by tanh
+    return torch.ops.mkldnn._linear_pointwise.default(x, copy, bias, activation, [], variant)
 
 
 class PackedLinear(nn.Linear):
@@ -63,7 +72,7 @@ class PackedLinear(nn.Linear):
         if weight is None or "bias" not in parameters:  # computed, as by a parametrization
             return F.linear(x, self.weight, self.bias)
         bias = parameters["bias"]
-        if can_pack(x, weight) and is_faster_packed(x, weight, dtype):
+        if can_pack(x, weight) and is_faster_packed(x.numel() // x.shape[-1], weight, dtype):
             return packed_linear(x, self.packed_weight.of(weight), bias, dtype)
         return F.linear(x, weight, bias)
 
@@ -96,17 +105,15 @@ def is_float32_parameter(weight: Tensor) -> bool:
     )
 
 
-def is_faster_packed(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
-    """Whether the packed product is faster than `F.linear` with this number of rows.
+def is_faster_packed(rows: int, weight: Tensor, dtype: torch.dtype) -> bool:
+    """Whether the packed product of a matrix with `rows` rows is faster than `F.linear`.
 
     In int8 the answer is always True. If it depended on the number of rows, then whether a row is rounded to
     8 bits would depend on how many other rows are in the same call.
     """
     if dtype == torch.int8:
         return True
-    width = x.shape[-1]
-    rows = x.numel() // width
-    if rows == 1 and dtype == torch.float32 and width > weight.shape[0]:
+    if rows == 1 and dtype == torch.float32 and weight.shape[1] > weight.shape[0]:
         return False
     return rows >= FEW_ROWS or weight.numel() >= SMALL
 

@@ -77,17 +77,17 @@ class JoinedAttention(MultiHeadAttention):
 def plain_parameters(attention: MultiHeadAttention) -> tuple[Tensor, ...] | None:
     """The three weights, then the biases, if any; None if one is not plain or only some have a bias."""
     layers = attention.w_q, attention.w_k, attention.w_v
-    if not all(map(is_plain, layers)):
+    if not all(is_plain(layer, nn.Linear, PackedLinear) for layer in layers):
         return None
     weights = tuple(layer.weight for layer in layers)
     biases = tuple(layer.bias for layer in layers if layer.bias is not None)
     return weights + biases if len(biases) in (0, 3) else None
 
 
-def is_plain(layer: nn.Module) -> bool:
-    """Whether a layer is a plain linear layer: no subclass, no hooks, and no `forward` set on the object."""
-    own = layer.__dict__
-    return type(layer) in (nn.Linear, PackedLinear) and not (
+def is_plain(module: nn.Module, *types: type) -> bool:
+    """Whether a module has one of these types, no hooks, and no `forward` set on the object."""
+    own = module.__dict__
+    return type(module) in types and not (
         own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own
     )
 
