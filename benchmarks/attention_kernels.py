@@ -1,11 +1,11 @@
 """Time of a training update with each attention kernel on this machine's CPU.
 
-python benchmarks/attention_kernels.py [--seconds 5]
+python benchmarks/attention_kernels.py [--seconds 5] [--precision float32]
 
 Prints the median milliseconds per update, and target tokens per second, for the sizes of configs/toyland.yaml
-and configs/multi30k_en_de.yaml and for longer sentences, in the precision that `auto` picks. The kernels,
-measured in turn, are torch's flash kernel, torch's plain matrix products, and ours, which training uses
-(`fused_attention`). Then prints the time of a float32 softmax and its gradient over rows and over columns.
+and configs/multi30k_en_de.yaml and for longer sentences, by default in the precision that `auto` picks. The
+kernels, measured in turn, are torch's flash kernel, torch's plain matrix products, and ours, which training
+uses (`fused_attention`). Then prints the time of a float32 softmax and its gradient over rows and columns.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import transformer
+from transformer.config import Precision
 from transformer.data.batches import Batch
 from transformer.hardware import choose_precision
 from transformer.kernels.loss import overwriting_cross_entropy
@@ -64,8 +65,9 @@ def using(kernel: SDPBackend | None) -> Iterator[None]:
     """Inside the block, attention uses torch's `kernel`, or ours if it is `None`."""
 
     def torchs(
-        q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dropout: float, **rest: Any
+        q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, bias: None, dropout: float, **rest: Any
     ) -> Tensor:
+        assert bias is None  # these models have none
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, **rest)
 
     if kernel is None:
@@ -76,7 +78,7 @@ def using(kernel: SDPBackend | None) -> Iterator[None]:
 
 
 def make_update(
-    config: transformer.ModelConfig, rows: int, length: int
+    config: transformer.ModelConfig, rows: int, length: int, precision: Precision
 ) -> Callable[[SDPBackend | None], None]:
     torch.manual_seed(0)
     model = transformer.build_model(config).train()
@@ -89,7 +91,7 @@ def make_update(
     objective = in_precision(
         TranslationLoss(0.1, cross_entropy=overwriting_cross_entropy),
         device,
-        choose_precision("auto", device),
+        precision,
     )
 
     def update(kernel: SDPBackend | None) -> None:
@@ -117,12 +119,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=5.0, help="time for each size and kernel")
-    seconds = parser.parse_args().seconds
-    precision = choose_precision("auto", torch.device("cpu"))
+    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    options = parser.parse_args()
+    seconds = options.seconds
+    precision = choose_precision(options.precision, torch.device("cpu"))
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {precision}")
     print(f"{'size':<22}{'kernel':<8}{'ms/update':>14}{'tokens/s':>12}")
     for name, (config, rows, length) in SIZES.items():
-        update = make_update(config, rows, length)
+        update = make_update(config, rows, length, precision)
         times: dict[str, list[float]] = {label: [] for label in KERNELS}
         for kernel in KERNELS.values():
             update(kernel)

@@ -13,9 +13,9 @@ ALIGNMENT = 8
 """The memory-efficient kernel copies a bias in every call unless all of the bias's rows start at multiples of
 this number of elements."""
 
-LONG = 2**18
-"""On a CPU, if a head has at least this many weights (512 queries × 512 keys), the fused call is at least as
-fast as plain matrix products."""
+LONG, LONG_IN_FLOAT32 = 2**18, 2**10
+"""The number of weights of a head (512 queries × 512 keys; in float32, 32 × 32) from which the fused call on
+a CPU, with its backward pass, is at least as fast as plain matrix products."""
 
 
 def fused_attention(
@@ -30,13 +30,12 @@ def fused_attention(
 ) -> Float[Tensor, "batch heads queries d_v"]:
     """Compute `attention` of `model/attention.py`, with optional dropout on the weights.
 
-    Uses `scaled_dot_product_attention`, except on a CPU with gradients, where for short sequences its
-    backward pass takes several times as long as plain matrix products (`benchmarks/attention_kernels.py`).
-    For long sequences, the plain products would need memory that grows with the square of the length. An
-    exported or traced graph always uses the fused call, because the graph may run on other devices, and
-    because `torch.jit.trace` compares the graph with a run without gradients.
+    Uses `scaled_dot_product_attention`, except where `is_faster_plain`. An exported or traced graph always
+    uses the fused call, because the graph may run on other devices, and because `torch.jit.trace` compares
+    the graph with a run without gradients.
     """
-    if q.device.type == "cpu" and torch.is_grad_enabled() and not is_exporting() and is_short(q, k):
+    has_gradients = torch.is_grad_enabled() and not is_exporting()
+    if has_gradients and is_faster_plain(q, k, has_extras=bias is not None or dropout > 0):
         scores = keys_first_scores(q, k, mask=mask, is_causal=is_causal)
         if bias is not None:
             scores = scores + bias.transpose(-2, -1)
@@ -52,8 +51,18 @@ def fused_attention(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=is_causal, dropout_p=dropout)
 
 
-def is_short(q: Float[Tensor, "batch heads queries d_k"], k: Float[Tensor, "batch heads keys d_k"]) -> bool:
-    return q.shape[2] * k.shape[2] < LONG
+def is_faster_plain(
+    q: Float[Tensor, "batch heads queries d_k"], k: Float[Tensor, "batch heads keys d_k"], *, has_extras: bool
+) -> bool:
+    """Whether plain matrix products are faster than the fused call with its backward pass.
+
+    They are on a CPU, as long as a head has few weights (`benchmarks/attention_kernels.py`). In bfloat16 and
+    float16, the fused backward pass takes up to ten times as long; with a bias or dropout, there is none. For
+    long sequences, the plain products would need memory that grows with the square of the length.
+    """
+    is_slow_fused = has_extras or q.dtype in (torch.bfloat16, torch.float16)
+    limit = LONG if is_slow_fused else LONG_IN_FLOAT32
+    return q.device.type == "cpu" and q.shape[2] * k.shape[2] < limit
 
 
 def keys_first_scores(
