@@ -104,7 +104,7 @@ class Figure:
         if abs(ours) < math.sqrt(2) * self.half:
             return "not told apart"
         if abs(paper) < self.about_equal + 1e-9:
-            return "apart; about equal in the paper"
+            return "different; about equal in the paper"
         return "as in the paper" if (ours > 0) == (paper > 0) else "the other way round"
 
 
