@@ -1,6 +1,7 @@
 """Pairs become ids once: on disk they stay, with the reasons why pairs are dropped."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -227,6 +228,13 @@ def test_an_error_in_a_process_is_raised_as_it_is(cores, monkeypatch):
     monkeypatch.setattr(Letters, "encode", lambda _, lines: [] if "x" in lines else [[4]] * len(lines))
     with pytest.raises(ValueError, match="encoded 5 texts as 0 lists of ids"):
         tokenize_pairs(parallel([("a", "a")] * 9 + [("x", "a")]), Letters(), max_tokens=20)
+
+
+def test_a_killed_process_is_one_clear_error(cores, monkeypatch):
+    cores(2)
+    monkeypatch.setattr(Letters, "encode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(ChildProcessError, match="one of the processes that share this work was killed"):
+        tokenize_pairs(parallel([("a", "a")] * 9), Letters(), max_tokens=20)
 
 
 WAITING = """

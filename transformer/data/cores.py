@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ClassVar, Generic, TypeVar
 
 Result = TypeVar("Result")
@@ -25,7 +26,7 @@ class Workers(Generic[Result]):
 
     All lists must have the same length. The processes are forked, so `function` need not be picklable. Use
     this class only on Linux: elsewhere, forking a process that has threads may crash. The results are pickled
-    and come back in the order of the shares.
+    and come back in the order of the shares. A call raises `ChildProcessError` if a process is killed.
     """
 
     function: ClassVar[Callable[..., Any]]
@@ -43,7 +44,13 @@ class Workers(Generic[Result]):
         with warnings.catch_warnings():
             # Python 3.12 warns if a process with threads is forked; the workers do not need these threads.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return list(self.pool.map(work, shares))
+            try:
+                return list(self.pool.map(work, shares))
+            except BrokenProcessPool:
+                raise ChildProcessError(
+                    "one of the processes that share this work was killed, perhaps because memory ran out; "
+                    "with fewer cores (taskset -c 0 ...), fewer processes are started"
+                ) from None
 
     def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)

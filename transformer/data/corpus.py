@@ -93,6 +93,8 @@ def quiet_datasets() -> Iterator[None]:
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         yield
+    except ChildProcessError:  # from `Workers`, and not about the cache
+        raise
     except OSError as error:
         raise CorpusError(
             f"the cache of `datasets`, {datasets.config.HF_DATASETS_CACHE}, cannot be written "
