@@ -41,9 +41,8 @@ TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a path to write to; the file is renamed to `path` if the block succeeds.
 
-    Otherwise it is deleted and the file at `path` is unchanged. If `path` is a link, the file that it points
-    to is replaced. The message of an `OSError` names
-    `path`, and not the temporary file.
+    If the block fails, that file is deleted, and the file at `path` is unchanged. If `path` is a link, the
+    file that it points to is replaced. The message of an `OSError` names `path`, not the temporary file.
     """
     place = path.resolve()
     with unfinished_folder(place) as own, naming(path, own / place.name):
@@ -191,7 +190,7 @@ def new_folder(path: Path) -> Path:
 
 
 def delete_leftovers(path: Path, kind: str = "") -> None:
-    """Delete the unfinished folders next to `path` whose process is dead."""
+    """Delete the unfinished folders next to `path` whose writers are dead."""
     names = re.escape(kind) + ".*" if kind else re.escape(path.name[:LONGEST_NAME])
     is_leftover = re.compile(rf"{re.escape(UNFINISHED)}{names}-\d+", re.DOTALL)
     with suppress(OSError):
@@ -235,7 +234,7 @@ def delete_temporary(folder: Path, lock: FileLock | None) -> None:
 
 
 def put_in_place(folder: Path, path: Path, own: Path) -> None:
-    """Rename `folder` to `path`; what was at `path` before is moved into the temporary folder `own`.
+    """Rename `folder` to `path`; the previous `path` is moved into the temporary folder `own`.
 
     If several processes do this at once, all of them succeed and the folder of the last one remains.
     """

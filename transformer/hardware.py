@@ -92,7 +92,7 @@ def tf32_products(allowed: bool) -> Iterator[None]:
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a GPU has done everything that was queued."""
+    """Wait until a GPU has finished all queued work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 

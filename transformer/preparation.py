@@ -105,7 +105,7 @@ def set_up(
     state = TrainingState(model, rule, text.batches, scaler=scaler)
     if last is not None:
         state.load(last)
-        if group.is_first:  # only now, when no check can fail any more, may files be deleted or overwritten
+        if group.is_first:  # files may be deleted or overwritten only now, when no check can fail
             run.clean(state.step)
             save_settings(settings, run.config)
     objective = task.objective(settings)

@@ -72,7 +72,7 @@ def occupy_closed_descriptors() -> None:
     """Open the null device for each closed standard stream.
 
     Otherwise the next opened file, here or in a child process, would get the descriptor of a closed stream,
-    and what C libraries write to standard error would end up in that file.
+    and C libraries' messages on standard error would end up in that file.
     """
     for descriptor in range(3):
         try:

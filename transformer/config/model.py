@@ -160,7 +160,7 @@ class ModelConfig:
 
     @property
     def num_weights(self) -> int:
-        """How many weights the model's matrices will have, by these settings; a tied matrix counts once."""
+        """The number of weights in the matrices of a model with these settings; a tied matrix counts once."""
         attention = 2 * self.d_model * self.num_heads * (self.key_width + self.value_width)
         feed_forward = 2 * self.d_model * self.d_ff
         layers = self.num_layers * (attention + feed_forward)

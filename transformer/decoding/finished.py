@@ -23,7 +23,7 @@ class Ranking(NamedTuple):
 
     scores: Float[Tensor, "sentences n"]
     order: Int[Tensor, "sentences n"]
-    """Where each ranked hypothesis is in the list of all earlier hypotheses followed by all new ones."""
+    """The index of each ranked hypothesis in the list of all earlier hypotheses followed by all new ones."""
 
 
 class Finished:

@@ -21,8 +21,8 @@ class TextGenerator:
     """A decoder-only model and its tokenizer.
 
     The model keeps a key-value cache, so it processes each token only once. With sinusoidal positions, the
-    text may be longer than the blocks used in training, but the quality then drops. With learned positions,
-    asking for a text longer than `model.max_positions` is a `ValueError`.
+    text may be longer than the blocks used in training, but the quality then drops. With learned positions, a
+    text longer than `model.max_positions` raises a `ValueError`.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer) -> None:

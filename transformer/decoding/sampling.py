@@ -33,7 +33,7 @@ class Sampler:
 
     def __call__(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
         probabilities = self.probabilities(logits)
-        # The distribution is that of `torch.multinomial`, whose checks would synchronize with the GPU.
+        # This is like `torch.multinomial`, but without its checks, which would synchronize with the GPU.
         # If all w_i are exponential with rate 1, token i has the smallest w_i / p_i with probability p_i.
         waits = torch.empty_like(probabilities).exponential_(generator=self.generator)
         return (probabilities / waits).argmax(dim=-1)

@@ -1,4 +1,4 @@
-"""A model card for the Hugging Face Hub: what a run's folder says about its model, as Markdown."""
+"""A model card for the Hugging Face Hub: the facts that a run's folder records about its model."""
 
 import json
 import re
@@ -144,7 +144,7 @@ def data_table(run: Run, settings: Settings) -> str:
 def without_folders(name: str) -> str:
     """The name of a text or folder; if it is outside the working directory, only the last part of its path.
 
-    The folders of somebody's computer mean nothing to others, and may be private.
+    The names of folders on somebody's computer mean nothing to other people, and may be private.
     """
     for path in (PurePosixPath(name), PureWindowsPath(name)):
         if path.is_absolute() or path.parts[:1] in (("~",), ("..",)):

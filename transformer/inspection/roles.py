@@ -1,4 +1,4 @@
-"""What each head does: which words it attends to, and what the output loses without it."""
+"""The role of each head: which words it attends to, and how much the output depends on it."""
 
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
@@ -34,7 +34,7 @@ def by_words(
 def measures(
     kind: str, weights: Float[Tensor, "rows columns"], rows: Axis, columns: Axis, gold: Gold | None
 ) -> dict[str, float]:
-    """For each role that this kind of attention can have: how well the head fits it, from 0 to 1."""
+    """How well the head fits each role that this kind of attention can have, from 0 to 1."""
     words = by_words(weights, rows, columns)
     found = {"broad": breadth(weights)}
     if kind == CROSS:

@@ -175,7 +175,7 @@ def attention(inspection: Findings, choice: Choice | None) -> Iterator[Section]:
 def cell_lines(inspection: Findings, choice: Choice) -> list[str]:
     """Compute one attention weight by equation 1, term by term.
 
-    Of the chosen head's weights from the chosen word, this is the largest.
+    The weight is the largest that the chosen head gives to any word from the chosen word.
     """
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     module = inspection.module(choice.kind, choice.layer)

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 ALIGNMENT = 8
-"""The memory-efficient kernel copies a bias in every call unless all of the bias's rows start at multiples of
-this number of elements."""
+"""Every row of a bias should start at a multiple of this number of elements. Otherwise torch's
+memory-efficient kernel copies the bias in each call."""
 
 LONG, LONG_IN_FLOAT32 = 2**18, 2**10
 """The number of weights of a head (512 queries × 512 keys; in float32, 32 × 32) from which the fused call on

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Source(NamedTuple):
-    """A parameter as it was when a value was computed from it, to tell later whether it has changed."""
+    """The state of a parameter when a value was computed from it; later changes are detected with it."""
 
     parameter: Tensor
     alias: Tensor

@@ -25,8 +25,8 @@ LINEAR = {
     *("MmBackward0", "AddmmBackward0", "AddBackward0", "MulBackward0", "DivBackward0"),
     "CompiledFunctionBackward",
 }
-"""Autograd's names for products and sums. Their outputs may be overwritten, because their backward passes do
-not need them."""
+"""Autograd's names for products and sums. The backward passes of these operations do not need their outputs,
+so the outputs may be overwritten."""
 
 
 class GradientScale:

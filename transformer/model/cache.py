@@ -78,7 +78,7 @@ class DecodeState:
 
     Each layer has a `KeyValueCache`, or an object of your own with the same `room`, `append` and `select`.
     `positions` (B,) counts the tokens that each row has read. `length`, a Python int, is the number of slots
-    that attention looks at, and at least the largest of the `positions`. `is_ragged` is False as long as all
+    that attention reads; it is at least the largest of the `positions`. `is_ragged` is False as long as all
     rows have read exactly `length` tokens. The rows of one sentence are adjacent and share its memory: with S
     memories, the B rows form S groups of B / S rows. If `memory_mask` is None, no memory contains padding.
     """
@@ -165,7 +165,7 @@ class DecodeState:
     def select_beams(
         self, rows: Int[Tensor, "sentences beam"], sentences: Int[Tensor, " sentences"] | None
     ) -> "DecodeState":
-        """Like `select`, for callers that know which rows share a memory: `rows[i]` are those of sentence i.
+        """Like `select`, if it is known which rows share a memory: `rows[i]` are the rows of sentence i.
 
         `sentences` are the memories to keep, in this order; None keeps all of them as they are.
         """

@@ -41,7 +41,7 @@ class Cache(Protocol):
 
 
 class Context(NamedTuple):
-    """Says what one layer may attend to; the stack makes it, for the three uses of attention in §3.2.3.
+    """The keys that one layer may attend to, in the three uses of attention (§3.2.3); made by the stack.
 
     Self-attention may look at its own tokens and those in the `cache`, where `mask` and `is_causal` allow it.
     Cross-attention may look at the `memory`, the encoder's output, where `memory_mask` is True.

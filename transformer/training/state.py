@@ -35,7 +35,7 @@ class TrainingState:
     step: int = 0
     """Number of updates done."""
     position: dict[str, int] | None = None
-    """The data position after `step` updates, None at the start; prefetching moves `batches` ahead of it."""
+    """The data position after `step` updates; None at the start. Prefetching moves `batches` ahead of it."""
     best: float | None = None
     """The best value so far of the metric that `training.best_metric` names."""
     stale: int = 0
