@@ -98,13 +98,13 @@ class CTranslate2Translator(LineTranslator):
         ]
 
     def search(self, sources: Sequence[list[int]], options: SearchOptions) -> list[list[Output]]:
-        """All hypotheses CTranslate2 returns for each source; the source's length limits theirs (§6.1)."""
+        """All hypotheses that CTranslate2 returns for each source; none exceeds the source's limit (§6.1)."""
         limits = [self.limit(source, []) for source in sources]
         found = self.translate_ids(sources, max(limits), options)
         for row, limit in enumerate(limits):
             # CTranslate2 takes one length limit for the whole batch: here, the largest of the rows' limits.
-            # A row's own, lower limit would not change the search up to that length. So only a row with a
-            # hypothesis beyond its own limit is searched again, with that limit.
+            # Up to a row's own, lower limit, the search is the same with either limit. So a row is searched
+            # again, with its own limit, only if one of its hypotheses is longer than that.
             if any(len(output.ids) > limit for output in found[row]):
                 (found[row],) = self.translate_ids([sources[row]], limit, options)
         return found

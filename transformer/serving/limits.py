@@ -48,7 +48,7 @@ class RequestLimits:
         async def limited() -> Message:
             """The next part of the body.
 
-            A body that is too large is read to its end before it is refused, without keeping it: if the
+            A body that is too large is refused only after all of it has been read and discarded. If the
             connection were closed while the client is still sending, the client would never see the error.
             """
             nonlocal size
