@@ -202,7 +202,7 @@ def delete_leftovers(path: Path, kind: str = "") -> None:
 
 def delete_leftover(folder: Path) -> None:
     if not (folder / LOCK).exists():
-        folder.rmdir()  # works if empty: its process was killed before making the lock or after deleting it
+        folder.rmdir()  # it is empty if its writer was killed before making the lock or after deleting it
     elif (lock := take_lock(folder / LOCK)) is not None:
         delete_temporary(folder, lock)
 
@@ -210,11 +210,11 @@ def delete_leftover(folder: Path) -> None:
 def delete_temporary(folder: Path, lock: FileLock | None) -> None:
     """Delete a temporary folder whose lock this process holds; if that fails, the next writer tries again.
 
-    The order matters. The lock file is deleted after the content, so that another process can finish the job
-    if this one is killed. It is deleted before the lock is released, so that no other process can lock it in
-    between. (Windows cannot delete an open file, so there the lock is released first.) Once the lock is
-    released, another process may reuse the folder's name, but then `rmdir` leaves the folder alone because
-    it is not empty.
+    The order matters. The content is deleted before the lock file, so that another process can finish the job
+    if this one is killed. The lock file is deleted before the lock is released, so that no other process can
+    lock the file in between. (Windows cannot delete an open file, so there the lock is released first.) Once
+    the lock is released, another process may reuse the folder's name. Then the folder is not empty, and
+    `rmdir` leaves it alone.
     """
     try:
         with suppress(OSError):

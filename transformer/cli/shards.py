@@ -1,8 +1,8 @@
 """Splitting a file among several processes, on one or more machines: `torchrun … -m transformer …`.
 
 The file is cut into chunks, which are dealt out round-robin: process r of n works on the chunks r, r + n,
-r + 2n, …. Each process writes its results to a file of its own in a temporary folder next to the output, on a
-file system that all machines share. When all processes are done, the first one joins these files in order.
+r + 2n, …. Each process writes its results to its own file in a temporary folder next to the output. All
+machines must share this file system. When all processes are done, the first one joins the files in order.
 """
 
 import hashlib
@@ -49,8 +49,8 @@ def sharing_processes() -> AbstractContextManager[Processes]:
 def require_one_task(group: Processes, options: Namespace) -> None:
     """`ValueError` unless all processes of the group were given the same options, texts and models.
 
-    Replaces `options.run` by the checkpoints that were compared, because a run that is still training may
-    mark another checkpoint as its best at any time.
+    Replaces `options.run` by the checkpoints that were compared. If a run is still training, another of its
+    checkpoints may become the best at any time.
     """
     from transformer.checkpoint.format import MANIFEST
     from transformer.checkpoint.opening import find_pretrained

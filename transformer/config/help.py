@@ -91,8 +91,8 @@ def paragraphs(action: Action) -> Iterator[str]:
 def setting_line(action: Action, room: int) -> str:
     """The line of a setting in the help, with the default in brackets.
 
-    The line has the summary and the choices if they fit into `room` characters, or else the choices alone if
-    these fit, or else the summary and the default.
+    The line has the summary and the choices if they fit into `room` characters. Otherwise it has only the
+    choices if they fit, or else the summary and the default.
     """
     summary = (action.help or "").partition("\n")[0].rstrip(".").partition("; null: ")[0]
     default = default_of(action)

@@ -26,7 +26,7 @@ class ModelConfig:
     Training sets it to the size of the tokenizer."""
     source_vocab_size: int | None = None
     """Size of the source vocabulary; null: vocab_size.
-    Training sets it if data.target_vocab_size asks for two vocabularies."""
+    Training sets it if there are two vocabularies (data.target_vocab_size)."""
     d_model: int = 512
     """Width of every sub-layer and embedding."""
     num_heads: int = 8

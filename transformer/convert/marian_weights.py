@@ -93,7 +93,7 @@ def convert_weights(
 
     `rows` are the sizes of Marian's vocabularies of source and target.
     """
-    theirs.require(map(theirs.name, layer_weights(config.num_layers)))  # so that no model is built in vain
+    theirs.require(map(theirs.name, layer_weights(config.num_layers)))  # fail before a model is built
     with torch.device("meta"):  # only the shapes are needed
         expected = {name: tensor.shape for name, tensor in unique_tensors(build_model(config)).items()}
     channels = interleaved(config.d_model)
@@ -120,7 +120,7 @@ def convert_weights(
 
 
 def select_rows(tensor: Tensor, ids: Sequence[int | None], missing: float) -> Tensor:
-    """A tensor whose row i is row `ids[i]` of `tensor`, or filled with `missing` if that id is None."""
+    """A tensor whose row i is row `ids[i]` of `tensor`; rows without an id are filled with `missing`."""
     rows = torch.tensor([-1 if number is None else number for number in ids])
     selected = tensor[rows]
     selected[rows == -1] = missing

@@ -3,8 +3,8 @@
 This is three times as fast as reading pair by pair.
 
 `Dataset.from_generator` checks and converts every pair by itself. The builder below passes on whole blocks
-instead, and otherwise does the same. This module imports `datasets`, which is slow to import, so other
-modules import this one only inside the function that needs it.
+instead, and otherwise does the same. Importing `datasets` is slow. Because this module imports `datasets`,
+other modules import this module only inside the function that needs it.
 """
 
 from collections.abc import Callable, Iterator

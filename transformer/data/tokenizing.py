@@ -118,8 +118,8 @@ def tokenized(
 ) -> "pa.Table":
     """Tokenize pairs into a table with one row for each pair; a dropped pair has empty lists of ids.
 
-    The ids go from the tokenizer's lists into Arrow through NumPy, because Arrow's own conversion looks at
-    the type of each number, which takes as long as tokenizing.
+    The ids go from the tokenizer's lists into Arrow through NumPy. Arrow's own conversion would check the
+    type of each number, which takes as long as tokenizing.
     """
     import pyarrow as pa
 

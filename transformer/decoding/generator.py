@@ -14,7 +14,7 @@ from transformer.decoding.inference import freeze, without_gradients
 from transformer.decoding.search import generate, greedy
 from transformer.model.build import build_model
 
-INCOMPLETE = "\ufffd"  # what a character is decoded to while some of its bytes are missing
+INCOMPLETE = "\ufffd"  # the decoded form of a character while some of its bytes are missing
 
 
 class TextGenerator:

@@ -211,8 +211,8 @@ def row_limits(
 ) -> tuple[Int[Tensor, " batch"], int]:
     """The limit of each row, and the greatest limit.
 
-    `ValueError` if there are no rows, or if `max_length` is neither a whole number of at least 1 nor a tensor
-    with one such number per row.
+    `max_length` must be a whole number of at least 1, or a tensor with one such number per row. `ValueError`
+    if it is anything else, or if there are no rows.
     """
     if len(rows) == 0:
         raise ValueError("there is nothing to search for: the batch has no rows")

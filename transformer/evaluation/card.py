@@ -142,7 +142,7 @@ def data_table(run: Run, settings: Settings) -> str:
 
 
 def without_folders(name: str) -> str:
-    """The name of a text or folder; if it is outside the working directory, only the last part of its path.
+    """The name of a text or folder; only the last part of its path if it is outside the working directory.
 
     The names of folders on somebody's computer mean nothing to other people, and may be private.
     """

@@ -154,10 +154,10 @@ def first_choice(
 ) -> tuple[str, int, int, int] | None:
     """The word and head that a reader should see first, as (kind, word, layer, head).
 
-    If `gold` lists a pronoun in the translation, the word is that pronoun, and the head is the one that gives
-    the most weight to the pronoun's noun. Otherwise, only the last layer is considered: the word is the one
-    at which its attention jumps furthest, and the head is the one that gives the most weight from this word
-    to any single word.
+    If `gold` lists a pronoun in the translation, the word is this pronoun, and the head is the one with the
+    largest weight from the pronoun to its noun. Otherwise, word and head are chosen in the last layer. The
+    word is the one at which the mean attention of the heads jumps furthest (see `furthest_jump`). The head is
+    the one with the largest weight from this word to a single word.
     """
     kinds = [kind for kind in (CROSS, DECODER, ENCODER) if any(module.kind == kind for module in attention)]
     if not kinds:

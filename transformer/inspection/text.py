@@ -28,8 +28,8 @@ COLUMNS = ("attention", "layer", "head", "role", "without", "measures")
 def summary(inspection: Findings) -> str:
     """Sum up an inspection in a few lines.
 
-    The lines show the sentence, the output, where one head looks, and the heads that matter most. The head
-    and the word that it looks from are those that the HTML page shows first.
+    The lines show the sentence, the output, the attention of one head from one word, and the most important
+    heads. The one head and the word are those that the HTML page shows first.
     """
     lines = [axis.text for name, axis in inspection.axes.items() if name in (SOURCE, TARGET)]
     if inspection.task in ("masked", "classification"):
@@ -49,7 +49,7 @@ def summary(inspection: Findings) -> str:
 
 
 def choice_text(inspection: Findings, choice: Choice) -> str:
-    """Say which word the chosen head looks at most when it looks from the chosen word."""
+    """Name the word that gets the largest weight from the chosen word in the chosen head."""
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     weights = inspection.module(choice.kind, choice.layer).weights[choice.head - 1]
     words = by_words(weights, rows, columns)[choice.word]

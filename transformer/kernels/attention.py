@@ -30,9 +30,9 @@ def fused_attention(
 ) -> Float[Tensor, "batch heads queries d_v"]:
     """Compute `attention` of `model/attention.py`, with optional dropout on the weights.
 
-    Uses `scaled_dot_product_attention`, except where `is_faster_plain`. An exported or traced graph always
-    uses the fused call, because the graph may run on other devices, and because `torch.jit.trace` compares
-    the graph with a run without gradients.
+    Uses `scaled_dot_product_attention`, unless gradients are needed and `is_faster_plain` is true. An exported
+    or traced graph always uses the fused call. The graph may run on other devices, and `torch.jit.trace`
+    compares the graph with a run without gradients.
     """
     has_gradients = torch.is_grad_enabled() and not is_exporting()
     if has_gradients and is_faster_plain(q, k, has_extras=bias is not None or dropout > 0):
@@ -74,8 +74,8 @@ def keys_first_scores(
 ) -> Float[Tensor, "batch heads keys queries"]:
     """Q Kᵀ / √d_k, masked and transposed: rows are keys, and columns are queries.
 
-    On a CPU, a softmax over rows of fewer than 16 keys takes nearly four times as long as one over columns,
-    which is vectorised across the columns (`benchmarks/attention_kernels.py`).
+    On a CPU, with fewer than 16 keys, a softmax over rows takes nearly four times as long as a softmax over
+    columns, because only a softmax over columns is vectorised (`benchmarks/attention_kernels.py`).
     """
     scores = k @ (q / math.sqrt(q.shape[-1])).transpose(-2, -1)  # (B, H, S, T)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))

@@ -5,9 +5,9 @@ the tokens and returns a `Context` that says what they may attend to. Each block
 `KeyValueCache.append`, which fills the slots of its layer. The model calls `DecodeState.advance`, which
 counts the tokens that were not padding.
 
-Each row writes at its own positions, so the buffers have no gaps even if the batch is ragged, that is, if its
-rows have read different numbers of tokens. The keys and values of padding land after the row's last token,
-where the causal mask hides them until the next real token overwrites them.
+A batch is ragged if its rows have read different numbers of tokens. The buffers have no gaps even then,
+because each row writes at its own positions. The keys and values of padding are written after the row's last
+token. There, the causal mask hides them until the next real tokens overwrite them.
 """
 
 from collections.abc import Sequence
@@ -196,7 +196,7 @@ class DecodeState:
 
 def empty_cache(attention: MultiHeadAttention, batch: int, room: int) -> KeyValueCache:
     """Empty buffers for the keys and values of this layer, in the shape and dtype of its `project_kv`."""
-    # `like` gives dtype and device; with `weight_norm` or a parametrization, `w_k.weight` is no parameter
+    # not `w_k.weight`, which is no parameter with `weight_norm` or a parametrization
     like = next(attention.w_k.parameters())
     with torch.no_grad():
         example = attention.project_kv(

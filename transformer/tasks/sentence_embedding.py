@@ -49,7 +49,7 @@ class ContrastiveLoss:
 
 @dataclass(frozen=True)
 class EmbeddingValidation:
-    """Loss per pair, and P@1: the percentage of sentences that are nearest to the other one of their pair.
+    """Loss per pair, and P@1: how often a sentence's nearest neighbour is the other sentence of its pair.
 
     The loss compares a sentence with the sentences of its batch, and P@1 compares it with those of the whole
     text. `p@1` looks for the target nearest to each source, and `p@1_reversed` for the source nearest to each
