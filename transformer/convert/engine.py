@@ -149,7 +149,7 @@ class CTranslate2Translator(LineTranslator):
 
 
 def convert_checkpoint(opened: OpenedRun, folder: Path, quantization: str) -> None:
-    """Convert a checkpoint into `folder`, which appears, or replaces an old one, only when complete."""
+    """Convert a checkpoint into `folder`, which is created or replaced only when the new one is complete."""
     from transformer.convert.ctranslate2_spec import write_checkpoint_model  # imports torch
 
     # FileExistsError: another process was faster

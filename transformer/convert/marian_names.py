@@ -19,7 +19,7 @@ WRITES_TO_STREAM = ("w_o", "w_2")
 
 
 class Correspondence(NamedTuple):
-    """The names of one weight in the three formats, and which of its dimensions must be permuted."""
+    """The names of one weight in the three formats, and the dimension that must be permuted."""
 
     ours: str
     hugging_face: str

@@ -63,8 +63,8 @@ class Beam(NamedTuple):
     tokens: Int[Tensor, "sentences live length"]
     scores: Float[Tensor, "sentences live"]
     parents: Int[Tensor, "sentences live"]
-    """For each hypothesis, which hypothesis of the previous step it continues: an index among those of the
-    same sentence, 0 in the first beam."""
+    """For each hypothesis, the index of the hypothesis that it continues, among those of the same sentence in
+    the previous step; 0 in the first beam."""
 
     def flat(self) -> tuple[Int[Tensor, "hypotheses length"], Int[Tensor, " hypotheses"]]:
         """The tokens of every hypothesis and the row of the batch that it belongs to."""

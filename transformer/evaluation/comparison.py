@@ -123,7 +123,7 @@ def by_frequency(
 ) -> Iterator[Row]:
     """Group the words by how often they occur in the training text, and compute the F1 of each group.
 
-    A word in an output counts as right at most as often as it occurs in the reference.
+    If an output has a word more often than the reference, the surplus occurrences count as wrong.
     """
     for first, last in ranges(FREQUENCIES):
 

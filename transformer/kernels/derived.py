@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Source(NamedTuple):
-    """The state of a parameter when a value was computed from it; later changes are detected with it."""
+    """A record of a parameter at the time when a value was computed from it, to detect later changes."""
 
     parameter: Tensor
     alias: Tensor

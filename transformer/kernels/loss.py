@@ -41,7 +41,7 @@ class GradientScale:
         self.made: dict[tuple[torch.dtype, torch.device, torch.Size], Tensor] = {}
 
     def like(self, loss: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The number as a tensor like `loss`; losses of one dtype, device and shape get the same object."""
+        """The number as a tensor like `loss`: the same object for the same dtype, device and shape."""
         key = loss.dtype, loss.device, loss.shape
         if key not in self.made:
             self.made[key] = self.scaler.scale(torch.full_like(loss.detach(), self.factor))

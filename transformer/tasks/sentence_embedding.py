@@ -36,7 +36,7 @@ class ContrastiveLoss:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
         sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # without the targets' BOS
-        # not in bfloat16: its rounding errors, divided by a temperature of 0.05, would reach 0.1
+        # not in bfloat16, because rounding errors, divided by a temperature of 0.05, would reach 0.1
         with torch.autocast(sources.device.type, enabled=False):
             logits = sources @ targets.T / self.temperature  # (pairs, pairs)
         right = torch.arange(logits.shape[0], device=logits.device)

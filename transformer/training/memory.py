@@ -17,7 +17,7 @@ from transformer.training.layers import stacked_layers
 BYTES_PER_WEIGHT = 16
 """Four float32 numbers: the weight, its gradient and Adam's two moments."""
 CONTAINER_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
-"""The files in which Linux gives a container's memory limit in bytes: control groups version 2, and 1."""
+"""The files with a container's memory limit in bytes on Linux, for versions 2 and 1 of control groups."""
 
 
 def require_memory(settings: Settings, device: torch.device, group: Group = ALONE) -> None:
