@@ -180,7 +180,7 @@ def make_locked(path: Path, tries: int = 20) -> tuple[Path, FileLock | None]:
 
 
 def new_folder(path: Path) -> Path:
-    """Create a folder next to `path` with the first free number; no two processes get the same one."""
+    """Create a folder next to `path` with the first free number; no two processes get the same folder."""
     for number in count():
         folder = path.with_name(f"{UNFINISHED}{path.name[:LONGEST_NAME]}-{number}")
         with suppress(FileExistsError):

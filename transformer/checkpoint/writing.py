@@ -58,7 +58,7 @@ def hash_of_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
 
     It is computed from the tensors in memory. Only the header is read from the file, because the header
     gives the order in which the tensors are stored. If the tensors are damaged while they are written, the
-    file has another hash than this one, and the damage is found when the checkpoint is read.
+    hash of the file differs from this hash, and the damage is found when the checkpoint is read.
     """
     with naming(path), path.open("rb") as file:
         size = file.read(8)

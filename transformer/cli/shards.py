@@ -32,7 +32,7 @@ def require_plain(output: Path) -> None:
 
 
 def sharing_processes() -> AbstractContextManager[Processes]:
-    """A context manager that connects the processes started by torchrun; without torchrun, a group of one.
+    """A context manager that connects the processes of torchrun; without torchrun, there is one process.
 
     The processes exchange their data through the CPU, even if their models run on GPUs.
     """
@@ -123,7 +123,7 @@ def shared_folder(output: Path, group: Processes) -> Iterator[Path]:
 
 
 def join(parts: list[Path], whole: Path, lines_per_chunk: int) -> None:
-    """Write the parts to `whole`: one chunk's lines from each part in turn, until a part has none left."""
+    """Write the parts to `whole`: one chunk of lines from each part in turn, until a part is used up."""
     streams = [part.open("rb") for part in parts]
     try:
         with whole.open("wb") as file:

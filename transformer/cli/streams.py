@@ -78,7 +78,7 @@ def occupy_closed_descriptors() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            null = os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
+            null = os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor: the closed stream's
             os.set_inheritable(null, True)
 
 

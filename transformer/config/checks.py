@@ -31,7 +31,7 @@ def require_plain_numbers(settings: Any, section: str, *, unlimited: Collection[
 
 
 def in_short(value: int) -> str:
-    """Format an integer for a message. A very long one is only described: Python may refuse to print it."""
+    """Format an integer for a message; Python may refuse to print very long integers, so describe those."""
     return shortened(str(value)) if value.bit_length() < 10_000 else "a number of thousands of digits"
 
 

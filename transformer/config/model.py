@@ -80,7 +80,7 @@ class ModelConfig:
     tie_embeddings: bool = True
     """Share embeddings and output matrix.
     The embeddings of source and target and the projection to the vocabulary then share one matrix (§3.4).
-    With two vocabularies, only the target embedding and the projection share one."""
+    With two vocabularies, only the target embedding and the projection share a matrix."""
     max_positions: int = 1024
     """Longest source or translation.
     It is counted in tokens. A learned positional encoding has this many positions."""

@@ -116,7 +116,7 @@ def check(
     """Load the run and compare its logits with the original's; `ConversionError` if they differ."""
     translator = Translator.from_pretrained(run.path, device="cpu")
     tokenizer = translator.tokenizer
-    assert isinstance(tokenizer, MarianTokenizer)  # write_run saved one
+    assert isinstance(tokenizer, MarianTokenizer)  # because `write_run` has saved it
     if isinstance(original, MarianFiles):
         say("the logits were not compared: transformers cannot read Marian's own files")
         return

@@ -35,7 +35,7 @@ class Embeddings(NamedTuple):
 
 
 class MarianWeights(ABC):
-    """The weights of a file. `left` holds those not converted yet; `take` removes one and returns it."""
+    """The weights of a file. `left` has those that are not converted yet; `take` removes and returns one."""
 
     def __init__(self, path: Path, tensors: dict[str, Tensor]) -> None:
         self.path = path

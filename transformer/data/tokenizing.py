@@ -42,7 +42,7 @@ class Counts:
 def tokenize_pairs(
     table: "datasets.Dataset", tokenizer: Tokenizer, *, max_tokens: int
 ) -> tuple["datasets.Dataset", Counts]:
-    """Tokenize the pairs of a table; return those that are neither empty nor too long, and the counts.
+    """Tokenize the pairs of a table; returns the pairs that are not empty or too long, and the counts.
 
     The new table has the columns `src` and `tgt`, ids ending in EOS, and `line`, the number of the pair in
     `table`, counted from 1. If `table` is on disk, the result is stored there too, and the next call with the

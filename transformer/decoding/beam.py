@@ -49,7 +49,7 @@ class Candidates(NamedTuple):
     tokens: Int[Tensor, "sentences n length"]
     scores: Float[Tensor, "sentences n"]
     parents: Int[Tensor, "sentences n"]
-    """The index of the hypothesis that each candidate continues, among the live ones of its sentence."""
+    """The hypothesis that each candidate continues: its index among the sentence's live hypotheses."""
 
 
 class Beam(NamedTuple):
@@ -141,8 +141,8 @@ def search_n_best(
 ) -> Hypotheses:
     """Like `beam_search`, but `n_best` may be larger than `beam_size`.
 
-    Hypotheses end in different steps, so a search can find more than `beam_size` complete ones. The
-    results for a larger `n_best` begin with the results for a smaller one.
+    Hypotheses end in different steps, so a search can find more than `beam_size` complete hypotheses. The
+    results for a larger `n_best` begin with the results for a smaller `n_best`.
     """
     pad_id, eos_id = pad_and_eos(model)
     with ready_to_search(model, src_tokens) as src_tokens:
@@ -200,7 +200,7 @@ def expand(live: Beam, log_probs: Float[Tensor, "hypotheses vocabulary"], beam_s
 def best_first(
     log_probs: Float[Tensor, "rows vocabulary"], count: int
 ) -> tuple[Float[Tensor, "rows {count}"], Int[Tensor, "rows {count}"]]:
-    """The `count` most probable tokens; if several tie for first, the one that `greedy` picks is first.
+    """The `count` most probable tokens; if several tie for first, the token that `greedy` picks is first.
 
     `topk` does not define the order of ties, so its first token and `greedy`'s are exchanged. Without this,
     a beam of 1 could differ from greedy search.

@@ -19,7 +19,7 @@ class Complete(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """Each sentence's best complete hypotheses, earlier and new ones together, with normalised scores."""
+    """The best of each sentence's complete hypotheses, earlier and new together, with normalised scores."""
 
     scores: Float[Tensor, "sentences n"]
     order: Int[Tensor, "sentences n"]

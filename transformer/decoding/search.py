@@ -52,7 +52,7 @@ class Hypotheses(NamedTuple):
 
 
 def greedy(logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
-    """The most probable token of each row; if several are equally probable, the one with the lowest id."""
+    """The most probable token of each row; if several are equally probable, the token with the lowest id."""
     return logits.argmax(dim=-1)
 
 
@@ -119,7 +119,7 @@ def generate(
 
 
 def without_missing(found: Hypotheses, pad_id: int) -> Hypotheses:
-    """Empty the outputs that have the score -inf, cut all to the longest one, and add the dimension N = 1.
+    """Empty the outputs that have the score -inf, cut all to the longest output, and add the dimension N = 1.
 
     A row gets the score -inf if at some step all tokens were forbidden.
     """

@@ -116,7 +116,7 @@ def introduction(settings: Settings, checkpoint: Path) -> str:
 
 
 def parameter_count(checkpoint: Path) -> int:
-    """The number of weights in a checkpoint; tied ones are stored, and counted, once."""
+    """The number of weights in a checkpoint; tied weights are stored, and counted, once."""
     count = 0
     with safe_open(checkpoint / MODEL, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - not a dictionary

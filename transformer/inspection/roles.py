@@ -154,10 +154,10 @@ def first_choice(
 ) -> tuple[str, int, int, int] | None:
     """The word and head that a reader should see first, as (kind, word, layer, head).
 
-    If `gold` lists a pronoun in the translation, the word is this pronoun, and the head is the one with the
-    largest weight from the pronoun to its noun. Otherwise, word and head are chosen in the last layer. The
-    word is the one at which the mean attention of the heads jumps furthest (see `furthest_jump`). The head is
-    the one with the largest weight from this word to a single word.
+    If `gold` lists a pronoun in the translation, the word is this pronoun, and the head is the head with the
+    largest weight from the pronoun to its noun. Otherwise, both are chosen in the last layer. The word is
+    where the mean attention of the heads jumps furthest (see `furthest_jump`). The head is the head with the
+    largest weight from this word to a single word.
     """
     kinds = [kind for kind in (CROSS, DECODER, ENCODER) if any(module.kind == kind for module in attention)]
     if not kinds:

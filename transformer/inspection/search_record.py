@@ -59,7 +59,7 @@ class Ending(NamedTuple):
     lane: int
     score: float
     place: int | None
-    """Its rank in the final list of finished hypotheses, from 0; None if better ones have displaced it."""
+    """The rank in the final list of finished hypotheses, from 0; None if better ones have displaced it."""
 
 
 @dataclass

@@ -28,8 +28,8 @@ COLUMNS = ("attention", "layer", "head", "role", "without", "measures")
 def summary(inspection: Findings) -> str:
     """Sum up an inspection in a few lines.
 
-    The lines show the sentence, the output, the attention of one head from one word, and the most important
-    heads. The one head and the word are those that the HTML page shows first.
+    The lines show the sentence, the output, the attention of one head from one word (the head and the word
+    that the HTML page shows first), and the most important heads.
     """
     lines = [axis.text for name, axis in inspection.axes.items() if name in (SOURCE, TARGET)]
     if inspection.task in ("masked", "classification"):

@@ -54,5 +54,5 @@ class Derived:
         return latest.value
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the value, which may be impossible to copy or pickle; the next call makes a new one."""
+        """Leave out the value, which may be impossible to copy or pickle; the next call makes a new value."""
         return self.__dict__ | {"latest": None}

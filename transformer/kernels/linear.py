@@ -119,7 +119,7 @@ def is_faster_packed(rows: int, weight: Tensor, dtype: torch.dtype) -> bool:
 
 
 def pack_linear_layers(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
-    """Turn the linear layers of `model` into packed ones, except small ones and subclasses.
+    """Turn the linear layers of `model` into `PackedLinear`s, except small layers and subclasses.
 
     Each layer remains the same object, with its parameters, hooks and other attributes.
     """

@@ -121,7 +121,7 @@ class Batcher:
                     return running
 
     def answer(self, jobs: Sequence[Job]) -> None:
-        """Translate the jobs together; if that fails, one by one, so that a faulty one cannot harm others."""
+        """Translate the jobs together; if that fails, separately, so that only faulty jobs fail."""
         try:
             answers = self.translate(jobs)
         except Exception as error:  # out of memory, for example

@@ -11,7 +11,7 @@ from transformer.serving.errors import problem
 
 @dataclass(frozen=True)
 class Limits:
-    """The server's limits. A request that exceeds one gets an error; other requests are not affected."""
+    """The server's limits. A request that exceeds a limit gets an error; other requests are not affected."""
 
     lines: int = 100
     """Lines per request."""

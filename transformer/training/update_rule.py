@@ -207,7 +207,7 @@ def make_update_rule(
     make: MakeOptimizer | None = None,
     schedule: Schedule | None = None,
 ) -> UpdateRule:
-    """Combine the optimizers that `make` returns with `schedule`; both default to those of the settings.
+    """Combine the optimizers that `make` returns with `schedule`; by default, those that the settings name.
 
     If `make` is given and `training.learning_rate` is null, the peak of the settings' schedule is the `lr` of
     the first optimizer.

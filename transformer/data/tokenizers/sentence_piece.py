@@ -23,8 +23,8 @@ MOST_ENTRIES = 37_000
 """The most entries that `suitable_size` chooses: the size of the paper's vocabulary."""
 MOST = re.compile(r"set it to a value <= (\d+)")
 LEAST = re.compile(r"smaller than required_chars. \d+ vs (\d+)")
-"""If a vocabulary size is too large, SentencePiece's error names the largest possible size, and `MOST` finds
-this number. If a size is too small, the error names the smallest one, and `LEAST` finds that."""
+"""If a vocabulary size is too large, SentencePiece's error names the largest possible size, which `MOST`
+finds. If a size is too small, the error names the smallest possible size, which `LEAST` finds."""
 MAX_LINE_BYTES = 65_536
 """SentencePiece would silently ignore longer lines, so they are split."""
 
