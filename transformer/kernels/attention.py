@@ -14,8 +14,8 @@ ALIGNMENT = 8
 memory-efficient kernel copies the bias in each call."""
 
 LONG, LONG_IN_FLOAT32 = 2**18, 2**10
-"""The number of weights of a head (512 queries × 512 keys; in float32, 32 × 32) from which the fused call on
-a CPU, with its backward pass, is at least as fast as plain matrix products."""
+"""On a CPU, if a head has at least this many weights (512 queries × 512 keys; in float32, 32 × 32), the fused
+call with its backward pass is at least as fast as plain matrix products."""
 
 
 def fused_attention(
@@ -30,9 +30,9 @@ def fused_attention(
 ) -> Float[Tensor, "batch heads queries d_v"]:
     """Compute `attention` of `model/attention.py`, with optional dropout on the weights.
 
-    Uses `scaled_dot_product_attention`, unless gradients are needed and `is_faster_plain` is true. An exported
-    or traced graph always uses the fused call. The graph may run on other devices, and `torch.jit.trace`
-    compares the graph with a run without gradients.
+    Uses `scaled_dot_product_attention`, unless gradients are needed and `is_faster_plain` is true. An
+    exported or traced graph always uses the fused call. The graph may run on other devices, and
+    `torch.jit.trace` compares the graph with a run without gradients.
     """
     has_gradients = torch.is_grad_enabled() and not is_exporting()
     if has_gradients and is_faster_plain(q, k, has_extras=bias is not None or dropout > 0):
@@ -56,9 +56,10 @@ def is_faster_plain(
 ) -> bool:
     """Whether plain matrix products are faster than the fused call with its backward pass.
 
-    They are on a CPU, as long as a head has few weights (`benchmarks/attention_kernels.py`). In bfloat16 and
-    float16, the fused backward pass takes up to ten times as long; with a bias or dropout, there is none. For
-    long sequences, the plain products would need memory that grows with the square of the length.
+    This is so on a CPU, if a head has few weights (`benchmarks/attention_kernels.py`). In bfloat16 and
+    float16, the fused backward pass takes up to ten times as long. With a bias or dropout, there is no fused
+    backward pass. For long sequences, the plain products would need memory that grows with the square of the
+    length.
     """
     is_slow_fused = has_extras or q.dtype in (torch.bfloat16, torch.float16)
     limit = LONG if is_slow_fused else LONG_IN_FLOAT32
