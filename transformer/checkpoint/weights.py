@@ -61,7 +61,7 @@ def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
         if differing:
             raise CheckpointError(
                 f"{path}: {problem} {part}{min(differing)} ({len(differing)} such); "
-                "the model was built another way"
+                "the model was built differently"
             )
     for name, tensor in expected.items():
         if shapes[name] != tuple(tensor.shape):

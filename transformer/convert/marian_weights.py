@@ -59,7 +59,7 @@ class MarianWeights(ABC):
     def require(self, names: Iterable[str]) -> None:
         for name in names:
             if name not in self.left:
-                raise ConversionError(f"{self.path}: lacks {name}, which its settings promise")
+                raise ConversionError(f"{self.path}: lacks {name}, which its settings require")
 
     def take(self, name: str, shape: Iterable[int]) -> Float[Tensor, "..."]:
         self.require([name])
@@ -77,7 +77,7 @@ class MarianWeights(ABC):
         for name in names:
             if name in found:
                 return found[name]
-        raise ConversionError(f"{self.path}: lacks {' or '.join(names)}, which its settings promise")
+        raise ConversionError(f"{self.path}: lacks {' or '.join(names)}, which its settings require")
 
     def require_nothing_left(self) -> None:
         if self.left:

@@ -36,7 +36,7 @@ LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]
 the type `DistError`."""
 
 
-RESUME = "the last checkpoint is complete: continue with --resume (torchrun --max-restarts does it by itself)"
+RESUME = "the last checkpoint is complete: continue with --resume (torchrun --max-restarts does so itself)"
 """The advice to the user when a process is lost during training."""
 
 

@@ -63,7 +63,7 @@ class FiniteGuard:
                     f"update {step}: loss or gradient is not finite, as in the {self.limit} updates before. "
                     f"The first such value is in {where}. These updates were not applied. Check the data, or "
                     "lower training.learning_rate (training.rate_scale if that is null), raise "
-                    "training.warmup_steps or set training.max_norm, and --resume"
+                    "training.warmup_steps or set training.max_norm, then --resume"
                 )
         return skipped
 

@@ -85,8 +85,8 @@ class TrainingState:
         require_well_formed(state, folder)
         if state.get("text", self.batches.fingerprint) != self.batches.fingerprint:
             raise CheckpointError(
-                f"{folder}: the training text has changed since; --resume needs the same text, a new "
-                "--output starts afresh, and training.start_from takes over the weights"
+                f"{folder}: the training text has changed since; --resume needs the same text; to train on "
+                "the new text, choose another --output, where training.start_from can use these weights"
             )
         load_model(self.model, folder)
         self.update_rule.load(folder / OPTIMIZER, state.get("optimizer"))

@@ -138,7 +138,7 @@ class UpdateRule:
         for full_name, value in (tensors | numbers).items():
             name, _, key = full_name.rpartition(".")
             if name not in self.parameters:
-                raise CheckpointError(f"{path}: has the unknown {full_name}; the model was built another way")
+                raise CheckpointError(f"{path}: has the unknown {full_name}; the model was built differently")
             stored.setdefault(name, {})[key] = value
         return stored
 
@@ -152,7 +152,7 @@ class UpdateRule:
         own = {number: stored[name] for number, name in enumerate(names) if name in stored}
         if isinstance(optimizer, torch.optim.Adam):  # AdamW is a subclass
             if not own:
-                raise CheckpointError(f"{path}: holds nothing")
+                raise CheckpointError(f"{path}: holds nothing for this optimizer")
             for number, kept in own.items():
                 require_adams(kept, names[number], parameters[number], path)
         parts = {
