@@ -1,8 +1,9 @@
-"""How well attention aligns words: alignment error rate on toyland, whose alignments are known.
+"""How well attention aligns words: the alignment error rate on toyland, whose alignments are known.
 
     python benchmarks/alignment.py --run runs/toyland [--sentences 400]
 
-Aligns toyland's references by forced decoding, with the decoder's last layer, its last two, and so on.
+Aligns toyland's references by forced decoding: with the attention of the decoder's last layer, with that of
+its last two layers, and so on.
 """
 
 import argparse

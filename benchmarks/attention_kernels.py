@@ -1,11 +1,12 @@
-"""Time of a training update with each attention kernel on this machine's CPU.
+"""The time of a training update with each attention kernel on this machine's CPU.
 
 python benchmarks/attention_kernels.py [--seconds 5] [--precision float32]
 
-Prints the median milliseconds per update, and target tokens per second, for the sizes of configs/toyland.yaml
-and configs/multi30k_en_de.yaml and for longer sentences, by default in the precision that `auto` picks. The
-kernels, measured in turn, are torch's flash kernel, torch's plain matrix products, and ours, which training
-uses (`fused_attention`). Then prints the time of a float32 softmax and its gradient over rows and columns.
+Compares three kernels: torch's flash kernel, torch's plain matrix products, and our `fused_attention`, which
+training uses. The sizes are those of configs/toyland.yaml and configs/multi30k_en_de.yaml, and longer
+sentences. The default precision is the one that `auto` picks. The kernels take turns. Prints the median
+milliseconds per update, and target tokens per second. Then prints the time of a float32 softmax with its
+gradient, over rows and over columns.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Accuracy of the small classifiers on TREC and SST-2, from scratch and from a masked language model.
+"""The accuracy of small classifiers on TREC and SST-2, from scratch and from a masked language model.
 
 TRANSFORMER_DATA=data python benchmarks/classification.py [--set trec] [--seeds 3] [--output FOLDER]
 
-Trains configs/trec.yaml or configs/sst2.yaml with each seed, from scratch and from a masked language model
-that is trained first on the same sentences. Prints the test accuracy, with mean and 95 % interval (Student's
-t) over the seeds. The baselines are the most frequent class, and logistic regression on counts of words and
-word pairs. Needs the extra `benchmarks`. Existing runs are reused.
+Trains configs/trec.yaml or configs/sst2.yaml twice with each seed: from scratch, and from a masked language
+model that is trained first on the same sentences. Prints the test accuracies, their mean and its 95 %
+interval (Student's t) over the seeds. There are two baselines: the most frequent class, and logistic
+regression on the counts of words and word pairs. Needs the extra `benchmarks`. Existing runs are reused.
 """
 
 import argparse

@@ -1,15 +1,16 @@
-"""Training on a quiet and on a busy machine, by how OpenMP's threads wait for each other.
+"""Training speed on a quiet and on a busy machine, for several ways in which OpenMP's threads can wait.
 
     python benchmarks/contention.py [--load quiet busy] [--seconds 2] [--rounds 9] [--variants NAME=VALUE ...]
 
-Trains models of toyland's size (d 128, 3 + 3 layers, 1,500 tokens an update, the precision that `auto` picks)
-in turn, each in a process of its own, and prints target tokens a second: with OpenMP's defaults, with what
-the command sets (`transformer/kernels/openmp.py`), with other settings, and with one thread. `busy` means
-that another such training with OpenMP's defaults and one endless loop per core are running. Prints the median
-over the rounds, the worst and the best, and the medians of the rounds' ratios to the first and the last.
+Trains models of toyland's size (d 128, 3 + 3 layers, 1,500 tokens per update, the precision that `auto`
+picks), each in its own process. The variants take turns: OpenMP's defaults, the settings of our commands
+(`transformer/kernels/openmp.py`), other settings, and a single thread. On a `busy` machine, another such
+training with OpenMP's defaults and one endless loop per core are running. Prints target tokens per second for
+each variant: the median, the worst and the best round, and the median of the ratios to the first and to the
+last variant within each round.
 
-For a machine that others use (Linux, as root): `chrt -r 1` in front of the command makes a quiet one for a
-short time; `echo -20 > /proc/self/autogroup` in a new session (`setsid`) leaves little of a busy one to them.
+If others use the machine (Linux, as root): `chrt -r 1` in front of the command keeps it quiet for a short
+time; `echo -20 > /proc/self/autogroup` in a new session (`setsid`) leaves little CPU time to the others.
 """
 
 import argparse
@@ -30,7 +31,7 @@ BASES = ("OpenMP's defaults", "one thread")
 
 
 def serve() -> None:
-    """For each number of seconds read from standard input, train and print target tokens a second."""
+    """For each number of seconds read from standard input, train and print target tokens per second."""
     import torch
     from training import make_batches, our_update
 
@@ -52,7 +53,7 @@ def serve() -> None:
 
 
 class Trainer:
-    """A process that trains when it is asked to, with these settings of OpenMP and no others."""
+    """A process that trains on request, with only these settings of OpenMP."""
 
     def __init__(self, settings: dict[str, str]) -> None:
         kept = {name: text for name, text in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
@@ -69,10 +70,10 @@ class Trainer:
         print(seconds, file=self.process.stdin, flush=True)
 
     def rate(self, seconds: float) -> float:
-        """Target tokens a second."""
+        """Target tokens per second."""
         assert self.process.stdout is not None
         self.begin(seconds)
-        while (line := self.process.stdout.readline()).startswith("no text"):  # said by make_batches
+        while (line := self.process.stdout.readline()).startswith("no text"):  # printed by make_batches
             pass
         return float(line)
 

@@ -1,9 +1,9 @@
-"""What a corpus of millions of pairs costs before the first update: CPU time, wall time and memory by step.
+"""The CPU time, wall time and memory that a corpus of millions of pairs takes before the first update.
 
 TRANSFORMER_DATA=FOLDER python benchmarks/corpus_scale.py --work EMPTY_FOLDER --pairs 4500000
 
-It writes a corpus with sentences about as long as WMT14's into the folder, then starts twice, each time in
-a new process: the first start finds an empty cache of `datasets`; the second one, that of a resumed run,
+Writes a corpus with sentences about as long as WMT14's into the folder. Then starts twice, each time in a new
+process. The first start finds an empty cache of `datasets`. The second start, like that of a resumed run,
 finds the tables in the cache and loads its tokenizer. The steps are those of `transformer.preparation`:
 
 `imports`      the packages that training needs
@@ -13,14 +13,14 @@ finds the tables in the cache and loads its tokenizer. The steps are those of `t
 `order`        lengths, batches and the order of the first epoch
 `hash`         the hash of all tokens, which several processes and resumed runs compare
 
-CPU time is that of the process, its threads and its children. Memory is the largest sum of anonymous memory
-of the process and its children during the step, sampled every 20 ms: this leaves out files that are mapped
-into memory, which the system can drop at any time.
+CPU time includes the threads and children of the process. Memory is the largest sum of the anonymous memory
+of the process and its children during the step, sampled every 20 ms. This leaves out files that are mapped
+into memory, because the system can drop them at any time.
 
-The last column extrapolates to 36 million pairs, the size of WMT14 English-French. Every step grows in
-proportion to the pairs, except imports and the vocabulary: that is trained on a million lines at most, so
-extrapolate from more than half a million pairs. (Choosing these lines takes a second or two more for each
-million pairs, which the column leaves out.)
+The last column extrapolates to 36 million pairs, the size of WMT14 English-French. The time of every step is
+proportional to the number of pairs, except for imports and vocabulary. The vocabulary is trained on at most a
+million lines, so use more than half a million pairs to extrapolate. (Choosing the lines takes another second
+or two for each million pairs. The column leaves this out.)
 """
 
 import argparse
@@ -47,7 +47,7 @@ PARTS = (
     ("wmt_newstest/news2008-2012.{}.xz", 20_000),
     ("multi30k/train.{}", 29_000),
 )
-"""The files that the corpus is made of, and how many of their first pairs."""
+"""The files that the corpus is made of, and the number of pairs from the start of each."""
 WORDS = (3, 38)
 """Sentences are joined until they have a number of English words drawn from this range."""
 LONG_SHARE, EMPTY_SHARE = 0.003, 0.002
@@ -93,7 +93,7 @@ def write_corpus(work: Path, pairs: int) -> None:
     """Pairs of joined sentences, drawn from real ones with a fixed seed."""
     pool = list(real_pairs(Path(os.environ["TRANSFORMER_DATA"])))
     generator = random.Random(1)
-    # Under another name until complete: an interrupted run must not leave what looks like a corpus.
+    # Use other names until the files are complete: an interrupted run must not leave a partial corpus.
     parts = [work / f"train.{language}.part" for language in ("en", "de")]
     with parts[0].open("w") as sources, parts[1].open("w") as targets:
         for _ in range(pairs):
@@ -141,7 +141,7 @@ def print_table(start: str, pairs: int, steps: list[dict[str, Any]], memory: dic
 
 
 def watched_start(start: str, work: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """What each step of a start has used, and the most memory during each."""
+    """The time that each step of a start has used, and the peak of memory in each step."""
     command = [sys.executable, __file__, "--work", str(work), "--start", start]
     environment = os.environ | {"HF_HOME": str(work / "cache")}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
@@ -185,7 +185,7 @@ def anonymous_bytes(pid: int) -> int:
 
 
 def run_steps(work: Path, *, is_first: bool) -> None:
-    """Start as a training run does; prints what each step has used as a line of JSON."""
+    """Start as a training run does; prints the time of each step as a line of JSON."""
     found: dict[str, Any] = {"work": work}
     used, wall = 0.0, time.perf_counter()  # the process has used some time before this line, for its start
     for name in STEPS:

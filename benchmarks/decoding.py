@@ -1,12 +1,12 @@
-"""Decoding speed on a CPU: ours, Hugging Face and CTranslate2 with the same weights.
+"""Decoding speed on a CPU of this project, Hugging Face and CTranslate2 with the same weights.
 
     TRANSFORMER_DATA=FOLDER python benchmarks/decoding.py [--sizes small base] [--run RUN] [--beams 1 4]
 
-Without `--run` it translates Multi30k's test_2016_flickr with random weights, and every output has exactly 15
-tokens. With `--run` it translates the test text of that run with its model, without a fixed length. Prints
+Without `--run`, translates Multi30k's test_2016_flickr with random weights, and every output has exactly 15
+tokens. With `--run`, translates the run's test text with the run's model, and outputs end at EOS. Prints
 output tokens per second, including EOS, and peak memory. Each number is the median of `--rounds`
-measurements, each in a separate process, with the systems taking turns. A batch size is in sentences or, with
-a `t`, in source tokens including padding and beam; sources are sorted by length.
+measurements. Each measurement has its own process, and the systems take turns. A batch size is a number of
+sentences or, with a `t`, of source tokens including padding and beam. Sources are sorted by length.
 
 On a GPU: benchmarks/gpu.py.
 `--start RUN` prints how long `transformer translate` takes for one line, including start-up, compared with
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def print_start(run: str) -> None:
-    """The median of seven starts each, in turn."""
+    """Print the medians of seven starts each; the two programs take turns."""
     translate = [sys.executable, "-m", "transformer", "translate", "--run", run]
     commands = {"import torch": [sys.executable, "-c", "import torch"], "translate": translate}
     spent: dict[str, list[float]] = {name: [] for name in commands}
@@ -109,7 +109,7 @@ def print_curve(sizes: list[str], beams: list[int], threads: int) -> None:
 
 
 def print_row(options: argparse.Namespace, models: Path, beam: int, batch: str) -> None:
-    """Print the medians over the rounds, and our speed-up: the median of the ratios within each round."""
+    """Print the medians over the rounds, and our speed-up: the median of the rounds' ratios."""
     rounds = [
         {system: measure_in_a_process(options, models, beam, batch, system) for system in options.systems}
         for _ in range(options.rounds)
@@ -157,7 +157,7 @@ def measure(
     seconds: float,
     threads: int,
 ) -> dict[str, float]:
-    """Output tokens a second over whole batches, spread evenly over the file, and peak memory in MB."""
+    """Output tokens per second, for batches spread evenly over the file, and peak memory in MB."""
     keep_freed_memory()  # for every system, as our command does
     sources = json.loads((Path(folder) / "sources.json").read_text())
     batches = list(in_batches(sources, batch, beam))
@@ -175,7 +175,7 @@ def measure(
 
 
 def peak_memory() -> float:
-    """Of this program since it started, in MB."""
+    """The peak memory of this program since its start, in MB."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 

@@ -1,4 +1,4 @@
-"""Time of dropout on this machine's CPU: torch's, and ours with 16 random bits per element.
+"""The time of dropout on this machine's CPU: torch's dropout, and ours with 16 random bits per element.
 
 python benchmarks/dropout.py [--seconds 3]
 

@@ -1,13 +1,13 @@
-"""Agreement of CTranslate2's translations with those of our own search, and the speed of both.
+"""How well CTranslate2's translations agree with those of our own search, and the speed of both.
 
 python benchmarks/engines.py --run RUN [--data TEXT] [--lines 1000] [--quantization int8] [--alpha 1.5]
     [--patience 1]
 
-Translates the run's test text with `Translator` and `CTranslate2Translator`, greedily and with a beam of 4,
-in the order ours, theirs, ours, theirs, and prints for each search: how many lines are identical, the largest
-difference between the scores of a line, how many of CTranslate2's outputs score lower or higher than ours,
-the lines that differ with both scores, both sacreBLEUs, and the faster of each engine's two times. Needs
-the extra `convert`.
+Translates the run's test text with `Translator` and `CTranslate2Translator`, greedily and with a beam of 4.
+Each translates twice, in turn. Prints for each search: the number of identical lines; the largest difference
+between the two scores of a line; how many of CTranslate2's outputs score lower or higher than ours; the lines
+that differ, with both scores; BLEU by sacreBLEU; and the shorter of each engine's two times. Needs the extra
+`convert`.
 """
 
 import argparse

@@ -1,16 +1,16 @@
-"""The fifteen minutes: what there is to know about this project on a GPU, the most valuable first.
+"""Measures this project on a GPU within a given time; the most valuable measurements come first.
 
 PYTHONPATH=. python benchmarks/gpu.py --minutes 8
 PYTHONPATH=. python benchmarks/gpu.py --minutes 12 --train 3 --recipe configs/multi30k_en_de.yaml
 
-One process. Each figure is printed as soon as it is known; a part that fails, or that takes more than its
-share of the time, costs only itself. Training is measured on random batches with the lengths of WMT, without
-waiting for the GPU between updates, as in `transformer.training.rehearsal`. MFU is the FLOP/s of the
-model's matrix products, counted without padding (benchmarks/measuring.py), relative to --peak. cuDNN's
+All parts run in one process. Each figure is printed as soon as it is known. If a part fails, or takes more
+than its share of the time, the other parts still run. Training is measured on random batches with the lengths
+of WMT, without waiting for the GPU between updates, as in `transformer.training.rehearsal`. MFU is the FLOP/s
+of the model's matrix products, counted without padding (benchmarks/measuring.py), relative to --peak. cuDNN's
 attention is off, as in our commands, except where it is measured.
 
-Needs torch, and `transformers` for the comparison of decoding; the reader also needs `datasets`, and --train
-all packages of the project and the recipe's corpus. `--device cpu --sizes tiny` tries it out.
+Needs torch. The comparison of decoding also needs `transformers`, the reader `datasets`, and --train all
+packages of the project and the recipe's corpus. `--device cpu --sizes tiny` is for a quick try.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def parsed() -> argparse.Namespace:
 
 
 def parts(options: argparse.Namespace) -> dict[str, tuple[float, Part]]:
-    """The parts by name, the most valuable first, with their shares of the time."""
+    """The parts by name, the most valuable first, each with its share of the time."""
     first = options.sizes[0]
     chosen: dict[str, tuple[float, Part]] = {"self-test": (1, agreement)}
     for size in options.sizes:
@@ -110,7 +110,7 @@ def parts(options: argparse.Namespace) -> dict[str, tuple[float, Part]]:
 
 
 def run(parts: dict[str, tuple[float, Part]], bench: Bench, seconds: float) -> list[str]:
-    """Run the parts, each for its share of the time that is left; returns the names of those that failed."""
+    """Run the parts, each for its share of the remaining time; returns the names of the failed parts."""
     began = time.monotonic()
     failed = []
     left = sum(share for share, _ in parts.values())
@@ -122,7 +122,7 @@ def run(parts: dict[str, tuple[float, Part]], bench: Bench, seconds: float) -> l
             with at_most(limit), without_cudnn_attention():
                 for line in part(bench):
                     print(f"  {line}", flush=True)
-        except Exception as error:  # any: the other parts are worth having
+        except Exception as error:  # any error, so that the other parts still run
             failed.append(name)
             print(f"  FAILED: {type(error).__name__}: {' '.join(str(error).split())[:500]}", flush=True)
         left -= share
@@ -132,7 +132,7 @@ def run(parts: dict[str, tuple[float, Part]], bench: Bench, seconds: float) -> l
 
 @contextmanager
 def at_most(seconds: float | None) -> Iterator[None]:
-    """`OutOfTimeError` if the block takes longer, once Python gets a chance to raise it."""
+    """`OutOfTimeError` if the block takes longer, raised as soon as Python code runs again."""
 
     def interrupt(*_: object) -> None:
         raise OutOfTimeError(f"more than {seconds:.0f} s")
@@ -147,7 +147,7 @@ def at_most(seconds: float | None) -> Iterator[None]:
 
 
 def clean_up() -> None:
-    """Free what a part has left, so that the next one's memory is its own."""
+    """Free the memory of a part, so that it does not count as memory of the next part."""
     torch.compiler.reset()
     gc.collect()
     if torch.cuda.is_available():

@@ -46,9 +46,9 @@ class Bench:
     device: torch.device
     vocabulary: int
     tokens: int
-    """Per batch and side."""
+    """Tokens per batch and side."""
     peak: float
-    """The FLOP/s with which the model's are compared."""
+    """The FLOP/s to which the model's FLOP/s are compared."""
 
     @property
     def precision(self) -> Precision:
@@ -96,7 +96,7 @@ def training(bench: Bench, size: str, *, is_compiled: bool) -> Iterator[str]:
 def cudnn_attention(bench: Bench, size: str) -> Iterator[str]:
     """Training with and without cuDNN's attention, which makes an execution plan for each shape.
 
-    It stays on: `run` puts the switch back.
+    This function leaves the switch on; `run` restores it.
     """
     for is_enabled in (False, True):
         torch.backends.cuda.enable_cudnn_sdp(is_enabled)
@@ -127,7 +127,7 @@ def kernels(bench: Bench, size: str, most: int = 25) -> Iterator[str]:
 
 
 def loss_alone(bench: Bench, size: str) -> Iterator[str]:
-    """The last projection and the loss, forward and backward, with different losses."""
+    """The time of the last projection and the loss, forward and backward, with different losses."""
     config = bench.model(size)
     dtype = getattr(torch, bench.precision)
     hidden = torch.randn(
@@ -157,7 +157,7 @@ def loss_alone(bench: Bench, size: str) -> Iterator[str]:
 
 
 def reader(bench: Bench) -> Iterator[str]:
-    """Making batches of a tokenized corpus on the disk, and moving them to the device."""
+    """The time to make batches of a tokenized corpus on the disk, and to move them to the device."""
     import datasets
 
     from transformer.data.batches import TokenBatches
@@ -213,7 +213,7 @@ def saving(bench: Bench, size: str) -> Iterator[str]:
 
 
 def decoding(bench: Bench, size: str, precision: Precision, beam: int) -> Iterator[str]:
-    """Output tokens per second for outputs of a fixed length, and the same for Hugging Face's Marian."""
+    """Output tokens per second for outputs of a fixed length, ours and those of Hugging Face's Marian."""
     from transformer.testing.parity.hugging_face import from_marian, random_marian
 
     config = bench.model(size, attention_bias=True, output_bias=True, norm_epsilon=1e-5)

@@ -1,10 +1,10 @@
-"""What int8 costs in quality: the same trained models in float32 and in int8, on a CPU.
+"""How much quality int8 loses: the same trained models in float32 and in int8, on a CPU.
 
     python benchmarks/int8.py --translation RUN [RUN ...] --language-model RUN [--lines N]
 
-Prints for each translation run the lines that equal their reference, the lines that are the same in both
-precisions, and BLEU with sacreBLEU's paired bootstrap; for each language model its bits per byte. The texts
-are the runs' test texts; `--lines` takes only the first lines to translate.
+Prints for each translation run how many lines equal their reference, how many lines are the same in both
+precisions, and BLEU with sacreBLEU's paired bootstrap. Prints for each language model its bits per byte. The
+texts are the runs' test texts. `--lines` limits the number of lines to translate.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def compare_bits_per_byte(run: str) -> str:
 
 
 def bits_per_byte(run: str, precision: str) -> float:
-    """Of the run's test text, in the blocks that training uses."""
+    """The bits per byte of the run's test text, in the blocks that training uses."""
     model, tokenizer, settings = load_run(run, task="language_model", device="cpu")
     freeze(model, precision)  # type: ignore[arg-type]
     score = LanguageModelTask.validation(text_to_score(settings, None), tokenizer, settings)

@@ -1,12 +1,12 @@
-"""Time of a linear layer on this machine's CPU: `nn.Linear`, packed, and other products of 8-bit integers.
+"""The time of a linear layer on this machine's CPU: `nn.Linear`, packed layers and 8-bit integers.
 
     python benchmarks/linear.py [--cold]
 
-Prints microseconds per call, without gradients, for few rows at a time, as in decoding. With `--cold` each
-call reads other weights, 64 MB in turn, as a model's step does; otherwise the same again and again.
+Prints microseconds per call, without gradients, for few rows at a time, as in decoding. By default, all calls
+read the same weights. With `--cold`, each call reads other weights (64 MB in all), as a model's step does.
 `dynamic` is `torch.ops.quantized.linear_dynamic`, which scales activations per tensor and uses tensor types
-that torch is to remove; `onednn` is our int8 with `onednn::qlinear_pointwise` for every matrix and number
-of rows.
+that torch will remove. `onednn` is our int8 layer if it used `onednn::qlinear_pointwise` for all matrices and
+numbers of rows.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def dynamic(linear: nn.Linear) -> Product:
 
 
 def onednn(linear: nn.Linear) -> Product:
-    """Our product with the operator that it otherwise uses for a few rows and large matrices."""
+    """Our product with the operator that our layer uses only for a few rows and large matrices."""
     bias = linear.bias
     before, int8.LARGE = int8.LARGE, 1
     weight = int8.quantized_weight(linear.weight)
@@ -86,7 +86,7 @@ def main() -> None:
     )
     parser.add_argument("--cold", action="store_true", help="read other weights in each call")
     options = parser.parse_args()
-    warnings.simplefilter("ignore")  # of the operators that torch is to remove
+    warnings.simplefilter("ignore")  # torch warns about operators that it will remove
     packed.is_faster_packed = lambda *_: True
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{'shape':>14}  rows" + "".join(f"{name:>14}" for name in KINDS))

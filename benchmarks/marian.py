@@ -1,12 +1,13 @@
-"""A model trained by Marian itself, and the run that it becomes: log-probabilities and translations.
+"""Compares a model trained by Marian itself with the converted run: log-probabilities and translations.
 
 python benchmarks/marian.py [--folder DIR] [--updates 1000] [--d-model 128] [--layers 3]
 
-Trains a model with the C++ program of the package `pymarian` on one CPU thread: Multi30k English to German,
-OPUS-MT's options with smaller sizes and rates, two SentencePiece models of 4,000 pieces. Then it converts
-Marian's own files, with Marian's numbers and with those of transformers, and compares 200 test lines each
-time: the log-probability of the reference, and the translations without a length penalty. A model in DIR is
-compared again without training. `TRANSFORMER_DATA` names the folder that has `multi30k`.
+Trains a model with the C++ program of the package `pymarian` on one CPU thread: on Multi30k English to
+German, with OPUS-MT's options but smaller sizes and rates, and with two SentencePiece models of 4,000 pieces.
+Then converts Marian's own files twice: with Marian's numbers, and with those of transformers. Each time,
+compares 200 test lines: the log-probability of the reference, and the translations without a length penalty.
+If DIR has a model already, there is no training. `TRANSFORMER_DATA` names the folder that contains
+`multi30k`.
 """
 
 import argparse
@@ -45,15 +46,15 @@ OPTIONS = """
 
 
 class Comparison(NamedTuple):
-    """Our run and Marian on the same lines."""
+    """The results of our run and of Marian on the same lines."""
 
     largest: float
-    """Difference of the log-probabilities of a reference."""
+    """The largest difference between the two log-probabilities of a reference."""
     mean: float
     equal: dict[int, int]
-    """How many translations are equal, by beam size."""
+    """The number of equal translations, by beam size."""
     ended: dict[int, int]
-    """Of how many: those that Marian did not cut. Its limit is another than ours."""
+    """The number of translations that were compared: Marian has a lower limit, and cut the others."""
 
 
 def marian(folder: Path, *arguments: str) -> str:

@@ -1,15 +1,15 @@
-"""Speed of what needs one pass of a model: classes, sentence vectors and scores; ours and Hugging Face's.
+"""The speed of classes, sentence vectors and scores, which need one pass: ours and Hugging Face's.
 
     python benchmarks/one_pass.py [--batches 1 1024t] [--threads 1] [--rounds 5]
 
-Sentences a second on a CPU, in float32 and bfloat16, of a small encoder (d 256, 4 heads, d_ff 1024, 3 layers,
-vocabulary 10,000) as classifier and as sentence embedder, compared with Hugging Face's BERT with the same
-weights, and of scoring given translations with a small Marian model, compared with Hugging Face's forced
-decoding: its logits, and torch's cross-entropy of each token. Ours is what `transformer classify`, `embed`
-and `score` call after tokenization. Both are given the same batches of random sentences of about 15 tokens: a
-batch is a number of sentences or, with a `t`, of tokens including padding. The systems take turns; prints the
-medians over the rounds, the median of the rounds' ratios, and the largest difference between the outputs.
-Needs the extra `dev`.
+There are two comparisons on a CPU, in float32 and bfloat16. A small encoder (d 256, 4 heads, d_ff 1024, 3
+layers, vocabulary 10,000), used as a classifier and as a sentence embedder, is compared with Hugging Face's
+BERT with the same weights. Scoring given translations with a small Marian model is compared with Hugging
+Face's logits, followed by torch's cross-entropy of each token. On our side, this runs the functions that
+`transformer classify`, `embed` and `score` call after tokenization. Both sides get the same batches of random
+sentences of about 15 tokens. A batch is a number of sentences or, with a `t`, of tokens including padding.
+The systems take turns. Prints sentences per second: the medians over the rounds, and the median of the
+rounds' ratios. Also prints the largest difference between the outputs. Needs the extra `dev`.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def random_sentences(seed: int) -> list[list[int]]:
 
 
 def our_reader(model: nn.Module, precision: Precision, sentences: list[list[int]]) -> Work:
-    """`Reader.outputs`, which the commands call, with no other limit of a batch than the given sentences."""
+    """`Reader.outputs`, which the commands call, so that all given sentences are one batch."""
     freeze(model, precision)
     settings = Settings(output="unused", model=ENCODER, decoding=DecodingConfig(batch_tokens=10**9))
     reader = Reader(model, None, settings)  # type: ignore[arg-type]  # the sentences are tokenized already
@@ -159,7 +159,7 @@ def scoring(precision: Precision) -> Compared:
 
 
 def in_batches(lengths: list[int], batch: str) -> list[list[int]]:
-    """Sorted by length, as the commands do; one at a time, only an eighth of the sentences."""
+    """Batches sorted by length, as in the commands; single sentences are only an eighth of the text."""
     if batch.endswith("t"):
         return longest_first(lengths, int(batch[:-1]))
     found = longest_first(lengths, 10**9, max_rows=int(batch))

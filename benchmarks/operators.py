@@ -1,12 +1,12 @@
-"""Profile of torch's operators in a training update, or in a translation, on a CPU.
+"""A profile of torch's operators in a training update, or in a translation, on a CPU.
 
 python benchmarks/operators.py update --size small
 python benchmarks/operators.py translation --size small --batch 1 --beam 4
 
-An update is the one that `benchmarks/training.py` measures, with the same batches. A translation has random
-weights and sources and 15 output tokens; the encoder's time is divided among these. Prints torch.profiler's
-self time of each operator, without the operators it calls, as a share of the sum. Python's own time is not
-included, and profiling slows down each call.
+The update is the same as in `benchmarks/training.py`, with the same batches. The translation has random
+weights, random sources and 15 output tokens; the time of the encoder is divided by 15, too. Prints the share
+of each operator in the total time of the operators, by torch.profiler, without the other operators that it
+calls. Python's own time is not included, and profiling slows down each call.
 """
 
 import argparse

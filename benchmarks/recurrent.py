@@ -1,12 +1,12 @@
-"""Speed and quality of a Transformer and of the LSTM in examples/recurrent.py.
+"""The speed and quality of a Transformer and of the LSTM in examples/recurrent.py.
 
 python benchmarks/recurrent.py [--seconds 10]
 python benchmarks/recurrent.py --updates 1000 [--seeds 3] [--output runs/recurrent]
 
-Speed: target tokens per second of CPU time, so that other programs on the machine do not matter, for an
-update with 110 sentences of 13 tokens, and for greedy search of as many translations of 13 tokens. Uses one
-thread, both models in turn, the precision that `auto` picks for training, and float32 for the search, as the
-commands do.
+Speed: target tokens per second of CPU time, which other programs on the machine hardly change. It is measured
+for an update with 110 sentences of 13 tokens, and for greedy search of 110 translations of 13 tokens, with
+one thread and the models taking turns. As in the commands, training uses the precision that `auto` picks, and
+the search uses float32.
 
 Quality, with --updates: both models are trained on the same batches of 20,000 toyland pairs. Prints, for each
 seed, loss and exact match on 200 unseen sentences with greedy search. Existing runs are reused.

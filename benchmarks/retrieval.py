@@ -1,15 +1,17 @@
-"""Retrieval: how often the nearest caption is the right translation, among 1,000, 6,000 and 30,000.
+"""Retrieval: how often the nearest of 1,000, 6,000 or 30,000 captions is the right translation.
 
 TRANSFORMER_DATA=data python benchmarks/retrieval.py [--part test] [--seeds 3] [--output runs/retrieval]
 
-Trains configs/multi30k_embeddings.yaml with its Transformer and, in the same way, with a mean of embeddings
-instead: of whole words, of the subwords that the Transformer reads, and of these with the loss that works
-best for a mean. Prints P@1 of finding each caption of test_2016_flickr in the other language among all 1,000
-of the test, with 5,000 captions of the training text as distractors, and with all 29,000. Then, for both
-directions together, prints means and 95 % intervals (Student's t over the seeds), the number of queries that
-only one of the two models gets right, and the p-value of a paired permutation test. `--part valid` measures
-on the validation text, on which the settings were chosen, `--part test_2017` on test_2017_flickr. Existing
-runs are reused. Needs the extra `benchmarks`.
+Trains configs/multi30k_embeddings.yaml with its Transformer. For comparison, trains models that only average
+embeddings: of whole words; of the subwords that the Transformer reads; and of these subwords with the loss
+that works best for an average. Each caption of test_2016_flickr is searched for in the other language: among
+the 1,000 captions of the test, then with 5,000 captions of the training text as distractors, then with all
+29,000. Prints P@1, the share of captions that are found. Then, for both directions together, prints means and
+95 % intervals (Student's t over the seeds), the number of queries that only one of the two models gets right,
+and the p-value of a paired permutation test. `--part valid` measures on the validation text, on which the
+settings were chosen; `--part test_2017` measures on test_2017_flickr. Existing runs are reused. Needs the
+extra
+`benchmarks`.
 """
 
 import argparse
@@ -62,7 +64,8 @@ class Entry(NamedTuple):
 
 MODELS = {
     "transformer": Entry(transformer.build_model),
-    # 98 % of the words in the training text are then one piece each; a larger vocabulary changes nothing
+    # with 40,000 entries, 98 % of the training text's words are one piece; a larger vocabulary changes
+    # nothing
     "words": Entry(BagOfWords, {"rate_scale": 12.0}, {"vocab_size": 40_000}),
     "pieces": Entry(BagOfWords),
     "pieces_tuned": Entry(BagOfWords, {"label_smoothing": 0.0, "temperature": 0.1}),
@@ -70,7 +73,7 @@ MODELS = {
 
 
 def answered(embedder: Embedder, data: Path, part: str, source: str, target: str) -> NDArray[np.bool_]:
-    """(distractors, queries): whether the nearest caption is the right one, for each number of distractors.
+    """Whether the nearest caption is the right one, for each number of distractors: (distractors, queries).
 
     Distractors are training captions, evenly spread.
     """
@@ -84,7 +87,7 @@ def answered(embedder: Embedder, data: Path, part: str, source: str, target: str
 
 
 def measure(name: str, data: Path, part: str, output: Path, seed: int) -> NDArray[np.bool_]:
-    """(directions, distractors, queries) of one model, which is trained if its run does not exist."""
+    """The answers of one model (directions, distractors, queries); trains it if its run does not exist."""
     build, training, changes = MODELS[name]
     settings = transformer.load_settings(ROOT / "configs" / "multi30k_embeddings.yaml")
     files = {"train": f"{data}/multi30k/train", "valid": f"{data}/multi30k/val"}
@@ -107,7 +110,7 @@ def measure(name: str, data: Path, part: str, output: Path, seed: int) -> NDArra
 
 
 def report(name: str, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> None:
-    """Both are (seeds, directions, distractors, queries), of the Transformer and of the model `name`."""
+    """Compare the Transformer's answers (seeds, directions, distractors, queries) with those of `name`."""
     print(f"\nboth directions: the Transformer, {name}, difference, queries that only one answers")
     for number, count in enumerate(DISTRACTORS):
         mine, other = ours[:, :, number], theirs[:, :, number]

@@ -2,10 +2,11 @@
 
 python benchmarks/roofline.py --size base big
 
-Runs an update in bfloat16 on a fake CUDA device (tests/fake_cuda.py) and records each operator: its
-floating-point operations, the bytes of its inputs and outputs, and that it is one kernel. The time of an
-operator is the largest of FLOP / --tflops, bytes / --terabytes and --microseconds, so a smaller time means
-that the GPU was better than assumed. The batches are random, with the lengths of WMT. Needs a C++ compiler.
+Runs an update in bfloat16 on a fake CUDA device (tests/fake_cuda.py) and records for each operator its
+floating-point operations and the bytes of its inputs and outputs. Each operator counts as one kernel. The
+time of an operator is the largest of FLOP / --tflops, bytes / --terabytes and --microseconds. A GPU that
+needs less time is better than these three figures assume. The batches are random, with the lengths of WMT.
+Needs a C++ compiler.
 """
 
 import argparse
@@ -107,7 +108,7 @@ def update_costs(size: str, options: argparse.Namespace, machine: Machine) -> di
             shapes = [(len(rows), int(side[rows].max())) for side in (text.source, text.target + 1)]
             source, target = (torch.zeros(shape, dtype=torch.int64) for shape in shapes)
             batch = Batch(source, target, np.array(rows), int(text.target[rows].sum()))
-            is_first = number == 0  # it also allocates Adam's moments
+            is_first = number == 0  # the first update also allocates Adam's moments
             with nullcontext() if is_first else operators_of(costs, options.vocabulary, machine):
                 found = accumulate_gradients(objective, model, [batch])
                 norm = clip_gradients(model, None)
@@ -116,7 +117,7 @@ def update_costs(size: str, options: argparse.Namespace, machine: Machine) -> di
 
 
 def operators_of(costs: dict[str, Cost], vocabulary: int, machine: Machine) -> Any:
-    """A context that adds each operator inside to the costs of its part."""
+    """A context manager that adds the cost of each operator in its block to the part it belongs to."""
     from fake_cuda import VIEWS
     from torch import Tensor
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -142,7 +143,7 @@ def operators_of(costs: dict[str, Cost], vocabulary: int, machine: Machine) -> A
 
 
 def touched(name: str, tensor: Any, args: Any) -> int:
-    """The bytes of a tensor that an operator reads or writes: all, or only the elements of an index."""
+    """The bytes of a tensor that an operator reads or writes: all, or only those of indexed elements."""
     most = args[2].numel() if name in ("gather", "scatter_", "scatter_add_") else tensor.numel()
     return min(tensor.numel(), most) * tensor.element_size()
 
@@ -158,7 +159,7 @@ PARTS = {
     "norm of the gradient": ("linalg_vector_norm", "_foreach_norm"),
     "residual sums, sums of gradients": ("add", "sum"),
 }
-"""The beginnings of the names of operators, by part."""
+"""For each part, the prefixes of the names of its operators."""
 
 
 def part_of(name: str, shapes: Iterable[Any], vocabulary: int) -> str:

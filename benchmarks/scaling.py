@@ -2,10 +2,10 @@
 
 python benchmarks/scaling.py --plot docs/scaling.svg
 
-First, one size at a time is varied around d 128, 2 + 2 layers, V 4,000 and 32 sentences of 32 tokens, each in
-a separate process. `FLOP model` is the time predicted from the FLOPs of benchmarks/measuring.py at the FLOP/s
-of the middle size: where the measured time is greater, something other than matrix products grows. Memory is
-the peak of the process.
+First, one size at a time is varied; the middle is d 128, 2 + 2 layers, V 4,000 and 32 sentences of 32 tokens.
+Each point is measured in a separate process, and its memory is the peak of this process. `FLOP model` is the
+time predicted from the FLOPs of benchmarks/measuring.py, at the FLOP/s that the middle size reaches. If the
+measured time is greater, something other than matrix products grows.
 
 Second, Table 1 of the paper: a self-attention layer, n²·d, compared with a recurrent layer (`nn.LSTM`), n·d²,
 forward and backward in float32 over 2,048 tokens in sentences of length n.

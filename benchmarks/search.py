@@ -1,15 +1,15 @@
-"""The effect of the rule for closing a sentence on scores, steps and time, and the number of search errors.
+"""Search errors, and how the rule for closing a sentence affects scores, steps and time.
 
     python benchmarks/search.py --run RUN [--data TEXT] [--beam 4] [--alpha 0.6 1.5] [--lines N] [--show]
 
 Translates the run's test text greedily and with a beam. Prints for each search the lines that equal their
 reference, BLEU, the number of hypotheses that the model extends, how many of these could still win when they
-were extended, and the seconds. A row "full beam closes" is the result of the same search if a sentence closes
-as soon as `beam_size` hypotheses have ended (the rule of many implementations, and of this one until November
-2026); an observer of the search derives it.
+were extended, and the seconds. A row "full beam closes" shows another rule: a sentence closes as soon as
+`beam_size` hypotheses have ended. (Many implementations have this rule, and this one had it until November
+2026.) An observer of the search derives this row.
 
-Then counts the lines that greedy search gets right and beam search wrong: search errors if greedy's output
-has the better score, model errors if the wrong output has. `--show` prints them.
+Then counts the lines that greedy search gets right and beam search gets wrong. It is a search error if the
+greedy output has the better score, and a model error if the wrong output has. `--show` prints these lines.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from transformer.evaluation.metrics import corpus_scores
 
 @dataclass
 class FullBeamCloses:
-    """Derives what a batch's search would return if sentences closed when `beam_size` hypotheses ended."""
+    """Derives the result of a search in which a sentence closes when `beam_size` hypotheses have ended."""
 
     beam_size: int
     results: dict[int, tuple[list[int], float]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class FullBeamCloses:
 
 
 class Extended:
-    """Counts the hypotheses that a search has the model extend, and those of them that could still win."""
+    """Counts the hypotheses that the model extends in a search, and how many of them could still win."""
 
     def __init__(self, alpha: float) -> None:
         self.alpha = alpha

@@ -2,11 +2,12 @@
 
 python benchmarks/serving.py --run RUN [--data TEXT] [--clients 20] [--requests 2000]
 
-Starts a server on a free port. Each client has one connection and sends one line per request, one request
-after the other. Prints what the same lines take in a loop over `Translator`, one line per call and all lines
-in one call, then the server's throughput, the latency as the clients see it, the mean size of its batches,
-its errors, the answers that differ from the loop's (which translates a fifth of the lines), and its memory
-before and after each fifth of the requests (Linux).
+First translates the lines without a server, with `Translator`: a fifth of the lines with one call for each,
+and all lines in one call. Then starts a server on a free port. Each client has one connection and sends one
+line per request, one request after the other. Prints the speed of `Translator`, the server's throughput, the
+latency as the clients see it, the mean size of the server's batches, its errors, the answers that differ from
+those of
+`Translator`, and the server's memory before and after each fifth of the requests (Linux).
 Needs the extra `serve`.
 """
 
@@ -44,7 +45,7 @@ class Reply(NamedTuple):
 
 
 def start(run: str) -> tuple["subprocess.Popen[str]", int]:
-    """A server's process, once it listens, and its port."""
+    """Start a server; returns its process and its port as soon as it listens."""
     command = [sys.executable, "-m", "transformer", "serve", "--run", run, "--port", "0", "--device", "cpu"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -55,7 +56,7 @@ def start(run: str) -> tuple["subprocess.Popen[str]", int]:
 
 
 def client(port: int, lines: Sequence[str]) -> list[Reply]:
-    """One client's requests over one connection."""
+    """Send the requests of one client over one connection."""
     connection = HTTPConnection("127.0.0.1", port, timeout=300)
     replies = []
     for line in lines:
@@ -82,7 +83,7 @@ def batches(port: int) -> int:
 
 
 def memory(process: "subprocess.Popen[str]") -> float:
-    """The server's resident memory in MiB, or NaN where the system does not tell."""
+    """The server's resident memory in MiB, or NaN if the system does not report it."""
     status = Path(f"/proc/{process.pid}/status")
     found = re.search(r"VmRSS:\s*(\d+) kB", status.read_text()) if status.exists() else None
     return int(found[1]) / 1024 if found else float("nan")

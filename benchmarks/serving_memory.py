@@ -1,13 +1,13 @@
-"""Whether the memory of `transformer serve` grows by a leak or by freed memory that the process keeps.
+"""Whether the memory of `transformer serve` grows because of a leak, or because freed memory is kept.
 
 python benchmarks/serving_memory.py --run RUN [--data TEXT] [--lines 6000]
 
-Translates batches of 1 to 20 random lines in one process, as the server does, and prints after each eighth of
-the lines: the resident memory, the bytes that the C library counts as in use and as free, and the number of
-Python objects. A leak would raise the bytes in use and, if it is one of Python, the objects; resident memory
-also holds freed blocks. At the end `malloc_trim` gives these back to the system.
-As in the server, torch keeps prepared products for 64 shapes of a batch; with LRU_CACHE_CAPACITY=1024
-ONEDNN_PRIMITIVE_CACHE_CAPACITY=1024 it keeps as many as it would otherwise. Linux with glibc from 2.33.
+Translates batches of 1 to 20 random lines in one process, as the server does. After each eighth of the lines,
+prints the resident memory, the bytes that the C library counts as in use and as free, and the number of
+Python objects. A leak would increase the bytes in use and, if Python leaks, the number of objects. Resident
+memory also includes freed blocks, which `malloc_trim` returns to the system at the end.
+As in the server, torch keeps prepared products for 64 shapes of a batch. With LRU_CACHE_CAPACITY=1024
+ONEDNN_PRIMITIVE_CACHE_CAPACITY=1024, it keeps its default number. Needs Linux with glibc 2.33 or later.
 """
 
 import argparse
@@ -34,7 +34,7 @@ FIELDS = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks ke
 
 
 class MallocFigures(ctypes.Structure):
-    """What glibc's `mallinfo2` returns, in bytes; `uordblks` and `hblkhd` are in use, `fordblks` is free."""
+    """The result of glibc's `mallinfo2`, in bytes: `uordblks` and `hblkhd` are in use, `fordblks` is free."""
 
     _fields_ = [(name, ctypes.c_size_t) for name in FIELDS.split()]
 

@@ -1,13 +1,14 @@
-"""Table 3 at small scale: every row's variation, scaled down, on toyland.
+"""Table 3 at a small scale: the variations of all rows, with smaller models, on toyland.
 
 python benchmarks/table3.py [--seeds 3] [--processes 2] [--rows base A1] [--output runs/table3_toyland]
 
-The paper's models with widths / 8, heads and layers / 2 (base: N = 3, d_model 64, d_ff 256, h = 4, d_k 16),
-trained on 2,000 sentences, otherwise as in configs/toyland.yaml. Prints, as Markdown, perplexity per token
-without smoothing (geometric mean over the seeds), BLEU of greedy search on 500 unseen sentences, and whether
-a row differs from base in the same direction as in the paper. The difference has a 95 % interval (Student's
-t); the variance of log perplexity and of BLEU between seeds is pooled over all rows. The paper trained each
-model once; its differences up to 0.05 in perplexity and 0.1 in BLEU count as equal. Existing runs are reused.
+The models are those of the paper, with widths divided by 8, and heads and layers divided by 2 (base: N = 3,
+d_model 64, d_ff 256, h = 4, d_k 16). They are trained on 2,000 sentences, and otherwise as in
+configs/toyland.yaml. Prints a table in Markdown: perplexity per token without smoothing (geometric mean over
+the seeds), BLEU of greedy search on 500 unseen sentences, and whether a row differs from base in the same
+direction as in the paper. The difference has a 95 % interval (Student's t). For this interval, the variance
+of log perplexity and of BLEU between seeds is pooled over all rows. The paper trained each model once, so its
+differences of up to 0.05 in perplexity and 0.1 in BLEU count as equal. Existing runs are reused.
 """
 
 import argparse
@@ -30,7 +31,7 @@ import transformer
 from transformer.evaluation.table3 import ROWS, Table3Row
 
 ROOT = Path(__file__).parents[1]
-WIDTHS, HEADS, LAYERS = 8, 2, 2  # what the paper's widths, heads and layers are divided by
+WIDTHS, HEADS, LAYERS = 8, 2, 2  # divisors of the paper's sizes
 PAIRS, TOKENS_PER_BATCH = 2000, 1000
 UPDATES, RATE_SCALE = 600, 0.5  # the paper: 100,000 and 1
 
@@ -86,7 +87,7 @@ def last_validation(log: Path, steps: int) -> dict[str, Any]:
 
 
 class Figure:
-    """One figure of every row: (rows, seeds), base first, and the paper's (rows)."""
+    """One figure for all rows, base first: our values (rows, seeds) and the paper's (rows)."""
 
     def __init__(self, ours: list[list[float]], paper: list[float], about_equal: float) -> None:
         seeds = len(ours[0])
@@ -137,7 +138,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.seeds < 2:
         parser.error(f"--seeds is {options.seeds}; an interval needs at least 2")
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes below
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes started below
     rows = [row for row in ROWS if row.name in ("base", *(options.rows or [row.name]))]
     todo = [settings_of(row, seed, options.output) for seed in range(1, options.seeds + 1) for row in rows]
     spawn = multiprocessing.get_context("spawn")

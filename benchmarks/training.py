@@ -1,13 +1,13 @@
-"""Training speed on a CPU of this project and of the alternatives, in one comparison on the same batches.
+"""The training speed on a CPU of this project and of its alternatives, on the same batches.
 
 python benchmarks/training.py --size small
 
-Compares ours, Marian of Hugging Face's `transformers` and `torch.nn.Transformer` (benchmarks/peers.py), each
-in two settings. `stock` is a simple script: float32 and glibc's default allocator. `tuned` is what our
-training does: bfloat16 if the hardware has it, and an allocator that keeps freed pages
-(transformer/kernels/allocator.py). The variants run in turn for a few updates, each in a separate process,
-and the median round is reported. The batches are those that we make of Multi30k (--text), or sentences of 28
-random tokens if that text is missing. On a GPU: benchmarks/gpu.py.
+Compares our model, Marian of Hugging Face's `transformers` and `torch.nn.Transformer` (benchmarks/peers.py),
+each in two variants. `stock` is like a simple script: float32 and glibc's default allocator. `tuned` is like
+our training: bfloat16 if the hardware has it, and an allocator that keeps freed pages
+(transformer/kernels/allocator.py). The variants take turns for a few updates, each in a separate process, and
+the median round is reported. The batches are made by our own code from Multi30k (--text). If that text is
+missing, they have sentences of 28 random tokens. On a GPU: benchmarks/gpu.py.
 """
 
 import argparse
@@ -58,7 +58,7 @@ LENGTH = 28
 
 @dataclass(frozen=True)
 class Variant:
-    """A model and how it is trained."""
+    """A model, and whether its training is `tuned`."""
 
     model: str
     is_tuned: bool
@@ -69,7 +69,7 @@ class Variant:
 
 class Round(NamedTuple):
     seconds: list[float]
-    """Of each update."""
+    """The seconds of each update."""
     peak_bytes: int
 
 
@@ -122,7 +122,7 @@ def make_batches(text: str, vocab_size: int, tokens: int, count: int) -> list[Pa
         return [tuple(generator.integers(4, vocab_size, shape) for shape in shapes) for _ in range(count)]  # type: ignore[misc]
     table = load_parallel(text, "en", "de")
     lines = [*table["source"], *table["target"]]
-    entries = min(vocab_size, 10_000)  # as many as a small text fills
+    entries = min(vocab_size, 10_000)  # the number that a small text fills
     tokenizer = train_tokenizer(lines, vocab_size=entries, normalization="identity")
     pairs, _ = tokenize_pairs(table, tokenizer, max_tokens=128)
     made = TokenBatches(pairs, tokens_per_batch=tokens, seed=1)

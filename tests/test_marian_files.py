@@ -277,7 +277,7 @@ def without(name: str):
 
 DAMAGED = [
     (without("Wemb"), "lacks encoder_Wemb"),
-    (without("decoder_l2_context_bo"), "lacks decoder_l2_context_bo, which its settings promise"),
+    (without("decoder_l2_context_bo"), "lacks decoder_l2_context_bo, which its settings require"),
     (without("decoder_ff_logit_out_b"), "lacks decoder_ff_logit_out_b"),
     (lambda weights: weights.update(Wpos=np.ones((4, WIDTH), np.float32)), "Wpos cannot be converted"),
     (

@@ -299,7 +299,7 @@ def test_a_researchers_model_needs_its_own_build(tiny_run):
         return model
 
     with pytest.raises(
-        CheckpointError, match=r"lacks extra\.bias \(2 such\); the model was built another way"
+        CheckpointError, match=r"lacks extra\.bias \(2 such\); the model was built differently"
     ):
         Translator.from_pretrained(tiny_run, build=build)
 

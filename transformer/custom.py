@@ -16,7 +16,7 @@ from transformer.training.update_rule import Schedule
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts that `train` takes in addition to settings; by default, those of the package."""
+    """The parts that `train` takes in addition to settings; the defaults are the package's own parts."""
 
     build: Build = build_model
     task: type[Task] | None = None

@@ -41,9 +41,8 @@ TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a path to write to; the file is renamed to `path` if the block succeeds.
 
-    Otherwise it is deleted and the file at `path` is unchanged. If `path` is a link, the file that it points
-    to is replaced. The message of an `OSError` names
-    `path`, and not the temporary file.
+    If the block fails, that file is deleted, and the file at `path` is unchanged. If `path` is a link, the
+    file that it points to is replaced. The message of an `OSError` names `path`, not the temporary file.
     """
     place = path.resolve()
     with unfinished_folder(place) as own, naming(path, own / place.name):
@@ -181,7 +180,7 @@ def make_locked(path: Path, tries: int = 20) -> tuple[Path, FileLock | None]:
 
 
 def new_folder(path: Path) -> Path:
-    """Create a folder next to `path` with the first free number; no two processes get the same one."""
+    """Create a folder next to `path` with the first free number; no two processes get the same folder."""
     for number in count():
         folder = path.with_name(f"{UNFINISHED}{path.name[:LONGEST_NAME]}-{number}")
         with suppress(FileExistsError):
@@ -191,7 +190,7 @@ def new_folder(path: Path) -> Path:
 
 
 def delete_leftovers(path: Path, kind: str = "") -> None:
-    """Delete the unfinished folders next to `path` whose process is dead."""
+    """Delete the unfinished folders next to `path` whose writers are dead."""
     names = re.escape(kind) + ".*" if kind else re.escape(path.name[:LONGEST_NAME])
     is_leftover = re.compile(rf"{re.escape(UNFINISHED)}{names}-\d+", re.DOTALL)
     with suppress(OSError):
@@ -203,7 +202,7 @@ def delete_leftovers(path: Path, kind: str = "") -> None:
 
 def delete_leftover(folder: Path) -> None:
     if not (folder / LOCK).exists():
-        folder.rmdir()  # works if empty: its process was killed before making the lock or after deleting it
+        folder.rmdir()  # it is empty if its writer was killed before making the lock or after deleting it
     elif (lock := take_lock(folder / LOCK)) is not None:
         delete_temporary(folder, lock)
 
@@ -211,11 +210,11 @@ def delete_leftover(folder: Path) -> None:
 def delete_temporary(folder: Path, lock: FileLock | None) -> None:
     """Delete a temporary folder whose lock this process holds; if that fails, the next writer tries again.
 
-    The order matters. The lock file is deleted after the content, so that another process can finish the job
-    if this one is killed. It is deleted before the lock is released, so that no other process can lock it in
-    between. (Windows cannot delete an open file, so there the lock is released first.) Once the lock is
-    released, another process may reuse the folder's name, but then `rmdir` leaves the folder alone because
-    it is not empty.
+    The order matters. The content is deleted before the lock file, so that another process can finish the job
+    if this one is killed. The lock file is deleted before the lock is released, so that no other process can
+    lock the file in between. (Windows cannot delete an open file, so there the lock is released first.) Once
+    the lock is released, another process may reuse the folder's name. Then the folder is not empty, and
+    `rmdir` leaves it alone.
     """
     try:
         with suppress(OSError):
@@ -235,7 +234,7 @@ def delete_temporary(folder: Path, lock: FileLock | None) -> None:
 
 
 def put_in_place(folder: Path, path: Path, own: Path) -> None:
-    """Rename `folder` to `path`; what was at `path` before is moved into the temporary folder `own`.
+    """Rename `folder` to `path`; the previous `path` is moved into the temporary folder `own`.
 
     If several processes do this at once, all of them succeed and the folder of the last one remains.
     """

@@ -36,11 +36,11 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Precision:
-    """The precision that the setting names; `auto` is replaced by one that suits `device`.
+    """The precision that the setting names; `auto` is replaced by a precision that suits `device`.
 
-    This is a 16-bit precision if the device computes fast in one, and float32 otherwise. Hardware without
-    bfloat16 instructions emulates them slowly. Tensor cores support float16 from compute capability 7.0, and
-    bfloat16 from 8.0.
+    A device that computes fast in a 16-bit precision gets this one, any other device float32. Hardware
+    without bfloat16 instructions emulates them slowly. Tensor cores support float16 from compute capability
+    7.0, and bfloat16 from 8.0.
     """
     if precision != "auto":
         return precision
@@ -92,7 +92,7 @@ def tf32_products(allowed: bool) -> Iterator[None]:
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a GPU has done everything that was queued."""
+    """Wait until a GPU has finished all queued work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 

@@ -77,7 +77,7 @@ def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolde
                 "another --output"
             ) from None
         except FileNotFoundError:
-            continue  # another process has just deleted the folder because it had written nothing to it
+            continue  # another process, which had written nothing to the folder, has just deleted it
         break
     if lock is None:
         warn(f"{path}: its file system has no locks, so nothing keeps a second process from writing there")

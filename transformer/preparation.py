@@ -89,7 +89,7 @@ def set_up(
     resumed = None if last is None else open_checkpoint(run, last, unread=CHECKED if group.is_first else ())
     if resumed is not None:
         asked = sized_as_recorded(asked, resumed.settings)
-    is_ours = parts.build is build_model  # the settings do not tell the size of a custom model
+    is_ours = parts.build is build_model  # the size of a custom model is not known
     is_known = asked.training.model_size == "given"
     if is_ours and is_known and parts.optimizer is None:  # a custom optimizer may need less memory than Adam
         require_memory(asked, device, group)
@@ -105,7 +105,7 @@ def set_up(
     state = TrainingState(model, rule, text.batches, scaler=scaler)
     if last is not None:
         state.load(last)
-        if group.is_first:  # only now, when no check can fail any more, may files be deleted or overwritten
+        if group.is_first:  # files may be deleted or overwritten only now, when no check can fail
             run.clean(state.step)
             save_settings(settings, run.config)
     objective = task.objective(settings)
@@ -128,8 +128,8 @@ def read_material(
 ) -> Material:
     """Read the text, and make or load the tokenizer; `resumed` is the run to continue, if there is one.
 
-    The first process does each step before the other processes, and writes the files of the run's folder, so
-    that the other processes can read these files.
+    The first process does each step before the other processes. It also writes the files of the run's folder,
+    which the other processes then read.
     """
     start = opened_start(asked, parts) if resumed is None else None
     task_class = chosen_task(asked, parts.task)
@@ -193,8 +193,8 @@ def make_model(
     """Build the model with its task's head on `device`, for the parallelism that `training.parallel` names.
 
     The model's initial values depend on the seed. If the run `start` is given, the weights of its checkpoint
-    are loaded instead. If `start` was trained for another task or other classes, only its encoder's weights
-    are loaded; its model must then be encoder-only, and the new model may be an encoder-decoder.
+    are loaded instead. If `start` was trained for another task or other classes, its model must be
+    encoder-only, and only its encoder's weights are loaded. The new model may then be an encoder-decoder.
     """
     torch.manual_seed(settings.seed)
     # only constructors of this package are known to initialise their parameters one at a time

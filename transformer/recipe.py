@@ -58,8 +58,8 @@ def train(
     `optimizer` makes one or more torch optimizers from the list of named parameters;
     `schedule` maps the number of an update, counted from 1, to its learning rate;
     `on_event` is called with each `Event` of the log, in the first process;
-    `figures` returns numbers to add to the log; in each update that is logged, it is called with the model
-    between the backward pass and the optimizer's step.
+    `figures` is called with the model in each update that is logged, between the backward pass and the
+    optimizer's step, and returns numbers to add to the log.
 
     If `resume` is True, an unfinished run continues from its last complete checkpoint; if there is no run
     yet, it is started. On a CPU, a resumed run gives bitwise the same results as an uninterrupted one.

@@ -16,8 +16,8 @@ from transformer.checkpoint.writing import write_checkpoint
 def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
     """Write the mean of the weights of the `count` newest checkpoints as a new checkpoint.
 
-    If `minutes` is given (10 in the paper), checkpoints are skipped so that those averaged are at least that
-    many minutes of training apart.
+    If `minutes` is given (10 in the paper), some checkpoints are skipped, so that the averaged ones are at
+    least this many minutes of training apart.
     """
     if not 0 <= minutes < math.inf:
         raise CheckpointError(f"{minutes:g} minutes between checkpoints; the time must be 0 or more")
@@ -52,7 +52,7 @@ def newest(run: Run, count: int, minutes: float) -> list[int]:
 def mean_weights(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
     """Average the weights that were saved after the updates `chosen`; also return their tokenizer's hash.
 
-    A custom model's tensors that are not floats, such as counters, are taken from the newest checkpoint.
+    Tensors of a custom model that are not floats, such as counters, are taken from the newest checkpoint.
     """
     sums: dict[str, Tensor] = {}
     for step in chosen:

@@ -12,7 +12,7 @@ MANIFEST = "manifest.json"
 LARGEST_JSON = 2**24
 """Maximum size of a manifest or state file, in bytes. The files that we write have a few hundred bytes."""
 
-RENAMED = {  # the beginnings of weights' names in format 1, and what replaces them today
+RENAMED = {  # prefixes of weight names in format 1, and today's prefixes
     "target_embedding.": "decoder.embedding.",
     "embedding.": "decoder.embedding.",
     "blocks.": "decoder.blocks.",
@@ -28,7 +28,7 @@ def with_current_names(stored: Mapping[str, T], expected: Collection[str]) -> di
     """The contents of a checkpoint, with the names of format 1 replaced by today's names.
 
     A name is replaced only if `expected` contains today's name and does not contain the old one. Today's
-    encoders and custom models may have weights whose names begin like those of format 1; these are kept.
+    encoders and custom models may have weights whose names begin like those of format 1; such names are kept.
     """
     current = {}
     for name, value in stored.items():

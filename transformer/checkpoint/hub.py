@@ -11,10 +11,10 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 def local_folder(name: str | Path, *, patterns: Sequence[str] | None = None) -> Path:
     """The path `name`; or, if `name` is a Hub id OWNER/NAME, the folder with the downloaded files.
 
-    A name is a Hub id if it looks like one and neither it nor its parent exists locally: `runs/mistyped` is a
-    path if there is a folder `runs`. Only files that match the `patterns` are downloaded; files that are
-    already in the Hub's local cache are not downloaded again. `ValueError` if the Hub cannot be reached or
-    has no such repository.
+    A name is a Hub id if it looks like one and neither it nor its parent exists locally. So if there is a
+    folder `runs`, `runs/mistyped` is a path. Only files that match the `patterns` are downloaded; files that
+    are already in the Hub's local cache are not downloaded again. `ValueError` if the Hub cannot be reached
+    or has no such repository.
     """
     path = Path(name)
     if path.exists() or not HUB_ID.fullmatch(str(name)) or path.parent.exists():

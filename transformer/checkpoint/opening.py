@@ -1,4 +1,4 @@
-"""Opening a checkpoint: checking its files, and reading its settings and tokenizer. It imports no torch."""
+"""Opens a checkpoint without importing torch: checks its files, and reads its settings and tokenizer."""
 
 from collections.abc import Collection
 from pathlib import Path

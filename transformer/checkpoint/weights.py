@@ -61,7 +61,7 @@ def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
         if differing:
             raise CheckpointError(
                 f"{path}: {problem} {part}{min(differing)} ({len(differing)} such); "
-                "the model was built another way"
+                "the model was built differently"
             )
     for name, tensor in expected.items():
         if shapes[name] != tuple(tensor.shape):
@@ -73,9 +73,9 @@ def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
 def load_model(model: nn.Module, folder: Path, *, part: str = "") -> None:
     """Copy a checkpoint's weights into `model`, after checking names, shapes and types.
 
-    If `part` is given, such as `encoder.`, only weights whose names begin with it are loaded, and `model` is
-    that part of the saved model. `CheckpointError` if a check fails, or if a floating-point parameter has
-    infinite or NaN values. Other tensors, such as a custom model's buffers, may be of any type.
+    If `part` is given, `model` is only a part of the saved model, such as `encoder.`, and only the weights
+    whose names begin with `part` are loaded. `CheckpointError` if a check fails, or if a floating-point
+    parameter has infinite or NaN values. Other tensors, such as a custom model's buffers, may be of any type.
     """
     require_matching(model, folder, part=part)
     stored = read_tensors(folder / MODEL)

@@ -57,8 +57,8 @@ def hash_of_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
     """The SHA-256 that the safetensors file of these tensors should have.
 
     It is computed from the tensors in memory. Only the header is read from the file, because the header
-    tells in which order the tensors are stored. If the disk has damaged the tensors while they were written,
-    the file's own hash differs from this one, and the damage is found when the checkpoint is read.
+    gives the order in which the tensors are stored. If the tensors are damaged while they are written, the
+    hash of the file differs from this hash, and the damage is found when the checkpoint is read.
     """
     with naming(path), path.open("rb") as file:
         size = file.read(8)

@@ -56,8 +56,8 @@ An error is reported in one line; set the environment variable TRANSFORMER_TRACE
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    The code is 0 for success, 2 for an error that the user can fix, 130 after Ctrl-C, 141 if the reader of
-    standard output has closed it, and 75 if a signal has stopped a training run that can be resumed.
+    0: success; 2: an error that the user can fix; 75: a signal has stopped a training run, which can be
+    resumed; 130: Ctrl-C; 141: the reader of standard output has closed it.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     prog = " ".join(["transformer", *(name for name in arguments[:1] if name in COMMANDS)])
@@ -82,8 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def report(error: BaseException, signal_name: str | None, prog: str) -> int:
     """Report in one line why a command failed, and return its exit code. Raise `error` if it is our own bug.
 
-    After a signal, any error is reported as an interruption: the signal may have interrupted an import, which
-    then fails with an error of its own.
+    After a signal, any error is reported as an interruption, because the signal may have interrupted an
+    import, and the import may then fail with another error.
     """
     if isinstance(error, TrainingStopped):
         return report_stopped(str(error), prog)

@@ -28,7 +28,7 @@ class ArrivingLines:
     """The lines of a pipe, read by a thread, so that `has_line` can tell whether the next one has arrived.
 
     The thread reads the raw stream, not the buffered one. A buffered stream is locked while a thread waits
-    for its input, and Python, when it exits, could not clean up a locked stream.
+    for its input, and Python cannot clean up a locked stream at exit.
     """
 
     def __init__(self, pipe: RawIOBase) -> None:
@@ -78,8 +78,8 @@ class ArrivingLines:
         """Whether `readline` would return at once.
 
         The result is also true if a megabyte has arrived without a line break: a client that sends so much
-        is not waiting for an answer. No more blocks are taken from the queue than the result requires,
-        because the thread reads another block into memory for each block taken.
+        is not waiting for an answer. As few blocks as possible are taken from the queue, because for each of
+        them the thread reads another block into memory.
         """
         number, start, held = 0, self.start, 0
         while held < BLOCKS_AHEAD * BLOCK:

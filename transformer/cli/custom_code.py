@@ -68,7 +68,7 @@ def imported(option: str, name: str, is_valid: Callable[[Any], bool], kind: str)
         module = import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module exists, but imports one that does not
+            raise  # the module exists, but imports a missing module
         raise UsageError(
             f"{option} {name}: there is no module {error.name} in {folder}, nor is it installed"
         ) from None

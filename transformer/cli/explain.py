@@ -16,7 +16,7 @@ def run(arguments: list[str], prog: str) -> None:
         type=int,
         metavar="N",
         help="the number of the predicted word, from 1; punctuation counts as words (default: a pronoun or, "
-        "without one, the word that attends furthest from where the word before it attends)",
+        "without one, the word whose attention jumps furthest from that of the word before it)",
     )
     options = parser.parse_args(arguments)
     if options.word is not None and options.word < 1:

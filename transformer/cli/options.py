@@ -57,7 +57,7 @@ def add_inspection_options(parser: CommandParser) -> None:
 
 
 def options_of_task(options: Namespace, task: str) -> dict[str, Any]:
-    """The inspection options that the user gave; `ValueError` for one that the run's task does not take."""
+    """The inspection options that the user gave; `ValueError` if the run's task does not take an option."""
     names = ("beam_size", "alpha", "max_length")
     given = {name: options[name] for name in names if options[name] is not None}
     for name in given:

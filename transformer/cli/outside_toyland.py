@@ -8,7 +8,7 @@ from transformer.config.files import load_settings
 from transformer.messages import warn
 
 MOST_WARNINGS = 10
-"""After this many warnings, no more lines are checked: each line of an ordinary text would cause one."""
+"""After this many warnings, no more lines are checked. In an ordinary text, every line causes a warning."""
 MOST_PARSED = 10
 """If more sentences than this are checked at once, none is parsed; the faster `obviously_outside` is used.
 

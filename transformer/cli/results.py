@@ -1,4 +1,4 @@
-"""What `transformer train` prints at the end: how good the model is, and how to use it."""
+"""The lines that `transformer train` prints at the end: how good the model is, and how to use it."""
 
 import shlex
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """Splitting a file among several processes, on one or more machines: `torchrun … -m transformer …`.
 
 The file is cut into chunks, which are dealt out round-robin: process r of n works on the chunks r, r + n,
-r + 2n, …. Each process writes its results to a file of its own in a temporary folder next to the output, on a
-file system that all machines share. When all processes are done, the first one joins these files in order.
+r + 2n, …. Each process writes its results to its own file in a temporary folder next to the output. All
+machines must share this file system. When all processes are done, the first one joins the files in order.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def require_plain(output: Path) -> None:
 
 
 def sharing_processes() -> AbstractContextManager[Processes]:
-    """A context manager that connects the processes started by torchrun; without torchrun, a group of one.
+    """A context manager that connects the processes of torchrun; without torchrun, there is one process.
 
     The processes exchange their data through the CPU, even if their models run on GPUs.
     """
@@ -49,8 +49,8 @@ def sharing_processes() -> AbstractContextManager[Processes]:
 def require_one_task(group: Processes, options: Namespace) -> None:
     """`ValueError` unless all processes of the group were given the same options, texts and models.
 
-    Replaces `options.run` by the checkpoints that were compared, because a run that is still training may
-    mark another checkpoint as its best at any time.
+    Replaces `options.run` by the checkpoints that were compared. If a run is still training, another of its
+    checkpoints may become the best at any time.
     """
     from transformer.checkpoint.format import MANIFEST
     from transformer.checkpoint.opening import find_pretrained
@@ -94,8 +94,8 @@ def write_shared(
         for number, chunk in enumerate(chunks):
             if number % group.size == group.rank:
                 content = work(number, chunk)
-                # Not "ab", which would create a missing file. If the first process has died and deleted the
-                # folder, this must fail.
+                # Not "ab", which would create a missing file. If the first process has failed and deleted the
+                # folder, opening the file must fail.
                 with naming(output, parts[group.rank]), parts[group.rank].open("r+b") as part:
                     part.seek(0, 2)
                     part.write(content)
@@ -123,7 +123,7 @@ def shared_folder(output: Path, group: Processes) -> Iterator[Path]:
 
 
 def join(parts: list[Path], whole: Path, lines_per_chunk: int) -> None:
-    """Write the parts to `whole`: one chunk's lines from each part in turn, until a part has none left."""
+    """Write the parts to `whole`: one chunk of lines from each part in turn, until a part is used up."""
     streams = [part.open("rb") for part in parts]
     try:
         with whole.open("wb") as file:

@@ -26,8 +26,8 @@ PROMPT = "> "
 class StandardInput:
     """The lines of standard input, and the rule for how many of them are processed together.
 
-    A file is processed in full chunks. With a pipe, a chunk ends when no further line is waiting to be read,
-    so that a client that sends one line and waits gets its answer. On a terminal, each line is a chunk.
+    A file is processed in full chunks. With a pipe, a chunk ends as soon as no further line is waiting to be
+    read. So a client that sends one line and then waits gets its answer. On a terminal, each line is a chunk.
     """
 
     def __init__(self, options: Namespace, *, is_json: bool = False) -> None:

@@ -72,13 +72,13 @@ def occupy_closed_descriptors() -> None:
     """Open the null device for each closed standard stream.
 
     Otherwise the next opened file, here or in a child process, would get the descriptor of a closed stream,
-    and what C libraries write to standard error would end up in that file.
+    and C libraries' messages on standard error would end up in that file.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            null = os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
+            null = os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor: the closed stream's
             os.set_inheritable(null, True)
 
 

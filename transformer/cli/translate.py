@@ -47,7 +47,7 @@ def run(arguments: list[str], prog: str) -> int | None:
     given = StandardInput(options, is_json=options.json)
     requests = read_requests(given.lines, options)
     if options.sample and not given.is_terminal:
-        # Each chunk has its own seed, so chunks must not depend on when lines arrive: wait until one is full.
+        # Each chunk has its own seed, so the chunks must not depend on when lines arrive: all must be full.
         chunks = in_chunks(requests, options.buffer)
     else:
         chunks = given.together(requests, options.buffer)

@@ -31,7 +31,7 @@ def require_plain_numbers(settings: Any, section: str, *, unlimited: Collection[
 
 
 def in_short(value: int) -> str:
-    """Format an integer for a message. A very long one is only described: Python may refuse to print it."""
+    """Format an integer for a message; Python may refuse to print very long integers, so describe those."""
     return shortened(str(value)) if value.bit_length() < 10_000 else "a number of thousands of digits"
 
 
@@ -42,8 +42,8 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 def require_choices(settings: Any, section: str) -> None:
     """Raise `ValueError` if a field with a `Literal` type has a value that the type does not list.
 
-    A field of type `Literal | str` is not checked: its `Literal` lists only the package's own choices, and
-    users can add theirs.
+    A field of type `Literal | str` is not checked, because its `Literal` lists only the package's own
+    choices, to which users can add others.
     """
     for name, kind in get_type_hints(type(settings)).items():
         options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)

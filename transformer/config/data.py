@@ -15,10 +15,10 @@ BleuTokenizer = Literal[
 class DataConfig:
     """Where the text comes from and how it becomes tokens (§5.1).
 
-    A parallel text is given as a path without the language suffix (`corpus/train` for `corpus/train.en` and
-    `corpus/train.de`, also compressed as `.gz` or `.xz`), as a json, jsonl, csv, tsv or parquet file, as a
-    Hub id with its split (`wmt/wmt14:de-en:train`), or as `toyland:SPLIT`. A tsv file has a header line that
-    names its columns; without one, the first two columns are source and target.
+    There are four ways to name a parallel text: a path without the language suffix (`corpus/train` for
+    `corpus/train.en` and `corpus/train.de`, also compressed as `.gz` or `.xz`); a json, jsonl, csv, tsv or
+    parquet file; a Hub id with its split (`wmt/wmt14:de-en:train`); and `toyland:SPLIT`. The first line of a
+    tsv file names its columns. Without such a line, the first two columns are source and target.
 
     The text of a language model, a masked language model or a classifier is a plain file. Any of these names
     may end in a slice, such as `[:N]`, `[1000:2000]`, `[:90%]` or `[90%:]`. A slice counts the pairs of a

@@ -26,7 +26,7 @@ def install_extra(name: str) -> str:
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """The text, with `…` in place of its middle if it has more than `most` characters."""
+    """The text; if it has more than `most` characters, `…` replaces its middle."""
     half = most // 2
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 

@@ -20,7 +20,7 @@ from transformer.config.errors import UsageError, did_you_mean, shortened
 from transformer.files import read_bounded, write_whole
 
 LARGEST_FILE = 2**20
-"""Maximum bytes of a settings file; a longer one is not read."""
+"""Maximum bytes of a settings file; longer files are refused."""
 FORMAT_VERSION = 1
 """The format version, stored under `format_version` in `config.yaml`; recipes can omit this key."""
 SECTIONS = tuple(dict.fromkeys(name.rpartition(".")[0] for name in setting_names() if "." in name))

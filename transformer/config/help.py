@@ -89,10 +89,10 @@ def paragraphs(action: Action) -> Iterator[str]:
 
 
 def setting_line(action: Action, room: int) -> str:
-    """What the help says about a setting in one line; the default is in brackets.
+    """The line of a setting in the help, with the default in brackets.
 
-    The line has the summary and the choices if they fit into `room` characters, or else the choices alone if
-    these fit, or else the summary and the default.
+    The line has the summary and the choices if they fit into `room` characters. Otherwise it has only the
+    choices if they fit, or else the summary and the default.
     """
     summary = (action.help or "").partition("\n")[0].rstrip(".").partition("; null: ")[0]
     default = default_of(action)
@@ -106,7 +106,7 @@ def setting_line(action: Action, room: int) -> str:
 def default_of(action: Action) -> str:
     """The default, as text.
 
-    For a default of null, the text is what follows `; null: ` in the first line of the setting's docstring,
+    A default of null is explained by the words after `; null: ` in the first line of the setting's docstring,
     such as `no clipping`.
     """
     if action.default is not None:

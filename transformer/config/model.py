@@ -26,7 +26,7 @@ class ModelConfig:
     Training sets it to the size of the tokenizer."""
     source_vocab_size: int | None = None
     """Size of the source vocabulary; null: vocab_size.
-    Training sets it if data.target_vocab_size asks for two vocabularies."""
+    Training sets it if there are two vocabularies (data.target_vocab_size)."""
     d_model: int = 512
     """Width of every sub-layer and embedding."""
     num_heads: int = 8
@@ -80,7 +80,7 @@ class ModelConfig:
     tie_embeddings: bool = True
     """Share embeddings and output matrix.
     The embeddings of source and target and the projection to the vocabulary then share one matrix (§3.4).
-    With two vocabularies, only the target embedding and the projection share one."""
+    With two vocabularies, only the target embedding and the projection share a matrix."""
     max_positions: int = 1024
     """Longest source or translation.
     It is counted in tokens. A learned positional encoding has this many positions."""
@@ -160,7 +160,7 @@ class ModelConfig:
 
     @property
     def num_weights(self) -> int:
-        """How many weights the model's matrices will have, by these settings; a tied matrix counts once."""
+        """The number of weights in the matrices of a model with these settings; a tied matrix counts once."""
         attention = 2 * self.d_model * self.num_heads * (self.key_width + self.value_width)
         feed_forward = 2 * self.d_model * self.d_ff
         layers = self.num_layers * (attention + feed_forward)

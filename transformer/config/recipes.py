@@ -36,7 +36,7 @@ def find_recipe(name: str) -> Path:
 def overview() -> Iterator[str]:
     """Yield each recipe's name, then its opening comment; all rows of Table 3 share one name and comment.
 
-    The comment says what the recipe needs, how long it trains and what it scores.
+    The comment says what the recipe needs, how long it trains and which scores it reaches.
     """
     for name in sorted(recipe_names(), key=lambda name: name != "toyland"):  # first, because it needs no data
         if "/" not in name:

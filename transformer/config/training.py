@@ -109,10 +109,10 @@ class TrainingConfig:
     The last update is always saved."""
     save_minutes: float | None = None
     """Minutes between extra checkpoints; null: none.
-    The paper wrote one every 10 minutes. Checkpoints are also written after every save_every updates."""
+    In the paper, 10 minutes. In addition, checkpoints are written after every save_every updates."""
     keep: int = 5
     """Newest checkpoints to keep.
-    The best one is always kept."""
+    The best checkpoint is always kept, too."""
     tensorboard: bool = False
     """Write TensorBoard files too.
     They are written in addition to log.jsonl. They need the extra tensorboard."""

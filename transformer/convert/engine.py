@@ -33,9 +33,9 @@ SMALLEST_PENALTY = 1e-3
 class CTranslate2Translator(LineTranslator):
     """Translates with CTranslate2; lines, batches, limits, warnings and scores are as in `Translator`.
 
-    CTranslate2's beam search follows the rules of docs/decoding.md, except in two points: it has its own rule
-    for when to stop, and it uses its own length penalty to choose which complete hypotheses to return. This
-    class scores and ranks the returned hypotheses by our length penalty.
+    CTranslate2's beam search follows the rules of docs/decoding.md, with two exceptions. It stops by another
+    rule, and it chooses the hypotheses that it returns by another length penalty. This class then scores and
+    ranks these hypotheses by our length penalty.
 
     A translator made by `from_pretrained` can be pickled. The process that unpickles it loads the engine
     again from the folder of the converted model.
@@ -55,9 +55,9 @@ class CTranslate2Translator(LineTranslator):
     ) -> "CTranslate2Translator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
 
-        The converted model is kept in the checkpoint's folder `ctranslate2-QUANTIZATION/`. It is
+        The converted model is kept in the checkpoint's folder `ctranslate2-QUANTIZATION/`. The folder is
         written if it is missing, or if an early version of this package wrote it without hashes.
-        `CheckpointError` if a file has changed since then.
+        `CheckpointError` if a file in the folder has changed since.
         """
         require_package("ctranslate2")
         opened = open_convertible(path)
@@ -98,13 +98,13 @@ class CTranslate2Translator(LineTranslator):
         ]
 
     def search(self, sources: Sequence[list[int]], options: SearchOptions) -> list[list[Output]]:
-        """All hypotheses CTranslate2 returns for each source; the source's length limits theirs (§6.1)."""
+        """All hypotheses that CTranslate2 returns for each source; none exceeds the source's limit (§6.1)."""
         limits = [self.limit(source, []) for source in sources]
         found = self.translate_ids(sources, max(limits), options)
         for row, limit in enumerate(limits):
-            # CTranslate2 takes one length limit for the whole batch: here, the largest of the rows' limits.
-            # A row's own, lower limit would not change the search up to that length. So only a row with a
-            # hypothesis beyond its own limit is searched again, with that limit.
+            # CTranslate2 takes one length limit for the whole batch: here, the largest of the rows' limits. A
+            # limit has no effect on hypotheses that do not reach it. So a row with a lower limit is searched
+            # again, with its own limit, only if one of its hypotheses is longer than this limit.
             if any(len(output.ids) > limit for output in found[row]):
                 (found[row],) = self.translate_ids([sources[row]], limit, options)
         return found
@@ -149,7 +149,7 @@ class CTranslate2Translator(LineTranslator):
 
 
 def convert_checkpoint(opened: OpenedRun, folder: Path, quantization: str) -> None:
-    """Convert a checkpoint into `folder`, which appears, or replaces an old one, only when complete."""
+    """Convert a checkpoint into `folder`, which is created or replaced only when the new one is complete."""
     from transformer.convert.ctranslate2_spec import write_checkpoint_model  # imports torch
 
     # FileExistsError: another process was faster
@@ -187,8 +187,8 @@ def require_unchanged(opened: OpenedRun, folder: Path) -> None:
 def load_engine(folder: Path, device: str, quantization: str = "float32") -> Any:
     """The `ctranslate2.Translator` of a converted model, on as many CPU threads as torch uses.
 
-    In int8, each thread is a separate worker. Several threads that share one matrix product would mostly wait
-    for each other, because the product itself takes so little time in int8 (docs/convert.md).
+    In int8, each thread is a separate worker. If several threads shared one matrix product, they would mostly
+    wait for each other, because an int8 product takes very little time (docs/convert.md).
     """
     package = require_package("ctranslate2")
     kind, index = engine_device(device, package.get_cuda_device_count())

@@ -116,7 +116,7 @@ def check(
     """Load the run and compare its logits with the original's; `ConversionError` if they differ."""
     translator = Translator.from_pretrained(run.path, device="cpu")
     tokenizer = translator.tokenizer
-    assert isinstance(tokenizer, MarianTokenizer)  # write_run saved one
+    assert isinstance(tokenizer, MarianTokenizer)  # because `write_run` has saved it
     if isinstance(original, MarianFiles):
         say("the logits were not compared: transformers cannot read Marian's own files")
         return
@@ -154,8 +154,8 @@ def compare(
 ) -> tuple[float, float]:
     """Return the largest difference between two models' logits on random sentences, and the largest logit.
 
-    The logits of all tokens that both models may produce are compared, at every target position that is not
-    padding. `source_ids` and `target_ids` map our ids to the ids of `theirs`.
+    At every target position that is not padding, the logits of all tokens that both models may produce are
+    compared. `source_ids` and `target_ids` map our ids to the ids of `theirs`.
     """
     generator = torch.Generator().manual_seed(1)
     src_tokens = random_batch((7, 12, 3), source_ids, generator)

@@ -157,7 +157,7 @@ def generation_settings(settings: Settings) -> dict[str, Any]:
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, settings: Settings) -> None:
-    """Write the tokenizer. Marian has two SentencePiece models, so a joint one is written twice."""
+    """Write the tokenizer. Marian has two SentencePiece models, so a joint model is written twice."""
     if isinstance(tokenizer, SentencePieceTokenizer):
         model = tokenizer.processor.serialized_model_proto()
         models = {SOURCE: model, TARGET: model}

@@ -41,7 +41,7 @@ YAML, LIST, SENTENCEPIECE = (".yml", ".yaml", ".json"), (".vocab", ".txt"), ".sp
 
 
 def find_npz(path: Path) -> Path | None:
-    """The model's `.npz` file: `path` itself, or the one in this folder; None if the folder has none."""
+    """The model's `.npz` file: `path` itself, or the only such file in this folder; None if there is none."""
     if not path.is_dir():
         return path
     models = sorted(file for file in path.glob("*.npz") if not file.name.endswith(".optimizer.npz"))

@@ -118,8 +118,8 @@ class MarianFolder:
     def vocabulary(self, name: str, rows: int) -> Vocabulary:
         """Read a vocabulary file.
 
-        The ids of EOS, pad and the start token are in config.json, except that a separate target vocabulary
-        has an id of its own for pad.
+        The ids of EOS, pad and the start token are in config.json. Only a separate target vocabulary has its
+        own id for pad.
         """
         ids = self.read(name)
         eos, unk = self.special_id("eos", ids), ids.values.get(self.special_token("unk"))
@@ -167,11 +167,11 @@ class MarianFolder:
         )
 
     def trained_with(self, config: ModelConfig) -> ProgramName:
-        """The program that seems to have trained the weights: transformers, unless a sign points to marian.
+        """The program that has probably trained the weights: marian if a sign shows it, else transformers.
 
-        There are two such signs: the folder stores Marian's positional encoding, or the decoder starts
-        with pad. The embedding of pad is a vector of zeros, and Marian's own decoder starts with such a
-        vector. If the folder stores the positional encoding of transformers, that shows nothing, because old
+        There are two signs of marian. The folder stores Marian's positional encoding, or the decoder starts
+        with pad. (The embedding of pad is a vector of zeros, with which Marian's own decoder starts.) If the
+        folder stores the positional encoding of transformers, that is no sign of either program, because old
         versions of transformers always stored it.
         """
         stored = self.weights.take_positions(config)

@@ -2,8 +2,8 @@
 
 The order of the d_model channels differs too. Marian's positional encoding has all sines, then all cosines;
 ours interleaves them, as in the paper. Nothing else depends on the order of the channels in the residual
-stream: if all weights that read from it or write to it are permuted in the same way, the logits do not
-change. So the permutation is applied to the weights, and neither model has to change.
+stream. So all weights that read from this stream or write to it are permuted in the same way. The logits stay
+the same, and neither model's code has to change.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ WRITES_TO_STREAM = ("w_o", "w_2")
 
 
 class Correspondence(NamedTuple):
-    """The names of one weight in the three formats, and which of its dimensions must be permuted."""
+    """The names of one weight in the three formats, and the dimension that must be permuted."""
 
     ours: str
     hugging_face: str

@@ -18,7 +18,7 @@ SETTINGS = "special:model.yml"
 SHARED, SOURCE, TARGET = "Wemb", "encoder_Wemb", "decoder_Wemb"
 OUTPUT, OUTPUT_BIAS = "decoder_ff_logit_out_Wt", "decoder_ff_logit_out_b"
 MOST_UNPACKED = 100
-"""An archive is refused if unpacking would make it more than this many times as large. Marian's own archives
+"""An archive is refused if its unpacked size is more than this many times its own size. Marian's own archives
 are not compressed at all."""
 UNREADABLE = (
     ValueError,  # a damaged header, or an array of Python objects, which would have to be unpickled

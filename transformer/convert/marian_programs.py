@@ -1,4 +1,4 @@
-"""The two programs that train and run Marian models, and what they compute differently."""
+"""The two programs that train and run Marian models, and the differences between them."""
 
 from dataclasses import replace
 from typing import Literal, NamedTuple

@@ -35,7 +35,7 @@ class Embeddings(NamedTuple):
 
 
 class MarianWeights(ABC):
-    """The weights of a file. `left` holds those not converted yet; `take` removes one and returns it."""
+    """The weights of a file. `left` has those that are not converted yet; `take` removes and returns one."""
 
     def __init__(self, path: Path, tensors: dict[str, Tensor]) -> None:
         self.path = path
@@ -59,7 +59,7 @@ class MarianWeights(ABC):
     def require(self, names: Iterable[str]) -> None:
         for name in names:
             if name not in self.left:
-                raise ConversionError(f"{self.path}: lacks {name}, which its settings promise")
+                raise ConversionError(f"{self.path}: lacks {name}, which its settings require")
 
     def take(self, name: str, shape: Iterable[int]) -> Float[Tensor, "..."]:
         self.require([name])
@@ -77,7 +77,7 @@ class MarianWeights(ABC):
         for name in names:
             if name in found:
                 return found[name]
-        raise ConversionError(f"{self.path}: lacks {' or '.join(names)}, which its settings promise")
+        raise ConversionError(f"{self.path}: lacks {' or '.join(names)}, which its settings require")
 
     def require_nothing_left(self) -> None:
         if self.left:
@@ -93,7 +93,7 @@ def convert_weights(
 
     `rows` are the sizes of Marian's vocabularies of source and target.
     """
-    theirs.require(map(theirs.name, layer_weights(config.num_layers)))  # so that no model is built in vain
+    theirs.require(map(theirs.name, layer_weights(config.num_layers)))  # fail before a model is built
     with torch.device("meta"):  # only the shapes are needed
         expected = {name: tensor.shape for name, tensor in unique_tensors(build_model(config)).items()}
     channels = interleaved(config.d_model)
@@ -120,7 +120,7 @@ def convert_weights(
 
 
 def select_rows(tensor: Tensor, ids: Sequence[int | None], missing: float) -> Tensor:
-    """A tensor whose row i is row `ids[i]` of `tensor`, or filled with `missing` if that id is None."""
+    """A tensor whose row i is row `ids[i]` of `tensor`; rows without an id are filled with `missing`."""
     rows = torch.tensor([-1 if number is None else number for number in ids])
     selected = tensor[rows]
     selected[rows == -1] = missing

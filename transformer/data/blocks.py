@@ -3,8 +3,8 @@
 This is three times as fast as reading pair by pair.
 
 `Dataset.from_generator` checks and converts every pair by itself. The builder below passes on whole blocks
-instead, and otherwise does the same. This module imports `datasets`, which is slow to import, so other
-modules import this one only inside the function that needs it.
+instead, and otherwise does the same. Importing `datasets` is slow. Because this module imports `datasets`,
+other modules import this module only inside the function that needs it.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ import pyarrow as pa
 from datasets.packaged_modules.generator.generator import GeneratorConfig
 
 BLOCK = 1_000
-"""The number of pairs in a block. When `datasets` gets single pairs, it writes chunks of the same size."""
+"""The number of pairs in a block: the size of the chunks that `datasets` writes when it gets single pairs."""
 
 
 class PairsBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # it has no types
-    """Builds a table of the pairs that a function yields. Function and arguments are the cache key."""
+    """Builds a table of the pairs that a function yields. Its cache key is the function and its arguments."""
 
     BUILDER_CONFIG_CLASS = GeneratorConfig
 

@@ -214,7 +214,7 @@ def reason(error: Exception) -> str:
 
 
 def raise_if_of_the_disk(error: Exception) -> None:
-    """Raise the error again if it is about a local file, such as a full disk; network errors name no file."""
+    """Raise the error again if it names a file, as errors of the local disk do; network errors name none."""
     for each in (error.__cause__, error):
         if isinstance(each, OSError) and each.filename is not None:
             raise each

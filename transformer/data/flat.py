@@ -1,8 +1,8 @@
 """Reads a tokenized table through NumPy views of its memory: one operation gathers the rows of a batch.
 
 A table on disk is mapped into memory in chunks of a thousand rows, and the rows of a batch are spread over
-many of them. Slicing the rows out one by one would take longer than a GPU needs for the whole batch. No token
-is copied here until its batch is made.
+many chunks. Slicing out one row after the other would take longer than a GPU needs for the whole batch.
+Tokens are copied only when their batch is made.
 """
 
 from collections.abc import Iterator, Sequence
@@ -105,7 +105,7 @@ class Span:
 
 
 class ListSpan:
-    """Several arrays of lists of numbers: one `Span` of all lists' elements, and one of their offsets."""
+    """Several arrays of lists of numbers. One `Span` has all lists' elements, another one their offsets."""
 
     def __init__(self, arrays: Sequence["pa.ListArray"]) -> None:
         self.offsets = Span([array.offsets for array in arrays])

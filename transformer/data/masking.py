@@ -80,7 +80,7 @@ def hide(
 
 
 class MaskedBatches(SentenceBatches[MaskedBatch]):
-    """Batches that hide different tokens in each epoch, chosen from seed, epoch and sentence number alone."""
+    """Batches that hide other tokens in each epoch; the choice depends on seed, epoch and sentence number."""
 
     def __init__(self, sentences: Sequence[NDArray[np.int64]], vocab_size: int, **options: int) -> None:
         self.vocab_size = vocab_size

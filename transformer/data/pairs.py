@@ -89,7 +89,7 @@ def read_table(file: LocalFile, source: str, target: str) -> Iterator[tuple[str,
 
 
 def ending_of(path: str) -> str:
-    """The ending of a path, without that of its compression: `.csv` for `corpus.csv` and `corpus.csv.gz`."""
+    """The ending of a path, ignoring `.gz` and `.xz`: `.csv` for `corpus.csv` and for `corpus.csv.gz`."""
     return Path(path.removesuffix(".gz").removesuffix(".xz")).suffix
 
 

@@ -55,8 +55,8 @@ class TextBatch(TensorBatch):
 class BlockBatches(EpochBatches[TextBatch]):
     """Batches of contiguous blocks of a text, in a seeded order.
 
-    Each epoch predicts every token of the text once, except the first token. A block predicts at most
-    `context` tokens. Each epoch cuts the text at different positions. Without `shuffle`, every epoch starts
+    In each epoch, every token of the text except the first is predicted once. A block has at most `context`
+    tokens to predict. Each epoch cuts the text at different positions. Without `shuffle`, every epoch starts
     at the first token and goes through the text in order.
     """
 

@@ -62,5 +62,5 @@ def require_file(name: str, path: str) -> None:
 
 
 def place(written: str, length: int) -> int:
-    """The index that `10` or `90%` means among `length` items."""
+    """Convert a number such as `10`, or a percentage such as `90%`, to an index among `length` items."""
     return length * int(written[:-1]) // 100 if written.endswith("%") else int(written)

@@ -23,7 +23,7 @@ LONGEST_INPUT_LINE = 2**20
 SKIPPED_AT_ONCE = 2**16
 MAX_CHARACTERS_PER_TOKEN = 64
 """Before tokenization, a line is cut to this many characters for each token that the model can read.
-Tokenizing a huge line would be slow, and all but its start would be dropped anyway."""
+Tokenizing a huge line would be slow, and the model reads only the start of the line anyway."""
 
 BYTES_THAT_BREAK_LINES = str.maketrans("\n\r", "  ")
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -89,10 +89,9 @@ def decode_lines(
 
     `\\n` ends a line, and a `\\r` directly before it belongs to the line ending. A byte order mark at the
     start of the stream is removed. `on_error` says how to treat a line that is not UTF-8 or contains NUL:
-    "error" raises a `CorpusError`; "skip" yields an empty text, so that there is still one text per line;
-    "replace" replaces each bad byte by U+FFFD. No more than `longest` bytes of a line are held in memory. For
-    a longer line, `too_long` is called with a message. By default it raises a `CorpusError`; if it returns,
-    the line is cut.
+    "error" raises a `CorpusError`; "skip" yields an empty text in place of the line; "replace" replaces each
+    bad byte by U+FFFD. No more than `longest` bytes of a line are held in memory. For a longer line,
+    `too_long` is called with a message. By default it raises a `CorpusError`; if it returns, the line is cut.
     """
     for number, line in enumerate(iter(partial(stream.readline, longest + 1), b""), start=1):
         is_whole = len(line) <= longest or line.endswith(b"\n")

@@ -1,4 +1,4 @@
-"""Tokenizes parallel text once: a cache on disk holds the token ids and why each dropped pair is dropped."""
+"""Tokenizes parallel text once: a cache on disk holds the token ids, or the reason why a pair is dropped."""
 
 import sys
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ KEPT, EMPTY, TOO_LONG = range(3)
 """The values of the cache's column `dropped`: the pair is kept, dropped as empty, or dropped as too long."""
 WORTH_PROCESSES = 20_000
 """The least number of pairs for which a tokenizer written in Python runs in several processes. With fewer
-pairs, starting the processes would take longer than it saves."""
+pairs, starting the processes would take more time than they save."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Counts:
 def tokenize_pairs(
     table: "datasets.Dataset", tokenizer: Tokenizer, *, max_tokens: int
 ) -> tuple["datasets.Dataset", Counts]:
-    """Tokenize the pairs of a table; return those that are neither empty nor too long, and the counts.
+    """Tokenize the pairs of a table; returns the pairs that are not empty or too long, and the counts.
 
     The new table has the columns `src` and `tgt`, ids ending in EOS, and `line`, the number of the pair in
     `table`, counted from 1. If `table` is on disk, the result is stored there too, and the next call with the
@@ -84,7 +84,7 @@ def is_threaded(tokenizer: Tokenizer) -> bool:
 class Tokenize:
     """Calls `tokenized` on columns of Arrow, in as many processes as the attribute `processes` says.
 
-    `datasets` makes its cache key from the pickled object, so pickling keeps only what the result depends on.
+    `datasets` makes its cache key from the pickled object, so only values that affect the result are pickled.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
@@ -118,8 +118,8 @@ def tokenized(
 ) -> "pa.Table":
     """Tokenize pairs into a table with one row for each pair; a dropped pair has empty lists of ids.
 
-    The ids go from the tokenizer's lists into Arrow through NumPy, because Arrow's own conversion looks at
-    the type of each number, which takes as long as tokenizing.
+    The ids go from the tokenizer's lists into Arrow through NumPy. Arrow's own conversion would check the
+    type of each number, which takes as long as tokenizing.
     """
     import pyarrow as pa
 

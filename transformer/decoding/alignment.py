@@ -94,7 +94,7 @@ def alignment_error_rate(found: Sequence[Alignment], gold: Sequence[Alignment]) 
     """The alignment error rate of Och and Ney (2003) over all sentences; 0 is perfect.
 
     It is 1 - 2 |A ∩ G| / (|A| + |G|), where A is the set of links found and G the set of gold (correct)
-    links, all of which count as sure.
+    links. All gold links count as sure.
     """
     common = sum(len(set(ours) & set(right)) for ours, right in zip(found, gold, strict=True))
     return 1 - 2 * common / (sum(map(len, found)) + sum(map(len, gold)))

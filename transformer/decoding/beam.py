@@ -40,7 +40,7 @@ class Closed(StrEnum):
 OPEN, AT_LIMIT, BEATEN, NOTHING_LEFT = range(4)
 NOT_A_NUMBER = -1
 VERDICTS = (None, *Closed)
-"""The reason for each of the numbers `OPEN` to `NOTHING_LEFT`; None means that the sentence stays open."""
+"""The reason for each number from `OPEN` to `NOTHING_LEFT`; None means that the sentence stays open."""
 
 
 class Candidates(NamedTuple):
@@ -49,7 +49,7 @@ class Candidates(NamedTuple):
     tokens: Int[Tensor, "sentences n length"]
     scores: Float[Tensor, "sentences n"]
     parents: Int[Tensor, "sentences n"]
-    """The index of the hypothesis that each candidate continues, among the live ones of its sentence."""
+    """The hypothesis that each candidate continues: its index among the sentence's live hypotheses."""
 
 
 class Beam(NamedTuple):
@@ -63,8 +63,8 @@ class Beam(NamedTuple):
     tokens: Int[Tensor, "sentences live length"]
     scores: Float[Tensor, "sentences live"]
     parents: Int[Tensor, "sentences live"]
-    """For each hypothesis, which hypothesis of the previous step it continues: an index among those of the
-    same sentence, 0 in the first beam."""
+    """For each hypothesis, the index of the hypothesis that it continues, among those of the same sentence in
+    the previous step; 0 in the first beam."""
 
     def flat(self) -> tuple[Int[Tensor, "hypotheses length"], Int[Tensor, " hypotheses"]]:
         """The tokens of every hypothesis and the row of the batch that it belongs to."""
@@ -109,9 +109,9 @@ def beam_search(
     A candidate that ends in EOS counts only if it is among the best `beam_size` candidates of its step. A
     sentence closes when no live hypothesis can still become one of its `n_best`, or when it reaches its
     limit. At the limit, the live hypotheses count as complete, with the same length penalty. A `beam_size` of
-    1 is exactly greedy search. `max_length` is the limit in new tokens, including EOS: one for all rows, or
-    one for each. `observe` is called after each step. `ValueError` if `n_best` is not between 1 and
-    `beam_size`, or if float32 cannot hold the penalties of `alpha`.
+    1 is exactly greedy search. `max_length` is the limit in new tokens, including EOS: a number for all rows,
+    or one number for each row. `observe` is called after each step. `ValueError` if `n_best` is not between 1
+    and `beam_size`, or if the length penalties with this `alpha` are too large or too small for float32.
     """
     if not 1 <= n_best <= beam_size:
         raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
@@ -141,8 +141,8 @@ def search_n_best(
 ) -> Hypotheses:
     """Like `beam_search`, but `n_best` may be larger than `beam_size`.
 
-    Hypotheses end in different steps, so a search can find more than `beam_size` complete ones. The
-    results for a larger `n_best` begin with the results for a smaller one.
+    Hypotheses end in different steps, so a search can find more than `beam_size` complete hypotheses. The
+    results for a larger `n_best` begin with the results for a smaller `n_best`.
     """
     pad_id, eos_id = pad_and_eos(model)
     with ready_to_search(model, src_tokens) as src_tokens:
@@ -200,7 +200,7 @@ def expand(live: Beam, log_probs: Float[Tensor, "hypotheses vocabulary"], beam_s
 def best_first(
     log_probs: Float[Tensor, "rows vocabulary"], count: int
 ) -> tuple[Float[Tensor, "rows {count}"], Int[Tensor, "rows {count}"]]:
-    """The `count` most probable tokens; if several tie for first, the one that `greedy` picks is first.
+    """The `count` most probable tokens; if several tie for first, the token that `greedy` picks is first.
 
     `topk` does not define the order of ties, so its first token and `greedy`'s are exchanged. Without this,
     a beam of 1 could differ from greedy search.
@@ -218,7 +218,7 @@ def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -
     with the second-best candidate, this candidate could win under the length penalty.
     """
     has_ended = candidates.tokens[:, :, -1] == eos_id
-    # at most one candidate of each live hypothesis has ended
+    # each live hypothesis has at most one candidate that ends in EOS
     room = min(beam_size, has_ended.shape[1] - live.scores.shape[1])
     order = has_ended.int().argsort(dim=1, stable=True)[:, :room]  # stable: the best stay first
     scores = candidates.scores.gather(1, order)
@@ -249,7 +249,7 @@ def why_closed(
     alpha: float,
     to_beat: Float[Tensor, " sentences"],
 ) -> Int[Tensor, " sentences"]:
-    """Why each sentence closes after a step, if it does, as an index in `VERDICTS`.
+    """For each sentence, an index in `VERDICTS`: whether it closes after this step, and why.
 
     A hypothesis's log-probability only decreases as tokens are added. The length penalty is monotonic in the
     length, so it is greatest either at the next length or at the limit. The best live score divided by the

@@ -19,11 +19,11 @@ class Complete(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """Each sentence's best complete hypotheses, earlier and new ones together, with normalised scores."""
+    """The best of each sentence's complete hypotheses, earlier and new together, with normalised scores."""
 
     scores: Float[Tensor, "sentences n"]
     order: Int[Tensor, "sentences n"]
-    """Where each ranked hypothesis is in the list of all earlier hypotheses followed by all new ones."""
+    """The index of each ranked hypothesis in the list of all earlier hypotheses followed by all new ones."""
 
 
 class Finished:

@@ -14,15 +14,15 @@ from transformer.decoding.inference import freeze, without_gradients
 from transformer.decoding.search import generate, greedy
 from transformer.model.build import build_model
 
-INCOMPLETE = "\ufffd"  # what a character is decoded to while some of its bytes are missing
+INCOMPLETE = "\ufffd"  # the decoded form of a character while some of its bytes are missing
 
 
 class TextGenerator:
     """A decoder-only model and its tokenizer.
 
     The model keeps a key-value cache, so it processes each token only once. With sinusoidal positions, the
-    text may be longer than the blocks used in training, but the quality then drops. With learned positions,
-    asking for a text longer than `model.max_positions` is a `ValueError`.
+    text may be longer than the blocks used in training, but the quality then drops. With learned positions, a
+    text longer than `model.max_positions` raises a `ValueError`.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer) -> None:
@@ -57,7 +57,7 @@ class TextGenerator:
         """Continue `prompt` by up to `max_length` tokens, picked by `choose`, or until EOS.
 
         Returns the prompt and its continuation as one text. `write` is called with each new part of the text.
-        `ValueError` for an empty prompt, or one with characters outside the vocabulary.
+        `ValueError` for an empty prompt, or a prompt with characters outside the vocabulary.
         """
         ids = self.prompt_ids(prompt)
         device = next(self.model.parameters()).device

@@ -129,7 +129,7 @@ class LineTranslator(ABC):
         processors: "Sequence[Processor]" = (),
         sampler: "Sampler | None" = None,
     ) -> SearchOptions:
-        """The options of a call; the run's settings are the defaults. `ValueError` if one is invalid."""
+        """The options of a call, by default the run's settings; `ValueError` if an option is invalid."""
         search = self.decoding
         beam_size = search.beam_size if beam_size is None else beam_size
         alpha = search.alpha if alpha is None else alpha

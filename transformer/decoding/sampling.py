@@ -33,7 +33,7 @@ class Sampler:
 
     def __call__(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
         probabilities = self.probabilities(logits)
-        # The distribution is that of `torch.multinomial`, whose checks would synchronize with the GPU.
+        # This is like `torch.multinomial`, but without its checks, which would synchronize with the GPU.
         # If all w_i are exponential with rate 1, token i has the smallest w_i / p_i with probability p_i.
         waits = torch.empty_like(probabilities).exponential_(generator=self.generator)
         return (probabilities / waits).argmax(dim=-1)
@@ -46,7 +46,7 @@ class Sampler:
             raise ValueError("no token can be drawn: the logits contain NaN, or are all -inf or +inf")
         if has_nothing:
             raise ValueError("no token can be drawn: every token of the vocabulary is forbidden")
-        temperature = max(self.temperature, torch.finfo(torch.float32).tiny)  # a smaller one may round to 0
+        temperature = max(self.temperature, torch.finfo(torch.float32).tiny)  # a smaller value may round to 0
         # The difference is 0 for the best token and negative for the others: dividing cannot give +inf.
         probabilities = ((logits - highest) / temperature).softmax(dim=-1)
         best, tokens = probabilities.sort(dim=-1, descending=True)

@@ -1,7 +1,7 @@
-"""What every search needs from a model (`StepModel`), and the searches with one hypothesis per row.
+"""The methods that a search needs from a model (`StepModel`), and the searches with one hypothesis per row.
 
-`generate` continues each row with tokens that a given function picks; `greedy_search` picks the most probable
-ones. `beam.py` has the beam search (§6.1). Shapes: B batch, V vocabulary.
+`greedy_search` continues each row with the most probable tokens, `generate` with tokens that a given function
+picks. The beam search (§6.1) is in `beam.py`. Shapes: B batch, V vocabulary.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,9 +23,9 @@ class StepModel(Protocol):
 
     `prefill` reads a batch of sources or prompts and returns the logits of the next token and a state. `step`
     reads one more token per row. The state's `select(rows)` returns the state of these rows; rows may repeat.
-    A state may also have `select_beams`, as `DecodeState` does. The search tells this method which rows
-    belong to one sentence; `select` would have to read that from the rows, which forces a synchronization
-    with a GPU. For a model without the attributes `pad_id` and `eos_id`, 0 and 2 are used.
+    A state may also have `select_beams`, as `DecodeState` does. This method is told which rows belong to the
+    same sentence. `select` would have to read the row numbers to find this out, which forces a
+    synchronization with a GPU. For a model without the attributes `pad_id` and `eos_id`, 0 and 2 are used.
     """
 
     def prefill(self, tokens: Tensor, *, max_length: int) -> tuple[Tensor, Any]: ...
@@ -52,7 +52,7 @@ class Hypotheses(NamedTuple):
 
 
 def greedy(logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
-    """The most probable token of each row; if several are equally probable, the one with the lowest id."""
+    """The most probable token of each row; if several are equally probable, the token with the lowest id."""
     return logits.argmax(dim=-1)
 
 
@@ -119,7 +119,7 @@ def generate(
 
 
 def without_missing(found: Hypotheses, pad_id: int) -> Hypotheses:
-    """Empty the outputs that have the score -inf, cut all to the longest one, and add the dimension N = 1.
+    """Empty the outputs that have the score -inf, cut all to the longest output, and add the dimension N = 1.
 
     A row gets the score -inf if at some step all tokens were forbidden.
     """
@@ -176,8 +176,8 @@ def select_beams(
 ) -> Any:
     """Select the rows `parents` of a state; they are grouped by sentence, and a row may repeat.
 
-    `sentences` are the indices of the sentences that stay in the batch; None means that all stay. A state
-    without `select_beams` is asked to `select` the flat list of rows.
+    `sentences` are the indices of the sentences that stay in the batch; None means that all stay. If the
+    state has no method `select_beams`, its `select` gets the flat list of rows.
     """
     if hasattr(state, "select_beams"):
         return state.select_beams(parents, sentences)
@@ -211,8 +211,8 @@ def row_limits(
 ) -> tuple[Int[Tensor, " batch"], int]:
     """The limit of each row, and the greatest limit.
 
-    `ValueError` if there are no rows, or if `max_length` is neither a whole number of at least 1 nor a tensor
-    with one such number per row.
+    `max_length` must be a whole number of at least 1, or a tensor with one such number per row. `ValueError`
+    if it is anything else, or if there are no rows.
     """
     if len(rows) == 0:
         raise ValueError("there is nothing to search for: the batch has no rows")

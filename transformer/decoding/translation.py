@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Output(NamedTuple):
-    """One hypothesis of a search: its ids, including EOS if it ended, and its score as defined in §6.1."""
+    """One hypothesis of a search: its ids, with EOS if it is complete, and its score as defined in §6.1."""
 
     ids: list[int]
     score: float
@@ -32,8 +32,8 @@ def distinct_texts(outputs: Sequence[Translation], n_best: int) -> list[Translat
     """Choose the first `n_best` outputs with different texts, best first; fewer if there are not enough.
 
     `outputs` has the results of several searches one after the other, each best first. An output is skipped
-    if its score is above that of the last one chosen, because it would otherwise have to be inserted before
-    results of earlier searches, which must keep their places.
+    if it has a higher score than the last chosen output. Otherwise it would have to be inserted before
+    results of earlier searches, but these must keep their places.
     """
     by_text: dict[str, Translation] = {}
     lowest = math.inf
@@ -45,5 +45,5 @@ def distinct_texts(outputs: Sequence[Translation], n_best: int) -> list[Translat
 
 
 def filled(outputs: Sequence[Translation], n_best: int) -> list[Translation]:
-    """The outputs, followed by as many `MISSING` as it takes to have `n_best` entries."""
+    """The outputs, filled up with `MISSING` to `n_best` entries."""
     return [*outputs, *[MISSING] * (n_best - len(outputs))]

@@ -1,4 +1,4 @@
-"""A model card for the Hugging Face Hub: what a run's folder says about its model, as Markdown."""
+"""A model card for the Hugging Face Hub: the facts that a run's folder records about its model."""
 
 import json
 import re
@@ -116,7 +116,7 @@ def introduction(settings: Settings, checkpoint: Path) -> str:
 
 
 def parameter_count(checkpoint: Path) -> int:
-    """The number of weights in a checkpoint; tied ones are stored, and counted, once."""
+    """The number of weights in a checkpoint; tied weights are stored, and counted, once."""
     count = 0
     with safe_open(checkpoint / MODEL, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - not a dictionary
@@ -142,9 +142,9 @@ def data_table(run: Run, settings: Settings) -> str:
 
 
 def without_folders(name: str) -> str:
-    """The name of a text or folder; if it is outside the working directory, only the last part of its path.
+    """The name of a text or folder; only the last part of its path if it is outside the working directory.
 
-    The folders of somebody's computer mean nothing to others, and may be private.
+    The names of folders on somebody's computer mean nothing to other people, and may be private.
     """
     for path in (PurePosixPath(name), PureWindowsPath(name)):
         if path.is_absolute() or path.parts[:1] in (("~",), ("..",)):

@@ -74,10 +74,10 @@ def paired_scores(
 ) -> Iterator[PairedScore]:
     """BLEU and chrF2 of both systems, with p-values by sacreBLEU's paired bootstrap.
 
-    p says how often resampling alone gives a difference at least as large as the observed one. If the scores
-    are equal, the observed difference is 0 and every sample's difference is at least as large, so p is 1.
-    sacreBLEU itself counts only samples with a larger difference, so its p would be nearly 0 for two systems
-    that are equal in every sample. The signatures state the number of samples.
+    p says how often resampling alone gives a difference at least as large as the observed difference. If the
+    two scores are equal, every sample has such a difference, and p is 1. sacreBLEU itself counts only samples
+    with a larger difference. For two equal systems, its p would be nearly 0. The signatures state the number
+    of samples.
     """
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
@@ -123,7 +123,7 @@ def by_frequency(
 ) -> Iterator[Row]:
     """Group the words by how often they occur in the training text, and compute the F1 of each group.
 
-    A word in an output counts as right at most as often as it occurs in the reference.
+    If an output has a word more often than the reference, the surplus occurrences count as wrong.
     """
     for first, last in ranges(FREQUENCIES):
 

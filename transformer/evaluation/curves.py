@@ -14,7 +14,7 @@ Curve = dict[int, float]
 """Maps the number of an update to the value at that update."""
 
 SCORES = {"bleu": "BLEU", "p@1": "P@1, %", "accuracy": "accuracy, %", "bits_per_byte": "bits per byte"}
-"""Scores for the third panel, with their axis labels; the first one that any run has is plotted."""
+"""Scores for the third panel, with their axis labels; the first score that any run has is plotted."""
 LONGEST_EVENT = 2**16
 """The maximum length of a log line in bytes. The lines that training writes have a few hundred bytes."""
 STARTS = ("data", "resume")

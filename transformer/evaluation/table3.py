@@ -72,7 +72,7 @@ ROWS = (
 
 @cache
 def count_parameters(config: ModelConfig) -> int:
-    """The number of parameters, counted on the meta device without allocating them; tied ones count once."""
+    """The number of parameters (tied ones count once), counted on the meta device without allocating them."""
     with torch.device("meta"):
         model = build_model(config)
     return sum(parameter.numel() for parameter in model.parameters())

@@ -13,8 +13,8 @@ from transformer.model.recording import Call
 CROSS, ENCODER, DECODER = "cross", "encoder", "decoder"
 SOURCE, TARGET, READ = "source", "target", "read"
 AXES = {CROSS: (TARGET, SOURCE), ENCODER: (SOURCE, SOURCE), DECODER: (TARGET, READ)}
-"""The rows and the columns of each kind of attention. `TARGET` has the tokens that are predicted, one per
-row. `READ` has the tokens that the decoder reads to predict them, which are shifted by one step."""
+"""For each kind of attention, the axis of its rows and the axis of its columns. `TARGET` has the tokens that
+are predicted. `READ` has the tokens that the decoder reads to predict them, shifted by one step."""
 
 ABOUT_ATTENTION = (
     "Attention shows where a head looks, not why the word was chosen; "
@@ -23,7 +23,7 @@ ABOUT_ATTENTION = (
 
 
 class Attention(NamedTuple):
-    """What the heads of one attention module did."""
+    """The weights and scores of all heads of one attention module."""
 
     name: str
     """The name of the module in the model."""
@@ -65,7 +65,7 @@ class Guess(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """One thing that the model predicts: a token of an axis, or the class of the sentence."""
+    """One prediction of the model: a token of an axis, or the class of the sentence."""
 
     text: str
     log_prob: float
@@ -122,7 +122,7 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Findings:
-    """What a model did with one sentence; `inspect` returns it as an `Inspection`."""
+    """Everything recorded about a model and one sentence; `inspect` returns it as an `Inspection`."""
 
     task: str
     facts: str
@@ -143,7 +143,7 @@ class Findings:
     """The model's own alignment: pairs of source and target words, from the attention of the last layers."""
     roles_from: str = "this sentence"
     missing: Sequence[str] = ()
-    """What the page cannot show for this model, and why."""
+    """One sentence for each thing that the page cannot show for this model, with the reason."""
 
     @property
     def is_right(self) -> bool | None:

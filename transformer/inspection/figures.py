@@ -88,7 +88,7 @@ def draw_search(record: SearchRecord, axes: Any) -> Any:
 
     The winner is in the top lane, and complete hypotheses are squares with their scores. The number below a
     token is the sum of the log-probabilities of its hypothesis up to there. The output of greedy search and
-    the reference are drawn as lines; if the beam dropped one of these outputs, its line ends at that step.
+    the reference are drawn as lines. Such a line ends at the step in which the beam dropped the output.
     """
     for number, step in enumerate(record.steps, start=1):
         for node in step.nodes:

@@ -29,7 +29,7 @@ from transformer.model.recording import (
 
 @dataclass(frozen=True)
 class ForcedPass:
-    """A model's output for one row, and what was recorded on the way."""
+    """A model's output for one row, and the records that the hooks made."""
 
     output: Tensor
     """Without the batch dimension, in float32, on the CPU."""
@@ -86,7 +86,7 @@ def kind_of(name: str) -> str:
 
 
 EQUATION_1 = MultiHeadAttention.forward, JoinedAttention.forward
-"""The methods whose weights are those of equation 1."""
+"""The `forward` methods that compute their attention weights by equation 1."""
 
 
 def missing_parts(model: nn.Module, weights: dict[str, Tensor], around: dict[str, Sublayer]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What each kind of model does with one sentence: its search, its inner values, and the role of each head."""
+"""Inspects one sentence with a model of any kind: the search, the inner values, and each head's role."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ MAX_NEW_TOKENS = 40
 
 @dataclass(frozen=True)
 class Inspection(Findings):
-    """What a model did with one sentence; a notebook displays it as the page of `transformer inspect`."""
+    """The findings about one sentence; a notebook displays them as the page of `transformer inspect`."""
 
     def _repr_html_(self) -> str:
         return frame(self)
@@ -42,7 +42,7 @@ Inspectable = Translator | TextGenerator | MaskFiller | Classifier | Embedder
 
 
 def inspect(model: Inspectable, line: str, **options: Any) -> Inspection:
-    """What `model` does with one line: its search, its attention, and the numbers in its layers.
+    """Record how `model` processes one line: its search, its attention, and the numbers in its layers.
 
     For a `Translator` the options are `beam_size`, `alpha` and `gold` (the right translation, if known).
     For a `TextGenerator`, whose line is a prompt, they are `beam_size`, `alpha` and `max_length` in new
@@ -66,7 +66,7 @@ def mean_over_sentences(
     gold: Callable[[str], Gold | None] = lambda line: None,  # noqa: ARG005
     **options: Any,
 ) -> list[Head]:
-    """What each head does, averaged over `lines`; `gold` returns a line's right translation, if known."""
+    """The measures of each head, averaged over `lines`; `gold` returns a line's right translation or None."""
     found = []
     for line in lines:
         known = {"gold": gold(line)} if isinstance(model, Translator) else {}

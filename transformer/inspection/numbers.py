@@ -51,7 +51,7 @@ def class_prediction(model: nn.Module, found: ForcedPass, tokens: Tensor, names:
 def predicted_by_layer(
     model: nn.Module, stack: str, found: ForcedPass, pool: Callable[[Tensor], Tensor]
 ) -> list[Tensor]:
-    """For each layer, the probabilities that its hidden states give after the final norm and output matrix.
+    """Apply the final norm and the output matrix to the hidden states of each layer; returns probabilities.
 
     The last entry is the model's own output distribution. It is the only entry if the stack has no
     `final_norm`, or if `model.output` is not a module.

@@ -1,7 +1,7 @@
 """The page: one self-contained HTML file, which can be opened anywhere.
 
-Its HTML, CSS and JavaScript are files in `page_files/`. The text of the sentence enters the page only as JSON
-or escaped, and a content security policy names the hash of the one script that may run.
+Its HTML, CSS and JavaScript are files in `page_files/`. The text of the sentence is inserted only as JSON or
+as escaped HTML, and a content security policy allows only the script with a given hash to run.
 """
 
 import base64
@@ -83,7 +83,7 @@ def line(name: str, axis: Axis) -> str:
 
 
 def direction(text: str) -> str:
-    """The direction of a text: that of its first letter with a direction, as in browsers."""
+    """The direction of a text: the direction of its first letter that has one, as in browsers."""
     strong = [bidirectional(character) for character in text]
     return next((("ltr" if each == "L" else "rtl") for each in strong if each in ("L", "R", "AL")), "ltr")
 

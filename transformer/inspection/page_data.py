@@ -146,7 +146,7 @@ def head_data(head: Head) -> dict[str, Any]:
 
 
 def weights(inspection: Findings) -> list[Any]:
-    """For each module, one array of weights between pieces and one between words, as round(1000 · weight).
+    """For each module, an array of the weights between pieces and one of those between words, in thousandths.
 
     The first matrix of an array is the mean over the heads; the matrices of the heads follow.
     """

@@ -1,4 +1,4 @@
-"""What each head does: which words it attends to, and what the output loses without it."""
+"""The role of each head: which words it attends to, and how much the output depends on it."""
 
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
@@ -34,7 +34,7 @@ def by_words(
 def measures(
     kind: str, weights: Float[Tensor, "rows columns"], rows: Axis, columns: Axis, gold: Gold | None
 ) -> dict[str, float]:
-    """For each role that this kind of attention can have: how well the head fits it, from 0 to 1."""
+    """How well the head fits each role that this kind of attention can have, from 0 to 1."""
     words = by_words(weights, rows, columns)
     found = {"broad": breadth(weights)}
     if kind == CROSS:
@@ -154,10 +154,10 @@ def first_choice(
 ) -> tuple[str, int, int, int] | None:
     """The word and head that a reader should see first, as (kind, word, layer, head).
 
-    If `gold` lists a pronoun in the translation, the word is that pronoun, and the head is the one that gives
-    the most weight to the pronoun's noun. Otherwise, only the last layer is considered: the word is the one
-    at which its attention jumps furthest, and the head is the one that gives the most weight from this word
-    to any single word.
+    If `gold` lists a pronoun in the translation, the word is this pronoun, and the head is the head with the
+    largest weight from the pronoun to its noun. Otherwise, both are chosen in the last layer. The word is
+    where the mean attention of the heads jumps furthest (see `furthest_jump`). The head is the head with the
+    largest weight from this word to a single word.
     """
     kinds = [kind for kind in (CROSS, DECODER, ENCODER) if any(module.kind == kind for module in attention)]
     if not kinds:

@@ -48,8 +48,8 @@ class Node:
 class Ending(NamedTuple):
     """A complete hypothesis.
 
-    If it ends in EOS, it is drawn in the lane of the hypothesis that EOS was added to. If the limit cut it
-    off, it keeps its own lane.
+    If the hypothesis ends in EOS, it is drawn in the lane of its parent, to which EOS was added. If the limit
+    cut it off, it keeps its own lane.
     """
 
     tokens: tuple[int, ...]
@@ -59,7 +59,7 @@ class Ending(NamedTuple):
     lane: int
     score: float
     place: int | None
-    """Its rank in the final list of finished hypotheses, from 0; None if better ones have displaced it."""
+    """The rank in the final list of finished hypotheses, from 0; None if better ones have displaced it."""
 
 
 @dataclass

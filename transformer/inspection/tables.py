@@ -29,7 +29,7 @@ def tables(inspection: Findings) -> str:
 
 
 def alignment_table(inspection: Findings) -> str:
-    """For each target word, the source words that the model aligns with it, and the right ones if known."""
+    """For each target word, the source words that the model aligns with it, and the right words if known."""
     source, target = (inspection.axes[name].text.split(" ") for name in (SOURCE, TARGET))
     right = inspection.gold.alignment if inspection.gold is not None and inspection.is_right else None
     rows = []

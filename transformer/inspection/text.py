@@ -28,8 +28,8 @@ COLUMNS = ("attention", "layer", "head", "role", "without", "measures")
 def summary(inspection: Findings) -> str:
     """Sum up an inspection in a few lines.
 
-    The lines show the sentence, the output, where one head looks, and the heads that matter most. The head
-    and the word that it looks from are those that the HTML page shows first.
+    The lines show the sentence, the output, the attention of one head from one word (the head and the word
+    that the HTML page shows first), and the most important heads.
     """
     lines = [axis.text for name, axis in inspection.axes.items() if name in (SOURCE, TARGET)]
     if inspection.task in ("masked", "classification"):
@@ -49,7 +49,7 @@ def summary(inspection: Findings) -> str:
 
 
 def choice_text(inspection: Findings, choice: Choice) -> str:
-    """Say which word the chosen head looks at most when it looks from the chosen word."""
+    """Name the word that gets the largest weight from the chosen word in the chosen head."""
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     weights = inspection.module(choice.kind, choice.layer).weights[choice.head - 1]
     words = by_words(weights, rows, columns)[choice.word]
@@ -175,7 +175,7 @@ def attention(inspection: Findings, choice: Choice | None) -> Iterator[Section]:
 def cell_lines(inspection: Findings, choice: Choice) -> list[str]:
     """Compute one attention weight by equation 1, term by term.
 
-    Of the chosen head's weights from the chosen word, this is the largest.
+    The weight is the largest that the chosen head gives to any word from the chosen word.
     """
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     module = inspection.module(choice.kind, choice.layer)

@@ -95,8 +95,9 @@ def words_in(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[list[str], list[
 def word_starts(texts: Sequence[str], by_space: Sequence[int]) -> list[int]:
     """The indices of the pieces that begin a word.
 
-    A new word begins after a space. A line break, a piece that `stands_alone`, and punctuation at the end of
-    a word are words by themselves, so a new word begins at such a piece and after it.
+    A new word begins after a space. Some pieces are words by themselves, so that a new word begins at the
+    piece and after it. These are line breaks, pieces that `stands_alone` accepts, and punctuation at the end
+    of a word.
     """
     alone = [stands_alone(text) or "\n" in text for text in texts]
     for place in reversed(range(1, len(texts))):

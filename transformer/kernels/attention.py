@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 ALIGNMENT = 8
-"""The memory-efficient kernel copies a bias in every call unless all of the bias's rows start at multiples of
-this number of elements."""
+"""Every row of a bias should start at a multiple of this number of elements. Otherwise torch's
+memory-efficient kernel copies the bias in each call."""
 
 LONG, LONG_IN_FLOAT32 = 2**18, 2**10
-"""The number of weights of a head (512 queries × 512 keys; in float32, 32 × 32) from which the fused call on
-a CPU, with its backward pass, is at least as fast as plain matrix products."""
+"""On a CPU, if a head has at least this many weights (512 queries × 512 keys; in float32, 32 × 32), the fused
+call with its backward pass is at least as fast as plain matrix products."""
 
 
 def fused_attention(
@@ -30,9 +30,9 @@ def fused_attention(
 ) -> Float[Tensor, "batch heads queries d_v"]:
     """Compute `attention` of `model/attention.py`, with optional dropout on the weights.
 
-    Uses `scaled_dot_product_attention`, except where `is_faster_plain`. An exported or traced graph always
-    uses the fused call, because the graph may run on other devices, and because `torch.jit.trace` compares
-    the graph with a run without gradients.
+    Uses `scaled_dot_product_attention`, unless gradients are needed and `is_faster_plain` is true. An
+    exported or traced graph always uses the fused call. The graph may run on other devices, and
+    `torch.jit.trace` compares the graph with a run without gradients.
     """
     has_gradients = torch.is_grad_enabled() and not is_exporting()
     if has_gradients and is_faster_plain(q, k, has_extras=bias is not None or dropout > 0):
@@ -56,9 +56,10 @@ def is_faster_plain(
 ) -> bool:
     """Whether plain matrix products are faster than the fused call with its backward pass.
 
-    They are on a CPU, as long as a head has few weights (`benchmarks/attention_kernels.py`). In bfloat16 and
-    float16, the fused backward pass takes up to ten times as long; with a bias or dropout, there is none. For
-    long sequences, the plain products would need memory that grows with the square of the length.
+    This is so on a CPU, if a head has few weights (`benchmarks/attention_kernels.py`). In bfloat16 and
+    float16, the fused backward pass takes up to ten times as long. With a bias or dropout, there is no fused
+    backward pass. For long sequences, the plain products would need memory that grows with the square of the
+    length.
     """
     is_slow_fused = has_extras or q.dtype in (torch.bfloat16, torch.float16)
     limit = LONG if is_slow_fused else LONG_IN_FLOAT32
@@ -74,8 +75,8 @@ def keys_first_scores(
 ) -> Float[Tensor, "batch heads keys queries"]:
     """Q Kᵀ / √d_k, masked and transposed: rows are keys, and columns are queries.
 
-    On a CPU, a softmax over rows of fewer than 16 keys takes nearly four times as long as one over columns,
-    which is vectorised across the columns (`benchmarks/attention_kernels.py`).
+    On a CPU, with fewer than 16 keys, a softmax over rows takes nearly four times as long as a softmax over
+    columns, because only a softmax over columns is vectorised (`benchmarks/attention_kernels.py`).
     """
     scores = k @ (q / math.sqrt(q.shape[-1])).transpose(-2, -1)  # (B, H, S, T)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))

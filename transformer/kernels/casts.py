@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def cast_once(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """`x` as autocast would pass it to a product on a GPU; elsewhere `x` itself.
+    """On a GPU, `x` as autocast would cast it for a matrix product; elsewhere, `x` itself.
 
     Autocast casts a float32 tensor again for each product that reads it: three times for queries, keys and
     values of the same tokens, and twice per decoder layer for the encoder's output. On a CPU, casting once is

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Source(NamedTuple):
-    """A parameter as it was when a value was computed from it, to tell later whether it has changed."""
+    """A record of a parameter at the time when a value was computed from it, to detect later changes."""
 
     parameter: Tensor
     alias: Tensor
@@ -37,9 +37,9 @@ class Latest(NamedTuple):
 class Derived:
     """Caches the result of `make(*parameters)`, and computes it again whenever a parameter has changed.
 
-    A parameter counts as changed if its version counter has increased (autograd detects changes in this way),
-    if it is another object, or if its storage has another address. A write through `parameter.data` after the
-    first call is not detected.
+    A parameter counts as changed in three cases: its version counter has increased (autograd, too, detects
+    changes in this way); it is another object; or its storage has another address. A write through
+    `parameter.data` after the first call is not detected.
     """
 
     def __init__(self, make: Callable[..., Any]) -> None:
@@ -54,5 +54,5 @@ class Derived:
         return latest.value
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the value, which may be impossible to copy or pickle; the next call makes a new one."""
+        """Leave out the value, which may be impossible to copy or pickle; the next call makes a new value."""
         return self.__dict__ | {"latest": None}

@@ -54,7 +54,7 @@ def int8_linear(
     """`F.linear` with the quantized weight; each row of `x` is quantized with its own scale."""
     rows = x.reshape(-1, x.shape[-1])
     largest = rows.abs().amax(dim=1, keepdim=True)
-    # a row of zeros becomes arbitrary integers (0 / 0), but its product is multiplied by `largest`, 0
+    # in a row of zeros, 0 / 0 gives arbitrary integers, but `largest` is 0, and so is the final product
     quantized = (rows / largest).mul_(FACTOR).round_().char()
     y = scaled_product(quantized, weight).mul_(largest)
     if bias is not None:

@@ -108,8 +108,8 @@ def is_float32_parameter(weight: Tensor) -> bool:
 def is_faster_packed(rows: int, weight: Tensor, dtype: torch.dtype) -> bool:
     """Whether the packed product of a matrix with `rows` rows is faster than `F.linear`.
 
-    In int8 the answer is always True. If it depended on the number of rows, then whether a row is rounded to
-    8 bits would depend on how many other rows are in the same call.
+    In int8 the answer is always True. Otherwise, the number of the other rows in the same call would decide
+    whether a row is rounded to 8 bits.
     """
     if dtype == torch.int8:
         return True
@@ -119,7 +119,7 @@ def is_faster_packed(rows: int, weight: Tensor, dtype: torch.dtype) -> bool:
 
 
 def pack_linear_layers(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
-    """Turn the linear layers of `model` into packed ones, except small ones and subclasses.
+    """Turn the linear layers of `model` into `PackedLinear`s, except small layers and subclasses.
 
     Each layer remains the same object, with its parameters, hooks and other attributes.
     """

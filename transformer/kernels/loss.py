@@ -25,8 +25,8 @@ LINEAR = {
     *("MmBackward0", "AddmmBackward0", "AddBackward0", "MulBackward0", "DivBackward0"),
     "CompiledFunctionBackward",
 }
-"""Autograd's names for products and sums. Their outputs may be overwritten, because their backward passes do
-not need them."""
+"""Autograd's names for products and sums. The backward passes of these operations do not need their outputs,
+so the outputs may be overwritten."""
 
 
 class GradientScale:
@@ -41,7 +41,7 @@ class GradientScale:
         self.made: dict[tuple[torch.dtype, torch.device, torch.Size], Tensor] = {}
 
     def like(self, loss: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The number as a tensor like `loss`; losses of one dtype, device and shape get the same object."""
+        """The number as a tensor like `loss`: the same object for the same dtype, device and shape."""
         key = loss.dtype, loss.device, loss.shape
         if key not in self.made:
             self.made[key] = self.scaler.scale(torch.full_like(loss.detach(), self.factor))
@@ -56,9 +56,10 @@ def scaling_gradients(scale: GradientScale) -> Iterator[None]:
     """Inside the block, `overwriting_cross_entropy` multiplies its gradient by `scale` while computing it.
 
     The backward pass must begin with `torch.autograd.backward(total, scale.like(total))`. If the loss
-    receives this very tensor as its gradient, the gradient of the logits is already scaled, which saves a GPU
-    one pass over it. If the loss receives another tensor, for example because an objective has multiplied the
-    loss by a number, the backward pass rescales the gradient of the logits.
+    receives the very tensor `scale.like(total)` as its gradient, the gradient of the logits is already
+    scaled. This saves a GPU one pass over the logits. If the loss receives another tensor, for example
+    because an objective has multiplied the loss by a number, the backward pass rescales the gradient of the
+    logits.
     """
     token = EXPECTED.set(scale)
     try:
@@ -77,13 +78,13 @@ def overwriting_cross_entropy(
     """Compute `smoothed_cross_entropy`; if `logits` need a gradient, the gradient overwrites them.
 
     No second tensor of the size of the logits is allocated. Nothing else may read `logits` after this
-    call, and a second backward pass raises a `RuntimeError`. If `logits` are not the output of a product or a
-    sum, but for example of a log_softmax, they are copied first, because the gradient of that operation may
-    need its output.
+    call, and a second backward pass raises a `RuntimeError`. If `logits` are the output of an operation other
+    than a product or a sum, such as log_softmax, they are copied first, because the backward pass of the
+    operation may need its output.
 
     Under `torch.compile`, this function calls torch's own loss. If the model is in the same graph, inductor
-    fuses the loss: one kernel reads the logits for the loss, and one computes the gradient, scales it and
-    overwrites the logits with it.
+    fuses the loss into two kernels. The first reads the logits and computes the loss. The second computes the
+    gradient, scales it and overwrites the logits with it.
     """
     if torch.compiler.is_compiling():
         scores = logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, 1)

@@ -7,10 +7,10 @@ WAITING = {"GOMP_SPINCOUNT": "20000"}
 """How many times a waiting thread of GNU's OpenMP spins before it sleeps. The default of 300,000 takes
 milliseconds.
 
-If other programs use the cores too, a thread that spins may keep a core from the very thread that it waits
-for. With the default, training with two threads can then be several times slower than with one. This value
-halves that loss, and costs little on a quiet machine (`benchmarks/contention.py`, docs/performance.md). Other
-OpenMP libraries, as in torch for macOS and Windows, ignore the variable.
+If other programs use the cores too, a spinning thread may occupy the core that the other thread needs. With
+the default, training with two threads can then be several times slower than with one. This value halves that
+loss, and costs little on a quiet machine (`benchmarks/contention.py`, docs/performance.md). Other OpenMP
+libraries, as in torch for macOS and Windows, ignore the variable.
 """
 SETTINGS = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
 """The environment variables by which a user decides how threads wait."""

@@ -24,8 +24,8 @@ def below(positions: Int[Tensor, "*shape"], limit: int) -> Int[Tensor, "*shape"]
 
     A table must have a row for each position, but reading the largest position would force a synchronization
     with a GPU. The function that makes the positions knows their limit without reading them. The tensor must
-    not be changed in place. Tensors computed from it lack the attribute, so their encodings are computed, and
-    a wrong limit is never used.
+    not be changed in place. Tensors computed from it lack the attribute. Their encodings are computed without
+    the table, so a wrong limit is never used.
     """
     # Compiled code computes the encoding in one kernel, and a traced graph must be correct for any length. So
     # neither uses a table, and neither needs a limit.

@@ -74,8 +74,9 @@ class DecoderBlock(TransformerBlock):
     ) -> Float[Tensor, "batch length d_model"]:
         """Cross-attention to the encoder's output.
 
-        In beam search, all W hypotheses of a sentence share its encoder output. With S sentences, `x` of
-        shape (S × W, T, D) is viewed as (S, W × T, D), which avoids a copy of the output for each hypothesis.
+        In beam search, all W hypotheses of a sentence share its encoder output. To avoid a copy of the
+        encoder output for each hypothesis, `x` of shape (S × W, T, D) is viewed as (S, W × T, D), for S
+        sentences.
         """
         assert context.memory is not None, "cross-attention needs a memory, the output of an encoder"
         queries = x.reshape(context.memory.keys.shape[0], -1, x.shape[2])

@@ -145,8 +145,8 @@ class ModelBuilder:
         Embeddings and the projection to the vocabulary: normal with standard deviation d_model^-½, so that
         embeddings × √d_model and logits have unit scale. Biases: 0. Other matrices: Glorot uniform. The
         release keeps W^Q, W^K and W^V in one d_model × 3 d_model matrix. Glorot's range for that matrix is
-        1/√2 of the range for a d_model × d_model matrix, so these three get a gain of 1/√2. W^O and W_2,
-        which write to the residual stream, are then multiplied by `residual_gain`.
+        smaller by a factor of 1/√2 than for a d_model × d_model matrix. So W^Q, W^K and W^V get a gain of
+        1/√2 here. W^O and W_2, which write to the residual stream, are then multiplied by `residual_gain`.
         """
         for module in model.modules():
             if isinstance(module, nn.Linear):

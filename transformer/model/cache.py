@@ -5,9 +5,9 @@ the tokens and returns a `Context` that says what they may attend to. Each block
 `KeyValueCache.append`, which fills the slots of its layer. The model calls `DecodeState.advance`, which
 counts the tokens that were not padding.
 
-Each row writes at its own positions, so the buffers have no gaps even if the batch is ragged, that is, if its
-rows have read different numbers of tokens. The keys and values of padding land after the row's last token,
-where the causal mask hides them until the next real token overwrites them.
+A batch is ragged if its rows have read different numbers of tokens. The buffers have no gaps even then,
+because each row writes at its own positions. The keys and values of padding are written after the row's last
+token. There, the causal mask hides them until the next real tokens overwrite them.
 """
 
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ class DecodeState:
 
     Each layer has a `KeyValueCache`, or an object of your own with the same `room`, `append` and `select`.
     `positions` (B,) counts the tokens that each row has read. `length`, a Python int, is the number of slots
-    that attention looks at, and at least the largest of the `positions`. `is_ragged` is False as long as all
+    that attention reads; it is at least the largest of the `positions`. `is_ragged` is False as long as all
     rows have read exactly `length` tokens. The rows of one sentence are adjacent and share its memory: with S
     memories, the B rows form S groups of B / S rows. If `memory_mask` is None, no memory contains padding.
     """
@@ -165,7 +165,7 @@ class DecodeState:
     def select_beams(
         self, rows: Int[Tensor, "sentences beam"], sentences: Int[Tensor, " sentences"] | None
     ) -> "DecodeState":
-        """Like `select`, for callers that know which rows share a memory: `rows[i]` are those of sentence i.
+        """Like `select`, if it is known which rows share a memory: `rows[i]` are the rows of sentence i.
 
         `sentences` are the memories to keep, in this order; None keeps all of them as they are.
         """
@@ -196,7 +196,7 @@ class DecodeState:
 
 def empty_cache(attention: MultiHeadAttention, batch: int, room: int) -> KeyValueCache:
     """Empty buffers for the keys and values of this layer, in the shape and dtype of its `project_kv`."""
-    # `like` gives dtype and device; with `weight_norm` or a parametrization, `w_k.weight` is no parameter
+    # not `w_k.weight`, which is no parameter with `weight_norm` or a parametrization
     like = next(attention.w_k.parameters())
     with torch.no_grad():
         example = attention.project_kv(

@@ -12,7 +12,7 @@ from transformer.model.padding import check_first_tokens
 class DecoderOnly(nn.Module):
     """Maps tokens to logits; `logits[:, t]` predicts token t + 1.
 
-    Rows are right-padded with `pad_id`: the causal order then hides the padding from every real token.
+    Rows are right-padded with `pad_id`, so the causal order hides the padding from every real token.
     """
 
     def __init__(self, decoder: Decoder, output: nn.Module, *, pad_id: int = 0, eos_id: int = 2) -> None:

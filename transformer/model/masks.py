@@ -24,8 +24,8 @@ def causal_mask(
 ) -> Bool[Tensor, "batch 1 queries {length}"]:
     """True where a key's position is not after the query's (§3.2.3).
 
-    Keys are at positions 0 … length - 1, as in a cache. The slots of a cache that a row has not filled yet
-    come after every query of that row, so they are hidden too.
+    Keys are at positions 0 … length - 1, as in a cache. If a row has not filled all slots of a cache, the
+    empty slots come after all queries of the row, so they are hidden too.
     """
     keys = torch.arange(length, device=positions.device)
     return (keys <= positions[:, :, None])[:, None]
@@ -41,7 +41,7 @@ class Cache(Protocol):
 
 
 class Context(NamedTuple):
-    """Says what one layer may attend to; the stack makes it, for the three uses of attention in §3.2.3.
+    """The keys that one layer may attend to, in the three uses of attention (§3.2.3); made by the stack.
 
     Self-attention may look at its own tokens and those in the `cache`, where `mask` and `is_causal` allow it.
     Cross-attention may look at the `memory`, the encoder's output, where `memory_mask` is True.

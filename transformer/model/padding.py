@@ -28,9 +28,9 @@ def require_right_padded(tokens: Int[Tensor, "batch length"], pad_id: int) -> No
 def check_first_tokens(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
     """`ValueError` if a row begins with a pad.
 
-    The check runs only where reading values costs almost nothing: on a CPU, unless the forward pass is being
-    compiled, traced or vmapped. Positions are counted from the left, so padding on the left would shift the
-    sentence. In a row that holds only padding, attention would have no key to attend to.
+    The check runs only on a CPU, where reading values costs almost nothing, and not while the forward pass is
+    being compiled, traced or vmapped. Positions are counted from the left, so padding on the left would shift
+    the sentence. In a row that holds only padding, attention would have no key to attend to.
     """
     is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore
     is_plain = tokens.is_cpu and type(tokens) is Tensor and not torch._C._functorch.is_batchedtensor(tokens)

@@ -75,7 +75,7 @@ class JoinedAttention(MultiHeadAttention):
 
 
 def plain_parameters(attention: MultiHeadAttention) -> tuple[Tensor, ...] | None:
-    """The three weights, then the biases, if any; None if one is not plain or only some have a bias."""
+    """The three weights, then the biases, if any; None if a layer is not plain, or only some have a bias."""
     layers = attention.w_q, attention.w_k, attention.w_v
     if not all(is_plain(layer, nn.Linear, PackedLinear) for layer in layers):
         return None

@@ -1,6 +1,6 @@
 """Hooks on a forward pass: they record attention weights, sub-layers and shapes, or switch off one head.
 
-Because everything here is a hook, the layers need no flag, no extra return value and no mode.
+Thanks to these hooks, the layers need no flag, no extra return value and no mode.
 """
 
 import math
@@ -85,7 +85,7 @@ class Sublayer(NamedTuple):
 
     input: Float[Tensor, "batch length d_model"]
     update: Float[Tensor, "batch length d_model"]
-    """What the sub-layer returned, before dropout."""
+    """The output of the sub-layer itself, before dropout."""
     output: Float[Tensor, "batch length d_model"]
 
 

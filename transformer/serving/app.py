@@ -27,7 +27,7 @@ LONGEST_REASON = 200
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A translator, and what clients are told about it."""
+    """A translator, and the facts about it that clients can read."""
 
     translator: LineTranslator
     info: ModelInfo

@@ -27,7 +27,7 @@ class BusyError(Exception):
 
 
 class Kind(NamedTuple):
-    """What requests must have in common to be translated in one batch."""
+    """The properties that requests must have in common to be translated in one batch."""
 
     model: str
     options: SearchOptions
@@ -72,7 +72,7 @@ class Batcher:
         self.thread.start()
 
     def submit(self, kind: Kind, lines: Sequence[str]) -> "Future[Answer]":
-        """Queue a request and return a future for its translations; cancel it once nobody waits for them.
+        """Queue a request; returns a future for its translations. Cancel the future if nobody waits for it.
 
         `BusyError` if too many lines are waiting.
         """
@@ -121,7 +121,7 @@ class Batcher:
                     return running
 
     def answer(self, jobs: Sequence[Job]) -> None:
-        """Translate the jobs together; if that fails, one by one, so that no request makes others fail."""
+        """Translate the jobs together; if that fails, separately, so that only faulty jobs fail."""
         try:
             answers = self.translate(jobs)
         except Exception as error:  # out of memory, for example

@@ -11,7 +11,7 @@ from transformer.serving.errors import problem
 
 @dataclass(frozen=True)
 class Limits:
-    """The server's limits. A request that exceeds one gets an error; other requests are not affected."""
+    """The server's limits. A request that exceeds a limit gets an error; other requests are not affected."""
 
     lines: int = 100
     """Lines per request."""
@@ -48,7 +48,7 @@ class RequestLimits:
         async def limited() -> Message:
             """The next part of the body.
 
-            A body that is too large is read to its end before it is refused, without keeping it: if the
+            A body that is too large is refused only after all of it has been read and discarded. If the
             connection were closed while the client is still sending, the client would never see the error.
             """
             nonlocal size

@@ -36,7 +36,7 @@ class ContrastiveLoss:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
         sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # without the targets' BOS
-        # not in bfloat16: its rounding errors, divided by a temperature of 0.05, would reach 0.1
+        # not in bfloat16, because rounding errors, divided by a temperature of 0.05, would reach 0.1
         with torch.autocast(sources.device.type, enabled=False):
             logits = sources @ targets.T / self.temperature  # (pairs, pairs)
         right = torch.arange(logits.shape[0], device=logits.device)
@@ -49,7 +49,7 @@ class ContrastiveLoss:
 
 @dataclass(frozen=True)
 class EmbeddingValidation:
-    """Loss per pair, and P@1: the percentage of sentences whose nearest neighbour is their pair's other half.
+    """Loss per pair, and P@1: how often a sentence's nearest neighbour is the other sentence of its pair.
 
     The loss compares a sentence with the sentences of its batch, and P@1 compares it with those of the whole
     text. `p@1` looks for the target nearest to each source, and `p@1_reversed` for the source nearest to each

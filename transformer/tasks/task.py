@@ -103,7 +103,7 @@ def task_class(name: str) -> type[Task]:
 
 
 def validation_of(task: Task, tokenizer: Tokenizer, settings: Settings) -> Evaluate | None:
-    """The validation function for the text `data.valid`; None if it is null. Errors name this text."""
+    """The validation function for the text `data.valid`; None if that is null. Errors name the text."""
     name = settings.data.valid
     if name is None:
         return None

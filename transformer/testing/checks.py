@@ -230,7 +230,7 @@ def decoding_batch(subject: Subject) -> tuple[Tensor, ProbeBatch, Tensor]:
         raise DoesNotApply("the model has no prefill and step")
     if subject.kind == "encoder_decoder":
         batch = subject.batch([STEPS] * 3, SOURCE_LENGTHS)
-        assert batch.source is not None  # `batch` made one, because this is an encoder-decoder
+        assert batch.source is not None  # because this is an encoder-decoder
         return batch.source, batch, torch.ones(3, dtype=torch.int64)
     batch = subject.batch([length + STEPS - 1 for length in PROMPT_LENGTHS], ())
     lengths = torch.tensor(PROMPT_LENGTHS)

@@ -36,7 +36,7 @@ class Difference(NamedTuple):
 
 
 def largest_difference(comparisons: Iterable[Comparison], tolerance: Tolerance) -> Difference:
-    """The largest of the differences that are not allowed; if all are allowed, the largest of all."""
+    """The largest difference that is not allowed; if all differences are allowed, the largest of them."""
     differences = [largest_in(comparison, tolerance) for comparison in comparisons]
     nothing = Difference(0.0, tolerance.absolute, "nothing to compare")
     return max(differences, key=lambda found: (not found.is_allowed, found.error), default=nothing)

@@ -8,9 +8,9 @@ from transformer.toyland.corpus import Example
 from transformer.toyland.inflection import IT, NOUN
 from transformer.toyland.tree import Branch, Leaf
 
-# The path from the root to a leaf. For each branch on the way, the path has the `id` of the child object, and
-# how often the same object occurs earlier in that branch. It has no indices of children, because a leaf must
-# have the same path in both languages, which order the children differently.
+# The path from the root to a leaf. For each branch on the way, the path has a pair: the `id` of the child and
+# how often the same child occurs earlier in that branch. The path has no indices of children, because the two
+# languages order the children differently, but a leaf must have the same path in both.
 _Place = tuple[tuple[int, int], ...]
 _MARKS = (",", ".")
 

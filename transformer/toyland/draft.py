@@ -31,8 +31,9 @@ class Draft:
 
     `random` returns floats in [0, 1). No other random functions are used, because they may change between
     versions of Python. The subclasses in `heldout.py` choose other names and numbers. The subclass in
-    `oracle.py` searches for a given sentence by trying all options. It overrides `begin`, `said`, `finished`
-    and `expect`, which do nothing here, to give up as soon as the draft cannot become that sentence.
+    `oracle.py` searches for a given sentence by trying all options. The methods `begin`, `said`, `finished`
+    and `expect` do nothing here. The subclass in `oracle.py` overrides them, so that it can give up as soon
+    as the draft cannot become the given sentence.
     """
 
     __slots__ = ("numbers", "random", "seen")
@@ -54,7 +55,7 @@ class Draft:
         return option
 
     def whole(self, share: float, first: int, count: int) -> int:
-        """One of the `count` whole numbers from `first` on; `share`, in [0, 1), says which of them."""
+        """One of the `count` whole numbers from `first` on; `share`, in [0, 1), decides which one."""
         return first + int(share * count)
 
     def name(self) -> str:

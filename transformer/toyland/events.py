@@ -131,7 +131,7 @@ DEEDS = {noun.english: tuple(event for event in EVENTS if noun in event.subjects
 FATES = {
     noun.english: tuple(event for event in (*TRANSITIVE, *HELPING) if noun in event.objects) for noun in NOUNS
 }
-# A subject without a noun, which is a name or a pronoun, can do the same as a friend or any other adult.
+# If the subject is a name or a pronoun, it has no noun. It can then do the same as a friend.
 PERSON_DEEDS = DEEDS["friend"]
 
 

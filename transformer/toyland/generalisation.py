@@ -91,8 +91,9 @@ _NEW_ADJECTIVES: dict[str, list[str]] = {}
 for _adjective, _nouns in pairs(ADJECTIVE_PAIRS).items():
     for _noun in _nouns:
         _NEW_ADJECTIVES.setdefault(_noun, []).append(_adjective)
-# The nouns and events of the lexicon that occur in held-out pairs, restricted to these pairs: each noun has
-# only the adjectives that are held out with it, and each event only the objects.
+# The nouns and events of the lexicon that occur in held-out pairs, restricted to these pairs. Each noun has
+# only the adjectives that are held out with it, and each event has only the objects that are held out with
+# it.
 NEW_QUALITIES = tuple(
     NOUN[noun]._replace(adjectives=tuple(word for word in ADJECTIVES if word.english in words))
     for noun, words in _NEW_ADJECTIVES.items()

@@ -12,8 +12,8 @@ from transformer.toyland.names import new_name
 _ONE_IN, _SALT = 1000, 1621
 
 # Each row has an adjective or verb, and nouns that it never combines with in training. The pairs are
-# plausible, but the kinds in lexicon.py (`animal`, `food`, ...), which decide which words can be combined, do
-# not allow them.
+# plausible, but lexicon.py does not allow them: there, the kinds of the words (`animal`, `food`, ...) decide
+# which words can be combined.
 ADJECTIVE_PAIRS = """
 happy dog cat horse bird cow pig duck
 sad dog cat horse bird

@@ -19,7 +19,7 @@ from transformer.toyland.tree import Branch, Node, english_text, german_text
 T = TypeVar("T")
 LONGEST = 60
 """Sentences with more words than this are not parsed, because parsing takes quadratic time. Sentences of the
-corpus have at most a third as many words."""
+corpus have at most a third of this number."""
 _MODALS = ("must", "can", "cannot", "should", "want", "wants")
 
 
@@ -113,7 +113,7 @@ class _Decisions:
 
 
 class _Interval:
-    """Bounds of a number that the generator would have drawn at random; the search narrows them."""
+    """Bounds of a number that the generator would have drawn at random. The search narrows the bounds."""
 
     __slots__ = ("high", "low")
 

@@ -80,7 +80,7 @@ class Reading:
             possible = [option for option in different if self._may_say(option)]
             if not any(map(is_person, possible)):
                 # The generator chooses a noun even if a pronoun or a name then replaces it. So one noun for a
-                # person is kept although the sentence does not contain it; any of these nouns will do.
+                # person is kept, no matter which, although the sentence does not contain it.
                 possible += [option for option in different if is_person(option)][:1]
             # A reference to the options is kept, so that no other object can get the same id.
             known = self._possible[id(options)] = (options, possible)

@@ -21,7 +21,7 @@ from transformer.toyland.phrases import subject, thing
 from transformer.toyland.tree import Branch, Leaf
 
 # For each English noun: the events in which people do something to it. Verbs of two words are left out,
-# because English puts `it` between the words of most of them (`try it on`).
+# because in English `it` usually comes between the two words (`try it on`).
 _HANDLING = {
     noun.english: tuple(
         event
@@ -32,7 +32,7 @@ _HANDLING = {
 }
 _HANDLED = tuple(NOUN[english] for english, events in _HANDLING.items() if events)
 _ANIMALS = nouns_of("animal")
-# For each English noun: the events after which the thing still exists, so that somebody else can want it.
+# For each English noun: the events after which the thing still exists, so that another person can want it.
 _CONSUMING = ("eat", "drink", "cook")
 _KEEPING = {
     english: tuple(event for event in events if event.verb.english not in _CONSUMING)

@@ -23,7 +23,7 @@ FREE_AT_START = (
     ),
     *("model.dropout", "model.attention_dropout", "model.activation_dropout", "model.residual_gain"),
 )
-"""Model settings in which a run may differ from the run it starts from; `load_model` checks the shapes."""
+"""Model settings that may differ from those of `training.start_from`; `load_model` checks the shapes."""
 
 
 def require_free(run: Run, resume: bool) -> None:
@@ -56,7 +56,7 @@ def asked_for(settings: Settings, *, resume: bool, device: torch.device) -> dict
     """All values that must be the same in every process, by the name of the setting or option.
 
     `auto` is replaced by the chosen device or precision, because `auto` may choose differently on
-    another machine. The type of the device must be the same, but each process may have a GPU of its own.
+    another machine. Only the types of the devices are compared: each process may have a GPU of its own.
     """
     given = {name: attrgetter(name)(settings) for name in setting_names()}
     given |= {"device": device.type, "precision": choose_precision(settings.precision, device)}

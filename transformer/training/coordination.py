@@ -1,4 +1,4 @@
-"""How processes that share work exchange objects and wait for each other; one alone needs no torch."""
+"""How processes that share work exchange objects and wait for each other. A single process needs no torch."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ Found = TypeVar("Found")
 
 
 class ProcessLostError(ValueError):
-    """Another process has died or does not answer; the message is already on standard error."""
+    """Another process has died or does not answer. The message has already been printed to standard error."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Processes:
         return found[0]
 
     def require_equal(self, given: Mapping[str, Any]) -> None:
-        """Raises the same `ValueError` in every process, unless all processes were given the same values."""
+        """Raise the same `ValueError` in every process if the processes were given different values."""
         if self.size == 1:
             return
         from torch import distributed
@@ -91,7 +91,7 @@ class Processes:
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """The first process runs the block before the others, so that they can read what it wrote."""
+        """Run the block in the first process before the others, so that the others can read its files."""
         if not self.is_first:
             self.wait()
         yield

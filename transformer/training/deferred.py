@@ -1,10 +1,10 @@
 """Builds a model without allocating its parameters, and computes their values later, one parameter at a time.
 
 A model that is sharded over several processes may be too large for the memory of one process. So the model is
-built on the meta device, where tensors have a shape but no values, while a recorder notes the operations by
-which the constructors initialize the parameters. After the parameters have been sharded, these operations are
-applied to them. The random numbers are the same as in an ordinary build, because each process draws all
-numbers of every parameter, and then keeps those of its own part.
+built on the meta device, where tensors have a shape but no values. Meanwhile a recorder stores the operations
+with which the constructors initialize the parameters. Once the parameters have been sharded, these operations
+are applied to them. Each process draws all random numbers of every parameter and keeps only those of its own
+part, so the parameters have the same values as in an ordinary build.
 """
 
 from collections.abc import Callable

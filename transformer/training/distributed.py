@@ -2,8 +2,8 @@
 
 `torchrun` starts the processes and passes each one its rank in the environment. Every process holds the whole
 model (DistributedDataParallel) or a part of it (`training/parallel.py`) and computes a share of each update's
-batches; then all processes take the same optimizer step. A single process is a group of size 1, for which
-every operation here is a no-op.
+batches. Then all processes take the same optimizer step. A single process is a group of size 1, for which
+every operation in this module is a no-op.
 """
 
 import os
@@ -36,13 +36,13 @@ LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]
 the type `DistError`."""
 
 
-RESUME = "the last checkpoint is complete: continue with --resume (torchrun --max-restarts does it by itself)"
+RESUME = "the last checkpoint is complete: continue with --resume (torchrun --max-restarts does so itself)"
 """The advice to the user when a process is lost during training."""
 
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether the parameters of this model are divided among the processes (`training/parallel.py`)."""
-    return hasattr(model, "unshard")  # a method of FSDPModule, whose import takes half a second
+    return hasattr(model, "unshard")  # not `isinstance`: importing FSDPModule takes half a second
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def process_group(device: torch.device, timeout: float, advice: str = RESUME) ->
     with group.naming_lost_processes():
         patience = timedelta(seconds=timeout)
         store, rank, size = interruptible(lambda: next(rendezvous("env://", timeout=patience)))
-        # After a restart the store may still hold the addresses of the dead processes, so use a new prefix.
+        # After a restart, the store may still hold the addresses of the dead processes, so use a new prefix.
         store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
         torch.distributed.init_process_group(
             backend, store=store, rank=rank, world_size=size, timeout=patience

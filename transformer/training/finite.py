@@ -63,7 +63,7 @@ class FiniteGuard:
                     f"update {step}: loss or gradient is not finite, as in the {self.limit} updates before. "
                     f"The first such value is in {where}. These updates were not applied. Check the data, or "
                     "lower training.learning_rate (training.rate_scale if that is null), raise "
-                    "training.warmup_steps or set training.max_norm, and --resume"
+                    "training.warmup_steps or set training.max_norm, then --resume"
                 )
         return skipped
 
@@ -90,8 +90,8 @@ def first_not_finite(model: nn.Module, compute: Callable[[], object]) -> str:
     """
     with watched_outputs(model) as broken:
         compute()
-    # Check the gradients even if an output is broken: gathering those of a sharded model needs every process,
-    # and the other processes' outputs may be finite.
+    # Check the gradients even if an output is not finite. In a sharded model, all processes must gather the
+    # gradients together, and the outputs of the other processes may be finite.
     gradients = [
         name
         for name, parameter in model.named_parameters()
@@ -101,7 +101,7 @@ def first_not_finite(model: nn.Module, compute: Callable[[], object]) -> str:
         return f"the output of {broken[0]}"
     if gradients:
         return f"the gradient of {gradients[0]}"
-    return "another process, or not reproduced when computed again"
+    return "another process, or did not appear when the update was repeated"
 
 
 @contextmanager

@@ -25,9 +25,9 @@ class TrainingStopped(Exception):  # noqa: N818 - it is not an error
 class Interrupted(KeyboardInterrupt):
     """Raised by `interrupting`.
 
-    A plain `KeyboardInterrupt` would lose the program's exit code. If one passes through C code that runs
-    Python code, as in some imports, Python remembers this exception, and in the end kills the process with
-    SIGINT instead of using the exit code. Python does not do this for a subclass of `KeyboardInterrupt`.
+    If a plain `KeyboardInterrupt` passes through C code that runs Python code, as in some imports, Python
+    remembers it. At the end, Python then kills the process with SIGINT, and the program's exit code is lost.
+    This does not happen with a subclass of `KeyboardInterrupt`.
     """
 
 
@@ -42,7 +42,7 @@ class StopRequest:
         self.is_repeated = False
         """Whether the next signal is a repetition by `repeat_soon` and not a new signal from outside."""
         self.is_over = False
-        """Whether the block that was to be interrupted has ended; further signals then have no effect."""
+        """Whether the block to interrupt has ended. Further signals then have no effect."""
 
     def __bool__(self) -> bool:
         return self.name is not None
@@ -158,7 +158,7 @@ def interrupting(numbers: tuple[signal.Signals, ...]) -> Iterator[StopRequest]:
 
 
 def unanswered() -> str | None:
-    """The signal that should have ended the command, but whose exception a library swallowed; or None."""
+    """The name of a signal that should have ended the command, if a library swallowed its exception."""
     return next((request.name for request in INTERRUPTING if request), None)
 
 

@@ -17,7 +17,7 @@ def stacked_layers(model: nn.Module) -> list[nn.Module]:
 
 
 def recompute_layers(model: nn.Module) -> None:
-    """Let the backward pass compute each layer again, so that only the layer's input is kept until then.
+    """Let the backward pass recompute each layer, so that the forward pass stores only the layer's input.
 
     Dropout then draws the same numbers as before. `ValueError` if the model has no layers.
     """
@@ -29,10 +29,10 @@ def recompute_layers(model: nn.Module) -> None:
 
 
 def recomputed(forward: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """`forward(*args, **options)`, which the backward pass computes again.
+    """Return `forward(*args, **options)`, and let the backward pass compute it again.
 
-    Without gradients it is an ordinary call: nothing is kept anyway, and torch's `checkpoint` would save the
-    state of the random generator for every layer and token of a search.
+    Without gradients, this is an ordinary call. Nothing would be stored anyway, and torch's `checkpoint`
+    would save the state of the random generator for every layer and token of a search.
     """
     if not torch.is_grad_enabled():
         return forward(*args, **options)

@@ -30,7 +30,7 @@ class Event:
 
 
 def telling(log: Callable[..., None], on_event: Callable[[Event], object]) -> Callable[..., None]:
-    """A function that calls `log` and then `on_event`."""
+    """Return a function that calls `log` and then `on_event`."""
 
     def log_and_tell(event: str, step: int, **values: Any) -> None:
         log(event, step, **values)
@@ -74,7 +74,7 @@ def as_json(value: Any) -> Any:
 
 
 def board_maker(run: Run) -> Callable[..., Any]:
-    """A function that opens TensorBoard's writer in the run's folder `tensorboard`."""
+    """Return a function that opens TensorBoard's writer in the run's folder `tensorboard`."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -64,8 +64,8 @@ def fit(
     process, decides which checkpoint is the best.
 
     `figures` is called with the model in each update that is logged, after the backward pass and before the
-    optimizer step. The numbers that it returns are added to the log. Only the first process calls it,
-    unless the model is sharded: then all processes do.
+    optimizer step. The numbers that it returns are added to the log. If the model is sharded, all processes
+    call it; otherwise only the first process does.
 
     After a signal, everything is saved and `TrainingStopped` is raised. `DivergedError` is raised after too
     many skipped updates in a row. Every process of the group must call this function.
@@ -105,7 +105,7 @@ def fit(
                 update = next(upcoming)
             tokens, stops, saves = group.sum(update.tokens, bool(stop), saver.wants_one(step))
             seed_update(settings.seed, step, group.rank)
-            stops = stops if step < training.max_steps else 0  # the last update ends and saves anyway
+            stops = stops if step < training.max_steps else 0  # training ends and saves anyway
             is_last = step == training.max_steps or bool(stops)
             is_saving = saver.is_due(step) or saves > 0 or is_last
             is_logging = step % training.log_every == 0 or is_saving
@@ -210,7 +210,7 @@ def clip_gradients(model: nn.Module, max_norm: float | None) -> Tensor:
 
 @contextmanager
 def naming_what_is_too_large(batches: Sequence[Any] = ()) -> Iterator[None]:
-    """Turns out-of-memory errors into a `ValueError` with the shapes of the batches and what to lower."""
+    """Turn an out-of-memory error into a `ValueError` that gives the batches' shapes and a remedy."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -17,7 +17,7 @@ from transformer.training.layers import stacked_layers
 BYTES_PER_WEIGHT = 16
 """Four float32 numbers: the weight, its gradient and Adam's two moments."""
 CONTAINER_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
-"""Files with a container's memory limit in bytes on Linux, for control groups version 2 and 1."""
+"""The files with a container's memory limit in bytes on Linux, for versions 2 and 1 of control groups."""
 
 
 def require_memory(settings: Settings, device: torch.device, group: Group = ALONE) -> None:
@@ -49,10 +49,10 @@ class Need(NamedTuple):
     parameters: int
     """The number of parameters of the whole model."""
     state: int
-    """Bytes of the process's own part of the weights, their gradients and Adam's moments."""
+    """Bytes for the process's own part of the weights, the gradients and Adam's moments."""
     gathered: int
-    """Bytes gathered at the same time: embeddings and output with their gradients, two layers, and
-    the gradients of one layer."""
+    """Bytes for the parts that are gathered at the same time: embeddings and output with their gradients,
+    two layers, and the gradients of one layer."""
 
     @property
     def total(self) -> int:
@@ -60,7 +60,7 @@ class Need(NamedTuple):
 
 
 def needs(model: nn.Module) -> Iterator[Need]:
-    """Yields what each process needs if there are 1, 2, 4, 8, … processes.
+    """Yield the memory that each process needs if there are 1, 2, 4, 8, … processes.
 
     Stops after the first number of processes for which the gathered bytes exceed the process's own part.
     """

@@ -25,7 +25,7 @@ SIZES = (
     (100_000, ModelSize(d_model=64, num_heads=4, d_ff=256, num_layers=2)),
     (1_000_000, ModelSize(d_model=128, num_heads=4, d_ff=512, num_layers=3)),
 )
-"""(limit, size), smallest first: a text with fewer `padded_tokens` than the limit gets the size."""
+"""Pairs (limit, size), smallest first. The size is for texts with fewer `padded_tokens` than the limit."""
 LARGEST = ModelSize(d_model=256, num_heads=4, d_ff=1024, num_layers=3)
 """The size for any longer text; two CPU cores can train it in an hour or two."""
 
@@ -40,7 +40,7 @@ def size_for(tokens: int) -> ModelSize:
 
 
 def sized_by_text(settings: Settings, batches: EpochBatches[Any], say: Callable[[str], None]) -> Settings:
-    """The settings, with the model size that suits the text if `training.model_size` is `by_text`."""
+    """Return `settings`; if `training.model_size` is `by_text`, with the model size that suits the text."""
     if settings.training.model_size == "given":
         return settings
     tokens = padded_tokens(batches)
@@ -50,7 +50,7 @@ def sized_by_text(settings: Settings, batches: EpochBatches[Any], say: Callable[
 
 
 def sized_as_recorded(settings: Settings, before: Settings) -> Settings:
-    """Return `settings`, with the model size of the original run if `training.model_size` is `by_text`."""
+    """Return `settings`; if `training.model_size` is `by_text`, with the model size of the original run."""
     if settings.training.model_size == "given":
         return settings
     names = ModelSize.__dataclass_fields__

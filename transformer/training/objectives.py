@@ -89,9 +89,9 @@ def call(objective: Objective, model: nn.Module, batch: Any) -> Loss:
 def in_precision(objective: Objective, device: torch.device, precision: Precision) -> Objective:
     """Return `objective`, changed to compute the matrix products of its forward pass in `precision`.
 
-    Autocast does not keep the weights that it casts. A cache would not save time, because each weight is used
-    only once. And a process that gathers the weights of one layer at a time (FSDP) has no memory for copies
-    of all weights.
+    Autocast does not cache the weights that it casts. Each weight is used only once, so a cache would save no
+    time. And a process that gathers the weights of one layer at a time (FSDP) has no memory for copies of all
+    weights.
 
     The backward pass runs outside autocast. It computes each gradient in the dtype of its tensor, so values
     that an objective keeps in float32 have float32 gradients.

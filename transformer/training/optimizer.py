@@ -56,7 +56,7 @@ OPTIMIZERS: dict[str, Callable[[NamedParameters, TrainingConfig], list[torch.opt
 def make_optimizers(
     model: nn.Module, settings: TrainingConfig, make: MakeOptimizer | None = None
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers that `make` returns for the parameters; without `make`, those that the settings name."""
+    """Make the optimizers with `make`, which gets the parameters, or else those that the settings name."""
     parameters = list(model.named_parameters())
     if make is None:
         return OPTIMIZERS[settings.optimizer](parameters, settings)

@@ -42,10 +42,10 @@ class Rehearsal(NamedTuple):
 def rehearse(
     state: TrainingState, settings: Settings, *, objective: Objective, precision: Precision
 ) -> Rehearsal:
-    """Compute the largest batches, then time a few updates. This changes `state`: discard it afterwards.
+    """Compute the largest batches, then time a few updates. `state` cannot be used afterwards.
 
     The updates are computed as in `fit`. Their batches are already on the device, as if prefetched.
-    The same updates are computed twice, and only the second time is measured, because the first includes
+    The same updates are computed twice. Only the second time is measured, because the first time includes
     one-time work for each shape. `ValueError` if a batch does not fit into memory.
     """
     training = settings.training

@@ -20,7 +20,7 @@ class FolderLostError(ValueError):
 
 @dataclass(frozen=True)
 class Rescue:
-    """Holds what is needed to create a run's folder again, except the checkpoints and the log."""
+    """The settings and the tokenizer of a run, from which its folder can be created again."""
 
     held: HeldFolder
     settings: Settings
@@ -32,9 +32,9 @@ class Rescue:
         return not (self.held.is_in_place() and run.config.is_file() and run.tokenizer.exists())
 
     def logging(self, log: Callable[..., None]) -> Callable[..., None]:
-        """Return a function that calls `log`, but only while the folder is in place.
+        """Return a function that calls `log` as long as the run's folder is in its place.
 
-        If the folder was moved, another run may have its name now, and `log` would write into that run.
+        If the folder was moved, another run may now have the same name, and `log` would write into that run.
         """
 
         def log_if_in_place(event: str, step: int, **values: Any) -> None:

@@ -31,7 +31,7 @@ def with_recorded(now: Settings, before: Settings, metrics: Collection[str]) -> 
 
 
 def completed(now: Settings, before: Settings) -> Settings:
-    """The settings `now`; values that the task and the tokenizer fill in are copied from `before`."""
+    """Return `now`, with the values that are set by the task and the tokenizer copied from `before`."""
     unset = [item.name for item in fields(now.data) if getattr(now.data, item.name) is None]
     sizes = before.model.vocab_size, before.model.source_vocab_size
     return replace(

@@ -41,7 +41,7 @@ class Saver:
     saved_at: float = field(default_factory=time.monotonic)
     writer: ThreadPoolExecutor = field(init=False)
     unfinished: tuple[int, Future[None]] | None = None
-    """The checkpoint whose result is not logged yet: the number of its update, and the writer's future."""
+    """The checkpoint whose outcome is not logged yet: the number of its update, and the writer's future."""
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -135,8 +135,8 @@ class Saver:
     def is_marked_best(self, step: int) -> bool:
         """After a failed save, tell whether this checkpoint was nevertheless marked as the best.
 
-        The save may have failed after that, when it marked the checkpoint as `last` or deleted old ones.
-        If the mark cannot be read, the answer is False, so that `owes_best` stays set.
+        The failure may have come later, when the checkpoint was to be marked as `last` or old checkpoints
+        were to be deleted. If the mark cannot be read, the answer is False, so that `owes_best` stays set.
         """
         try:
             return self.run.marked("best") == self.run.checkpoint(step)

@@ -14,7 +14,7 @@ def inverse_sqrt_rate(step: int, d_model: int, warmup_steps: int, scale: float =
 
 
 def cooldown_factor(step: int, max_steps: int, cooldown: float) -> float:
-    """1, except in the last `cooldown` × `max_steps` updates, over which it falls linearly towards 0."""
+    """The factor 1, which falls linearly towards 0 in the last `cooldown` × `max_steps` updates."""
     falling = cooldown * max_steps
     return min(1.0, (max_steps + 1 - step) / falling) if falling >= 1 else 1.0
 

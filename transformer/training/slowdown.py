@@ -4,15 +4,15 @@ from collections import deque
 from statistics import median
 
 WINDOW = 10
-"""The number of latest updates to take the median of; a single slow update hardly changes a median."""
+"""The number of updates over which the median is taken. A single slow update hardly changes a median."""
 FACTOR = 3.0
 
 
 class Slowdown:
     """Compares the median time of the latest updates with the lowest such median, and gives advice once.
 
-    On a machine that other programs use, two threads that wait for each other after every operation can be
-    slower than one (docs/training.md).
+    Threads wait for each other after every operation. So two threads can be slower than one if other programs
+    are using the cores (docs/training.md).
     """
 
     def __init__(self, threads: int) -> None:

@@ -35,7 +35,7 @@ class TrainingState:
     step: int = 0
     """Number of updates done."""
     position: dict[str, int] | None = None
-    """The data position after `step` updates, None at the start; prefetching moves `batches` ahead of it."""
+    """The data position after `step` updates; None at the start. Prefetching moves `batches` ahead of it."""
     best: float | None = None
     """The best value so far of the metric that `training.best_metric` names."""
     stale: int = 0
@@ -85,8 +85,8 @@ class TrainingState:
         require_well_formed(state, folder)
         if state.get("text", self.batches.fingerprint) != self.batches.fingerprint:
             raise CheckpointError(
-                f"{folder}: the training text has changed since; --resume needs the same text, a new "
-                "--output starts afresh, and training.start_from takes over the weights"
+                f"{folder}: the training text has changed since; --resume needs the same text; to train on "
+                "the new text, choose another --output, where training.start_from can use these weights"
             )
         load_model(self.model, folder)
         self.update_rule.load(folder / OPTIMIZER, state.get("optimizer"))

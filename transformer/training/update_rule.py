@@ -22,16 +22,16 @@ Schedule = Callable[[int], float]
 """The learning rate of update `step`, which counts from 1."""
 
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
-"""What Adam keeps for each parameter."""
+"""The names of the values that Adam keeps for each parameter."""
 EARLY_VALUES: dict[str, Any] = {"classes": ["AdamW"], "numbers": {}, "groups": [{}]}
-"""The result of `UpdateRule.values` to assume for early checkpoints, which do not contain it."""
+"""The default for the result of `UpdateRule.values`, which early checkpoints do not contain."""
 
 
 class UpdateRule:
     """The optimizers of a model, and the schedule of their learning rate.
 
-    The schedule gives the rate of the first optimizer. A parameter group whose initial `lr` differs
-    from that of the first optimizer keeps the same ratio to it throughout training.
+    The schedule gives the rate of the first optimizer. If a parameter group has another initial `lr`, the
+    ratio of the two rates stays the same throughout training.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class UpdateRule:
         return {name: value for name, value in self.state().items() if isinstance(value, Tensor)}
 
     def values(self) -> dict[str, Any]:
-        """The numbers in `state`, and the settings of parameter groups that training has changed."""
+        """The numbers in `state`, and the parameter groups' settings, if training has changed them."""
         numbers = {name: value for name, value in self.state().items() if not isinstance(value, Tensor)}
         for name, value in numbers.items():
             if not isinstance(value, int | float | None):
@@ -138,7 +138,7 @@ class UpdateRule:
         for full_name, value in (tensors | numbers).items():
             name, _, key = full_name.rpartition(".")
             if name not in self.parameters:
-                raise CheckpointError(f"{path}: has the unknown {full_name}; the model was built another way")
+                raise CheckpointError(f"{path}: has the unknown {full_name}; the model was built differently")
             stored.setdefault(name, {})[key] = value
         return stored
 
@@ -152,7 +152,7 @@ class UpdateRule:
         own = {number: stored[name] for number, name in enumerate(names) if name in stored}
         if isinstance(optimizer, torch.optim.Adam):  # AdamW is a subclass
             if not own:
-                raise CheckpointError(f"{path}: holds nothing")
+                raise CheckpointError(f"{path}: holds nothing for this optimizer")
             for number, kept in own.items():
                 require_adams(kept, names[number], parameters[number], path)
         parts = {
@@ -207,10 +207,10 @@ def make_update_rule(
     make: MakeOptimizer | None = None,
     schedule: Schedule | None = None,
 ) -> UpdateRule:
-    """Combine the optimizers that `make` returns with `schedule`; both default to those of the settings.
+    """Combine the optimizers that `make` returns with `schedule`; by default, those that the settings name.
 
-    If `make` is given and `training.learning_rate` is null, the schedule of the settings has the `lr` of the
-    first optimizer as its peak.
+    If `make` is given and `training.learning_rate` is null, the peak of the settings' schedule is the `lr` of
+    the first optimizer.
     """
     training = settings.training
     optimizers = make_optimizers(model, training, make)

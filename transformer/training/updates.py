@@ -11,7 +11,7 @@ from transformer.data.epochs import EpochBatches
 from transformer.training.distributed import Group
 
 AHEAD = 3
-"""How many updates to prefetch. With several, some are ready even if the thread waits for Python's GIL."""
+"""How many updates to prefetch: several, because the prefetching thread may have to wait for Python's GIL."""
 
 
 class Update(NamedTuple):
@@ -33,8 +33,8 @@ def updates(
     """Yields updates endlessly, over as many epochs as needed.
 
     An update consists of the next `accumulate` × `group.size` batches in the epoch's order, and continues
-    into the next epoch if necessary. The batches are distributed round-robin to the processes. So two
-    processes train on the same batches per update as one process that accumulates twice as many. A thread
+    into the next epoch if necessary. The batches are distributed round-robin to the processes. So each update
+    has the same batches with two processes as with one process and twice the `accumulate`. A thread
     prefetches the next updates and moves them to the device. If the thread fails, this generator raises the
     error when the failed update is due. The thread ends with the generator.
     """

@@ -23,8 +23,8 @@ MOST_ENTRIES = 37_000
 """The most entries that `suitable_size` chooses: the size of the paper's vocabulary."""
 MOST = re.compile(r"set it to a value <= (\d+)")
 LEAST = re.compile(r"smaller than required_chars. \d+ vs (\d+)")
-"""If a vocabulary size is too large, SentencePiece's error names the largest possible size, and `MOST` finds
-this number. If a size is too small, the error names the smallest one, and `LEAST` finds that."""
+"""If a vocabulary size is too large, SentencePiece's error names the largest possible size, which `MOST`
+finds. If a size is too small, the error names the smallest possible size, which `LEAST` finds."""
 MAX_LINE_BYTES = 65_536
 """SentencePiece would silently ignore longer lines, so they are split."""
 
@@ -58,8 +58,9 @@ class SentencePieceTokenizer:
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
         """The ids of each line, without BOS and EOS; characters outside the vocabulary become bytes.
 
-        With the normalisation `identity`, `decode` returns every line unchanged, except that U+2581 (▁),
-        which SentencePiece uses for a space, becomes a space. The other normalisations rewrite characters.
+        With the normalisation `identity`, `decode` returns every line unchanged, with one exception: U+2581
+        (▁) becomes a space, because SentencePiece uses it for spaces. The other normalisations rewrite
+        characters.
         """
         return self.processor.encode(text_list(lines))
 
@@ -98,8 +99,8 @@ def suitable_size(lines: Sequence[str]) -> int:
     """The vocabulary size for a text: all bytes, special tokens and different characters, plus 4 × √length.
 
     The length of the text is counted in characters. The number of different words grows roughly like the
-    square root of this length (Heaps' law), so most words become one token and rare words are split. A text
-    of 500 short pairs gets 1,300 entries, and a text of 30,000 short pairs gets 8,000.
+    square root of this length (Heaps' law). So most words become a single token, and only rare words are
+    split. A text of 500 short pairs gets 1,300 entries, and a text of 30,000 short pairs gets 8,000.
     """
     single = 256 + len(SPECIAL_IDS) + len(set().union(*lines))
     return min(single + 4 * math.isqrt(sum(map(len, lines))), MOST_ENTRIES)

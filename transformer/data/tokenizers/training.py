@@ -16,7 +16,7 @@ Texts = Iterable[str]
 
 
 def make_tokenizer(data: DataConfig, *sides: Texts) -> Tokenizer:
-    """Train the tokenizer that `data` asks for on the source and target texts, or on a single text.
+    """Train the tokenizer that `data` describes on the source and target texts, or on a single text.
 
     The source and the target share one vocabulary, unless `data.target_vocab_size` is set.
     """

@@ -44,7 +44,7 @@ function paintMatrix(context, cells) {
   outlineFocus(context, rowAxis, columnAxis);
 }
 
-/** Where the cells are: squares as large as the room allows. */
+/** The places of the cells, which are squares as large as the space allows. */
 function matrixLayout(cells, rowTexts, columnTexts) {
   const left = widest(rowTexts) + 10;
   const top = widest(columnTexts) + 10;
@@ -199,7 +199,9 @@ function describeChosen() {
     : "choose a head, or press 1 to 9";
   const gold = state.kind === "cross" && data.gold ? " Dashed boxes: the right alignment." : "";
   const unit =
-    state.unit === "words" ? "Words: the sum over the pieces looked at, the mean over those that look." : "";
+    state.unit === "words"
+      ? "Between words: the sum over the pieces of the word looked at, the mean over those of the word that looks."
+      : "";
   $("matrix-legend").textContent =
     `${data.rowNotes[state.kind]} Rows sum to 1; the stronger the colour, the larger the weight. ${unit}${gold}`;
 }

@@ -1,11 +1,11 @@
-// Helpers, and the numbers of the page. Texts only ever become text nodes, and nothing is loaded.
+// Helpers, and the numbers of the page. Texts are inserted only as text nodes, and no other file is loaded.
 //
-// All files of this folder are one module, in the order of `SCRIPTS` in page.py.
+// All files of this folder are joined to one module, in the order of `SCRIPTS` in page.py.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";
 const KIND_KEYS = { c: "cross", e: "encoder", d: "decoder" };
-const NOTHING = 65535; // a column that is not there, in the largest terms of equation 1
+const NOTHING = 65535; // marks a missing column among the largest terms of equation 1
 
 const $ = (id) => document.getElementById(id);
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -43,7 +43,7 @@ function widest(texts, length = 16) {
 
 // The weights: for each module, its mean over heads and then each head, by pieces and then by words.
 
-/** Numbers that the page holds deflated, in base64: all first bytes, then all second ones, and so on. */
+/** Unpack numbers from deflated base64, in which all first bytes come first, then all second bytes, and so on. */
 async function unpack(text, Numbers) {
   const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));

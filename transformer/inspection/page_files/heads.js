@@ -32,7 +32,7 @@ function image(cells, [low, high]) {
   return canvas;
 }
 
-/** What log p changes by without a head, with its sign. */
+/** How much log p changes without a head, with its sign. */
 function change(head) {
   const text = Math.abs(head.cost).toFixed(2);
   return Number(text) === 0 ? text : `${head.cost < 0 ? "+" : "−"}${text}`;
@@ -84,7 +84,7 @@ function drawHeads() {
   }
   $("heads").replaceChildren(grid);
   $("heads-legend").textContent =
-    `layer.head, what ${data.costUnit} changes by without it, and its role, measured on ${data.rolesFrom}. ` +
+    `layer.head, how much ${data.costUnit} changes without it, and its role, measured on ${data.rolesFrom}. ` +
     "Underlined: at least 0.2.";
 }
 

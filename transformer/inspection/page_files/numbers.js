@@ -76,7 +76,7 @@ function decided(axis, pieces) {
   });
   box.append(
     table(
-      "What would be predicted after each layer (✓: what the model says in the end)",
+      "What each layer would predict (✓: what the model finally predicts)",
       ["", ...shown.map((each) => short(each.text, 14))],
       rows,
     ),

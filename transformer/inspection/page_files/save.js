@@ -1,11 +1,11 @@
-// "Save as SVG": what is on the screen, as a file
+// "Save as SVG": writes a picture on the screen to a file
 
 const STYLES = [
   ..."fill stroke stroke-width stroke-opacity stroke-dasharray stroke-linecap stroke-linejoin".split(" "),
   ..."paint-order opacity font-family font-size font-weight text-anchor text-decoration".split(" "),
 ];
 
-/** The part of a canvas' context that `paintMatrix` uses, drawing into an SVG element. */
+/** Implements the part of a canvas context that `paintMatrix` uses, but draws into an SVG element. */
 class SvgContext {
   lineWidth = 1;
   dashes = [];
@@ -50,7 +50,7 @@ class SvgContext {
     const [, weight, size, family] = this.font.match(/^(\d+ )?([\d.]+)px (.*)$/);
     const font = { "font-family": family, "font-size": size, "font-weight": (weight ?? "400").trim() };
     const anchor = { left: "start", center: "middle", right: "end" }[this.textAlign];
-    const place = { x, y: y + 0.35 * size, "text-anchor": anchor }; // many programs know no other baseline
+    const place = { x, y: y + 0.35 * size, "text-anchor": anchor }; // many programs support no other baseline
     this.node.append(shape("text", { ...place, fill: this.fillStyle, ...font }, text));
   }
 
@@ -81,7 +81,7 @@ function matrixPicture() {
   return svg;
 }
 
-/** A picture that is SVG already, with the styles that the page's style sheet gives it. */
+/** A copy of a picture that is already SVG, with the styles of the page's style sheet written into it. */
 function copiedPicture(svg) {
   const copy = emptyPicture(svg.getAttribute("width"), svg.getAttribute("height"));
   copy.append(...[...svg.children].map((child) => child.cloneNode(true)));

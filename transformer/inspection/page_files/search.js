@@ -1,7 +1,7 @@
 // The search
 
-const PITCH = 42; // between two lanes
-const TOP = 40; // of the first lane
+const PITCH = 42; // the distance between two lanes, in pixels
+const TOP = 40; // the top of the first lane, in pixels
 const laneY = (lane) => TOP + lane * PITCH;
 
 /** Steps in groups: a group has several steps if every hypothesis just continues in its lane. */
@@ -44,9 +44,9 @@ function drawSearch() {
   $("paths").replaceChildren(...paths.map((path) => pathItem(path)));
   $("search-legend").textContent =
     `Beam ${data.search.beamSize}, α ${data.search.alpha}; closed after ${steps.length} steps: ${data.search.closed}. ` +
-    "Thick line, ★: the winner, in the top lane. Sums of log-probabilities under the words; ■ a complete output and its " +
-    "score. Margin: log p of the winner’s token minus the best other’s, the least of collapsed steps. " +
-    "Dashed: greedy search; dotted, ◆: the reference, where they leave the winner’s way.";
+    "Thick line, ★: the winner, in the top lane. Under the words: sums of log-probabilities. ■: a complete output and " +
+    "its score. Margin: log p of the winner’s token minus that of the best other token; for collapsed steps, the " +
+    "smallest margin. Where they differ from the winner: greedy search, dashed; the reference, dotted, ◆.";
 }
 
 /** One column of the tree: a step, or several collapsed ones. */
@@ -105,7 +105,7 @@ function connect(tree, step) {
   }
 }
 
-/** Where the search has dropped a path that it is compared with. */
+/** A mark where the search has dropped a path that it is compared with. */
 function drawLoss(tree, box, step, path) {
   const before = data.search.steps[step - 1];
   const parent = before ? before.nodes.find((node) => node.marks.includes(path.name)) : { lane: 0 };
@@ -134,7 +134,7 @@ function drawEdge(tree, step, lane, y, name) {
   tree.edges.append(shape("path", { d: path, class: `edge ${name}` }));
 }
 
-/** What one lane says in a group of steps that ends with `node`. */
+/** The text of one lane in a group of steps that ends with `node`. */
 function laneTexts(group, node) {
   const texts = [];
   let current = node;

@@ -1,4 +1,4 @@
-// The state: what is pinned, and what the pointer or the focus is on.
+// The state: the reader's choices, and the item under the pointer or in focus.
 
 const state = { kind: null, layer: 1, head: 0, unit: "words", word: 0, axis: null, step: 0, pinned: false };
 let pointed = null; // {axis, at, column}, which overrides the state while it is set

@@ -200,7 +200,7 @@ def copy_gpt2_layer(block: TransformerBlock, layer: Module) -> None:
     for projection, (weight, bias) in zip((attention.w_q, attention.w_k, attention.w_v), thirds, strict=True):
         projection.weight.copy_(weight.T)
         projection.bias.copy_(bias)
-    assert isinstance(block.feed_forward, FeedForward)  # ModelBuilder always makes one
+    assert isinstance(block.feed_forward, FeedForward)  # ModelBuilder makes no other class
     for ours, theirs in (
         (attention.w_o, layer.attn.c_proj),
         (block.feed_forward.w_1, layer.mlp.c_fc),

@@ -96,7 +96,7 @@ def skipped() -> str:
 
 
 def measure(name: str, parity: Parity, device: torch.device, seed: int) -> Item:
-    """Measure the largest absolute error of an item, which the seed makes independent of earlier items."""
+    """Seed the random generators, so that earlier items have no effect, and measure the largest error."""
     torch.manual_seed(seed)
     with torch.no_grad():
         worst = largest_difference(parity(device), TOLERANCE)
