@@ -132,7 +132,7 @@ def run(parts: dict[str, tuple[float, Part]], bench: Bench, seconds: float) -> l
 
 @contextmanager
 def at_most(seconds: float | None) -> Iterator[None]:
-    """`OutOfTimeError` if the block takes longer, raised as soon as Python code runs again."""
+    """Raise `OutOfTimeError` if the block takes longer, as soon as Python code runs again."""
 
     def interrupt(*_: object) -> None:
         raise OutOfTimeError(f"more than {seconds:.0f} s")

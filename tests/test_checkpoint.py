@@ -306,7 +306,7 @@ def test_a_manifest_cannot_name_files_elsewhere(run, tmp_path):
         ),
         (
             lambda weights: weights.update(zz=torch.ones(1)),
-            r"has the unknown zz \(1 such\); the model was bu",
+            r"has the unexpected zz \(1 such\); the model was bu",
         ),
         (
             lambda weights: weights.update({max(weights): torch.ones(2, 3, 4)}),

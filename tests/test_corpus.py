@@ -227,7 +227,7 @@ def test_a_long_field_is_no_error(tmp_path):
 
 def test_equal_languages_need_columns_with_two_names(tmp_path):
     write_plain(tmp_path / "train", PAIRS)
-    assert re.match("data.source and data.target are both en, so that train.en", refused("train", "en", "en"))
+    assert re.match("data.source and data.target are both en, so train.en", refused("train", "en", "en"))
     (tmp_path / "x.csv").write_text("en,de\na,b\n")
     assert re.match(
         r"x\.csv has the columns en, de; --data\.source and --data\.target are both",
@@ -327,7 +327,7 @@ def test_sides_of_different_length_are_refused(tmp_path, extra):
 
 def test_a_missing_side_and_an_empty_corpus_are_refused(tmp_path):
     (tmp_path / "train.en").touch()
-    expected = r"train\.en has no other side: train\.de \(also \.gz, \.xz\) is missing$"
+    expected = r"train\.en has no counterpart: there is no train\.de \(or \.gz, \.xz\)$"
     assert re.match(expected, refused("train"))
     (tmp_path / "train.de").touch()
     assert re.match(r"train\.en and train\.de are empty$", refused("train"))

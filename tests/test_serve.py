@@ -230,7 +230,7 @@ def test_a_bad_request_gets_one_line_that_says_what_is_wrong(body, status, error
 def test_other_paths_methods_and_kinds_of_text_are_refused_in_the_same_form(server):
     assert server.ask("GET", "/nowhere")[:2] == (
         404,
-        {"error": "there is nothing at /nowhere; /docs lists what there is"},
+        {"error": "/nowhere does not exist; /docs lists the paths"},
     )
     status, body, headers = server.ask("GET", "/translate")
     assert (status, body) == (405, {"error": "/translate does not take GET; /docs lists what it takes"})

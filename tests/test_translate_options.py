@@ -165,21 +165,21 @@ def test_json_passes_half_a_character_through(command, call, tiny_run):
     broken = b'{"source": "a", "target": "b\\ud800"}\n'
     code, _, err = call("score", "--run", str(tiny_run), "--json", given=broken)
     assert (code, err.count("\n")) == (2, 1)
-    assert 'line 1 is not a JSON object with texts "source" and "target"' in err
+    assert 'line 1 is not a JSON object with the strings "source" and "target"' in err
 
 
 @pytest.mark.parametrize(
     ("options", "given", "message"),
     [
         (["--json"], b'{"source": "a"}\nb\n', "line 2 is not JSON: "),
-        (["--json"], b'{"target": "a"}\n', 'line 1 is not a JSON object with a text "source"'),
-        (["--json"], b'["a"]\n', 'line 1 is not a JSON object with a text "source"'),
+        (["--json"], b'{"target": "a"}\n', 'line 1 is not a JSON object with the string "source"'),
+        (["--json"], b'["a"]\n', 'line 1 is not a JSON object with the string "source"'),
         (["--json"], b'{"source": "a", "prefix": 3}\n', 'line 1: "prefix" is not a text'),
-        (["--json"], b'{"source": "a\\ud800"}\n', 'line 1 is not a JSON object with a text "source"'),
+        (["--json"], b'{"source": "a\\ud800"}\n', 'line 1 is not a JSON object with the string "source"'),
         (
             ["--json"],
             b'{"source": "a\\u0000"}\n',
-            'line 1 is not a JSON object with a text "source": "source"',
+            'line 1 is not a JSON object with the string "source": "source"',
         ),
         (["--json"], b'{"source": "a", "x": NaN}\n', "line 1 is not JSON: NaN is not JSON"),
         (["--json"], b'{"source": "a", "x": -Infinity}\n', "line 1 is not JSON: -Infinity is not JSON"),

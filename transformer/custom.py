@@ -26,8 +26,8 @@ class Parts:
     def named_in(self, settings: Settings) -> Settings:
         """The settings, with the names of a custom builder and a custom task added.
 
-        `ValueError` if the settings name custom code that these parts lack, or if the settings do not fit
-        the task.
+        Raises `ValueError` if the settings name custom code that these parts lack, or if the settings do not
+        fit the task.
         """
         require_builder(settings, self.build, "the settings")
         if self.build is not build_model:

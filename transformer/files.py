@@ -57,9 +57,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path, *, replace: bool = False, kind: str = "") -> Iterator[Path]:
     """Yields an empty folder to fill; it is renamed to `path` if the block succeeds.
 
-    `FileExistsError` if `path` exists at the end of the block, unless `replace` is set. Before the block,
-    temporary folders that killed processes left behind are deleted: the ones for `path` or, with a `kind`,
-    for every name that begins with `kind`. An `OSError` names `path` or a file in it.
+    Raises `FileExistsError` if `path` exists at the end of the block, unless `replace` is set. Before the
+    block, temporary folders that killed processes left behind are deleted: the ones for `path` or, with a
+    `kind`, for every name that begins with `kind`. An `OSError` names `path` or a file in it.
     """
     with unfinished_folder(path, kind=kind) as own, naming(path, own / path.name):
         folder = own / path.name
@@ -82,7 +82,7 @@ def is_plain_name(name: str) -> bool:
 
 
 def read_bounded(path: Path, most: int) -> bytes:
-    """The content of a file; `ValueError` if it has more than `most` bytes and so cannot be valid."""
+    """The content of a file. Raises `ValueError` if it has more than `most` bytes and so cannot be valid."""
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:

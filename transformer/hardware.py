@@ -18,8 +18,8 @@ NO_TIMEOUT = timedelta(days=30)
 def choose_device(name: str) -> torch.device:
     """The device that the setting names; `auto` is a CUDA GPU if there is one.
 
-    If torchrun starts several processes on a machine, each of them gets its own GPU. `ValueError` if torch
-    sees no such device.
+    If torchrun starts several processes on a machine, each of them gets its own GPU. Raises `ValueError` if
+    torch sees no such device.
     """
     require_device(name)
     if name == "auto":

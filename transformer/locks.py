@@ -60,10 +60,10 @@ def take_lock(path: Path, *, on_acquired: Callable[[int], None] | None = None) -
 
 @contextmanager
 def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolder]:
-    """Inside the block, this process has the lock of the folder `path`, which is created if needed.
+    """Hold the lock on the folder `path` inside the block; the folder is created if it does not exist.
 
-    `FolderInUseError` if another process has the lock. `warn` is called if the file system has no locks. A
-    folder that was created here is deleted at the end if nothing was written to it.
+    Raises `FolderInUseError` if another process holds the lock. `warn` is called if the file system has no
+    locks. A folder that was created here is deleted at the end if nothing was written to it.
     """
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     lock = None

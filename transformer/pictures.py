@@ -22,13 +22,16 @@ FONTS = (
 
 
 def require_picture(path: Path) -> None:
-    """`ValueError` unless a picture can be written to a file of this name."""
+    """Raise `ValueError` unless a picture can be written to a file of this name."""
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"{path}: the name of a picture must end in one of {', '.join(FORMATS)}")
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty figure of this size in inches, without a window. `ValueError` if matplotlib is missing."""
+    """An empty figure of this size in inches, without a window.
+
+    Raises `ValueError` if matplotlib is missing.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -219,7 +219,7 @@ def make_model(
 def planned_model(asked: Settings, parts: Parts, say: Callable[[str], None]) -> nn.Module:
     """The model that `set_up` would make, on the meta device, where it takes no memory.
 
-    `ValueError` if a custom builder reads a tensor's values, because tensors on that device have none.
+    Raises `ValueError` if a custom builder reads a tensor's values, because tensors on that device have none.
     """
     require_trainable(asked.model)
     with tempfile.TemporaryDirectory() as folder:
@@ -235,7 +235,7 @@ def planned_model(asked: Settings, parts: Parts, say: Callable[[str], None]) -> 
 
 
 def require_trainable(model: ModelConfig) -> None:
-    """`ValueError` if the model's special ids differ from those of this package's tokenizers."""
+    """Raise `ValueError` if the model's special ids differ from those of this package's tokenizers."""
     ids = model.special_ids
     wanted = (PAD_ID, BOS_ID, EOS_ID, UNK_ID)
     require(

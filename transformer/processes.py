@@ -16,7 +16,7 @@ def number_of_processes() -> int:
 def rank_and_size() -> tuple[int, int]:
     """This process's rank and the number of processes, as set by torchrun; without torchrun, 0 and 1.
 
-    `ValueError` if there are several processes but this one has no rank.
+    Raises `ValueError` if there are several processes but this one has no rank.
     """
     size = number_of_processes()
     if size > 1 and "RANK" not in os.environ:
@@ -27,7 +27,7 @@ def rank_and_size() -> tuple[int, int]:
 def own_gpu(device: str) -> str:
     """The setting `device`; under torchrun, `cuda` becomes `cuda:N`, where N is this process's GPU.
 
-    `ValueError` if the setting would give several processes on a machine the same GPU.
+    Raises `ValueError` if the setting would give several processes on a machine the same GPU.
     """
     if device == "cuda" and "LOCAL_RANK" in os.environ:
         return f"cuda:{os.environ['LOCAL_RANK']}"

@@ -65,10 +65,10 @@ def train(
     yet, it is started. On a CPU, a resumed run gives bitwise the same results as an uninterrupted one.
     `say` is called with a line about each stage.
 
-    `ValueError` if the folder already holds a run and `resume` is False, or if that run does not match the
-    settings. After SIGTERM, SIGHUP, SIGUSR1 or SIGINT, everything is saved, and `TrainingStopped` is raised.
-    Under torchrun, all processes train one model together; `ValueError` if their settings differ. Only one
-    process (or group of processes) may train in a folder at a time. Any other process gets a
+    Raises `ValueError` if the folder already holds a run and `resume` is False, or if that run does not match
+    the settings. After SIGTERM, SIGHUP, SIGUSR1 or SIGINT, everything is saved, and `TrainingStopped` is
+    raised. Under torchrun, all processes train one model together. Raises `ValueError` if their settings
+    differ. Only one process (or group of processes) may train in a folder at a time. Any other process gets a
     `FolderInUseError`, which names the process that is training there.
     """
     parts = Parts(build, task, optimizer, schedule)
@@ -141,7 +141,7 @@ def dry_run(
 ) -> Rehearsal:
     """Build everything that `train` would build, then try the largest batches and time a few updates.
 
-    Nothing is written to `settings.output`. `ValueError` if a batch does not fit into memory.
+    Nothing is written to `settings.output`. Raises `ValueError` if a batch does not fit into memory.
     """
     require_no_torchrun()
     parts = Parts(build, task, optimizer)

@@ -13,8 +13,8 @@ def local_folder(name: str | Path, *, patterns: Sequence[str] | None = None) -> 
 
     A name is a Hub id if it looks like one and neither it nor its parent exists locally. So if there is a
     folder `runs`, `runs/mistyped` is a path. Only files that match the `patterns` are downloaded; files that
-    are already in the Hub's local cache are not downloaded again. `ValueError` if the Hub cannot be reached
-    or has no such repository.
+    are already in the Hub's local cache are not downloaded again. Raises `ValueError` if the Hub cannot be
+    reached or has no such repository.
     """
     path = Path(name)
     if path.exists() or not HUB_ID.fullmatch(str(name)) or path.parent.exists():

@@ -54,7 +54,7 @@ def open_checkpoint(run: Run, checkpoint: Path, *, unread: Collection[str] = (OP
 
 
 def require_plausible(config: ModelConfig, checkpoint: Path) -> None:
-    """`CheckpointError` if a model of `config` has more weights than the checkpoint's file has bytes.
+    """Raise `CheckpointError` if a model of `config` has more weights than the checkpoint's file has bytes.
 
     This rejects a `config.yaml` with absurd sizes before memory is allocated for such a model.
     """

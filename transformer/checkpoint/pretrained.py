@@ -33,7 +33,7 @@ class Pretrained(NamedTuple):
 
 
 def require_builder(settings: Settings, build: Build, path: str | Path) -> None:
-    """`CheckpointError` if a custom function built the run's model, but `build` is the default."""
+    """Raise `CheckpointError` if a custom function built the run's model, but `build` is the default."""
     if settings.build is not None and build is build_model:
         raise CheckpointError(
             f"{path}: built by {settings.build}; pass --build {settings.build}, or `build` in Python"

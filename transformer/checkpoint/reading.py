@@ -22,7 +22,7 @@ LARGEST = sys.float_info.max
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; `ValueError` or `RecursionError` if the file holds something else."""
+    """The JSON object in a file. Raises `ValueError` or `RecursionError` if the file holds something else."""
     content = json.loads(read_bounded(path, LARGEST_JSON))
     if not isinstance(content, dict):
         raise ValueError(f"{path} does not hold a JSON object")

@@ -41,7 +41,7 @@ class Run:
         return self.path / "checkpoints"
 
     def locked(self, warn: Callable[[str], None]) -> AbstractContextManager[HeldFolder]:
-        """Lock the folder for training; `FolderInUseError` if another process has locked it."""
+        """Lock the folder for training. Raises `FolderInUseError` if another process has locked it."""
         return locked_folder(self.path, warn)
 
     def checkpoint(self, step: int) -> Path:
@@ -56,7 +56,7 @@ class Run:
     def marked(self, name: str) -> Path | None:
         """The checkpoint that the file `best` or `last` names; `None` if there is no such file or checkpoint.
 
-        `CheckpointError` if the file names a path outside the folder of checkpoints.
+        Raises `CheckpointError` if the file names a path outside the folder of checkpoints.
         """
         marker = self.path / name
         if not marker.is_file():
@@ -123,8 +123,8 @@ def find_run(path: str | Path) -> tuple[Run, Path]:
 def checkpoint_to_resume(run: Run, warn: Callable[[str], None]) -> Path | None:
     """The checkpoint from which training continues: the last or, if that is damaged, the newest intact one.
 
-    `None` if the run has no checkpoint yet; `CheckpointError` if all are damaged. `warn` is called for each
-    damaged checkpoint.
+    `None` if the run has no checkpoint yet. Raises `CheckpointError` if all are damaged. `warn` is called for
+    each damaged checkpoint.
     """
     folders = [run.checkpoint(step) for step in reversed(run.steps())]
     last = run.marked("last")

@@ -23,7 +23,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def require_finite_floats(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """`CheckpointError` unless the tensors have a dtype of `FLOATS` and no infinite or NaN values."""
+    """Raise `CheckpointError` unless the tensors have a dtype of `FLOATS` and no infinite or NaN values."""
     for name, tensor in tensors.items():
         if tensor.dtype not in FLOATS:
             raise CheckpointError(f"{path}: {name} holds {kind(tensor)}; weights are {FLOAT_NAMES}")
@@ -44,7 +44,7 @@ def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
-    """`CheckpointError` unless a checkpoint's weights match `model` in names and shapes. Loads nothing."""
+    """Raise `CheckpointError` unless a checkpoint's weights match `model` in names and shapes."""
     path = folder / MODEL
     expected = unique_tensors(model)
     try:
@@ -56,7 +56,7 @@ def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
     shapes = with_current_names(stored, expected)
     for problem, differing in (
         ("lacks", expected.keys() - shapes.keys()),
-        ("has the unknown", shapes.keys() - expected.keys()),
+        ("has the unexpected", shapes.keys() - expected.keys()),
     ):
         if differing:
             raise CheckpointError(
@@ -74,8 +74,9 @@ def load_model(model: nn.Module, folder: Path, *, part: str = "") -> None:
     """Copy a checkpoint's weights into `model`, after checking names, shapes and types.
 
     If `part` is given, `model` is only a part of the saved model, such as `encoder.`, and only the weights
-    whose names begin with `part` are loaded. `CheckpointError` if a check fails, or if a floating-point
-    parameter has infinite or NaN values. Other tensors, such as a custom model's buffers, may be of any type.
+    whose names begin with `part` are loaded. Raises `CheckpointError` if a check fails, or if a
+    floating-point parameter has infinite or NaN values. Other tensors, such as a custom model's buffers, may
+    be of any type.
     """
     require_matching(model, folder, part=part)
     stored = read_tensors(folder / MODEL)

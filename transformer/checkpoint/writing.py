@@ -29,7 +29,7 @@ def write_checkpoint(
 ) -> None:
     """Write the checkpoint `folder` atomically, with `tensors` (one file for each key) and `state`.
 
-    `OSError` if the disk is full or read-only; the files written so far are deleted again.
+    Raises `OSError` if the disk is full or read-only, after deleting the files written so far.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     kind = folder.name.partition("-")[0] + "-"
@@ -71,7 +71,7 @@ def hash_of_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file; `OSError` with the file's name if writing fails."""
+    """Write a safetensors file. Raises `OSError` with the file's name if writing fails."""
     with naming(path):
         try:
             save_file(dict(tensors), path, metadata)

@@ -19,7 +19,7 @@ def raw_pipe(stream: Any) -> RawIOBase | None:
     """The unbuffered stream below `stream`; None for a regular file or a stream without a file descriptor."""
     try:
         mode = os.fstat(stream.fileno()).st_mode
-    except (AttributeError, OSError):  # a Python program has replaced the stream
+    except (AttributeError, OSError):  # the caller has replaced the stream by an object that is no file
         return None
     return None if stat.S_ISREG(mode) else getattr(stream, "raw", None)
 

@@ -98,7 +98,7 @@ def settings_of(name: str) -> "Settings":
 
 
 def require_translation(name: str, options: Namespace) -> None:
-    """`ValueError` unless `name` is a run for translation, which outputs sentences that can be compared."""
+    """Raise `ValueError` unless `name` is a translation run: only its outputs can be compared."""
     from transformer.custom import chosen_task
 
     settings = settings_of(name)

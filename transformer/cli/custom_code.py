@@ -54,7 +54,9 @@ def custom_task(name: str | None) -> "type[Task] | None":
 
 
 def imported(option: str, name: str, is_valid: Callable[[Any], bool], kind: str) -> Any:
-    """The object called `MODULE:NAME`; `UsageError` if it does not exist or is not of the right `kind`.
+    """The object called `MODULE:NAME`.
+
+    Raises `UsageError` if it does not exist or is not of the right `kind`.
 
     The module may be in the current folder, as with `python -m`. An error raised inside the module keeps its
     traceback, which the author of the module needs.

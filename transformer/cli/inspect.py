@@ -66,7 +66,7 @@ def write_page(options: Namespace) -> None:
 
 
 def read_sentences(name: str) -> list[str]:
-    """The lines of a file that are not blank; `ValueError` if there are none."""
+    """The lines of a file that are not blank. Raises `ValueError` if there are none."""
     from transformer.data.text import read_lines
 
     lines = [line for line in read_lines(name) if line.strip()]

@@ -25,8 +25,8 @@ def add_precision_option(parser: CommandParser) -> None:
         "--precision",
         choices=INFERENCE_PRECISIONS,
         default="float32",
-        help="precision of the matrix products; auto: bfloat16 or float16 if the hardware is fast with it; "
-        "int8: for CPUs only; the fastest, but it rounds the weights",
+        help="precision of the matrix products. auto is bfloat16 or float16 if that is fast on the hardware; "
+        "int8, for CPUs only, is the fastest, but rounds the weights",
     )
 
 
@@ -57,7 +57,10 @@ def add_inspection_options(parser: CommandParser) -> None:
 
 
 def options_of_task(options: Namespace, task: str) -> dict[str, Any]:
-    """The inspection options that the user gave; `ValueError` if the run's task does not take an option."""
+    """The inspection options that the user gave.
+
+    Raises `ValueError` if the run's task does not take an option.
+    """
     names = ("beam_size", "alpha", "max_length")
     given = {name: options[name] for name in names if options[name] is not None}
     for name in given:

@@ -42,7 +42,7 @@ def picture_parser(prog: str, description: str, name: str) -> CommandParser:
 
 
 def output_path(options: Namespace) -> Path:
-    """Return the file to write. `ValueError` unless its name ends in .png, .svg or .pdf."""
+    """Return the file to write. Raises `ValueError` unless its name ends in .png, .svg or .pdf."""
     path = Path(options.output)
     require_picture(path)
     return path

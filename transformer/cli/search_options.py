@@ -42,7 +42,7 @@ def add_search_options(parser: CommandParser) -> None:
 
 
 def require_one_way_to_choose(options: Namespace) -> None:
-    """`ValueError` if options of beam search and of sampling are combined."""
+    """Raise `ValueError` if options of beam search and of sampling are combined."""
     if options.sample:
         if options.beam_size is not None or options.alpha is not None:
             raise ValueError(

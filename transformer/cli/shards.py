@@ -24,11 +24,11 @@ CONNECTING = 600.0
 
 
 def require_plain(output: Path) -> None:
-    """`ValueError` if a file cannot be written at `output`: folders and devices are never replaced."""
+    """Raise `ValueError` if a file cannot be written at `output`: folders and devices are never replaced."""
     if not output.parent.is_dir():
         raise ValueError(f"{output}: there is no folder {output.parent}")
     if output.exists() and not output.is_file():
-        raise ValueError(f"{output} is not a plain file; name one that may be replaced")
+        raise ValueError(f"{output} exists and is not a regular file; choose another output")
 
 
 def sharing_processes() -> AbstractContextManager[Processes]:
@@ -47,7 +47,7 @@ def sharing_processes() -> AbstractContextManager[Processes]:
 
 
 def require_one_task(group: Processes, options: Namespace) -> None:
-    """`ValueError` unless all processes of the group were given the same options, texts and models.
+    """Raise `ValueError` unless all processes of the group were given the same options, texts and models.
 
     Replaces `options.run` by the checkpoints that were compared. If a run is still training, another of its
     checkpoints may become the best at any time.

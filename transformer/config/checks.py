@@ -70,7 +70,7 @@ def require_share(settings: Any, section: str, *names: str) -> None:
 
 
 def whole_number(text: str) -> int:
-    """The integer written in `text`, such as `100000` or `1e5`; `ValueError` for any other text."""
+    """The integer written in `text`, such as `100000` or `1e5`. Raises `ValueError` for any other text."""
     try:
         return int(text)
     except ValueError:

@@ -140,7 +140,7 @@ def read_value(name: str, node: yaml.Node, kind: Any) -> Any:
 
 
 def read_scalar(node: yaml.Node, kind: Any) -> Any:
-    """Convert a YAML scalar to one type; `ValueError` or `KeyError` if that is not possible."""
+    """Convert a YAML scalar to one type. Raises `ValueError` or `KeyError` if that is not possible."""
     if not isinstance(node, yaml.ScalarNode) or (node.tag == NULL) != (kind is NoneType):
         raise ValueError
     if kind is NoneType:

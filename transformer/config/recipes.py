@@ -50,7 +50,10 @@ def overview() -> Iterator[str]:
 
 
 def copy_recipe(name: str, path: Path | None) -> Path:
-    """Copy a recipe to `path`, by default NAME.yaml in the current folder; `UsageError` if `path` exists."""
+    """Copy a recipe to `path`, by default NAME.yaml in the current folder.
+
+    Raises `UsageError` if `path` exists.
+    """
     if name not in recipe_names():
         raise UsageError(f"no recipe is named {name}{did_you_mean(name, recipe_names())}")
     path = path or Path(f"{name.rpartition('/')[2]}.yaml")

@@ -55,7 +55,7 @@ def open_convertible(name: str | Path) -> OpenedRun:
 
 
 def require_package(name: str) -> Any:
-    """Import an optional package; `ConversionError` with the install command if it is missing."""
+    """Import an optional package. Raises `ConversionError` with the install command if it is missing."""
     try:
         return import_module(name)
     except ModuleNotFoundError:
@@ -63,7 +63,10 @@ def require_package(name: str) -> Any:
 
 
 def require_unique(pieces: list[str]) -> list[str]:
-    """Return `pieces`. `ConversionError` if two are equal: other programs identify tokens by their text."""
+    """Return `pieces`.
+
+    Raises `ConversionError` if two are equal: other programs identify tokens by their text.
+    """
     seen: set[str] = set()
     for piece in pieces:
         if piece in seen:

@@ -41,8 +41,8 @@ def to_ctranslate2(
     """Convert the run `name` to a CTranslate2 model in the folder `output`, which appears only when complete.
 
     The tokenizer is saved next to the model as `tokenizer.model`. Then our own search and CTranslate2
-    translate some lines of the run's validation text, and `say` reports how well the translations
-    agree. `ValueError` for a setting that CTranslate2 does not support.
+    translate some lines of the run's validation text, and `say` reports how well the translations agree.
+    Raises `ValueError` for a setting that CTranslate2 does not support.
     """
     require_package("ctranslate2")
     opened = open_convertible(name)

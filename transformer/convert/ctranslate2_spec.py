@@ -35,7 +35,9 @@ def write_checkpoint_model(opened: OpenedRun, folder: Path, quantization: str) -
 def write_model(
     folder: Path, model: EncoderDecoder, config: ModelConfig, tokenizer: Tokenizer, quantization: str
 ) -> None:
-    """Write a model, its settings and its vocabulary; `ConversionError` if CTranslate2 cannot express it.
+    """Write a model, its settings and its vocabulary.
+
+    Raises `ConversionError` if CTranslate2 cannot express it.
 
     `quantization` is how the weights are stored: `float32`, `bfloat16` or `int8`.
     """

@@ -56,7 +56,7 @@ class CTranslate2Translator(LineTranslator):
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
 
         The converted model is kept in the checkpoint's folder `ctranslate2-QUANTIZATION/`. The folder is
-        written if it is missing, or if an early version of this package wrote it without hashes.
+        written if it is missing, or if an early version of this package wrote it without hashes. Raises
         `CheckpointError` if a file in the folder has changed since.
         """
         require_package("ctranslate2")
@@ -89,7 +89,7 @@ class CTranslate2Translator(LineTranslator):
     def translate_batch(
         self, sources: Sequence[list[int]], starts: Sequence[list[int]], options: SearchOptions
     ) -> list[list[Translation]]:
-        """`ValueError` for processors, prefixes and sampling, which are not supported with CTranslate2."""
+        """Raise `ValueError` for processors, prefixes and sampling, which are not supported here."""
         if options.processors or options.sampler or any(starts):
             raise ValueError("CTranslate2 supports no processors, prefixes or sampler; use a Translator")
         return [
@@ -213,7 +213,7 @@ def load_engine(folder: Path, device: str, quantization: str = "float32") -> Any
 def engine_device(name: str, gpus: int) -> tuple[str, int]:
     """The kind and number of the device that the setting names; `auto` is a CUDA GPU if there is one.
 
-    `ValueError` if CTranslate2, which sees this number of `gpus`, has no such device.
+    Raises `ValueError` if CTranslate2, which sees this number of `gpus`, has no such device.
     """
     require_device(name)
     if name == "auto":

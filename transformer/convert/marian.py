@@ -28,7 +28,7 @@ from transformer.data.tokenizers.protocol import BOS_ID, PAD_ID, SPECIAL_IDS
 from transformer.decoding.translator import Translator
 
 TOLERANCE = 1e-4
-"""The largest allowed difference between logits, relative to the largest logit if that is above 1."""
+"""The largest allowed difference between logits, divided by the largest logit, or by 1 if that is larger."""
 
 
 def from_marian(
@@ -41,12 +41,12 @@ def from_marian(
     """Convert the folder, `.npz` file or Hub id `name` to a run in the folder `output`.
 
     Marian and transformers compute positions and LayerNorm's ε differently. The run reproduces the outputs of
-    the program `trained_with`. The default is the program that seems to have trained the weights: marian if
-    the files show it, otherwise transformers.
+    the program `trained_with`. By default, this is marian if the files indicate that Marian trained the
+    model, otherwise transformers.
 
     `output` appears only when complete, after the new run has been loaded as a check. If `name` is a Hugging
     Face folder and `transformers` is installed, the run's logits are also compared with the original's, and
-    `say` reports the difference. `ValueError` for a model that cannot be converted.
+    `say` reports the difference. Raises `ValueError` for a model that cannot be converted.
     """
     output = Path(output)
     original = open_original(name)
@@ -113,7 +113,7 @@ def write_run(run: Run, settings: Settings, tokenizer: MarianTokenizer, weights:
 def check(
     run: Run, original: MarianFiles | MarianFolder, program: ProgramName, say: Callable[[str], None]
 ) -> None:
-    """Load the run and compare its logits with the original's; `ConversionError` if they differ."""
+    """Load the run and compare its logits with the original's. Raises `ConversionError` if they differ."""
     translator = Translator.from_pretrained(run.path, device="cpu")
     tokenizer = translator.tokenizer
     assert isinstance(tokenizer, MarianTokenizer)  # because `write_run` has saved it

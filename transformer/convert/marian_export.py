@@ -39,7 +39,7 @@ def to_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None
 
     `MarianMTModel` and `MarianTokenizer` of `transformers` can load the folder. The Marian model uses our
     ids, and its decoder starts with our BOS. Its logits are compared with the run's, and `say` reports the
-    difference. `ValueError` for a setting that Marian does not support.
+    difference. Raises `ValueError` for a setting that Marian does not support.
     """
     require_package("transformers")
     model, tokenizer, settings = load_opened(open_convertible(name), device="cpu")

@@ -54,7 +54,7 @@ def find_npz(path: Path) -> Path | None:
 class MarianFiles:
     """A Marian model's `.npz` file and the files next to it.
 
-    `ConversionError` for settings that the models of this package do not support.
+    Raises `ConversionError` for settings that the models of this package do not support.
 
     The `.npz` file holds the weights and the model's settings. `NAME.npz.decoder.yml` or `decoder.yml` has
     the settings of the search, and `NAME.npz.yml` has the settings of training. The vocabulary files are

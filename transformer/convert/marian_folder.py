@@ -35,7 +35,10 @@ ONLY = {
 
 
 class MarianFolder:
-    """A folder's settings, weights and vocabularies; `ConversionError` if our model does not support them."""
+    """A folder's settings, weights and vocabularies.
+
+    Raises `ConversionError` if our model does not support them.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -131,7 +134,10 @@ class MarianFolder:
         return Vocabulary(ids.where, dict(ids.values), rows, eos=eos, unk=unk, pad=pad, start=start)
 
     def special_id(self, name: str, ids: Fields) -> int:
-        """A special token's id in config.json; `ConversionError` if the vocabulary has another id for it."""
+        """A special token's id in config.json.
+
+        Raises `ConversionError` if the vocabulary has another id for it.
+        """
         number, token = self.config.number(f"{name}_token_id", least=0), self.special_token(name)
         if ids.values.get(token) != number:
             found = f"{ids.where.name} has {token!r} at {ids.values.get(token)}"

@@ -62,7 +62,7 @@ class SafetensorsWeights(MarianWeights):
         return self.take(OUTPUT_BIAS, (1, rows))[0]
 
     def take_positions(self, config: ModelConfig) -> ProgramName | None:
-        """Remove stored positional encodings from `left`, and return which program computes them this way."""
+        """Remove stored positional encodings from `left`. Return the program that computes the same ones."""
         found = None
         for name in POSITIONS:
             if name not in self.left:

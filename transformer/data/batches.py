@@ -60,7 +60,7 @@ class TokenBatches(EpochBatches[Batch]):
         super().__init__()
 
     def require_room(self) -> None:
-        """`ValueError` if a pair is too long for any batch."""
+        """Raise `ValueError` if a pair is too long for any batch."""
         row = int(self.longer_side.argmax())
         if self.longer_side[row] > self.tokens_per_batch:
             line = self.pairs.take(np.array([row])).line[0]

@@ -1,6 +1,6 @@
 """Loads parallel text as `datasets` tables from local files, the Hub or toyland, our generated language.
 
-`DataConfig` documents the names of texts. Every table has the columns `source` and `target`; toyland adds
+`DataConfig` says how to name a text. Every table has the columns `source` and `target`; toyland adds
 `phenomena`, the grammatical phenomena in each sentence. Files are cached on disk as Arrow by `datasets`, so
 memory does not grow with the corpus. Only the Hub needs a network. Local files are read without
 `datasets.load_dataset`, because that function reports every load to a server.
@@ -42,7 +42,10 @@ HUB_NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(:(?P<subset>[^:/]+))?:(?P<split>
 
 
 def load_parallel(name: str, source: str, target: str) -> "datasets.Dataset":
-    """Load a text as a table with the columns `source` and `target`; `CorpusError` if it has no pairs."""
+    """Load a text as a table with the columns `source` and `target`.
+
+    Raises `CorpusError` if it has no pairs.
+    """
     text, part = split_slice(name)
     if text.startswith("toyland:"):
         return load_toyland(text.removeprefix("toyland:"), part, source, target)
@@ -152,14 +155,14 @@ def load_toyland(split: str, part: Slice, source: str, target: str) -> "datasets
 def load_plain(text: str, sides: list[Path | None], source: str, target: str) -> "datasets.Dataset":
     if source == target:
         raise CorpusError(
-            f"data.source and data.target are both {source}, so that {text}.{source} would be both sides; "
-            "set them to two languages"
+            f"data.source and data.target are both {source}, so {text}.{source} would be both source and "
+            "target; set them to two languages"
         )
     source_path, target_path = sides
     if source_path is None or target_path is None:
         missing = source if source_path is None else target
         raise CorpusError(
-            f"{source_path or target_path} has no other side: {text}.{missing} (also .gz, .xz) is missing"
+            f"{source_path or target_path} has no counterpart: there is no {text}.{missing} (or .gz, .xz)"
         )
     return cached(read_plain, source=LocalFile.at(source_path), target=LocalFile.at(target_path))
 
@@ -183,11 +186,11 @@ def load_parquet(path: str, source: str, target: str) -> "datasets.Dataset":
 
     try:
         open_bytes(Path(path)).close()
-    except OSError as error:  # caught here, or it would be reported as an error of the cache
+    except OSError as error:  # caught here, because otherwise it would be reported as an error of the cache
         raise CorpusError(f"{path}: {error.strerror or error}") from None
     try:
         table = datasets.Dataset.from_parquet(glob.escape(path))
-    except Exception as error:  # pyarrow's reader raises many types
+    except Exception as error:  # pyarrow's reader raises many types of errors
         raise_if_of_the_disk(error)
         raise CorpusError(f"{path}: {reason(error)}") from None
     return pick_columns(table, path, source, target)
@@ -232,7 +235,7 @@ def pick_columns(table: "datasets.Dataset", name: str, source: str, target: str)
 
 
 def require_text(table: "datasets.Dataset", name: str, column: str) -> None:
-    """`CorpusError` unless every row holds valid text; the parquet reader does not check UTF-8."""
+    """Raise `CorpusError` unless every row holds valid text; the parquet reader does not check UTF-8."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

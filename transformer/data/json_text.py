@@ -42,12 +42,14 @@ class Written(str):
 def parse_object(text: str, where: str, texts: Sequence[str]) -> tuple[dict[str, Any], dict[str, Written]]:
     """The members of a JSON object, as values and as source text.
 
-    Writing the source text back keeps every digit of a number, and nested values of any depth. `CorpusError`
-    if a member named in `texts` is missing or not a string.
+    Writing the source text back keeps every digit of a number, and nested values of any depth. Raises
+    `CorpusError` if a member named in `texts` is missing or not a string.
     """
     values = parse_json(text, where)
     names = " and ".join(f'"{name}"' for name in texts)
-    expected = f"{where} is not a JSON object with {'a text' if len(texts) == 1 else 'texts'} {names}"
+    expected = (
+        f"{where} is not a JSON object with {'the string' if len(texts) == 1 else 'the strings'} {names}"
+    )
     if not isinstance(values, dict):
         raise CorpusError(expected)
     for name in texts:

@@ -43,7 +43,10 @@ def find_side(text: str, language: str) -> Path | None:
 
 
 def read_plain(source: LocalFile, target: LocalFile) -> Iterator[tuple[str, str]]:
-    """The pairs of lines of two files; `CorpusError` if their numbers of lines differ or both are empty."""
+    """The pairs of lines of two files.
+
+    Raises `CorpusError` if their numbers of lines differ or both are empty.
+    """
     number = 0
     with closing(read_lines(source.path)) as sources, closing(read_lines(target.path)) as targets:
         for number, (source_line, target_line) in enumerate(zip_longest(sources, targets), start=1):
@@ -67,7 +70,10 @@ class TableRow(NamedTuple):
 
 
 def read_table(file: LocalFile, source: str, target: str) -> Iterator[tuple[str, str]]:
-    """The pairs of a file with columns; `CorpusError` if a row lacks text on a side, or there are no rows."""
+    """The pairs of a file with columns.
+
+    Raises `CorpusError` if a row lacks text on a side, or there are no rows.
+    """
     read: dict[str, Callable[[str, Iterator[str]], Iterator[TableRow]]] = {
         ".csv": read_csv,
         ".tsv": partial(read_tsv, layouts=layouts(source, target)),

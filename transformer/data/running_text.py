@@ -21,7 +21,7 @@ from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID, Tokenizer
 def read_text(name: str) -> str:
     """Read a text file (plain, `.gz` or `.xz`) into one string, in which every line ends in a line break.
 
-    A slice at the end of `name`, such as `[:90%]` or `[1000:2000]`, selects some of the characters.
+    A slice at the end of `name`, such as `[:90%]` or `[1000:2000]`, selects some of the characters. Raises
     `CorpusError` if the file cannot be read or the slice is empty.
     """
     path, part = split_slice(name)

@@ -52,8 +52,9 @@ class Sentence:
 def read_sentences(name: str, label_format: str | None) -> list[Sentence]:
     """Read a text file (plain, `.gz` or `.xz`) with one sentence per line.
 
-    A slice at the end of `name`, such as `[:90%]` or `[100:200]`, selects some of the lines. `CorpusError` if
-    there are no lines. `CorpusError` with the file and the line number if a line has no label.
+    A slice at the end of `name`, such as `[:90%]` or `[100:200]`, selects some of the lines. Raises
+    `CorpusError` if there are no lines. Raises `CorpusError` with the file and the line number if a line has
+    no label.
     """
     path, part = split_slice(name)
     require_file(name, path)

@@ -30,7 +30,8 @@ class Slice:
 def split_slice(name: str) -> tuple[str, Slice]:
     """Split a name into the name of the whole text and a slice.
 
-    A name without a slice selects the whole text. `CorpusError` if the slice has a percentage above 100.
+    A name without a slice selects the whole text. Raises `CorpusError` if the slice has a percentage above
+    100.
     """
     match = SLICE.fullmatch(name)
     if match is None:

@@ -137,7 +137,10 @@ def tokenized(
 
 
 def with_eos(lists: Iterable[Iterable[int]], count: int) -> Lists:
-    """The ids of `count` texts, each followed by EOS; `ValueError` if there are more or fewer lists."""
+    """The ids of `count` texts, each followed by EOS.
+
+    Raises `ValueError` if there are more or fewer lists.
+    """
     lists = [*lists]
     if len(lists) != count:
         raise ValueError(f"the tokenizer has encoded {count} texts as {len(lists)} lists of ids")

@@ -46,8 +46,8 @@ def write_vectors(path: str, sentences: Sequence[str], vectors: NDArray[np.float
 def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[np.float32]]:
     """Read sentences and their vectors, which must have length 1.
 
-    A `.npy` file has no sentences, so they are read from the file `sentences`. `ValueError` if the vectors
-    cannot be used as an index; it names the file and, if possible, the line.
+    A `.npy` file has no sentences, so they are read from the file `sentences`. Raises `ValueError` if the
+    vectors cannot be used as an index; it names the file and, if possible, the line.
     """
     require_vector_file(path)
     if path.endswith(".jsonl"):
@@ -89,7 +89,7 @@ def read_npy(path: str) -> NDArray[np.float32]:
 
 
 def require_content(file: BinaryIO) -> None:
-    """`ValueError` if a `.npy` file is too short for the array that its header describes.
+    """Raise `ValueError` if a `.npy` file is too short for the array that its header describes.
 
     Without this check, numpy would allocate the memory for any shape in the header of a damaged file.
     """

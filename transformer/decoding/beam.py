@@ -110,8 +110,9 @@ def beam_search(
     sentence closes when no live hypothesis can still become one of its `n_best`, or when it reaches its
     limit. At the limit, the live hypotheses count as complete, with the same length penalty. A `beam_size` of
     1 is exactly greedy search. `max_length` is the limit in new tokens, including EOS: a number for all rows,
-    or one number for each row. `observe` is called after each step. `ValueError` if `n_best` is not between 1
-    and `beam_size`, or if the length penalties with this `alpha` are too large or too small for float32.
+    or one number for each row. `observe` is called after each step. Raises `ValueError` if `n_best` is not
+    between 1 and `beam_size`, or if the length penalties with this `alpha` are too large or too small for
+    float32.
     """
     if not 1 <= n_best <= beam_size:
         raise ValueError(f"n_best is {n_best}; it must be between 1 and beam_size, {beam_size}")
@@ -270,7 +271,8 @@ def read_back(
 ) -> tuple[list[Closed | None], bool]:
     """Each sentence's verdict, and whether any hypothesis is complete. The only device sync of a step.
 
-    `ValueError` if a candidate's score is NaN; checking the first is enough, because sorting puts NaN first.
+    Raises `ValueError` if a candidate's score is NaN; checking the first is enough, because sorting puts NaN
+    first.
     """
     has_complete = (complete.scores > -torch.inf).any()
     is_nan = candidates.scores[:, 0].isnan()

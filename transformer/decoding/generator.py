@@ -57,7 +57,7 @@ class TextGenerator:
         """Continue `prompt` by up to `max_length` tokens, picked by `choose`, or until EOS.
 
         Returns the prompt and its continuation as one text. `write` is called with each new part of the text.
-        `ValueError` for an empty prompt, or a prompt with characters outside the vocabulary.
+        Raises `ValueError` for an empty prompt, or a prompt with characters outside the vocabulary.
         """
         ids = self.prompt_ids(prompt)
         device = next(self.model.parameters()).device

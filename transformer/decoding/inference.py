@@ -19,8 +19,8 @@ from transformer.model.projections import join_projections
 def freeze(model: nn.Module, precision: InferencePrecision = "float32") -> None:
     """Prepare `model` for inference only, in place, with matrix products in `precision`.
 
-    On a CPU without fast products of 8-bit integers, int8 becomes float32, with a warning. `ValueError` for
-    float16 on a CPU, which has no fast products for it, and for int8 on other devices.
+    On a CPU without fast products of 8-bit integers, int8 becomes float32, with a warning. Raises
+    `ValueError` for float16 on a CPU, which has no fast products for it, and for int8 on other devices.
     """
     model.requires_grad_(False)
     where = next(model.parameters()).device
@@ -34,7 +34,10 @@ def freeze(model: nn.Module, precision: InferencePrecision = "float32") -> None:
 
 
 def inference_dtype(precision: InferencePrecision, where: torch.device) -> torch.dtype:
-    """The dtype of the matrix products; `ValueError` if `where` has no fast products in this `precision`."""
+    """The dtype of the matrix products.
+
+    Raises `ValueError` if `where` has no fast products in this `precision`.
+    """
     is_cpu = where.type == "cpu"
     if precision == "int8":
         if not is_cpu:

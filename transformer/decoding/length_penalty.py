@@ -14,7 +14,7 @@ def length_penalty(length: Any, alpha: float) -> Any:
 
 
 def require_usable_alpha(alpha: float, longest: int) -> None:
-    """`ValueError` if scores divided by the length penalty would overflow or underflow in float32."""
+    """Raise `ValueError` if scores divided by the length penalty would overflow or underflow in float32."""
     try:
         penalty = length_penalty(longest + 1, alpha)
     except OverflowError:

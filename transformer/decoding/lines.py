@@ -129,7 +129,10 @@ class LineTranslator(ABC):
         processors: "Sequence[Processor]" = (),
         sampler: "Sampler | None" = None,
     ) -> SearchOptions:
-        """The options of a call, by default the run's settings; `ValueError` if an option is invalid."""
+        """The options of a call, by default the run's settings.
+
+        Raises `ValueError` if an option is invalid.
+        """
         search = self.decoding
         beam_size = search.beam_size if beam_size is None else beam_size
         alpha = search.alpha if alpha is None else alpha
@@ -159,7 +162,7 @@ class LineTranslator(ABC):
         return sources
 
     def encode_prefixes(self, prefixes: Sequence[str] | None, count: int, first_line: int) -> list[list[int]]:
-        """The ids that each line's translation must start with; empty lists without `prefixes`."""
+        """The ids that each line's translation must start with; empty lists if `prefixes` is None."""
         if prefixes is None:
             return [[] for _ in range(count)]
         prefixes = text_list(prefixes, "prefix", first_line)

@@ -124,7 +124,8 @@ class MaskFiller(Reader):
     def fill(self, lines: Sequence[str], *, count: int, first_line: int = 1) -> list[list[list[Candidate]]]:
         """The `count` most probable tokens for each `<mask>` of each line, best first.
 
-        `CorpusError` for a line that has no `<mask>` or is too long; `first_line` is the first line's number.
+        Raises `CorpusError` for a line that has no `<mask>` or is too long; `first_line` is the first line's
+        number.
         """
         lines = text_list(lines, first=first_line)
         sentences = [self.read(line, number) for number, line in enumerate(lines, first_line)]
@@ -140,7 +141,7 @@ class MaskFiller(Reader):
         return results
 
     def read(self, line: str, number: int) -> NDArray[np.int64]:
-        """The ids of line `number`; `CorpusError` if it has no `<mask>` or is too long."""
+        """The ids of line `number`. Raises `CorpusError` if it has no `<mask>` or is too long."""
         limit = self.settings.data.max_tokens
         if len(line) > MAX_CHARACTERS_PER_TOKEN * limit:
             raise CorpusError(

@@ -39,7 +39,10 @@ class Sampler:
         return (probabilities / waits).argmax(dim=-1)
 
     def probabilities(self, logits: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, "rows vocabulary"]:
-        """The distribution that tokens are sampled from; `ValueError` if a row has no possible token."""
+        """The distribution that tokens are sampled from.
+
+        Raises `ValueError` if a row has no possible token.
+        """
         highest = logits.float().amax(dim=-1, keepdim=True)
         has_nan, has_nothing = torch.stack((highest.isnan().any(), (highest == -torch.inf).any())).tolist()
         if has_nan:

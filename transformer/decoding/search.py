@@ -135,7 +135,7 @@ def ready_to_search(
 ) -> Iterator[Int[Tensor, "batch length"]]:
     """Put the model in evaluation mode for the block; yields the tokens as int64.
 
-    In training mode, dropout would change the model from step to step. `ValueError` unless tokens are
+    In training mode, dropout would change the model from step to step. Raises `ValueError` unless tokens are
     integers and, if the model has a `pad_id`, rows are right-padded.
     """
     if tokens.is_floating_point():
@@ -211,8 +211,8 @@ def row_limits(
 ) -> tuple[Int[Tensor, " batch"], int]:
     """The limit of each row, and the greatest limit.
 
-    `max_length` must be a whole number of at least 1, or a tensor with one such number per row. `ValueError`
-    if it is anything else, or if there are no rows.
+    `max_length` must be a whole number of at least 1, or a tensor with one such number per row. Raises
+    `ValueError` if it is anything else, or if there are no rows.
     """
     if len(rows) == 0:
         raise ValueError("there is nothing to search for: the batch has no rows")

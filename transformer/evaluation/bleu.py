@@ -36,7 +36,10 @@ def choose_tokenizer(data: DataConfig) -> BleuTokenizer:
 
 
 def make_bleu(tokenizer: str) -> "BLEU":
-    """Create sacreBLEU's metric; `ValueError` with a one-line message if the tokenizer cannot be used."""
+    """Create sacreBLEU's metric.
+
+    Raises `ValueError` with a one-line message if the tokenizer cannot be used.
+    """
     from sacrebleu.metrics.bleu import BLEU
 
     if tokenizer not in get_args(BleuTokenizer):

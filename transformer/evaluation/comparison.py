@@ -48,7 +48,7 @@ class Difference(NamedTuple):
 
 
 def require_same_text(one: Sequence[Scored], other: Sequence[Scored]) -> None:
-    """`ValueError` unless both systems translated the same sentences with the same references."""
+    """Raise `ValueError` unless both systems translated the same sentences with the same references."""
     if len(one) != len(other):
         raise ValueError(
             f"the first system has {len(one)} sentences and the second has {len(other)}; "

@@ -27,8 +27,8 @@ def read_curves(run: Run) -> dict[str, Curve]:
 
     If training was restarted from update N, earlier entries for updates after N are left out, because those
     updates did not lead to the current model. N is 0 if training was restarted from scratch in the same
-    folder. Invalid lines, such as one cut off by a full disk, are skipped. `CheckpointError` if there is no
-    log, or no number in it.
+    folder. Invalid lines, such as one cut off by a full disk, are skipped. Raises `CheckpointError` if there
+    is no log, or no number in it.
     """
     try:
         lines = list(read_log(run.log))

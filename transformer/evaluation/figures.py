@@ -61,7 +61,7 @@ def draw_table3(axes: Any) -> Any:
     axes.set_xscale("log")
     axes.set_xticks([30, 50, 100, 200], ["30", "50", "100", "200"])
     axes.minorticks_off()
-    axes.set_xlabel("parameters here, millions")
+    axes.set_xlabel("parameters of our model, millions")
     axes.set_ylabel("BLEU of the paper, newstest2013")
     axes.grid(alpha=0.3)
     return axes

@@ -24,7 +24,7 @@ PATHS = {"greedy": ("tab:orange", "--"), "reference": ("tab:green", ":")}
 def head_named(inspection: Findings, name: str | None) -> Choice:
     """The head with this name (KIND.LAYER.HEAD), or the most informative head if `name` is None.
 
-    `ValueError` if there is no such head.
+    Raises `ValueError` if there is no such head.
     """
     heads = {
         f"{module.kind}.{module.layer}.{head}": Choice(module.kind, 0, module.layer, head)

@@ -44,9 +44,9 @@ Inspectable = Translator | TextGenerator | MaskFiller | Classifier | Embedder
 def inspect(model: Inspectable, line: str, **options: Any) -> Inspection:
     """Record how `model` processes one line: its search, its attention, and the numbers in its layers.
 
-    For a `Translator` the options are `beam_size`, `alpha` and `gold` (the right translation, if known).
-    For a `TextGenerator`, whose line is a prompt, they are `beam_size`, `alpha` and `max_length` in new
-    tokens. The line of a `MaskFiller` contains `<mask>`. `ValueError` for a blank line.
+    For a `Translator` the options are `beam_size`, `alpha` and `gold` (the right translation, if known). For
+    a `TextGenerator`, whose line is a prompt, they are `beam_size`, `alpha` and `max_length` in new tokens.
+    The line of a `MaskFiller` contains `<mask>`. Raises `ValueError` for a blank line.
     """
     for kind, inspector in INSPECTORS.items():
         if isinstance(model, kind):
@@ -279,7 +279,10 @@ def read_sentence(reader: Reader, line: str) -> tuple[ForcedPass, dict[str, Axis
 
 
 def changed(decoding: DecodingConfig, beam_size: int | None, alpha: float | None) -> DecodingConfig:
-    """Return `decoding` with this `beam_size` and `alpha`, where not None; `ValueError` if out of range."""
+    """Return `decoding` with this `beam_size` and `alpha`, where not None.
+
+    Raises `ValueError` if out of range.
+    """
     given = {"beam_size": beam_size, "alpha": alpha}
     return replace(decoding, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 

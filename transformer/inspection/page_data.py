@@ -108,7 +108,7 @@ def axis_data(axis: Axis) -> dict[str, Any]:
 
 
 def read_places(inspection: Findings) -> list[tuple[str, int] | None]:
-    """Say where the top of the page shows each token that the decoder reads: the axis, and the index on it.
+    """For each token that the decoder reads, its place at the top of the page: an axis, and an index on it.
 
     No axis shows the start token of a translation, so its entry is None.
     """
@@ -146,7 +146,7 @@ def head_data(head: Head) -> dict[str, Any]:
 
 
 def weights(inspection: Findings) -> list[Any]:
-    """For each module, an array of the weights between pieces and one of those between words, in thousandths.
+    """For each module, two arrays of weights in thousandths: one between pieces, and one between words.
 
     The first matrix of an array is the mean over the heads; the matrices of the heads follow.
     """

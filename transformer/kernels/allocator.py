@@ -35,8 +35,9 @@ def keep_freed_memory() -> None:
 def keep_few_shapes() -> None:
     """Limit the caches of `SHAPE_CACHES` to `KEPT_SHAPES` shapes; call this before torch is imported.
 
-    Almost every batch of a server has a new shape. By default each cache keeps the last 1,024 shapes, so
-    memory grows over thousands of requests (docs/serving.md). Variables that are already set are left alone.
+    Almost every batch that a server computes has a new shape. By default each cache keeps the last 1,024
+    shapes, so memory grows over thousands of requests (docs/serving.md). Variables that are already set are
+    left alone.
     """
     for name in SHAPE_CACHES:
         os.environ.setdefault(name, str(KEPT_SHAPES))

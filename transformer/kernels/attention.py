@@ -1,4 +1,4 @@
-"""Equation 1 by the fastest method on each device; `model/attention.py` has the plain version."""
+"""Computes equation 1 by the fastest method on each device; `model/attention.py` has the plain version."""
 
 import math
 from typing import NamedTuple
@@ -31,8 +31,8 @@ def fused_attention(
     """Compute `attention` of `model/attention.py`, with optional dropout on the weights.
 
     Uses `scaled_dot_product_attention`, unless gradients are needed and `is_faster_plain` is true. An
-    exported or traced graph always uses the fused call. The graph may run on other devices, and
-    `torch.jit.trace` compares the graph with a run without gradients.
+    exported or traced graph always uses the fused call, because the graph may run on other devices, and
+    because `torch.jit.trace` compares the graph with a run without gradients.
     """
     has_gradients = torch.is_grad_enabled() and not is_exporting()
     if has_gradients and is_faster_plain(q, k, has_extras=bias is not None or dropout > 0):

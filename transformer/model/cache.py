@@ -117,8 +117,8 @@ class DecodeState:
         """The first of the three steps: reserve slots for `tokens`.
 
         Returns a `Context` with the positions of `tokens` and the slots that they may attend to. This changes
-        the state, so call it once per forward pass. `ValueError` if the buffers are too short; the state is
-        then unchanged.
+        the state, so call it once per forward pass. Raises `ValueError` if the buffers are too short; the
+        state is then unchanged.
         """
         new, room = tokens.shape[1], self.caches[0].room
         if self.length + new > room:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def require_right_padded(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
-    """`ValueError` if a row has no token, or has a pad before a token; the message names the row.
+    """Raise `ValueError` if a row has no token, or has a pad before a token; the message names the row.
 
     The check reads values back from the device, so on a GPU it forces one synchronization.
     """
@@ -26,7 +26,7 @@ def require_right_padded(tokens: Int[Tensor, "batch length"], pad_id: int) -> No
 
 
 def check_first_tokens(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
-    """`ValueError` if a row begins with a pad.
+    """Raise `ValueError` if a row begins with a pad.
 
     The check runs only on a CPU, where reading values costs almost nothing, and not while the forward pass is
     being compiled, traced or vmapped. Positions are counted from the left, so padding on the left would shift

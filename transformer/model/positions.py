@@ -72,7 +72,7 @@ POSITIONS: dict[str, Callable[[ModelConfig], nn.Module]] = {
 
 
 def require_positions(encoding: nn.Module, length: int) -> None:
-    """`ValueError` if a sequence of `length` tokens is too long for an encoding with `max_positions`."""
+    """Raise `ValueError` if `length` tokens are too many for an encoding with `max_positions`."""
     limit = getattr(encoding, "max_positions", None)
     if limit is not None and length > limit:
         raise ValueError(

@@ -154,7 +154,7 @@ def record_calls(model: nn.Module) -> Iterator[dict[str, Call]]:
 def without_head(attention: MultiHeadAttention, head: int) -> Iterator[None]:
     """Inside the block, `attention` works without one head: that head's output is set to 0 before W^O.
 
-    Heads are counted from 0; `ValueError` if there is no such head.
+    Heads are counted from 0. Raises `ValueError` if there is no such head.
     """
     if not 0 <= head < attention.num_heads:
         raise ValueError(f"head is {head}; it must be between 0 and {attention.num_heads - 1}")

@@ -74,7 +74,7 @@ class Batcher:
     def submit(self, kind: Kind, lines: Sequence[str]) -> "Future[Answer]":
         """Queue a request; returns a future for its translations. Cancel the future if nobody waits for it.
 
-        `BusyError` if too many lines are waiting.
+        Raises `BusyError` if too many lines are waiting.
         """
         job = Job(kind, lines)
         with self.changed:

@@ -32,9 +32,9 @@ def add_errors(app: FastAPI) -> None:
                 "with too many digits"
             )
         elif error.status_code == 404:
-            message = f"there is nothing at {request.url.path}; /docs lists what there is"
+            message = f"{request.url.path} does not exist; /docs lists the paths"
         elif error.status_code == 405:
-            message = f"{request.url.path} does not take {request.method}; /docs lists what it takes"
+            message = f"{request.url.path} does not support {request.method}; /docs lists the methods"
         return problem(error.status_code, message, dict(error.headers or {}))
 
     @app.exception_handler(Exception)

@@ -41,10 +41,10 @@ class Output(BaseModel):
     translation: str
     score: float | None = Field(
         description="Log-probability divided by the length penalty. If the search finds fewer than n_best "
-        "translations, empty ones with the score null are added."
+        "translations, empty translations are added, whose score is null."
     )
     alignment: str | None = Field(
-        description="Pairs SOURCE-TARGET of aligned words, counted from 0, such as 0-0 1-2; null unless "
+        description="Aligned words as pairs SOURCE-TARGET, counted from 0, such as 0-0 1-2; null unless "
         "requested."
     )
 

@@ -13,7 +13,7 @@ from transformer.training.interruption import handled_by
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 means any free port. `ValueError` if the address cannot be used."""
+    """A listening socket; port 0 means any free port. Raises `ValueError` if the address cannot be used."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)

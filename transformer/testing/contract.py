@@ -50,10 +50,14 @@ class ContractReport:
 
     def __str__(self) -> str:
         applied = [result for result in self.results if result.status is not Status.DOES_NOT_APPLY]
-        outcome = f"{len(self.failed)} of {len(applied)} checks failed" if self.failed else "all is well"
+        outcome = (
+            f"{len(self.failed)} of {len(applied)} checks failed" if self.failed else "all checks passed"
+        )
         tolerance = f"{self.tolerance.absolute:g} + {self.tolerance.relative:g} × |expected|"
-        title = f"the contract of {self.model} as {self.kind}, {self.vocab_size:,} tokens: {outcome}"
-        return "\n".join((title, *map(str, self.results), f"tolerance where not exact: {tolerance}"))
+        title = f"contract of {self.model} ({self.kind}, vocabulary of {self.vocab_size:,}): {outcome}"
+        return "\n".join(
+            (title, *map(str, self.results), f"tolerance of checks that are not exact: {tolerance}")
+        )
 
 
 def assert_transformer_contract(

@@ -1,4 +1,4 @@
-"""The state of one sentence while it is being generated: its random choices and its phenomena so far."""
+"""The state of one sentence while it is being generated: its random choices and grammatical phenomena."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -33,7 +33,7 @@ class Draft:
     versions of Python. The subclasses in `heldout.py` choose other names and numbers. The subclass in
     `oracle.py` searches for a given sentence by trying all options. The methods `begin`, `said`, `finished`
     and `expect` do nothing here. The subclass in `oracle.py` overrides them, so that it can give up as soon
-    as the draft cannot become the given sentence.
+    as the draft can no longer become the given sentence.
     """
 
     __slots__ = ("numbers", "random", "seen")

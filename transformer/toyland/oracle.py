@@ -24,12 +24,18 @@ _MODALS = ("must", "can", "cannot", "should", "want", "wants")
 
 
 def translate(sentence: str) -> str:
-    """The only correct translation; `ValueError` with the reason if the sentence is outside toyland."""
+    """The only correct translation.
+
+    Raises `ValueError` with the reason if the sentence is outside toyland.
+    """
     return analyse(sentence).target
 
 
 def analyse(sentence: str) -> Example:
-    """The sentence's translation, phenomena and tree; `ValueError` if the grammar cannot produce it."""
+    """The sentence's translation, phenomena and tree.
+
+    Raises `ValueError` if the grammar cannot produce it.
+    """
     sentence = " ".join(sentence.split())
     if (reason := obviously_outside(sentence)) is not None:
         raise ValueError(reason)
@@ -99,7 +105,7 @@ class _Decisions:
         return self.taken[self.position - 1][0]
 
     def turn_back(self) -> bool:
-        """Begin the next path: it takes another branch at the last choice that still has an untried one.
+        """Go back to the last choice that has an untried branch, and start a path that takes this branch.
 
         Returns False if all paths were tried.
         """
@@ -122,7 +128,7 @@ class _Interval:
 
 
 class _Open(float):
-    """A random number that is never drawn: `scale · u + shift` for an unknown u in [0, 1).
+    """Stands for a random number without drawing it: `scale · u + shift` for an unknown u in [0, 1).
 
     If a comparison could go either way, the search chooses the result, which narrows the interval of u.
     """

@@ -27,7 +27,7 @@ def parse(example: Example) -> str:
 
 
 def read_words(text: str) -> str:
-    """The English sentence of a parse; `ValueError` if the brackets do not match."""
+    """The English sentence of a parse. Raises `ValueError` if the brackets do not match."""
     constituents(text)
     return punctuated([token for token in text.split() if not _is_bracket(token)])
 
@@ -39,7 +39,7 @@ def phrases(text: str) -> list[Constituent]:
 
 
 def constituents(text: str) -> list[Constituent]:
-    """All constituents, inner ones first; `ValueError` if the brackets do not match."""
+    """All constituents, inner ones first. Raises `ValueError` if the brackets do not match."""
     found: list[Constituent] = []
     opened: list[tuple[str, int]] = []
     position = 0

@@ -136,7 +136,7 @@ def tokens(sentence: str) -> list[str]:
 def may_be_name(word: str) -> bool:
     """Whether a word may be a name: a capitalised word that is unknown, or spelt like an invented name.
 
-    Some known words are spelt like invented names, such as `Garden` and `Women`. They may also be names.
+    Some known words, such as `Garden` and `Women`, are spelt like invented names. They may also be names.
     """
     if not (word[:1].isupper() and word.isalpha()):
         return False

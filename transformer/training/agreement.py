@@ -34,7 +34,7 @@ def require_free(run: Run, resume: bool) -> None:
 
 
 def require_startable(before: Settings, settings: Settings) -> None:
-    """`CheckpointError` if training cannot start from a run with the settings `before`."""
+    """Raise `CheckpointError` if training cannot start from a run with the settings `before`."""
     fixed = [name for name in setting_names() if name.startswith("model.") and name not in FREE_AT_START]
     if before.model.kind == "encoder_only" and settings.model.kind == "encoder_decoder":
         fixed.remove("model.kind")  # the new model takes over the encoder

@@ -19,11 +19,13 @@ class DivergedError(ValueError):
 
 
 class FiniteGuard:
-    """Decides whether each update is applied; `DivergedError` after more than `limit` skips in a row.
+    """Decides whether each update is applied.
+
+    Raises `DivergedError` after more than `limit` skips in a row.
 
     The decision is a tensor on the model's device. It is copied to the CPU in the background, because reading
-    it at once would force a synchronization with the GPU. So a bad update is never applied, but it may be
-    reported some updates later.
+    it at once would force a synchronization with the GPU. A bad update is therefore reported a few updates
+    late, but it is never applied.
     """
 
     def __init__(self, limit: int, group: Group) -> None:
@@ -41,13 +43,14 @@ class FiniteGuard:
 
     @property
     def is_full(self) -> bool:
-        """Whether `read` is due: if all the unread decisions were skips, they would exceed the limit."""
+        """Whether `read` must be called now: there are enough unread decisions to exceed the limit."""
         return len(self.unread) > self.limit
 
     def read(self, find_cause: Callable[[int, Update], str], *, but_newest: int = 0) -> list[int]:
-        """The numbers of the updates that were skipped; `DivergedError` after too many in a row.
+        """Return the numbers of the updates that were skipped.
 
-        The newest `but_newest` decisions stay unread, because a GPU may still be computing them.
+        The newest `but_newest` decisions stay unread, because a GPU may still be computing them. Raises
+        `DivergedError` after too many skips in a row.
         """
         skipped = []
         while len(self.unread) > but_newest:
@@ -132,7 +135,7 @@ def floating(output: Any) -> Iterable[Tensor]:
 
 
 def require_finite(model: nn.Module, step: int) -> None:
-    """`DivergedError` if a parameter is not finite: such a model must not be saved as a checkpoint."""
+    """Raise `DivergedError` if a parameter is not finite: such a model must not be saved as a checkpoint."""
     norms = torch.stack([whole(parameter.detach().float().norm()) for parameter in model.parameters()])
     if math.isfinite(float(norms.sum())):
         return

@@ -19,7 +19,7 @@ def stacked_layers(model: nn.Module) -> list[nn.Module]:
 def recompute_layers(model: nn.Module) -> None:
     """Let the backward pass recompute each layer, so that the forward pass stores only the layer's input.
 
-    Dropout then draws the same numbers as before. `ValueError` if the model has no layers.
+    Dropout then draws the same numbers as before. Raises `ValueError` if the model has no layers.
     """
     layers = stacked_layers(model)
     if not layers:

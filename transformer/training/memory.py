@@ -17,11 +17,11 @@ from transformer.training.layers import stacked_layers
 BYTES_PER_WEIGHT = 16
 """Four float32 numbers: the weight, its gradient and Adam's two moments."""
 CONTAINER_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
-"""The files with a container's memory limit in bytes on Linux, for versions 2 and 1 of control groups."""
+"""Files that hold a container's memory limit in bytes on Linux (cgroup v2, then v1)."""
 
 
 def require_memory(settings: Settings, device: torch.device, group: Group = ALONE) -> None:
-    """`ValueError` if the device has too little memory for a process's weights, gradients and Adam's moments.
+    """Raise `ValueError` if the device cannot hold one process's weights, gradients and Adam moments.
 
     The embeddings are left out, because the size of the vocabulary is not known before the tokenizer is made.
     """

@@ -44,9 +44,9 @@ def rehearse(
 ) -> Rehearsal:
     """Compute the largest batches, then time a few updates. `state` cannot be used afterwards.
 
-    The updates are computed as in `fit`. Their batches are already on the device, as if prefetched.
-    The same updates are computed twice. Only the second time is measured, because the first time includes
-    one-time work for each shape. `ValueError` if a batch does not fit into memory.
+    The updates are computed as in `fit`. Their batches are already on the device, as if prefetched. The same
+    updates are computed twice. Only the second time is measured, because the first time includes one-time
+    work for each shape. Raises `ValueError` if a batch does not fit into memory.
     """
     training = settings.training
     model = state.model.train()

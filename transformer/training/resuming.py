@@ -42,7 +42,7 @@ def completed(now: Settings, before: Settings) -> Settings:
 
 
 def require_same(before: Settings, now: Settings, run: Run) -> None:
-    """`CheckpointError` if the settings differ in the model, the text or the order of the batches.
+    """Raise `CheckpointError` if the settings differ in the model, the text or the order of the batches.
 
     Other settings, such as the length of training and the device, may differ.
     """

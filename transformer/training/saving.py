@@ -70,7 +70,7 @@ class Saver:
         """Begin to write a checkpoint in the first process; with `is_end`, also wait until it is written.
 
         The other processes wait for the first one and raise the same error. `OSError` is raised only at the
-        end of training, after several attempts; `FolderLostError` if the run's folder has disappeared.
+        end of training, after several attempts. Raises `FolderLostError` if the run's folder has disappeared.
         """
         take: Callable[[], Snapshot] = state.snapshot
         if is_sharded(state.model):
@@ -96,7 +96,7 @@ class Saver:
             raise error
 
     def start(self, snapshot: Snapshot) -> None:
-        """Begin to write this checkpoint; `FolderLostError` if the run's folder has disappeared."""
+        """Begin to write this checkpoint. Raises `FolderLostError` if the run's folder has disappeared."""
         save = partial(
             snapshot.save,
             tokenizer_hash=self.tokenizer_hash,

@@ -35,7 +35,7 @@ class TrainingState:
     step: int = 0
     """Number of updates done."""
     position: dict[str, int] | None = None
-    """The data position after `step` updates; None at the start. Prefetching moves `batches` ahead of it."""
+    """The data position after `step` updates; None at the start. `batches` prefetches, so it may be ahead."""
     best: float | None = None
     """The best value so far of the metric that `training.best_metric` names."""
     stale: int = 0
@@ -46,7 +46,7 @@ class TrainingState:
     """Scales the loss in float16; otherwise it does nothing."""
 
     def is_better(self, metric: str, value: float) -> bool:
-        """Record the result of a validation; returns whether it was better than all results before."""
+        """Record the result of a validation, and return whether it is the best so far."""
         is_lower = self.best is None or value < self.best
         is_higher = self.best is None or value > self.best
         improves = math.isfinite(value) and (is_lower if metric in LOWER_IS_BETTER else is_higher)
@@ -56,8 +56,8 @@ class TrainingState:
     def snapshot(self, *, keep: bool = True) -> "Snapshot":
         """A copy of the state in host memory: training can continue while the copy is written to disk.
 
-        If the model is split among processes, all processes must call this method, but only those that
-        pass `keep` get the tensors. `DivergedError` if a parameter is not finite.
+        If the model is split among processes, all processes must call this method, but only those that pass
+        `keep` get the tensors. Raises `DivergedError` if a parameter is not finite.
         """
         require_finite(self.model, self.step)
         tensors = {
@@ -80,7 +80,10 @@ class TrainingState:
         return Snapshot(tensors, values, self.batches, copied)
 
     def load(self, folder: Path) -> None:
-        """Load the checkpoint in `folder`; `CheckpointError` if it belongs to another model or text."""
+        """Load the checkpoint in `folder`.
+
+        Raises `CheckpointError` if it belongs to another model or text.
+        """
         state = read_state(folder)
         require_well_formed(state, folder)
         if state.get("text", self.batches.fingerprint) != self.batches.fingerprint:
@@ -149,7 +152,7 @@ def host_copies(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str
 
 
 def require_well_formed(state: dict[str, Any], folder: Path) -> None:
-    """`CheckpointError` for values that no training run can have written."""
+    """Raise `CheckpointError` for values that no training run can have written."""
     counts = [state.get("step"), state.get("stale", 0)]
     position = state.get("batches")
     if isinstance(position, dict):

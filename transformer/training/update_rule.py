@@ -105,9 +105,9 @@ class UpdateRule:
         return {"classes": self.classes(), "numbers": numbers, "groups": changed}
 
     def load(self, path: Path, values: Any) -> None:
-        """Load the state: its `tensors` from the file `path`, and the `values` given here.
+        """Load the state: the tensors from the file `path`, and everything else from `values`.
 
-        `CheckpointError` if they belong to another model or another optimizer.
+        Raises `CheckpointError` if the state belongs to another model or another optimizer.
         """
         values = EARLY_VALUES if values is None else values
         if not is_well_formed(values):
@@ -138,7 +138,9 @@ class UpdateRule:
         for full_name, value in (tensors | numbers).items():
             name, _, key = full_name.rpartition(".")
             if name not in self.parameters:
-                raise CheckpointError(f"{path}: has the unknown {full_name}; the model was built differently")
+                raise CheckpointError(
+                    f"{path}: has the unexpected {full_name}; the model was built differently"
+                )
             stored.setdefault(name, {})[key] = value
         return stored
 
@@ -171,8 +173,8 @@ def part_of(value: Any, parameter: Tensor, path: Path) -> Any:
     """Return this process's part of `value`, which is a piece of the optimizer state of `parameter`.
 
     If `value` is a number, or if `parameter` is not divided among processes, the part is the whole `value`.
-    `CheckpointError` if the shapes of `value` and `parameter` differ, because then it is unknown how to
-    divide `value`.
+    Raises `CheckpointError` if the shapes of `value` and `parameter` differ, because then it is unknown how
+    to divide `value`.
     """
     if not isinstance(value, Tensor) or not is_divided(parameter) or value.dim() == 0:
         return value
@@ -186,7 +188,7 @@ def part_of(value: Any, parameter: Tensor, path: Path) -> Any:
 
 
 def require_adams(kept: dict[str, Any], name: str, parameter: Tensor, path: Path) -> None:
-    """`CheckpointError` if Adam cannot have written this state of the parameter `name`."""
+    """Raise `CheckpointError` if Adam cannot have written this state of the parameter `name`."""
     tensors = {key: value for key, value in kept.items() if isinstance(value, Tensor) and key in ADAM_STATE}
     if len(tensors) < len(ADAM_STATE):
         raise CheckpointError(f"{path}: lacks a part of {name}")

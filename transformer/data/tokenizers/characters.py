@@ -58,11 +58,11 @@ def train_character_tokenizer(texts: Iterable[str]) -> CharacterTokenizer:
 
 
 def load_character_tokenizer(content: bytes) -> CharacterTokenizer:
-    """Load a tokenizer from the bytes that `save` wrote; `ValueError` for any other bytes."""
+    """Load a tokenizer from the bytes that `save` wrote. Raises `ValueError` for any other bytes."""
     try:
         saved = json.loads(content)
         if saved["kind"] != KIND or not isinstance(saved["characters"], str):
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise ValueError("not a tokenizer of characters, or a damaged one") from None
+        raise ValueError("not a character tokenizer, or a damaged one") from None
     return CharacterTokenizer(saved["characters"])

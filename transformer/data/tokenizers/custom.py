@@ -73,7 +73,7 @@ def names_custom(content: bytes) -> bool:
 def load_custom_tokenizer(content: bytes) -> CustomTokenizer:
     """Load a tokenizer from the bytes that `save` wrote.
 
-    `ValueError` for any other bytes, or if the class of the tokenizer has not been imported.
+    Raises `ValueError` for any other bytes, or if the class of the tokenizer has not been imported.
     """
     try:
         saved = json.loads(content)

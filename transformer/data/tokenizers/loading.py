@@ -13,7 +13,7 @@ from transformer.files import read_bounded
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Load a tokenizer of any kind that `save` wrote to `path`; `ValueError` if there is none."""
+    """Load a tokenizer of any kind that `save` wrote to `path`. Raises `ValueError` if there is none."""
     path = Path(path)
     try:
         if (path / SOURCE).exists():

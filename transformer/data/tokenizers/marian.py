@@ -121,7 +121,10 @@ def read_model(name: str, content: bytes) -> Any:
 
 
 def load_marian_tokenizer(folder: Path) -> MarianTokenizer:
-    """Load the tokenizer that `save` wrote to `folder`; `ValueError` if a file there holds something else."""
+    """Load the tokenizer that `save` wrote to `folder`.
+
+    Raises `ValueError` if a file there holds something else.
+    """
     names = (SOURCE, TARGET, VOCABULARY)
     source, target, content = (read_bounded(folder / name, LARGEST_FILE) for name in names)
     try:

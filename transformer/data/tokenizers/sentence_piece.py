@@ -81,8 +81,8 @@ def train_tokenizer(
 ) -> SentencePieceTokenizer:
     """Train BPE with byte fallback and full character coverage; the same lines give the same model.
 
-    Each of `symbols` is always one token, wherever it occurs in a text. If `vocab_size` is None, it depends
-    on the size of the text, as the setting `data.vocab_size` describes.
+    Each of `symbols` is always one token, wherever it occurs in a text. If `vocab_size` is None, the
+    size is chosen by the amount of text, as the setting `data.vocab_size` describes.
     """
     sample = sample_lines(cut_lines(lines, MAX_LINE_BYTES), TRAINING_LINES)
     size = suitable_size(sample) if vocab_size is None else vocab_size
@@ -96,7 +96,7 @@ def train_tokenizer(
 
 
 def suitable_size(lines: Sequence[str]) -> int:
-    """The vocabulary size for a text: all bytes, special tokens and different characters, plus 4 × √length.
+    """The vocabulary size for a text: all bytes, special tokens and distinct characters, plus 4 × √length.
 
     The length of the text is counted in characters. The number of different words grows roughly like the
     square root of this length (Heaps' law). So most words become a single token, and only rare words are
@@ -109,7 +109,10 @@ def suitable_size(lines: Sequence[str]) -> int:
 def train_bpe(
     lines: Iterable[str], vocab_size: int, normalization: str, symbols: Sequence[str]
 ) -> SentencePieceTokenizer:
-    """Run SentencePiece's trainer; `RuntimeError` if `vocab_size` is too large or too small for the text."""
+    """Run SentencePiece's trainer.
+
+    Raises `RuntimeError` if `vocab_size` is too large or too small for the text.
+    """
     model = io.BytesIO()
     identity = normalization == "identity"
     sentencepiece.SentencePieceTrainer.train(
