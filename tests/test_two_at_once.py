@@ -15,6 +15,7 @@ from transformer.checkpoint.reading import read_manifest
 from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.config.files import save_settings
+from transformer.files import UNFINISHED
 from transformer.recipe import dry_run, train
 from transformer.training.update_rule import UpdateRule
 
@@ -37,6 +38,11 @@ def together(*works: Callable[[], int | None]) -> list[int]:
     return [process.exitcode for process in processes]
 
 
+def is_saved(run: Path) -> bool:
+    """Whether the first checkpoint is marked, and the temporary folder of its mark has been deleted."""
+    return (run / "last").exists() and not any(run.glob(f"{UNFINISHED}*"))
+
+
 @pytest.fixture
 def settings(tmp_path):
     return tiny_settings(tmp_path / "run", max_steps=4, save_every=2)
@@ -57,7 +63,7 @@ def test_a_second_training_into_the_same_folder_is_refused(
 
     def set_rate(rule, step):
         if step == when:
-            while when > 1 and not (Path(settings.output) / "last").exists():  # a thread writes it
+            while when > 1 and not is_saved(Path(settings.output)):  # a thread writes the checkpoint
                 time.sleep(0.01)
             before = {path: path.read_bytes() for path in Path(settings.output).rglob("*") if path.is_file()}
             found.append(main(["train", "--config", config, "--data.vocab_size", "340", *options]))
