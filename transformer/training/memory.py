@@ -18,6 +18,12 @@ BYTES_PER_WEIGHT = 16
 """Four float32 numbers: the weight, its gradient and Adam's two moments."""
 CONTAINER_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
 """The files with a container's memory limit in bytes on Linux, for versions 2 and 1 of control groups."""
+CONTAINER_USE = (
+    ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+    ("/sys/fs/cgroup/memory/memory.usage_in_bytes", "/sys/fs/cgroup/memory/memory.stat"),
+)
+"""For the same two versions: files with the memory in use, and with its parts."""
+MACHINE_USE = "/proc/meminfo"
 
 
 def require_memory(settings: Settings, device: torch.device, group: Group = ALONE) -> None:
@@ -96,3 +102,24 @@ def memory_bytes(device: torch.device) -> int | None:
     if hasattr(os, "sysconf"):  # not on Windows
         numbers.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return min(numbers, default=None)
+
+
+def available_bytes() -> int | None:
+    """How much more host memory this process can use; `None` if the system does not tell.
+
+    Memory that only caches files counts as available, because the system frees it when it is needed.
+    """
+    numbers = [1024 * number for number in table_of(MACHINE_USE, "MemAvailable:")]
+    for limit, (use, parts) in zip(CONTAINER_LIMITS, CONTAINER_USE, strict=True):
+        if Path(use).exists() and (most := Path(limit).read_text().strip()).isdigit():
+            cached = sum(table_of(parts, "inactive_file", "active_file"))
+            numbers.append(int(most) - int(Path(use).read_text()) + cached)
+    return min(numbers, default=None)
+
+
+def table_of(path: str, *names: str) -> list[int]:
+    """The numbers that follow these names in a file with one name on each line; none if there is no file."""
+    if not Path(path).exists():
+        return []
+    rows = [line.split() for line in Path(path).read_text().splitlines()]
+    return [int(row[1]) for row in rows if row[0] in names]
