@@ -1,13 +1,13 @@
 """The memory of real FSDP processes on a CPU, next to what `transformer train --dry-run` predicts for them.
 
-python benchmarks/sharded_memory.py [--processes 1 2 4] [--layers 16] [--width 1024]
+python benchmarks/sharded_memory.py [--processes 1 2 4] [--layers 8] [--width 1024]
 
-For each number, so many processes (gloo, float32, one thread each) train a language model for three updates
+For each number, so many processes (gloo, float32, one thread each) train a language model for two updates
 of a few tokens, so that activations are small, and save it. Printed for each process, in GiB:
 
 predicted  what the dry run says: weights, gradients, moments and gathered layers
 start      resident memory before the model is built: Python, torch and the text
-updates    peak resident memory in the third update
+updates    peak resident memory until the end of the backward pass of the second update
 more       updates − start − predicted: what the prediction leaves out
 saved      peak resident memory after a checkpoint was written: by the first process alone (whole), or from
            the parts that every process had written (parts)
@@ -36,7 +36,7 @@ from transformer.recipe import plan, train
 from transformer.training import saving
 
 GIB = 2**30
-UPDATES = 3
+UPDATES = 2
 CHARACTERS = 4_000
 """Size of the vocabulary: as many different Chinese characters."""
 LENGTH = 32
@@ -94,7 +94,7 @@ def resident(name: str) -> int:
 def train_here(settings: Settings, checkpoint: str) -> None:
     """Train in this process and print the bytes of `start`, `updates` and `saved`."""
     keep_freed_memory()  # as every command does
-    saving.available_bytes = lambda: 0 if checkpoint == "parts" else None
+    saving.has_room_for = lambda _: checkpoint == "whole"
     measured = []
     make_model = preparation.make_model
 
@@ -103,7 +103,7 @@ def train_here(settings: Settings, checkpoint: str) -> None:
         return make_model(*arguments)
 
     def figures(_: nn.Module) -> dict[str, float]:
-        measured.append(resident("VmHWM"))  # in the third update, after its backward pass
+        measured.append(resident("VmHWM"))
         return {}
 
     preparation.make_model = measure_and_make
@@ -140,7 +140,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--layers", type=int, default=16)
+    parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--width", type=int, default=1024, help="a multiple of 64")
     parser.add_argument("--member", nargs=2, help=argparse.SUPPRESS)  # one of the processes that are measured
     options = parser.parse_args()
@@ -157,8 +157,10 @@ def main() -> None:
     print(f"{next(iter(needs.values())).parameters:,} parameters; memory of each process in GiB")
     print("".join(f"{name:>12}" for name in COLUMNS))
     sizes = ["--layers", str(options.layers), "--width", str(options.width)]
-    for processes in options.processes:
-        for checkpoint in ("whole", "parts") if processes > 1 else ("whole",):
+    for checkpoint in ("parts", "whole"):
+        for processes in options.processes:
+            if processes == 1 and checkpoint == "parts":
+                continue  # with a single process nothing is divided
             for rank, (start, updates, saved) in enumerate(train_in(processes, checkpoint, sizes)):
                 predicted = needs[processes].total
                 row = (predicted, start, updates, updates - start - predicted, saved)

@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from transformer.checkpoint import shards
 from transformer.checkpoint.averaging import average_checkpoints
 from transformer.checkpoint.format import MODEL, OPTIMIZER
-from transformer.checkpoint.reading import read_manifest
+from transformer.checkpoint.reading import file_hash, read_manifest
 from transformer.checkpoint.run import Run
 from transformer.checkpoint.weights import read_tensors
 from transformer.config import Settings
@@ -41,8 +41,8 @@ def refused(*_: Any, **__: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_memory(monkeypatch):
-    monkeypatch.setattr(saving, "available_bytes", lambda: 0)
+def without_memory(monkeypatch):
+    monkeypatch.setattr(saving, "has_room_for", lambda _: False)
     monkeypatch.setattr(shards, "FILE_BYTES", 5000)  # several files for each process
 
 
@@ -73,14 +73,18 @@ def test_a_run_saved_in_parts_equals_one_saved_whole(settings, tmp_path, monkeyp
     parts = divided(settings)
     whole = replace(parts, output=str(tmp_path / "whole"))
 
-    def save_parts(rank: int) -> None:  # the first process decides, whatever memory the other has
+    def decide(*answers: bool) -> None:  # only once
+        remaining = iter(answers)
+        monkeypatch.setattr(saving, "has_room_for", lambda _: next(remaining))
+
+    def save_parts(rank: int) -> None:
         monkeypatch.setattr(state, "host_copies", refused)
-        monkeypatch.setattr(saving, "available_bytes", lambda: rank * 2**50)
+        decide(rank == 1)  # the memory of the other process does not matter
         train(parts)
 
     def save_whole(rank: int) -> None:
         monkeypatch.setattr(state, "write_shards", refused)
-        monkeypatch.setattr(saving, "available_bytes", lambda: (1 - rank) * 2**50)
+        decide(rank == 0)
         train(whole)
 
     together(save_parts)
@@ -234,8 +238,7 @@ def test_tensors_of_every_type_and_shape_are_merged(tmp_path):
             tensors["columns"] = distribute_tensor(whole["rows"], mesh, [Shard(1)])
             write = shards.write_shards(tensors | others, tmp_path / "parts", group.untimed)
             if group.is_first:
-                digest = write(tmp_path / "merged")
-                (tmp_path / "digest").write_text(digest)
+                assert write(tmp_path / "merged") == file_hash(tmp_path / "merged")
                 next((tmp_path / "parts").glob("shard-00002*")).unlink()
                 with pytest.raises(OSError, match=r"parts of \w+ are missing"):
                     write(tmp_path / "again")
@@ -243,6 +246,12 @@ def test_tensors_of_every_type_and_shape_are_merged(tmp_path):
     together(work)
     expected = whole | others | {"columns": whole["rows"]}
     torch.testing.assert_close(read_tensors(tmp_path / "merged"), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("there", "fits"), [(500, True), (499, False), (None, True)])
+def test_copies_may_take_four_fifths_of_the_available_memory(there, fits, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: there)
+    assert memory.has_room_for([torch.zeros(40), torch.zeros(60)]) is fits
 
 
 def test_memory_that_only_caches_files_is_available(tmp_path, monkeypatch):

@@ -1,8 +1,8 @@
-"""Writing tensors that are split among processes: every process writes its parts, and one merges the files.
+"""Writing tensors that are split among processes: each process writes its parts, and one merges them.
 
-The parts are written by the safetensors writer of `torch.distributed.checkpoint`. Its own merging is not used,
-because in torch 2.13 it replaces tensors without dimensions, such as Adam's step counts, by zeros, and fails
-for tensors that hold whole numbers.
+The parts are written by the safetensors writer of `torch.distributed.checkpoint`, and merged here. The
+writer can merge, too (`enable_consolidation`), but in torch 2.13 it then replaces tensors without dimensions,
+such as Adam's step counts, by zeros, and fails for tensors of whole numbers.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from torch import Tensor
 from transformer.checkpoint.writing import WriteFile, bytes_of
 from transformer.files import naming
 
-FILE_BYTES = 2**30
+FILE_BYTES = 2**28
 """About how many bytes each process writes to one file. torch's writer holds a copy of a whole file."""
 OFFSETS = "DCP_SHARDING_INFO"
 """The key in a file's metadata under which torch's writer stores where each part begins in its tensor."""

@@ -2,13 +2,13 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from transformer.config import Settings
 from transformer.training.distributed import ALONE, Group
@@ -24,6 +24,8 @@ CONTAINER_USE = (
 )
 """For the same two versions: files with the memory in use, and with its parts."""
 MACHINE_USE = "/proc/meminfo"
+USABLE = 0.8
+"""The fraction of the available host memory that copies of tensors may take."""
 
 
 def require_memory(settings: Settings, device: torch.device, group: Group = ALONE) -> None:
@@ -102,6 +104,13 @@ def memory_bytes(device: torch.device) -> int | None:
     if hasattr(os, "sysconf"):  # not on Windows
         numbers.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return min(numbers, default=None)
+
+
+def has_room_for(tensors: Iterable[Tensor]) -> bool:
+    """Whether there is enough host memory for copies of these tensors; True if the system does not tell."""
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    there = available_bytes()
+    return there is None or needed <= USABLE * there
 
 
 def available_bytes() -> int | None:

@@ -15,15 +15,13 @@ from transformer.config import TrainingConfig
 from transformer.files import unfinished_folder
 from transformer.messages import warn
 from transformer.training.distributed import Group, is_sharded
-from transformer.training.memory import available_bytes
+from transformer.training.memory import has_room_for
 from transformer.training.rescue import Rescue
 from transformer.training.state import Snapshot, TrainingState
 
 LAST_TRIES = (1.0, 4.0, 15.0)
 """Seconds to wait between attempts to write the final checkpoint."""
 CONTINUES = "training continues and tries again later"
-USABLE = 0.8
-"""The fraction of the available host memory that the copy of a sharded model's state may take."""
 
 
 @dataclass
@@ -60,12 +58,11 @@ class Saver:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Inside the block, `save` can be called. The end of the block waits for the last write."""
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints") as self.writer:
+        with self.parts, ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints") as self.writer:
             try:
                 yield
             finally:
                 self.finish("training ends")
-                self.parts.close()
 
     def is_due(self, step: int) -> bool:
         """Whether a checkpoint is scheduled after this update; all processes get the same answer."""
@@ -87,38 +84,36 @@ class Saver:
         The other processes wait for the first one and raise the same error. `OSError` is raised only at the
         end of training, after several attempts; `FolderLostError` if the run's folder has disappeared.
         """
-        take: Callable[[], Snapshot] | None = state.snapshot
+        take: Callable[[], Snapshot] = state.snapshot
         if is_sharded(state.model):
             self.group.from_first(self.finish)  # so that only one snapshot at a time is in memory
-            take = self.common_snapshot(state, is_best=is_best, is_end=is_end)
-        if take is not None:
-            self.group.from_first(partial(self.write, take, is_best=is_best, is_end=is_end))
+            snapshot = self.common_snapshot(state, is_best=is_best, is_end=is_end)
+            if snapshot is None:
+                return
+            take = lambda: snapshot  # noqa: E731
+        self.group.from_first(partial(self.write, take, is_best=is_best, is_end=is_end))
 
-    def common_snapshot(
-        self, state: TrainingState, *, is_best: bool, is_end: bool
-    ) -> Callable[[], Snapshot] | None:
-        """A function that returns a snapshot of a sharded model, which all processes have taken together.
+    def common_snapshot(self, state: TrainingState, *, is_best: bool, is_end: bool) -> Snapshot | None:
+        """A snapshot of a sharded model, which all processes take together.
 
         `None` if the processes could not write their parts and training continues.
         """
         if self.has_room(state):
-            snapshot = state.snapshot(keep=self.group.is_first)
-            return lambda: snapshot
+            return state.snapshot(keep=self.group.is_first)
         self.owes_best = self.owes_best or is_best
-        for wait in (*LAST_TRIES, None) if is_end else (None,):
+        for wait in LAST_TRIES if is_end else ():
             try:
-                folder = self.group.from_first(partial(self.folder_of_parts, state.step))
-                snapshot = state.sharded_snapshot(folder, self.group)
+                return self.snapshot_in_parts(state)
             except OSError as error:
-                self.parts.close()
-                if is_end and wait is None:
-                    self.report(state.step, error, None)
-                    raise
-                self.report(state.step, error, CONTINUES if wait is None else f"trying again in {wait:.0f} s")
-                time.sleep(wait or 0)
-            else:
-                return lambda: snapshot
-        return None
+                self.report(state.step, error, f"trying again in {wait:.0f} s")
+                time.sleep(wait)
+        try:
+            return self.snapshot_in_parts(state)
+        except OSError as error:
+            self.report(state.step, error, None if is_end else CONTINUES)
+            if is_end:
+                raise
+            return None
 
     def has_room(self, state: TrainingState) -> bool:
         """Whether the first process has memory for a copy of the whole state; all get the same answer.
@@ -128,13 +123,19 @@ class Saver:
         """
         if self.fits is None:
             tensors = chain.from_iterable(file.values() for file in state.tensors().values())
-            needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-            there = available_bytes()
-            self.fits = bool(self.group.of_first(there is None or needed <= USABLE * there))
+            self.fits = bool(self.group.of_first(has_room_for(tensors)))
         return self.fits
 
+    def snapshot_in_parts(self, state: TrainingState) -> Snapshot:
+        folder = self.group.from_first(partial(self.folder_of_parts, state.step))
+        try:
+            return state.sharded_snapshot(folder, self.group)
+        except OSError:
+            self.parts.close()
+            raise
+
     def folder_of_parts(self, step: int) -> Path:
-        """A new folder for the parts of a checkpoint, next to the checkpoints or next to a lost run's place."""
+        """A new folder for the parts of a checkpoint, next to the checkpoints or, if lost, to the run."""
         self.parts.close()
         is_lost = self.rescue is not None and self.rescue.is_needed()
         place = self.run.path if is_lost else self.run.checkpoint(step)
