@@ -1,6 +1,6 @@
 """The memory of real FSDP processes on a CPU, next to what `transformer train --dry-run` predicts for them.
 
-python benchmarks/sharded_memory.py [--processes 1 2 4] [--layers 8] [--width 1024]
+python benchmarks/sharded_memory.py [--processes 1 2 4] [--layers 8] [--width 1024] [--keep]
 
 For each number, so many processes (gloo, float32, one thread each) train a language model for two updates
 of a few tokens, so that activations are small, and save it. Printed for each process, in GiB:
@@ -12,7 +12,8 @@ more       updates − start − predicted: what the prediction leaves out
 saved      peak resident memory after a checkpoint was written: by the first process alone (whole), or from
            the parts that every process had written (parts)
 
-Linux only. Of the memory of one process, torch's libraries are shared with the others.
+glibc returns freed memory to the system, unless --keep is given: then it keeps some of it, as in `transformer
+train`. Linux only.
 """
 
 import argparse
@@ -40,6 +41,8 @@ UPDATES = 2
 CHARACTERS = 4_000
 """Size of the vocabulary: as many different Chinese characters."""
 LENGTH = 32
+RETURNING = {"MALLOC_TRIM_THRESHOLD_": "131072"}
+"""glibc's own default, which lets it return large blocks at once."""
 COLUMNS = ("processes", "checkpoint", "rank", "predicted", "start", "updates", "more", "saved")
 
 
@@ -93,7 +96,7 @@ def resident(name: str) -> int:
 
 def train_here(settings: Settings, checkpoint: str) -> None:
     """Train in this process and print the bytes of `start`, `updates` and `saved`."""
-    keep_freed_memory()  # as every command does
+    keep_freed_memory()  # as every command does; it leaves an environment with RETURNING as it is
     saving.has_room_for = lambda _: checkpoint == "whole"
     measured = []
     make_model = preparation.make_model
@@ -111,7 +114,7 @@ def train_here(settings: Settings, checkpoint: str) -> None:
     print(measured[0], measured[-1], resident("VmHWM"))
 
 
-def train_in(processes: int, checkpoint: str, sizes: list[str]) -> list[list[int]]:
+def train_in(processes: int, checkpoint: str, sizes: list[str], keeps: bool) -> list[list[int]]:
     """The bytes that each process prints."""
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
         free.bind(("127.0.0.1", 0))
@@ -119,6 +122,7 @@ def train_in(processes: int, checkpoint: str, sizes: list[str]) -> list[list[int
         free.close()
         write_text(Path(folder))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
+        place |= {} if keeps else RETURNING
         own = [sys.executable, __file__, *sizes, "--member", folder, checkpoint]
         members = [
             subprocess.Popen(
@@ -142,6 +146,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--width", type=int, default=1024, help="a multiple of 64")
+    parser.add_argument("--keep", action="store_true", help="let glibc keep freed memory")
     parser.add_argument("--member", nargs=2, help=argparse.SUPPRESS)  # one of the processes that are measured
     options = parser.parse_args()
     if options.member is not None:
@@ -161,7 +166,9 @@ def main() -> None:
         for processes in options.processes:
             if processes == 1 and checkpoint == "parts":
                 continue  # with a single process nothing is divided
-            for rank, (start, updates, saved) in enumerate(train_in(processes, checkpoint, sizes)):
+            for rank, (start, updates, saved) in enumerate(
+                train_in(processes, checkpoint, sizes, options.keep)
+            ):
                 predicted = needs[processes].total
                 row = (predicted, start, updates, updates - start - predicted, saved)
                 figures = "".join(f"{number / GIB:12.2f}" for number in row)
