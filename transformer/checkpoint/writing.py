@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from transformer.files import naming, whole_folder, write
 
 SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 """The error number in safetensors' message when a write fails."""
+WriteFile = Callable[[Path], str]
+"""Writes a file at the given path and returns the SHA-256 that the file should have."""
 
 
 def write_checkpoint(
@@ -31,26 +34,37 @@ def write_checkpoint(
 
     Raises `OSError` if the disk is full or read-only, after deleting the files written so far.
     """
+    files = {name: partial(write_hashed, content) for name, content in tensors.items()}
+    write_checkpoint_files(folder, files=files, state=state, tokenizer_hash=tokenizer_hash)
+
+
+def write_checkpoint_files(
+    folder: Path, *, files: Mapping[str, WriteFile], state: Mapping[str, Any], tokenizer_hash: str
+) -> None:
+    """Like `write_checkpoint`, with functions that write the files of tensors."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     kind = folder.name.partition("-")[0] + "-"
     with whole_folder(folder, replace=True, kind=kind) as unfinished:
-        write_files(unfinished, tensors, state, tokenizer_hash)
+        write_files(unfinished, files, state, tokenizer_hash)
 
 
 def write_files(
-    folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], tokenizer_hash: str
+    folder: Path, files: Mapping[str, WriteFile], state: Mapping[str, Any], tokenizer_hash: str
 ) -> None:
     """Write the files of a checkpoint, the manifest last because it holds the hashes of the others."""
-    hashes = {}
-    for name, content in tensors.items():
-        plain = {key: tensor.detach().cpu().contiguous() for key, tensor in content.items()}
-        write_tensors(plain, folder / name)
-        hashes[name] = hash_of_tensors(plain, folder / name)
+    hashes = {name: write_file(folder / name) for name, write_file in files.items()}
     content_of_state = json.dumps(state, indent=1).encode()
     write(folder / STATE, content_of_state)
     hashes[STATE] = hashlib.sha256(content_of_state).hexdigest()
     manifest = {"format_version": FORMAT_VERSION, "tokenizer": tokenizer_hash, "files": hashes}
     write(folder / MANIFEST, json.dumps(manifest, indent=1))
+
+
+def write_hashed(tensors: Mapping[str, Tensor], path: Path) -> str:
+    """Write a safetensors file, and return the hash that it should have."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_tensors(plain, path)
+    return hash_of_tensors(plain, path)
 
 
 def hash_of_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
@@ -66,8 +80,13 @@ def hash_of_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
     digest = hashlib.sha256(size + header)
     places = {name: place for name, place in json.loads(header).items() if name != "__metadata__"}
     for name in sorted(places, key=lambda name: places[name]["data_offsets"]):
-        digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)
+        digest.update(bytes_of(tensors[name]))
     return digest.hexdigest()
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """The bytes of a contiguous tensor in host memory."""
+    return tensor.flatten().view(torch.uint8).numpy().data
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

@@ -2,13 +2,13 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from transformer.config import Settings
 from transformer.training.distributed import ALONE, Group
@@ -18,6 +18,14 @@ BYTES_PER_WEIGHT = 16
 """Four float32 numbers: the weight, its gradient and Adam's two moments."""
 CONTAINER_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
 """Files that hold a container's memory limit in bytes on Linux (cgroup v2, then v1)."""
+CONTAINER_USE = (
+    ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+    ("/sys/fs/cgroup/memory/memory.usage_in_bytes", "/sys/fs/cgroup/memory/memory.stat"),
+)
+"""For the same versions: files that hold the memory in use, and its parts."""
+MACHINE_USE = "/proc/meminfo"
+USABLE = 0.8
+"""The fraction of the available host memory that copies of tensors may take."""
 
 
 def require_memory(settings: Settings, device: torch.device, group: Group = ALONE) -> None:
@@ -96,3 +104,31 @@ def memory_bytes(device: torch.device) -> int | None:
     if hasattr(os, "sysconf"):  # not on Windows
         numbers.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return min(numbers, default=None)
+
+
+def has_room_for(tensors: Iterable[Tensor]) -> bool:
+    """Whether there is enough host memory for copies of these tensors; True if the system does not tell."""
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    there = available_bytes()
+    return there is None or needed <= USABLE * there
+
+
+def available_bytes() -> int | None:
+    """How much more host memory this process can use; `None` if the system does not tell.
+
+    Memory that only caches files counts as available, because the system frees it when it is needed.
+    """
+    numbers = [1024 * number for number in table_of(MACHINE_USE, "MemAvailable:")]
+    for limit, (use, parts) in zip(CONTAINER_LIMITS, CONTAINER_USE, strict=True):
+        if Path(use).exists() and (most := Path(limit).read_text().strip()).isdigit():
+            cached = sum(table_of(parts, "inactive_file", "active_file"))
+            numbers.append(int(most) - int(Path(use).read_text()) + cached)
+    return min(numbers, default=None)
+
+
+def table_of(path: str, *names: str) -> list[int]:
+    """The numbers that follow these names in a file with one name on each line; none if there is no file."""
+    if not Path(path).exists():
+        return []
+    rows = [line.split() for line in Path(path).read_text().splitlines()]
+    return [int(row[1]) for row in rows if row[0] in names]

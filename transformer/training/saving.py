@@ -3,20 +3,25 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
+from pathlib import Path
 
 from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.run import Run
 from transformer.config import TrainingConfig
+from transformer.files import unfinished_folder
 from transformer.messages import warn
 from transformer.training.distributed import Group, is_sharded
+from transformer.training.memory import has_room_for
 from transformer.training.rescue import Rescue
 from transformer.training.state import Snapshot, TrainingState
 
 LAST_TRIES = (1.0, 4.0, 15.0)
 """Seconds to wait between attempts to write the final checkpoint."""
+CONTINUES = "training continues and tries again later"
 
 
 @dataclass
@@ -25,6 +30,9 @@ class Saver:
 
     A checkpoint is copied to host memory and written in a thread, while training continues. Only one
     checkpoint is written at a time: the next one, and the end of `writing`, wait until it is finished.
+
+    If the model is sharded and the first process has too little memory for a copy of the whole, every process
+    writes its own parts to an unfinished folder, and the thread merges them into the checkpoint.
     """
 
     run: Run
@@ -42,11 +50,15 @@ class Saver:
     writer: ThreadPoolExecutor = field(init=False)
     unfinished: tuple[int, Future[None]] | None = None
     """The checkpoint whose outcome is not logged yet: the number of its update, and the writer's future."""
+    parts: ExitStack = field(default_factory=ExitStack)
+    """In the first process: closing it deletes the folder of the parts that were written last."""
+    fits: bool | None = None
+    """Whether a copy of the whole state fits into the first process; `None` before the first checkpoint."""
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Inside the block, `save` can be called. The end of the block waits for the last write."""
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints") as self.writer:
+        with self.parts, ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints") as self.writer:
             try:
                 yield
             finally:
@@ -75,9 +87,60 @@ class Saver:
         take: Callable[[], Snapshot] = state.snapshot
         if is_sharded(state.model):
             self.group.from_first(self.finish)  # so that only one snapshot at a time is in memory
-            gathered = state.snapshot(keep=self.group.is_first)  # all processes take part
-            take = lambda: gathered  # noqa: E731
-        self.group.from_first(lambda: self.write(take, is_best=is_best, is_end=is_end))
+            snapshot = self.common_snapshot(state, is_best=is_best, is_end=is_end)
+            if snapshot is None:
+                return
+            take = lambda: snapshot  # noqa: E731
+        self.group.from_first(partial(self.write, take, is_best=is_best, is_end=is_end))
+
+    def common_snapshot(self, state: TrainingState, *, is_best: bool, is_end: bool) -> Snapshot | None:
+        """A snapshot of a sharded model, which all processes take together.
+
+        `None` if the processes could not write their parts and training continues.
+        """
+        if self.has_room(state):
+            return state.snapshot(keep=self.group.is_first)
+        self.owes_best = self.owes_best or is_best
+        for wait in LAST_TRIES if is_end else ():
+            try:
+                return self.snapshot_in_parts(state)
+            except OSError as error:
+                self.report(state.step, error, f"trying again in {wait:.0f} s")
+                time.sleep(wait)
+        try:
+            return self.snapshot_in_parts(state)
+        except OSError as error:
+            self.report(state.step, error, None if is_end else CONTINUES)
+            if is_end:
+                raise
+            return None
+
+    def has_room(self, state: TrainingState) -> bool:
+        """Whether the first process has memory for a copy of the whole state; all get the same answer.
+
+        It is decided only once, because torch keeps the pinned memory of a copy for the next one, and the
+        system does not count it as available.
+        """
+        if self.fits is None:
+            tensors = chain.from_iterable(file.values() for file in state.tensors().values())
+            self.fits = bool(self.group.of_first(has_room_for(tensors)))
+        return self.fits
+
+    def snapshot_in_parts(self, state: TrainingState) -> Snapshot:
+        folder = self.group.from_first(partial(self.folder_of_parts, state.step))
+        try:
+            return state.sharded_snapshot(folder, self.group)
+        except OSError:
+            self.parts.close()
+            raise
+
+    def folder_of_parts(self, step: int) -> Path:
+        """A new folder for the parts of a checkpoint, next to the checkpoints or, if lost, to the run."""
+        self.parts.close()
+        is_lost = self.rescue is not None and self.rescue.is_needed()
+        place = self.run.path if is_lost else self.run.checkpoint(step)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return self.parts.enter_context(unfinished_folder(place))
 
     def write(self, take: Callable[[], Snapshot], *, is_best: bool, is_end: bool) -> None:
         self.finish()
@@ -108,7 +171,7 @@ class Saver:
         self.failed = False
         self.unfinished = snapshot.step, self.writer.submit(save, self.run)
 
-    def finish(self, then: str | None = "training continues and tries again later") -> OSError | None:
+    def finish(self, then: str | None = CONTINUES) -> OSError | None:
         """If a checkpoint is being written, wait for it and log the outcome; returns the error, if any.
 
         An error is also shown as a warning that ends with `then`, which says what happens next. If `then` is
@@ -121,16 +184,23 @@ class Saver:
         self.unfinished = None
         if error is None:
             self.owes_best = False
+            self.parts.close()
             self.log("save", step)
             return None
         if not isinstance(error, OSError):
             raise error
+        self.report(step, error, then)
+        return error
+
+    def report(self, step: int, error: OSError, then: str | None) -> None:
+        """Log that a checkpoint could not be written, and warn; see `finish`. Only in the first process."""
+        if not self.group.is_first:
+            return
         self.failed = True
         self.owes_best = self.owes_best and not self.is_marked_best(step)
         self.log("save_failed", step, error=str(error))
         if then is not None:
             warn(f"update {step}: no checkpoint could be written ({error}); {then}")
-        return error
 
     def is_marked_best(self, step: int) -> bool:
         """After a failed save, tell whether this checkpoint was nevertheless marked as the best.

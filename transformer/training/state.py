@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from transformer.checkpoint.format import MODEL, OPTIMIZER, STATE, CheckpointErr
 from transformer.checkpoint.parts import whole
 from transformer.checkpoint.reading import is_figure, read_state
 from transformer.checkpoint.run import Run
+from transformer.checkpoint.shards import write_shards
 from transformer.checkpoint.weights import load_model, unique_tensors
-from transformer.checkpoint.writing import write_checkpoint
+from transformer.checkpoint.writing import WriteFile, write_checkpoint_files, write_hashed
 from transformer.config import LOWER_IS_BETTER
 from transformer.data.epochs import EpochBatches
+from transformer.training.distributed import Group
 from transformer.training.finite import require_finite
 from transformer.training.update_rule import UpdateRule
 
@@ -53,22 +56,13 @@ class TrainingState:
         self.best, self.stale = (value, 0) if improves else (self.best, self.stale + 1)
         return improves
 
-    def snapshot(self, *, keep: bool = True) -> "Snapshot":
-        """A copy of the state in host memory: training can continue while the copy is written to disk.
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors of a checkpoint, by the name of their file."""
+        return {MODEL: unique_tensors(self.model), OPTIMIZER: self.update_rule.tensors()}
 
-        If the model is split among processes, all processes must call this method, but only those that pass
-        `keep` get the tensors. Raises `DivergedError` if a parameter is not finite.
-        """
-        require_finite(self.model, self.step)
-        tensors = {
-            MODEL: host_copies(unique_tensors(self.model), keep=keep),
-            OPTIMIZER: host_copies(self.update_rule.tensors(), keep=keep),
-        }
-        device = next(self.model.parameters()).device
-        copied = None if device.type == "cpu" else torch.Event(device)
-        if copied is not None:
-            copied.record()
-        values = {
+    def values(self) -> dict[str, Any]:
+        """Everything else that a checkpoint contains, except the text's fingerprint."""
+        return {
             "step": self.step,
             "best": self.best,
             "stale": self.stale,
@@ -77,7 +71,35 @@ class TrainingState:
             "optimizer": self.update_rule.values(),
             "scaler": self.scaler.state_dict(),
         }
-        return Snapshot(tensors, values, self.batches, copied)
+
+    def snapshot(self, *, keep: bool = True) -> "Snapshot":
+        """A copy of the state in host memory: training can continue while the copy is written to disk.
+
+        If the model is split among processes, all processes must call this method, but only those that pass
+        `keep` get the tensors. Raises `DivergedError` if a parameter is not finite.
+        """
+        require_finite(self.model, self.step)
+        copies = {name: host_copies(tensors, keep=keep) for name, tensors in self.tensors().items()}
+        device = next(self.model.parameters()).device
+        copied = None if device.type == "cpu" else torch.Event(device)
+        if copied is not None:
+            copied.record()
+        files = {name: partial(write_hashed, tensors) for name, tensors in copies.items()}
+        return Snapshot(files, self.values(), self.batches, copied)
+
+    def sharded_snapshot(self, folder: Path, group: Group) -> "Snapshot":
+        """A copy of the state of a split model on disk: each process writes its own parts to `folder`.
+
+        All processes must call this method; training can continue while one of them merges the parts in
+        `Snapshot.save`. Raises `DivergedError` if a parameter is not finite. Raises `OSError` if a process
+        cannot write.
+        """
+        require_finite(self.model, self.step)
+        files = {
+            name: write_shards(tensors, folder / name, group.untimed)
+            for name, tensors in self.tensors().items()
+        }
+        return Snapshot(files, self.values(), self.batches, None)
 
     def load(self, folder: Path) -> None:
         """Load the checkpoint in `folder`.
@@ -106,14 +128,14 @@ class TrainingState:
 class Snapshot:
     """A copy of the training state after an update. Later updates do not change it."""
 
-    tensors: dict[str, dict[str, Tensor]]
-    """For each file of the checkpoint: the parameters or the optimizers' tensors, in host memory."""
+    files: Mapping[str, WriteFile]
+    """Functions that write the parameters and the optimizers' tensors, by the name of the file."""
     values: dict[str, Any]
     batches: EpochBatches[Any]
     """Needed for the text's fingerprint. `save` computes the fingerprint in the writer's thread, because
     hashing may take seconds."""
     copied: torch.Event | None
-    """On a GPU: the event that marks the end of the copying into `tensors`."""
+    """On a GPU: the event that marks the end of the copying into host memory."""
 
     @property
     def step(self) -> int:
@@ -124,9 +146,9 @@ class Snapshot:
         if self.copied is not None:
             self.copied.synchronize()
         folder = run.checkpoint(self.step)
-        write_checkpoint(
+        write_checkpoint_files(
             folder,
-            tensors=self.tensors,
+            files=self.files,
             state={**self.values, "text": self.batches.fingerprint},
             tokenizer_hash=tokenizer_hash,
         )

@@ -1,0 +1,272 @@
+"""Checkpoints of which every process writes its own parts equal those that the first process writes alone.
+
+The two processes are forked, as in `test_forked_group.py`. They find no memory for a copy of the whole state.
+"""
+
+import errno
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fixtures_run import events
+from test_distributed import assert_same_training
+from test_forked_group import PROCESSES, settings_of, together
+from test_fully_sharded import assert_same_moments, divided
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+
+from transformer.checkpoint import shards
+from transformer.checkpoint.averaging import average_checkpoints
+from transformer.checkpoint.format import MODEL, OPTIMIZER
+from transformer.checkpoint.reading import file_hash, read_manifest
+from transformer.checkpoint.run import Run
+from transformer.checkpoint.weights import read_tensors
+from transformer.config import Settings
+from transformer.decoding.translator import Translator
+from transformer.files import UNFINISHED
+from transformer.recipe import train
+from transformer.training import memory, saving, state
+from transformer.training.coordination import ProcessLostError
+from transformer.training.distributed import process_group
+from transformer.training.rescue import FolderLostError
+
+DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+write_parts = HuggingFaceStorageWriter.write_data
+
+
+def refused(*_: Any, **__: Any) -> None:
+    raise AssertionError("this way of saving was not to be used")
+
+
+@pytest.fixture(autouse=True)
+def without_memory(monkeypatch):
+    monkeypatch.setattr(saving, "has_room_for", lambda _: False)
+    monkeypatch.setattr(shards, "FILE_BYTES", 5000)  # several files for each process
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    """Six updates, three checkpoints; some matrices are tied, others have an odd number of rows."""
+    made = settings_of("translation", tmp_path, save_every=2, keep=9)
+    assert made.model.tie_embeddings
+    return replace(made, model=replace(made.model, d_ff=33))
+
+
+def fault_at(call: int, fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process call `fault` instead of the `call`-th writing of parts; a checkpoint has two."""
+    calls = []
+
+    def write(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return fault() if len(calls) == call else write_parts(*arguments)
+
+    monkeypatch.setattr(HuggingFaceStorageWriter, "write_data", write)
+
+
+def leftovers(run: Run) -> list[Path]:
+    return list(run.checkpoints.glob(f"{UNFINISHED}*"))
+
+
+def test_a_run_saved_in_parts_equals_one_saved_whole(settings, tmp_path, monkeypatch):
+    parts = divided(settings)
+    whole = replace(parts, output=str(tmp_path / "whole"))
+
+    def decide(*answers: bool) -> None:  # only once
+        remaining = iter(answers)
+        monkeypatch.setattr(saving, "has_room_for", lambda _: next(remaining))
+
+    def save_parts(rank: int) -> None:
+        monkeypatch.setattr(state, "host_copies", refused)
+        decide(rank == 1)  # the memory of the other process does not matter
+        train(parts)
+
+    def save_whole(rank: int) -> None:
+        monkeypatch.setattr(state, "write_shards", refused)
+        decide(rank == 0)
+        train(whole)
+
+    together(save_parts)
+    together(save_whole)
+    ours, theirs = Run(Path(parts.output)), Run(Path(whole.output))
+    assert ours.steps() == theirs.steps() == [2, 4, 6]
+    for step in ours.steps():
+        folder, expected = ours.checkpoint(step), theirs.checkpoint(step)
+        assert {path.name for path in folder.iterdir()} == {path.name for path in expected.iterdir()}
+        assert read_manifest(folder)["files"].keys() == {MODEL, OPTIMIZER, "state.json"}
+        for name in (MODEL, OPTIMIZER):
+            torch.testing.assert_close(
+                read_tensors(folder / name), read_tensors(expected / name), rtol=0, atol=0
+            )
+    assert not leftovers(ours)
+    means = [read_tensors(average_checkpoints(run, 3) / MODEL) for run in (ours, theirs)]
+    torch.testing.assert_close(*means, rtol=0, atol=0)
+    lines = ["red house", "blue tree"]
+    found, expected = (
+        Translator.from_pretrained(run.path, device="cpu").translate(lines) for run in (ours, theirs)
+    )
+    assert found == expected
+
+
+def test_one_and_two_processes_continue_a_run_saved_in_parts(settings):
+    alone = Run(train(settings))
+    ours = divided(settings)
+    together(lambda _: train(replace(ours, training=replace(ours.training, max_steps=2))))
+    one = replace(settings, output=ours.output)
+    train(replace(one, training=replace(one.training, max_steps=4)), resume=True)
+    together(lambda _: train(ours, resume=True))
+    run = Run(Path(ours.output))
+    assert_same_training(run, alone)
+    assert_same_moments(run, alone)
+    assert not leftovers(run)
+
+
+@pytest.mark.parametrize("death", ["writing", pytest.param("merging", marks=pytest.mark.slow)])
+def test_a_process_that_dies_while_writing_leaves_the_previous_checkpoint_and_nothing_is_lost(
+    settings, monkeypatch, death
+):
+    alone = Run(train(settings))
+    ours = divided(settings)
+    run = Run(Path(ours.output))
+    blocks = shards.blocks
+
+    def dying(*arguments: Any) -> Any:
+        for number, block in enumerate(blocks(*arguments)):
+            if run.steps() and number > 2:
+                os._exit(0)
+            yield block
+
+    def work(rank: int) -> None:
+        if death == "merging" and rank == 0:
+            monkeypatch.setattr(shards, "blocks", dying)
+        elif death == "writing" and rank == 1:
+            fault_at(4, lambda: os._exit(0), monkeypatch)
+        with pytest.raises(ProcessLostError, match="another process has died"):
+            train(ours)
+
+    together(work)
+    assert run.steps() == [2]
+    assert run.marked("last") == run.checkpoint(2)
+    read_manifest(run.checkpoint(2))
+    assert bool(leftovers(run)) == (death == "merging")  # of the process that died
+    together(lambda _: train(ours, resume=True))
+    assert_same_training(run, alone)
+    assert_same_moments(run, alone)
+    assert not leftovers(run)
+
+
+def test_a_full_disk_of_one_process_does_not_stop_training(settings, monkeypatch):
+    ours = divided(replace(settings, training=replace(settings.training, log_every=1)))
+
+    def full() -> None:
+        raise DISK_FULL
+
+    def work(rank: int) -> None:
+        if rank == 1:
+            fault_at(3, full, monkeypatch)
+        train(ours)
+
+    together(work)
+    run = Run(Path(ours.output))
+    assert run.steps() == [2, 5, 6]
+    (failure,) = events(run.path, "save_failed")
+    assert failure["step"] == 4
+    assert os.strerror(errno.ENOSPC) in failure["error"]
+    assert not leftovers(run)
+
+
+@pytest.mark.slow
+def test_the_last_checkpoint_is_tried_again_and_then_all_processes_report_the_error(settings, monkeypatch):
+    ours = divided(settings)
+    monkeypatch.setattr(saving, "LAST_TRIES", (0.0, 0.0))
+
+    def full(*_: Any) -> None:
+        raise DISK_FULL
+
+    def work(rank: int) -> None:
+        if rank == 1:
+            monkeypatch.setattr(HuggingFaceStorageWriter, "write_data", full)
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            train(ours)
+
+    together(work)
+    run = Run(Path(ours.output))
+    assert not run.steps()
+    assert [entry["step"] for entry in events(run.path, "save_failed")][-3:] == [6, 6, 6]
+    assert not leftovers(run)
+
+
+@pytest.mark.slow
+def test_the_state_of_a_run_whose_folder_was_moved_is_saved_in_parts_elsewhere(settings, tmp_path):
+    ours = divided(settings)
+    calls = []
+
+    def move(_: Any) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 3 and os.environ["RANK"] == "0":
+            Path(ours.output).rename(tmp_path / "moved")
+        return {}
+
+    def work(_: int) -> None:
+        with pytest.raises(FolderLostError, match="its last state was saved as a new run"):
+            train(ours, figures=move)
+
+    together(work)
+    rescued = Run(Path(f"{ours.output}-rescued"))
+    assert rescued.steps() == [4]
+    assert read_tensors(rescued.checkpoint(4) / OPTIMIZER)
+    assert not list(tmp_path.glob(f"{UNFINISHED}*"))
+
+
+def test_tensors_of_every_type_and_shape_are_merged(tmp_path):
+    whole = {
+        "rows": torch.arange(15.0).reshape(5, 3),
+        "row": torch.ones(1, 4),  # the second process has no part of it
+        "half": torch.randn(4, 2).bfloat16(),
+        "cube": torch.randn(3, 2, 2, dtype=torch.float64),
+    }
+    others = {"step": torch.tensor(7.0), "count": torch.tensor([2**40, 3]), "flag": torch.tensor(True)}
+
+    def work(_: int) -> None:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.tensor import Shard, distribute_tensor
+
+        with process_group(torch.device("cpu"), timeout=30.0) as group:
+            mesh = init_device_mesh("cpu", (PROCESSES,))
+            tensors = {name: distribute_tensor(value, mesh, [Shard(0)]) for name, value in whole.items()}
+            tensors["columns"] = distribute_tensor(whole["rows"], mesh, [Shard(1)])
+            write = shards.write_shards(tensors | others, tmp_path / "parts", group.untimed)
+            if group.is_first:
+                assert write(tmp_path / "merged") == file_hash(tmp_path / "merged")
+                next((tmp_path / "parts").glob("shard-00002*")).unlink()
+                with pytest.raises(OSError, match=r"parts of \w+ are missing"):
+                    write(tmp_path / "again")
+
+    together(work)
+    expected = whole | others | {"columns": whole["rows"]}
+    torch.testing.assert_close(read_tensors(tmp_path / "merged"), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("there", "fits"), [(500, True), (499, False), (None, True)])
+def test_copies_may_take_four_fifths_of_the_available_memory(there, fits, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: there)
+    assert memory.has_room_for([torch.zeros(40), torch.zeros(60)]) is fits
+
+
+def test_memory_that_only_caches_files_is_available(tmp_path, monkeypatch):
+    machine, use, limit, parts = (tmp_path / name for name in ("meminfo", "current", "max", "stat"))
+    monkeypatch.setattr(memory, "MACHINE_USE", str(machine))
+    monkeypatch.setattr(memory, "CONTAINER_LIMITS", (str(limit),))
+    monkeypatch.setattr(memory, "CONTAINER_USE", ((str(use), str(parts)),))
+    assert memory.available_bytes() is None
+    machine.write_text("MemTotal:  90 kB\nMemAvailable:    50 kB\n")
+    assert memory.available_bytes() == 50 * 1024
+    use.write_text("30000\n")
+    limit.write_text("max\n")
+    assert memory.available_bytes() == 50 * 1024
+    limit.write_text("40000\n")
+    parts.write_text("anon 1\ninactive_file 6000\nactive_file 500\n")
+    assert memory.available_bytes() == 16_500
+    limit.write_text("4000000\n")
+    assert memory.available_bytes() == 50 * 1024
