@@ -182,7 +182,7 @@ def test_the_loss_by_sentence_is_the_mean_of_the_sentences_means(variants, build
     assert tokens == batch.target_tokens
     assert_close(total / tokens, expected)
     whole, count = by_token(model, batch)
-    assert abs(float(whole / count - expected)) > 1e-4
+    assert abs((whole / count - expected).item()) > 1e-4
 
     # the loop's gradient is that of the mean of means
     accumulate_gradients(objective, model, [batch])
