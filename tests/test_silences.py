@@ -192,8 +192,8 @@ def test_the_loss_by_sentence_is_the_mean_of_the_sentences_means(variants, build
     assert_close(found, model.output.weight.grad)
 
 
-def test_a_longer_text_of_one_token_leaves_the_loss_by_sentence_alone(variants, build):
-    """Two sentences with one target token each: the loss by sentence is the loss by token."""
+def test_sentences_of_one_target_token_have_the_same_loss_by_sentence_and_by_token(variants, build):
+    """With EOS as the only target token, the mean of a sentence is the loss of its one token."""
     settings = replace(Settings(), model=tiny_config())
     batch = make_batch([([5, 6, EOS], [BOS, EOS]), ([7, EOS], [BOS, EOS])])
     one, other = (
