@@ -24,6 +24,7 @@ SHORT = """--model.d_model 16 --model.d_ff 24 --model.num_heads 2 --model.num_la
 SHORT_TOYLAND = """--data.train toyland:train[:60] --data.valid toyland:valid[:5] --data.test toyland:test[:5]
     --data.vocab_size 350 --training.valid_sample 5"""
 """Options that make any recipe take a second."""
+CAPTION = "a man and two dogs are walking in the snow next to an old red house"
 LINE_OF_RETRIEVAL = """model     seed  parameters  seconds       0   5,000  29,000       0   5,000  29,000
 transformer  1   2,573,824       63  99.1 %  97.9 %  95.9 %  98.9 %  97.7 %  95.7 %
 words        1  10,240,000       40  99.0 %  95.9 %  92.9 %  99.0 %  96.8 %  93.5 %
@@ -106,7 +107,7 @@ def texts(tmp_path, monkeypatch):
     """A working directory with tiny texts in `data`, in the formats of the real ones."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "data"
-    words = list("abcdefghijklmno")
+    words = CAPTION.split()
     lines = [" ".join(words[start : start + length]) for start in range(10) for length in range(2, 6)]
     for part in ("train", "val", "test_2016_flickr"):
         write(folder / f"multi30k/{part}.en", lines)
