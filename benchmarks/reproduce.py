@@ -3,16 +3,18 @@
 python benchmarks/reproduce.py                                list the figures
 python benchmarks/reproduce.py tinyshakespeare [--output runs/reproduce]
 
-Call it where the folder `data` is. It prints each command, the figure that is written, the figure found, and
-whether the two agree: whether the new figure is within the spread of one more run. The exit code is 0 if they
-agree, 1 if not, and 2 if nothing could be compared. The first seed of the document is trained; on the
-hardware and versions named there, it gives the same figure, and elsewhere rounding makes it another run. A
-training that was interrupted continues, and one that is finished is not repeated: delete its folder first.
+`TRANSFORMER_DATA` names the folder with the texts, by default `data`. The program prints each command, the
+figure that is written, the figure found, and whether the two agree: whether the new figure is within the
+spread of one more run. The exit code is 0 if they agree, 1 if not, and 2 if nothing could be compared. The
+first seed of the document is trained; with other hardware, versions or numbers of threads, rounding makes it
+another run. A training that was interrupted continues, and one that is finished is not repeated: delete its
+folder first.
 """
 
 import argparse
 import json
 import math
+import os
 import re
 import shlex
 import subprocess
@@ -21,6 +23,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
+
+from transformer.config.files import load_settings
 
 ROOT = Path(__file__).parents[1]
 STUDENT = {2: 12.706, 3: 4.303}
@@ -60,7 +64,7 @@ class Figure:
     minutes: float
     """About how long it takes on two idle cores."""
     needs: tuple[str, ...] = ()
-    """Files that must exist."""
+    """Files that must exist in the folder with the texts."""
     given_tolerance: float = math.nan
     """How far from what is written a figure may be, where there are too few runs to calculate it."""
     why: str = ONE_RUN
@@ -88,11 +92,11 @@ def trained(recipe: str, *options: str, last: int = 0, name: str | None = None) 
 
 
 MULTI30K = tuple(
-    f"data/multi30k/{part}.{language}"
+    f"multi30k/{part}.{language}"
     for part in ("train", "val", "test_2016_flickr")
     for language in ("en", "de")
 )
-TREC = "data/trec/train.txt", "data/trec/test.txt"
+TREC = "trec/train.txt", "trec/test.txt"
 FIGURES = {
     "toyland": Figure(
         "[toyland](#toyland)", "% exact match", trained("toyland"), from_json("exact_match"),
@@ -110,7 +114,7 @@ FIGURES = {
     ),
     "tinyshakespeare": Figure(
         "[Tiny Shakespeare]", "nats per character", trained("shakespeare_char"), from_json("loss"),
-        (1.677, 1.680, 1.685), "1.677, 1.680, 1.685", 1, ("data/tinyshakespeare/input.txt",),
+        (1.677, 1.680, 1.685), "1.677, 1.680, 1.685", 1, ("tinyshakespeare/input.txt",),
     ),
     "trec": Figure(
         "[TREC]", "% accuracy, from a masked language model",
@@ -128,7 +132,7 @@ FIGURES = {
     ),
     "sst2": Figure(
         "[SST-2]", "% accuracy", trained("sst2"), from_json("accuracy"), (78.7, 81.1, 79.2), "79.7 %", 1,
-        tuple(f"data/sst2/{part}.tsv" for part in ("train", "dev", "test")),
+        tuple(f"sst2/{part}.tsv" for part in ("train", "dev", "test")),
     ),
     "retrieval": Figure(
         "[Multi30k, retrieval]", "% P@1 among 30,000 captions",
@@ -148,12 +152,28 @@ FIGURES = {
 """By name, every figure in the first table of docs/reproducing.md."""
 
 
+def folder_of_texts() -> str:
+    return os.environ.get("TRANSFORMER_DATA", "data")
+
+
+def options_for_texts(recipe: str) -> list[str]:
+    """Options with which a recipe reads its texts from another folder than `data`."""
+    data = load_settings(ROOT / f"configs/{recipe}.yaml").data
+    names = {part: getattr(data, part) for part in ("train", "valid", "test")}
+    return [
+        f"--data.{part}={folder_of_texts()}/{name.removeprefix('data/')}"
+        for part, name in names.items()
+        if name is not None and name.startswith("data/")
+    ]
+
+
 def run(command: str) -> str:
     """Run a command, which may write to the screen; returns what it prints. Its failure ends this program."""
     print(f"$ {command}", file=sys.stderr, flush=True)
     program, *arguments = shlex.split(command)
     if program == "transformer":
-        arguments = ["-m", "transformer", *arguments]
+        texts = options_for_texts(arguments[arguments.index("--config") + 1]) if "train" in arguments else []
+        arguments = ["-m", "transformer", *arguments, *texts]
     else:
         arguments[0] = str(ROOT / arguments[0])
     done = subprocess.run([sys.executable, *arguments], stdout=subprocess.PIPE, text=True)
@@ -190,8 +210,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(listing())
         return 0
     figure = FIGURES[options.name]
-    if missing := [name for name in figure.needs if not Path(name).exists()]:
-        parser.error(f"{options.name} needs {', '.join(missing)} in the current directory")
+    folder = Path(folder_of_texts())
+    if missing := [name for name in figure.needs if not (folder / name).exists()]:
+        parser.error(f"{options.name} needs {', '.join(missing)} in {folder} (TRANSFORMER_DATA)")
     try:
         found = reproduce(figure, options.output)
     except ValueError as error:

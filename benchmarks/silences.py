@@ -229,7 +229,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--figures", type=Path, default=ROOT / "docs/figures/silences", help="folder of the figures"
     )
-    made.add_argument("--data", type=Path, default=Path("data"), help="folder that contains multi30k")
+    data = Path(os.environ.get("TRANSFORMER_DATA", "data"))
+    made.add_argument("--data", type=Path, default=data, help="folder that contains multi30k")
     made.add_argument("--config", type=Path, default=RECIPE, help="recipe that the variants change")
     made.add_argument("--updates", type=int, default=UPDATES, help="updates of each run")
     made.add_argument("--tokens", type=int, default=TOKENS_PER_BATCH, help="most target tokens of an update")

@@ -106,6 +106,7 @@ def test_without_a_name_all_names_are_listed(reproduce, capsys):
 def texts(tmp_path, monkeypatch):
     """A working directory with tiny texts in `data`, in the formats of the real ones."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TRANSFORMER_DATA", raising=False)
     folder = tmp_path / "data"
     words = CAPTION.split()
     lines = [" ".join(words[start : start + length]) for start in range(10) for length in range(2, 6)]
@@ -162,10 +163,28 @@ def test_each_figure_is_trained_scored_and_compared(reproduce, monkeypatch, caps
 
 def test_a_missing_text_is_named(reproduce, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TRANSFORMER_DATA", raising=False)
     with pytest.raises(SystemExit) as stopped:
         reproduce.main(["tinyshakespeare"])
     assert stopped.value.code == 2
-    assert "tinyshakespeare needs data/tinyshakespeare/input.txt" in capsys.readouterr().err
+    assert "tinyshakespeare needs tinyshakespeare/input.txt in data" in capsys.readouterr().err
+
+
+def test_the_texts_may_be_in_another_folder(reproduce, monkeypatch):
+    monkeypatch.setenv("TRANSFORMER_DATA", "/texts")
+    assert reproduce.options_for_texts("sst2") == [
+        f"--data.{part}=/texts/sst2/{name}.tsv"
+        for part, name in (("train", "train"), ("valid", "dev"), ("test", "test"))
+    ]
+    assert reproduce.options_for_texts("toyland") == []
+    # every file of a recipe is among those that the program looks for
+    for figure in reproduce.FIGURES.values():
+        for command in figure.commands:
+            if "--config" in command:
+                recipe = shlex.split(command)[shlex.split(command).index("--config") + 1]
+                for option in reproduce.options_for_texts(recipe):
+                    text = option.partition("=/texts/")[2].partition("[")[0]
+                    assert any(name.startswith(text) for name in figure.needs)
 
 
 def test_a_command_that_fails_gives_nothing_to_compare(reproduce, monkeypatch, capfd):
