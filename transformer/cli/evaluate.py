@@ -19,6 +19,7 @@ other language is the right translation."""
 OPTIONS_OF_A_TASK: dict[str, dict[str, Any]] = {
     "--beam-size, --alpha and --show are for translations": {"beam_size": None, "alpha": None, "show": 0},
     "--bleu-tokenizer is for translations": {"bleu_tokenizer": None},
+    "--paper-bleu is for translations": {"paper_bleu": False},
     "--output is for translations": {"output": None},
 }
 """Options that only some tasks have, with their defaults. Each key is the error message for other tasks."""
@@ -38,6 +39,11 @@ def run(arguments: list[str], prog: str) -> None:
         metavar="NAME",
         choices=get_args(BleuTokenizer),
         help="sacreBLEU's tokenizer for BLEU (default: the run's, or the one for the target language)",
+    )
+    parser.add_argument(
+        "--paper-bleu",
+        action="store_true",
+        help="also print BLEU by the paper's procedure: Moses tokens, hyphenated compounds split",
     )
     parser.add_argument(
         "--show", type=int, default=0, help="print this many right and this many wrong translations"

@@ -22,6 +22,7 @@ from transformer.data.tokenizing import tokenize_pairs
 from transformer.decoding.inference import freeze
 from transformer.decoding.translator import Translator
 from transformer.evaluation.bleu import choose_tokenizer, make_bleu, signature
+from transformer.evaluation.compounds import paper_words
 from transformer.evaluation.metrics import bracket_f1, corpus_scores, tokenized_bleu
 from transformer.evaluation.report import examples, phenomenon_rows, phenomenon_table, score_table
 from transformer.evaluation.scored import Scored
@@ -103,7 +104,7 @@ class TranslationTask(ParallelText):
 
     kind, metrics = TASKS["translation"].kind, TASKS["translation"].metrics
 
-    score_options = frozenset(("beam_size", "alpha", "bleu_tokenizer", "show", "output"))
+    score_options = frozenset(("beam_size", "alpha", "bleu_tokenizer", "paper_bleu", "show", "output"))
 
     def __init__(self, settings: Settings) -> None:
         bleu_tokenizer = choose_tokenizer(settings.data)
@@ -164,12 +165,17 @@ class TranslationTask(ParallelText):
         beam_size: int | None = None,
         alpha: float | None = None,
         bleu_tokenizer: str | None = None,
+        paper_bleu: bool = False,
         show: int = 0,
     ) -> Report:
-        """BLEU, chrF and exact match on the text `data`, and `show` correct and `show` wrong translations."""
+        """BLEU, chrF and exact match on the text `data`, and `show` correct and `show` wrong translations.
+
+        With `paper_bleu`, BLEU by the paper's procedure is computed, too.
+        """
         model, tokenizer, settings = trained
         bleu_tokenizer = bleu_tokenizer or choose_tokenizer(settings.data)
         make_bleu(bleu_tokenizer)  # fails early if this tokenizer is not installed
+        cut = paper_words(settings.data.target) if paper_bleu else None
         freeze(model)
         translator = Translator(model, tokenizer, model_config=settings.model, decoding=settings.decoding)
         table = load_table(settings, data)
@@ -184,6 +190,10 @@ class TranslationTask(ParallelText):
             bleu, how = tokenized_bleu(outputs, references, translator.tokenizer.target.cut)
             values |= {"tokenized_bleu": bleu, "tokenized_bleu_signature": how}
             parts.append(f"BLEU of lower-cased Moses tokens  {bleu:.2f}   {how}")
+        if cut is not None:
+            bleu, how = tokenized_bleu(outputs, references, cut)
+            values |= {"paper_bleu": bleu, "paper_bleu_signature": how}
+            parts.append(f"BLEU by the paper's procedure (Moses tokens, compounds split)  {bleu:.2f}   {how}")
         if settings.data.target == "parse":
             values["bracket_f1"] = bracket_f1(outputs, references)
             parts.append(f"bracket F1   {values['bracket_f1']:.1f}")
