@@ -26,7 +26,7 @@ def split_compounds(words: str) -> str:
 def paper_words(language: str) -> Callable[[str], str]:
     """A function that puts spaces between the words of a line as the paper's procedure counts them.
 
-    `ValueError` if sacremoses is not installed.
+    Raises `ValueError` if sacremoses is not installed.
     """
     try:
         import sacremoses

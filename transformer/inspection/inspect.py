@@ -279,10 +279,7 @@ def read_sentence(reader: Reader, line: str) -> tuple[ForcedPass, dict[str, Axis
 
 
 def changed(decoding: DecodingConfig, beam_size: int | None, alpha: float | None) -> DecodingConfig:
-    """Return `decoding` with this `beam_size` and `alpha`, where not None.
-
-    Raises `ValueError` if out of range.
-    """
+    """Return `decoding` with these values, unless None. Raises `ValueError` if one is out of range."""
     given = {"beam_size": beam_size, "alpha": alpha}
     return replace(decoding, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
