@@ -8,8 +8,9 @@ script: float32 and glibc's default allocator. `tuned` is what our training does
 it, and an allocator that keeps freed pages (transformer/kernels/allocator.py). The variants run in turn for a
 few updates, each in a separate process, and the median round is reported. The batches are those that we make
 of Multi30k (--text), or sentences of 28 random tokens if that text is missing. "Start" is the CPU time until
-the model is ready, including the imports of torch and of this program in every variant. On a GPU:
-benchmarks/gpu.py.
+the model is ready, including the imports of torch and of this program in every variant. The last column
+compares the CPU time of the updates, which waiting for a core does not lengthen: on a machine that runs other
+programs it says more than the clock, but only with one thread. On a GPU: benchmarks/gpu.py.
 """
 
 import argparse
@@ -72,11 +73,14 @@ class Variant:
 class Round(NamedTuple):
     seconds: list[float]
     """Of each update."""
+    cpu_seconds: float
+    """CPU time of all updates."""
     start: float
     """CPU seconds of the process until the model is ready."""
     peak_bytes: int
 
 
+OURS = Variant("ours", is_tuned=True)
 Pair = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Source and target tokens of a batch, padded; the target starts with BOS."""
 
@@ -115,7 +119,8 @@ def main() -> None:
             for _ in range(options.rounds):
                 for variant in variants:
                     found = in_a_process(variant, config, batches, options.warm_up, threads)
-                    print(f"{size}, {variant}: {sum(found.seconds):.1f} s", file=sys.stderr, flush=True)
+                    spent = f"{sum(found.seconds):.1f} s, {found.cpu_seconds:.1f} s of CPU"
+                    print(f"{size}, {variant}: {spent}", file=sys.stderr, flush=True)
                     rounds[variant].append(found)
             report(size, config, batches[options.warm_up :], rounds, rates, precision)
 
@@ -165,15 +170,16 @@ def measure(variant: Variant, config: transformer.ModelConfig, batches: list[Pai
     update = make_update(variant, config)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     start_up = usage.ru_utime + usage.ru_stime
-    seconds = []
+    seconds, cpu_seconds = [], []
     for pair in batches:
         src_tokens, tgt_tokens = map(torch.from_numpy, pair)
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         update(src_tokens, tgt_tokens)
         seconds.append(time.perf_counter() - start)
+        cpu_seconds.append(time.process_time() - cpu_start)
     unit = 1 if sys.platform == "darwin" else 1024
     peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Round(seconds[warm_up:], start_up, peak)
+    return Round(seconds[warm_up:], sum(cpu_seconds[warm_up:]), start_up, peak)
 
 
 def make_update(variant: Variant, config: transformer.ModelConfig) -> peers.Update:
@@ -225,20 +231,24 @@ def report(
     )
     print(
         f"{'':<28}{'tokens/s':>10}{'(worst, best round)':>20}{'ms/update':>11}{'start s':>9}{'peak GB':>9}"
-        f"{'of bf16 rate':>14}{'of own rate':>13}{'ours is':>9}"
+        f"{'of bf16 rate':>14}{'of own rate':>13}{'ours is':>9}{'by CPU':>9}"
     )
     seconds = {variant: [sum(part.seconds) for part in parts] for variant, parts in rounds.items()}
-    ours = next(iter(seconds.values()))
+    cpu = {variant: [part.cpu_seconds for part in parts] for variant, parts in rounds.items()}
     for variant, parts in rounds.items():
-        spent = median(seconds[variant])
+        typical = median(seconds[variant])
         own = rates[precision if variant.is_tuned else "float32"]
         spread = f"({tokens / max(seconds[variant]):,.0f}, {tokens / min(seconds[variant]):,.0f})"
-        times = median(theirs / mine for theirs, mine in zip(seconds[variant], ours, strict=True))
+        times, cpu_times = (
+            median(theirs / mine for theirs, mine in zip(spent[variant], spent[OURS], strict=True))
+            for spent in (seconds, cpu)
+        )
+        peak = max(part.peak_bytes for part in parts) / 1e9
         print(
-            f"{variant!s:<28}{tokens / spent:>10,.0f}{spread:>20}{1000 * spent / len(batches):>11.0f}"
-            f"{median(part.start for part in parts):>9.1f}"
-            f"{max(part.peak_bytes for part in parts) / 1e9:>9.2f}{flops / spent / rates['bfloat16']:>14.1%}"
-            f"{flops / spent / own:>13.1%}{times:>8.2f}x"
+            f"{variant!s:<28}{tokens / typical:>10,.0f}{spread:>20}{1000 * typical / len(batches):>11.0f}"
+            f"{median(part.start for part in parts):>9.1f}{peak:>9.2f}"
+            f"{flops / typical / rates['bfloat16']:>14.1%}{flops / typical / own:>13.1%}"
+            f"{times:>8.2f}x{cpu_times:>8.2f}x"
         )
 
 
