@@ -1,16 +1,16 @@
-"""Decoding speed on a CPU: ours, Hugging Face and CTranslate2 with the same weights, and eole.
+"""Decoding speed on a CPU of this project, Hugging Face and CTranslate2 with the same weights, and of eole.
 
     TRANSFORMER_DATA=FOLDER python benchmarks/decoding.py [--sizes small base] [--run RUN] [--beams 1 4]
 
-Without `--run` it translates Multi30k's test_2016_flickr with random weights, and every output has exactly 15
-tokens. With `--run` it translates the test text of that run with its model, without a fixed length. Prints
+Without `--run`, translates Multi30k's test_2016_flickr with random weights, and every output has exactly 15
+tokens. With `--run`, translates the run's test text with the run's model, and outputs end at EOS. Prints
 output tokens per second, including EOS, peak memory, and the CPU time from the start of the process until the
-model is ready. Each number is the median of `--rounds`
-measurements, each in a separate process, with the systems taking turns. A batch size is in sentences or, with
-a `t`, in source tokens including padding and beam; sources are sorted by length.
+model is ready. Each number is the median of `--rounds` measurements. Each measurement has its own process,
+and the systems take turns. A batch size is a number of sentences or, with a `t`, of source tokens including
+padding and beam. Sources are sorted by length.
 
-eole's search runs with random weights of the same sizes, because its decoder cannot use ours, and therefore
-not with `--run`; it is skipped where it is not installed (benchmarks/peers.py says how).
+eole's decoder cannot use our weights. Its search is therefore measured only without `--run`, with other
+random weights for the same sizes, and only where eole is installed (benchmarks/peers.py says how).
 
 On a GPU: benchmarks/gpu.py.
 `--start RUN` prints how long `transformer translate` takes for one line, including start-up, compared with
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def available(systems: list[str], *, is_forced: bool) -> list[str]:
-    """Without eole where it cannot be measured; then prints a line that says why."""
+    """The systems that can be measured; prints why where eole is not among them."""
     from peers import missing_modules
 
     if "eole" in systems and not is_forced:
@@ -177,8 +177,9 @@ def measure(
     seconds: float,
     threads: int,
 ) -> dict[str, float]:
-    """Output tokens a second over whole batches, spread evenly over the file, CPU seconds until the model is
-    ready, and peak memory in MB."""
+    """Output tokens per second for batches spread evenly over the file, peak memory in MB, and CPU seconds
+    until the model is ready.
+    """
     keep_freed_memory()  # for every system, as our command does
     sources = json.loads((Path(folder) / "sources.json").read_text())
     batches = list(in_batches(sources, batch, beam))

@@ -56,7 +56,7 @@ def model_config(config: ModelConfig) -> TransformerModelConfig:
 
 
 class Eole(nn.Module):
-    """Source and target tokens to logits, as the other models here."""
+    """Maps source and target tokens to logits, like the models in benchmarks/peer_models.py."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -46,7 +46,7 @@ def marian(config: ModelConfig) -> nn.Module:
 
 
 class Marian(nn.Module):
-    """Source and target tokens to logits, as the other models here."""
+    """Maps source and target tokens to logits, like the other models here."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

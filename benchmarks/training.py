@@ -2,15 +2,17 @@
 
 python benchmarks/training.py --size small --threads 1 2
 
-Compares ours with Marian of Hugging Face's `transformers`, `torch.nn.Transformer`, eole, torchlingo and
-x-transformers, as far as they are installed (benchmarks/peers.py), each in two settings. `stock` is a simple
-script: float32 and glibc's default allocator. `tuned` is what our training does: bfloat16 if the hardware has
-it, and an allocator that keeps freed pages (transformer/kernels/allocator.py). The variants run in turn for a
-few updates, each in a separate process, and the median round is reported. The batches are those that we make
-of Multi30k (--text), or sentences of 28 random tokens if that text is missing. "Start" is the CPU time until
-the model is ready, including the imports of torch and of this program in every variant. The last column
-compares the CPU time of the updates, which waiting for a core does not lengthen: on a machine that runs other
-programs it says more than the clock, but only with one thread. On a GPU: benchmarks/gpu.py.
+Compares our model with Marian of Hugging Face's `transformers`, `torch.nn.Transformer`, eole, torchlingo and
+x-transformers where they are installed (benchmarks/peers.py), each in two variants. `stock` is like a simple
+script: float32 and glibc's default allocator. `tuned` is like our training: bfloat16 if the hardware has it,
+and an allocator that keeps freed pages (transformer/kernels/allocator.py). The variants take turns for a few
+updates, each in a separate process, and the median round is reported. The batches are made by our own code
+from Multi30k (--text). If that text is missing, they have sentences of 28 random tokens.
+
+"Start" is the CPU time until the model is ready; in every variant it includes importing torch and this
+program. The last column compares the CPU time of the updates, which does not include waiting for a core. If
+other programs are running, it says more than the clock, but only with one thread, because threads that wait
+for each other use CPU time. On a GPU: benchmarks/gpu.py.
 """
 
 import argparse
@@ -72,9 +74,9 @@ class Variant:
 
 class Round(NamedTuple):
     seconds: list[float]
-    """Of each update."""
+    """The seconds of each update."""
     cpu_seconds: float
-    """CPU time of all updates."""
+    """The CPU time of all updates."""
     start: float
     """CPU seconds of the process until the model is ready."""
     peak_bytes: int
@@ -126,7 +128,7 @@ def main() -> None:
 
 
 def installed(names: list[str]) -> list[str]:
-    """Those of the alternatives that can be imported; prints a line for each of the others."""
+    """The alternatives that can be imported; prints a line for each of the others."""
     missing = {name: peers.missing_modules(name) for name in names}
     for name, modules in missing.items():
         if modules:
