@@ -1,12 +1,16 @@
-"""Decoding speed on a CPU of this project, Hugging Face and CTranslate2 with the same weights.
+"""Decoding speed on a CPU of this project, Hugging Face and CTranslate2 with the same weights, and of eole.
 
     TRANSFORMER_DATA=FOLDER python benchmarks/decoding.py [--sizes small base] [--run RUN] [--beams 1 4]
 
 Without `--run`, translates Multi30k's test_2016_flickr with random weights, and every output has exactly 15
 tokens. With `--run`, translates the run's test text with the run's model, and outputs end at EOS. Prints
-output tokens per second, including EOS, and peak memory. Each number is the median of `--rounds`
-measurements. Each measurement has its own process, and the systems take turns. A batch size is a number of
-sentences or, with a `t`, of source tokens including padding and beam. Sources are sorted by length.
+output tokens per second, including EOS, peak memory, and the CPU time from the start of the process until the
+model is ready. Each number is the median of `--rounds` measurements. Each measurement has its own process,
+and the systems take turns. A batch size is a number of sentences or, with a `t`, of source tokens including
+padding and beam. Sources are sorted by length.
+
+eole's decoder cannot use our weights. Its search is therefore measured only without `--run`, with other
+random weights for the same sizes, and only where eole is installed (benchmarks/peers.py says how).
 
 On a GPU: benchmarks/gpu.py.
 `--start RUN` prints how long `transformer translate` takes for one line, including start-up, compared with
@@ -18,6 +22,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -56,6 +61,7 @@ def main() -> None:
     if options.curve:
         print_curve(options.sizes, options.beams, options.threads)
         return
+    options.systems = available(options.systems, is_forced=not options.run)
     with tempfile.TemporaryDirectory() as folder:
         for size in ["run"] if options.run else options.sizes:
             models = Path(folder) / size
@@ -66,6 +72,19 @@ def main() -> None:
             for beam in options.beams:
                 for batch in options.batches:
                     print_row(options, models, beam, batch)
+
+
+def available(systems: list[str], *, is_forced: bool) -> list[str]:
+    """The systems that can be measured; prints why where eole is not among them."""
+    from peers import missing_modules
+
+    if "eole" in systems and not is_forced:
+        print("without eole: it cannot use the weights of a run")
+    elif "eole" in systems and (missing := missing_modules("eole")):
+        print(f"without eole: not installed: {', '.join(missing)} (benchmarks/peers.py says how)")
+    else:
+        return systems
+    return [system for system in systems if system != "eole"]
 
 
 def print_start(run: str) -> None:
@@ -118,9 +137,10 @@ def print_row(options: argparse.Namespace, models: Path, beam: int, batch: str) 
     for system in options.systems:
         rate = median(found[system]["rate"] for found in rounds)
         memory = max(found[system]["memory"] for found in rounds)
+        start = median(found[system]["start"] for found in rounds)
         times = [found["ours"]["rate"] / found[system]["rate"] for found in rounds if "ours" in found]
         ratio = f"; ours {median(times):.2f} ×" if times and system != "ours" else ""
-        cells.append(f"{system} {rate:,.0f} ({memory:,.0f} MB{ratio})")
+        cells.append(f"{system} {rate:,.0f} ({memory:,.0f} MB, start {start:.1f} s{ratio})")
     print(f"beam {beam}, batch {batch}: {', '.join(cells)}", flush=True)
 
 
@@ -157,11 +177,14 @@ def measure(
     seconds: float,
     threads: int,
 ) -> dict[str, float]:
-    """Output tokens per second, for batches spread evenly over the file, and peak memory in MB."""
+    """Output tokens per second for batches spread evenly over the file, peak memory in MB, and CPU seconds
+    until the model is ready.
+    """
     keep_freed_memory()  # for every system, as our command does
     sources = json.loads((Path(folder) / "sources.json").read_text())
     batches = list(in_batches(sources, batch, beam))
     translate = SYSTEMS[system](Path(folder), beam, is_forced, threads)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
     for index in (0, -1):
         translate(batches[index])  # warm
     order = sorted(range(len(batches)), key=lambda number: (number * 0.618034) % 1)
@@ -171,7 +194,8 @@ def measure(
         if time.perf_counter() - start > seconds:
             break
     spent = time.perf_counter() - start
-    return {"rate": tokens / spent, "memory": peak_memory()}
+    start_up = usage.ru_utime + usage.ru_stime
+    return {"rate": tokens / spent, "memory": peak_memory(), "start": start_up}
 
 
 def peak_memory() -> float:

@@ -17,7 +17,7 @@ Translate = Callable[[list[list[int]]], int]
 """Translates a batch of sources, which end in EOS, and returns the number of output tokens."""
 
 
-# The three systems
+# The systems
 
 
 def ours(
@@ -125,6 +125,27 @@ def ctranslate2_int8(folder: Path, beam: int, is_forced: bool, threads: int) -> 
     return ctranslate2(folder, beam, is_forced, threads, "int8")
 
 
+def eole(folder: Path, beam: int, is_forced: bool, threads: int) -> Translate:
+    """Random weights of the same sizes: eole's decoder is pre-norm and cannot use ours."""
+    import torch
+    from peer_eole import make_translator, translate
+    from torch.nn.utils.rnn import pad_sequence
+
+    from transformer.config.files import load_settings
+
+    assert is_forced, "eole cannot use the weights of a run"
+    torch.set_num_threads(threads)
+    translator = make_translator(
+        load_settings(folder / "run" / "config.yaml").model, beam=beam, length=FORCED
+    )
+
+    def translate_batch(batch: list[list[int]]) -> int:
+        with torch.inference_mode():
+            return translate(translator, pad_sequence([torch.tensor(row) for row in batch], batch_first=True))
+
+    return translate_batch
+
+
 SYSTEMS = {
     "ours": ours,
     "ours bfloat16": ours_bfloat16,
@@ -132,6 +153,7 @@ SYSTEMS = {
     "hf": hugging_face,
     "ct2": ctranslate2,
     "ct2 int8": ctranslate2_int8,
+    "eole": eole,
 }
 
 

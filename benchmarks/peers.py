@@ -1,110 +1,71 @@
-"""The alternatives to this project: Marian from Hugging Face's `transformers`, and `torch.nn.Transformer`.
+"""The alternatives to this project's training, and how each is trained: `build` and `make_update`.
 
-Both are the paper's model with the sizes of a `ModelConfig`, tied embeddings, sinusoidal positions and only
-the paper's dropout (on the embeddings and on each sub-layer's output). Both are trained with the simple loop
-of their tutorials, with torch's cross-entropy and Adam.
+Each is skipped where a package that it needs is missing. `transformers` is in our extra `benchmarks`. eole,
+torchlingo and x-transformers are in no extra: they depend on dozens of packages that training does not use,
+and eole 0.6.4 on a version of sentencepiece below that of constraints.txt. Install them without dependencies,
+and with them the packages that they import:
+
+    pip install --no-deps eole==0.6.4 pyonmttok configargparse rapidfuzz
+    pip install --no-deps torchlingo==0.2.9
+    pip install --no-deps x-transformers==2.31.10 torch-einops-utils einops einx frozendict loguru
+
+All but eole are trained by the loop of a tutorial, with torch's cross-entropy; eole by its own trainer
+(benchmarks/peer_eole.py). The optimiser is torch's fused Adam everywhere.
 """
 
-import math
 from collections.abc import Callable
+from importlib.util import find_spec
 
+import peer_models
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from transformer import ModelConfig, SinusoidalEncoding
+from transformer import ModelConfig
 from transformer.config import Precision
-from transformer.testing.parity.hugging_face import marian_config
 
-LONGEST = 512
-
-
-def marian(config: ModelConfig) -> nn.Module:
-    """Hugging Face's implementation of Marian, with the attention that it chooses itself."""
-    from transformers import MarianMTModel
-
-    theirs = marian_config(
-        config,
-        activation_function="relu",
-        dropout=config.dropout,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
-        max_position_embeddings=LONGEST,
-        pad_token_id=config.pad_id,
-        bos_token_id=config.bos_id,
-        eos_token_id=config.eos_id,
-        decoder_start_token_id=config.bos_id,
-        forced_eos_token_id=None,
-        use_cache=False,
-    )
-    return Marian(MarianMTModel(theirs))
+Update = Callable[[Tensor, Tensor], None]
+"""Trains on source and target tokens; the target starts with BOS."""
+NEEDS = {
+    "Marian": ["transformers"],
+    "torch.nn.Transformer": ["torch"],
+    "eole": ["eole", "pyonmttok", "configargparse", "rapidfuzz"],
+    "torchlingo": ["torchlingo"],
+    "x-transformers": ["x_transformers", "torch_einops_utils", "einops", "einx", "frozendict", "loguru"],
+}
+"""The modules that each alternative imports."""
 
 
-class Marian(nn.Module):
-    """Maps source and target tokens to logits, like the other models here."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, src_tokens: Int[Tensor, "batch source"], tgt_tokens: Int[Tensor, "batch target"]
-    ) -> Float[Tensor, "batch target vocabulary"]:
-        mask = src_tokens != self.model.config.pad_token_id
-        return self.model(
-            input_ids=src_tokens, attention_mask=mask, decoder_input_ids=tgt_tokens, use_cache=False
-        ).logits
+def missing_modules(name: str) -> list[str]:
+    """The modules that this alternative needs and that are not installed."""
+    return [module for module in NEEDS[name] if find_spec(module) is None]
 
 
-class TorchTransformer(nn.Module):
-    """`torch.nn.Transformer` between an embedding and a projection of our own."""
+def build(name: str, config: ModelConfig) -> nn.Module:
+    """A module of source and target tokens that returns logits."""
+    if name == "eole":
+        from peer_eole import Eole
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.pad_id = config.pad_id
-        self.scale = math.sqrt(config.d_model)
-        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
-        self.transformer = nn.Transformer(
-            config.d_model,
-            config.num_heads,
-            config.num_layers,
-            config.num_layers,
-            config.d_ff,
-            config.dropout,
-            batch_first=True,
-        )
-        self.output = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        nn.init.normal_(self.embedding.weight, std=config.d_model**-0.5)
-        self.output.weight = self.embedding.weight
-        self.register_buffer("positions", SinusoidalEncoding(config.d_model)(torch.arange(LONGEST)))
-        for module in self.transformer.modules():  # dropout where the paper has it, and nowhere else
-            if isinstance(module, nn.MultiheadAttention):
-                module.dropout = 0.0
-            if isinstance(module, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)):
-                module.dropout = nn.Identity()
-
-    def embed(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length d_model"]:
-        return self.dropout(self.embedding(tokens) * self.scale + self.positions[: tokens.shape[1]])
-
-    def forward(
-        self, src_tokens: Int[Tensor, "batch source"], tgt_tokens: Int[Tensor, "batch target"]
-    ) -> Float[Tensor, "batch target vocabulary"]:
-        is_pad = src_tokens == self.pad_id
-        order = self.transformer.generate_square_subsequent_mask(tgt_tokens.shape[1], src_tokens.device)
-        hidden = self.transformer(
-            self.embed(src_tokens),
-            self.embed(tgt_tokens),
-            tgt_mask=order,
-            tgt_is_causal=True,
-            src_key_padding_mask=is_pad,
-            memory_key_padding_mask=is_pad,
-        )
-        return self.output(hidden)
+        return Eole(config)
+    models: dict[str, Callable[[ModelConfig], nn.Module]] = {
+        "Marian": peer_models.marian,
+        "torch.nn.Transformer": peer_models.TorchTransformer,
+        "torchlingo": peer_models.torchlingo,
+        "x-transformers": peer_models.XTransformer,
+    }
+    return models[name](config)
 
 
-def plain_update(model: nn.Module, precision: Precision, *, pad_id: int) -> Callable[[Tensor, Tensor], None]:
+def make_update(name: str, model: nn.Module, config: ModelConfig, precision: Precision) -> Update:
+    """An update of the model that `build` returned."""
+    if name == "eole":
+        from peer_eole import eole_update
+
+        return eole_update(model, config, precision)
+    return plain_update(model, precision, pad_id=config.pad_id)
+
+
+def plain_update(model: nn.Module, precision: Precision, *, pad_id: int) -> Update:
     """The loop of a tutorial; the optimiser is fused, as ours is."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.98), eps=1e-9, fused=True)
 

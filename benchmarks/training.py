@@ -1,13 +1,18 @@
 """The training speed on a CPU of this project and of its alternatives, on the same batches.
 
-python benchmarks/training.py --size small
+python benchmarks/training.py --size small --threads 1 2
 
-Compares our model, Marian of Hugging Face's `transformers` and `torch.nn.Transformer` (benchmarks/peers.py),
-each in two variants. `stock` is like a simple script: float32 and glibc's default allocator. `tuned` is like
-our training: bfloat16 if the hardware has it, and an allocator that keeps freed pages
-(transformer/kernels/allocator.py). The variants take turns for a few updates, each in a separate process, and
-the median round is reported. The batches are made by our own code from Multi30k (--text). If that text is
-missing, they have sentences of 28 random tokens. On a GPU: benchmarks/gpu.py.
+Compares our model with Marian of Hugging Face's `transformers`, `torch.nn.Transformer`, eole, torchlingo and
+x-transformers where they are installed (benchmarks/peers.py), each in two variants. `stock` is like a simple
+script: float32 and glibc's default allocator. `tuned` is like our training: bfloat16 if the hardware has it,
+and an allocator that keeps freed pages (transformer/kernels/allocator.py). The variants take turns for a few
+updates, each in a separate process, and the median round is reported. The batches are made by our own code
+from Multi30k (--text). If that text is missing, they have sentences of 28 random tokens.
+
+"Start" is the CPU time until the model is ready; in every variant it includes importing torch and this
+program. The last column compares the CPU time of the updates, which does not include waiting for a core. If
+other programs are running, it says more than the clock, but only with one thread, because threads that wait
+for each other use CPU time. On a GPU: benchmarks/gpu.py.
 """
 
 import argparse
@@ -15,7 +20,6 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -25,6 +29,7 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 import numpy as np
+import peers
 import torch
 from measuring import machine, matrix_rate, update_flops
 from numpy.typing import NDArray
@@ -70,9 +75,14 @@ class Variant:
 class Round(NamedTuple):
     seconds: list[float]
     """The seconds of each update."""
+    cpu_seconds: float
+    """The CPU time of all updates."""
+    start: float
+    """CPU seconds of the process until the model is ready."""
     peak_bytes: int
 
 
+OURS = Variant("ours", is_tuned=True)
 Pair = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Source and target tokens of a batch, padded; the target starts with BOS."""
 
@@ -82,6 +92,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", nargs="+", choices=SIZES, default=["small"])
+    parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
+    parser.add_argument("--peers", nargs="*", choices=peers.NEEDS, default=list(peers.NEEDS))
     parser.add_argument("--tokens", type=int, default=4_096, help="tokens per batch and side")
     parser.add_argument("--vocabulary", type=int, default=10_000, help="vocabulary size")
     parser.add_argument("--updates", type=int, default=4, help="measured updates per round")
@@ -94,23 +106,34 @@ def main() -> None:
     batches = make_batches(options.text, vocabulary, options.tokens, options.warm_up + options.updates)
 
     variants = [
-        Variant(model, is_tuned)
-        for model in ("ours", "Marian", "torch.nn.Transformer")
-        for is_tuned in (True, False)
+        Variant(name, tuned) for name in ["ours", *installed(options.peers)] for tuned in (True, False)
     ]
     precision = choose_precision("auto", CPU)
-    rates = {name: matrix_rate(getattr(torch, name), CPU) for name in ("float32", "bfloat16")}
-    print(f"{machine(CPU)}; tuned: {precision}")
-    print("one matrix product: " + ", ".join(f"{n} {r / 1e12:.3f} TFLOP/s" for n, r in rates.items()))
-    for size in options.size:
-        config = transformer.ModelConfig(vocab_size=vocabulary, **SIZES[size])
-        rounds: dict[Variant, list[Round]] = {variant: [] for variant in variants}
-        for _ in range(options.rounds):
-            for variant in variants:
-                found = in_a_process(variant, config, batches, options.warm_up)
-                print(f"{size}, {variant}: {sum(found.seconds):.1f} s", file=sys.stderr, flush=True)
-                rounds[variant].append(found)
-        report(size, config, batches[options.warm_up :], rounds, rates, precision)
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        rates = {name: matrix_rate(getattr(torch, name), CPU) for name in ("float32", "bfloat16")}
+        print(f"\n{machine(CPU)}; tuned: {precision}; load {os.getloadavg()[0]:.1f}")
+        products = ", ".join(f"{name} {rate / 1e12:.3f} TFLOP/s" for name, rate in rates.items())
+        print(f"one matrix product: {products}")
+        for size in options.size:
+            config = transformer.ModelConfig(vocab_size=vocabulary, **SIZES[size])
+            rounds: dict[Variant, list[Round]] = {variant: [] for variant in variants}
+            for _ in range(options.rounds):
+                for variant in variants:
+                    found = in_a_process(variant, config, batches, options.warm_up, threads)
+                    spent = f"{sum(found.seconds):.1f} s, {found.cpu_seconds:.1f} s of CPU"
+                    print(f"{size}, {variant}: {spent}", file=sys.stderr, flush=True)
+                    rounds[variant].append(found)
+            report(size, config, batches[options.warm_up :], rounds, rates, precision)
+
+
+def installed(names: list[str]) -> list[str]:
+    """The alternatives that can be imported; prints a line for each of the others."""
+    missing = {name: peers.missing_modules(name) for name in names}
+    for name, modules in missing.items():
+        if modules:
+            print(f"without {name}: not installed: {', '.join(modules)} (benchmarks/peers.py says how)")
+    return [name for name, modules in missing.items() if not modules]
 
 
 def make_batches(text: str, vocab_size: int, tokens: int, count: int) -> list[Pair]:
@@ -131,10 +154,11 @@ def make_batches(text: str, vocab_size: int, tokens: int, count: int) -> list[Pa
 
 
 def in_a_process(
-    variant: Variant, config: transformer.ModelConfig, batches: list[Pair], warm_up: int
+    variant: Variant, config: transformer.ModelConfig, batches: list[Pair], warm_up: int, threads: int
 ) -> Round:
     """Run one round in a fresh process, with the default allocator settings."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    environment["OMP_NUM_THREADS"] = str(threads)
     with (
         patch.dict(os.environ, environment, clear=True),
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
@@ -146,31 +170,31 @@ def measure(variant: Variant, config: transformer.ModelConfig, batches: list[Pai
     """Train on all batches and time all but the first `warm_up`."""
     torch.manual_seed(0)
     update = make_update(variant, config)
-    seconds = []
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    start_up = usage.ru_utime + usage.ru_stime
+    seconds, cpu_seconds = [], []
     for pair in batches:
         src_tokens, tgt_tokens = map(torch.from_numpy, pair)
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         update(src_tokens, tgt_tokens)
         seconds.append(time.perf_counter() - start)
+        cpu_seconds.append(time.process_time() - cpu_start)
     unit = 1 if sys.platform == "darwin" else 1024
-    return Round(seconds[warm_up:], unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Round(seconds[warm_up:], sum(cpu_seconds[warm_up:]), start_up, peak)
 
 
-def make_update(variant: Variant, config: transformer.ModelConfig) -> Callable[[Tensor, Tensor], None]:
-    import peers
-
+def make_update(variant: Variant, config: transformer.ModelConfig) -> peers.Update:
     precision = choose_precision("auto", CPU) if variant.is_tuned else "float32"
     if variant.is_tuned:
         keep_freed_memory()
     if variant.model == "ours":
         return our_update(config, CPU, precision)
-    make = {"Marian": peers.marian, "torch.nn.Transformer": peers.TorchTransformer}[variant.model]
-    return peers.plain_update(make(config).train(), precision, pad_id=config.pad_id)
+    model = peers.build(variant.model, config).train()
+    return peers.make_update(variant.model, model, config, precision)
 
 
-def our_update(
-    config: transformer.ModelConfig, device: torch.device, precision: Precision
-) -> Callable[[Tensor, Tensor], None]:
+def our_update(config: transformer.ModelConfig, device: torch.device, precision: Precision) -> peers.Update:
     """An update as in `transformer.training.loop.fit`, without logging."""
     model = transformer.build_model(config).to(device).train()
     rule = UpdateRule(model, make_optimizers(model, transformer.TrainingConfig()), schedule=lambda _: 0.0)
@@ -208,20 +232,25 @@ def report(
         f"{flops / len(batches) / 1e12:.3f} TFLOP an update, {padding:.1%} padding"
     )
     print(
-        f"{'':<28}{'tokens/s':>10}{'(worst, best round)':>20}{'ms/update':>11}{'peak GB':>9}"
-        f"{'of bf16 rate':>14}{'of own rate':>13}{'ours is':>9}"
+        f"{'':<28}{'tokens/s':>10}{'(worst, best round)':>20}{'ms/update':>11}{'start s':>9}{'peak GB':>9}"
+        f"{'of bf16 rate':>14}{'of own rate':>13}{'ours is':>9}{'by CPU':>9}"
     )
     seconds = {variant: [sum(part.seconds) for part in parts] for variant, parts in rounds.items()}
-    ours = next(iter(seconds.values()))
+    cpu = {variant: [part.cpu_seconds for part in parts] for variant, parts in rounds.items()}
     for variant, parts in rounds.items():
-        spent = median(seconds[variant])
+        typical = median(seconds[variant])
         own = rates[precision if variant.is_tuned else "float32"]
         spread = f"({tokens / max(seconds[variant]):,.0f}, {tokens / min(seconds[variant]):,.0f})"
-        times = median(theirs / mine for theirs, mine in zip(seconds[variant], ours, strict=True))
+        times, cpu_times = (
+            median(theirs / mine for theirs, mine in zip(spent[variant], spent[OURS], strict=True))
+            for spent in (seconds, cpu)
+        )
+        peak = max(part.peak_bytes for part in parts) / 1e9
         print(
-            f"{variant!s:<28}{tokens / spent:>10,.0f}{spread:>20}{1000 * spent / len(batches):>11.0f}"
-            f"{max(part.peak_bytes for part in parts) / 1e9:>9.2f}{flops / spent / rates['bfloat16']:>14.1%}"
-            f"{flops / spent / own:>13.1%}{times:>8.2f}x"
+            f"{variant!s:<28}{tokens / typical:>10,.0f}{spread:>20}{1000 * typical / len(batches):>11.0f}"
+            f"{median(part.start for part in parts):>9.1f}{peak:>9.2f}"
+            f"{flops / typical / rates['bfloat16']:>14.1%}{flops / typical / own:>13.1%}"
+            f"{times:>8.2f}x{cpu_times:>8.2f}x"
         )
 
 
