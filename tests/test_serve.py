@@ -233,7 +233,7 @@ def test_other_paths_methods_and_kinds_of_text_are_refused_in_the_same_form(serv
         {"error": "/nowhere does not exist; /docs lists the paths"},
     )
     status, body, headers = server.ask("GET", "/translate")
-    assert (status, body) == (405, {"error": "/translate does not take GET; /docs lists what it takes"})
+    assert (status, body) == (405, {"error": "/translate does not support GET; /docs lists the methods"})
     assert headers["allow"] == "POST"
     status, body, _ = server.ask("POST", "/translate", b'{"lines": ["a"]}', "text/plain")
     assert (status, body["error"].endswith("not sent as Content-Type: application/json")) == (422, True)
