@@ -246,7 +246,7 @@ def test_what_one_process_cannot_write_ends_all(files, tiny_run, tmp_path, capfd
     codes, errors = translate_together(capfd, command, command)
     assert codes == [2, 2]
     assert len(errors) == 2
-    assert all("is not a regular file" in error for error in errors)
+    assert all("is not a plain file" in error for error in errors)
 
 
 def test_equal_processes_share_the_lines(files, tiny_run, tmp_path, capfd):

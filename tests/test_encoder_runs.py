@@ -330,7 +330,7 @@ def test_embed_and_nearest_find_each_sentence_again(
         assert call("embed", "--run", embedder, "--output", tmp_path / name, given=text)[:2] == (0, "")
     (tmp_path / "folder.npy").mkdir()
     code, _, error = call("embed", "--run", embedder, "--output", tmp_path / "folder.npy", given=text)
-    assert (code, "folder.npy exists and is not a regular file; choose another output" in error) == (2, True)
+    assert (code, "folder.npy is not a plain file; choose another output" in error) == (2, True)
     vectors = np.load(tmp_path / "x.npy", allow_pickle=False)
     entries = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
     assert [entry["text"] for entry in entries] == lines

@@ -28,7 +28,7 @@ def require_plain(output: Path) -> None:
     if not output.parent.is_dir():
         raise ValueError(f"{output}: there is no folder {output.parent}")
     if output.exists() and not output.is_file():
-        raise ValueError(f"{output} exists and is not a regular file; choose another output")
+        raise ValueError(f"{output} is not a plain file; choose another output")
 
 
 def sharing_processes() -> AbstractContextManager[Processes]:
