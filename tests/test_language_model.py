@@ -49,7 +49,7 @@ def test_a_saved_character_vocabulary_is_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["{", '{"kind": "words"}', '{"kind": "characters", "characters": 3}'])
 def test_a_damaged_vocabulary_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "tokenizer.model").write_text(content)
-    with pytest.raises(ValueError, match=r"tokenizer\.model: not a character tokenizer"):
+    with pytest.raises(ValueError, match=r"tokenizer\.model: not a tokenizer of characters"):
         load_tokenizer(tmp_path / "tokenizer.model")
 
 

@@ -64,5 +64,5 @@ def load_character_tokenizer(content: bytes) -> CharacterTokenizer:
         if saved["kind"] != KIND or not isinstance(saved["characters"], str):
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise ValueError("not a character tokenizer, or a damaged one") from None
+        raise ValueError("not a tokenizer of characters, or a damaged one") from None
     return CharacterTokenizer(saved["characters"])
