@@ -68,9 +68,9 @@ def write_hashed(tensors: Mapping[str, Tensor], path: Path) -> str:
 
 
 def hash_of_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
-    """The SHA-256 that the safetensors file of these tensors should have.
+    """Compute the SHA-256 that the safetensors file of these tensors should have.
 
-    It is computed from the tensors in memory. Only the header is read from the file, because the header
+    The hash is computed from the tensors in memory. Only the header is read from the file, because the header
     gives the order in which the tensors are stored. If the tensors are damaged while they are written, the
     hash of the file differs from this hash, and the damage is found when the checkpoint is read.
     """
@@ -94,7 +94,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str,
     with naming(path):
         try:
             save_file(dict(tensors), path, metadata)
-        except SafetensorError as error:  # safetensors turns system errors into text; turn them back
+        except SafetensorError as error:  # safetensors turns system errors into strings; turn them back
             if (found := SYSTEM_ERROR.search(str(error))) is None:
                 raise OSError(f"{path}: {error}") from error
             number = int(found[1])

@@ -175,7 +175,7 @@ class Saver:
         """If a checkpoint is being written, wait for it and log the outcome; returns the error, if any.
 
         An error is also shown as a warning that ends with `then`, which says what happens next. If `then` is
-        `None`, there is no warning.
+        None, there is no warning.
         """
         if self.unfinished is None:
             return None
@@ -203,10 +203,10 @@ class Saver:
             warn(f"update {step}: no checkpoint could be written ({error}); {then}")
 
     def is_marked_best(self, step: int) -> bool:
-        """After a failed save, tell whether this checkpoint was nevertheless marked as the best.
+        """Whether this checkpoint, whose save failed, was nevertheless marked as the best.
 
-        The failure may have come later, when the checkpoint was to be marked as `last` or old checkpoints
-        were to be deleted. If the mark cannot be read, the answer is False, so that `owes_best` stays set.
+        The save may have failed later, when marking the checkpoint as `last` or when deleting old
+        checkpoints. If the mark cannot be read, the answer is False, so that `owes_best` stays True.
         """
         try:
             return self.run.marked("best") == self.run.checkpoint(step)
