@@ -58,7 +58,7 @@ def installed_fonts() -> list[str]:
 
     known = {font.fname for font in fontManager.ttflist}
     for path in findSystemFonts():
-        if path not in known:  # matplotlib's cached list lacks fonts that were installed later
+        if path not in known:  # fonts installed recently are not in matplotlib's cached list
             with suppress(OSError, RuntimeError):  # the file is not a font
                 fontManager.addfont(path)
     names = set(fontManager.get_font_names())

@@ -50,7 +50,7 @@ def newest(run: Run, count: int, minutes: float) -> list[int]:
 
 
 def mean_weights(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
-    """Return the mean of the weights that were saved after the updates `chosen`, and their tokenizer's hash.
+    """Return the mean of the weights saved after the updates `chosen`, and the hash of their tokenizer.
 
     Tensors of a custom model that are not floats, such as counters, are taken from the newest checkpoint.
     """

@@ -24,7 +24,7 @@ def local_folder(name: str | Path, *, patterns: Sequence[str] | None = None) -> 
     try:
         return Path(snapshot_download(str(name), allow_patterns=None if patterns is None else list(patterns)))
     except Exception as error:  # network, permissions, unknown ids
-        why = shorten(str(error), 200) or type(error).__name__  # without a network, it fills a page
+        why = shorten(str(error), 200) or type(error).__name__  # network errors have long messages
         raise ValueError(
             f"there is no folder {str(name)!r}, and it cannot be loaded from the Hub: {why}"
         ) from None

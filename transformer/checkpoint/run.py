@@ -102,7 +102,7 @@ def delete_checkpoint(checkpoint: Path) -> None:
 
 
 def find_run(path: str | Path) -> tuple[Run, Path]:
-    """Find the run and the checkpoint that `--run PATH` names.
+    """Find the run and the checkpoint for `--run PATH`.
 
     If `path` is a run's folder, the checkpoint is the run's best, or the last if none is marked as the best.
     `path` may also be a checkpoint's folder.
@@ -121,7 +121,7 @@ def find_run(path: str | Path) -> tuple[Run, Path]:
 
 
 def checkpoint_to_resume(run: Run, warn: Callable[[str], None]) -> Path | None:
-    """Find the checkpoint from which training continues: the last or, if it is damaged, the newest intact.
+    """Find the checkpoint to resume from: the last or, if the last is damaged, the newest intact one.
 
     Returns None if the run has no checkpoint yet. Raises `CheckpointError` if all checkpoints are damaged.
     `warn` is called for each damaged checkpoint.

@@ -20,8 +20,8 @@ LEGEND = "N is a whole number, X a number, BOOL true or false. The default is in
 METAVARS = {int: "N", float: "X", bool: "BOOL", Literal: "NAME"}
 TYPES = {"N": "A whole number", "X": "A number", "BOOL": "True or false", "TEXT": "Text"}
 COLUMN = 33
-"""The column where the text of a setting starts. The text follows 2 spaces, the option with its type (at most
-29 characters), and 2 spaces."""
+"""The column where the text of a setting starts. The columns before it hold 2 spaces, the option with its
+type (at most 29 characters), and 2 spaces."""
 
 
 class CommandHelp(DefaultHelpFormatter):

@@ -75,7 +75,7 @@ class ModelConfig:
     the authors' code and Marian use; learned: as in row E of Table 3."""
     attention_bias: bool = False
     """Biases in the attention projections.
-    The paper shows no biases there."""
+    The paper's equations have no such biases."""
     output_bias: bool = False
     """Bias of the vocabulary projection."""
     tie_embeddings: bool = True

@@ -118,7 +118,7 @@ class TrainingConfig:
     These files are written in addition to log.jsonl, and need the extra tensorboard."""
     timeout: float = 600.0
     """Seconds to wait for another process.
-    Then the waiting process fails. There is no timeout while a process reads or tokenizes text."""
+    A process that has waited this long fails. There is no timeout while a process reads or tokenizes text."""
 
     def __post_init__(self) -> None:
         require_plain_numbers(self, "training", unlimited=("max_norm", "save_minutes"))

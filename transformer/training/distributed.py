@@ -66,7 +66,7 @@ class Group(Processes):
         return tensor
 
     def of_first(self, number: float) -> float:
-        """Return the `number` of the first process, so that all processes decide by the same value."""
+        """Return the `number` of the first process, so that all processes use the same value."""
         value = torch.tensor(number, dtype=torch.float64)
         if self.size > 1:
             torch.distributed.broadcast(value, src=0)

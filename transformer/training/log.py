@@ -116,7 +116,7 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Inside the block, the time does not count as training time."""
+        """Inside the block, the time is not counted as training time."""
         began = time.perf_counter()
         yield
         self.start += time.perf_counter() - began

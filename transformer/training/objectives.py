@@ -17,7 +17,7 @@ CrossEntropy = Callable[..., Tensor]
 
 
 class Loss(NamedTuple):
-    """The loss of a batch. It is a sum, so that losses can be added before dividing by the tokens."""
+    """The loss of a batch. `total` is a sum, so that losses can be added before dividing by all tokens."""
 
     total: Float[Tensor, ""]
     tokens: int
@@ -61,12 +61,12 @@ class ScheduledObjective(Objective, Protocol):
 
 
 def objective_at(objective: Objective, step: int) -> Objective:
-    """Return `objective.at(step)`, the objective of update `step`; without such a method, `objective`."""
+    """Return `objective.at(step)` or, if `objective` has no method `at`, `objective` itself."""
     return objective.at(step) if isinstance(objective, ScheduledObjective) else objective
 
 
 class CompiledObjective:
-    """Another objective, compiled by torch.compile for batches of any shape.
+    """An objective compiled by torch.compile, for batches of any shape.
 
     Model and loss are compiled as one graph, so that the compiler can fuse the loss with its gradient.
     """

@@ -56,7 +56,7 @@ OPTIMIZERS: dict[str, Callable[[NamedParameters, TrainingConfig], list[torch.opt
 def make_optimizers(
     model: nn.Module, settings: TrainingConfig, make: MakeOptimizer | None = None
 ) -> list[torch.optim.Optimizer]:
-    """Make the optimizers by calling `make` with the parameters; if it is None, as the settings say."""
+    """Call `make` with the parameters or, if `make` is None, make the optimizers that the settings name."""
     parameters = list(model.named_parameters())
     if make is None:
         return OPTIMIZERS[settings.optimizer](parameters, settings)

@@ -33,7 +33,7 @@ def in_a_line(metrics: Mapping[str, Any]) -> str:
 def validation_report(step: int, metrics: Mapping[str, Any], best_metric: str | None) -> str:
     """Return a line with the metrics, followed by the lines of the samples.
 
-    `best_metric` is the metric that decides if this validation is the best so far, and None if it is not.
+    If this validation is the best so far, `best_metric` is the metric that decides. Otherwise it is None.
     """
     best = "" if best_metric is None else f" (best so far by {FIGURES.get(best_metric, (best_metric,))[0]})"
     lines = [f"update {step:,}: {in_a_line(metrics)}{best}"]

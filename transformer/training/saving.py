@@ -205,7 +205,7 @@ class Saver:
     def is_marked_best(self, step: int) -> bool:
         """Whether this checkpoint, whose save failed, was nevertheless marked as the best.
 
-        The save may have failed later, when marking the checkpoint as `last` or when deleting old
+        The save may have failed only after that, when marking the checkpoint as `last` or deleting old
         checkpoints. If the mark cannot be read, the answer is False, so that `owes_best` stays True.
         """
         try:
