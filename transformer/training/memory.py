@@ -22,7 +22,7 @@ CONTAINER_USE = (
     ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
     ("/sys/fs/cgroup/memory/memory.usage_in_bytes", "/sys/fs/cgroup/memory/memory.stat"),
 )
-"""For the same versions: files that hold the memory in use, and its parts."""
+"""For each file in `CONTAINER_LIMITS`, the files that hold the memory in use and a breakdown of it."""
 MACHINE_USE = "/proc/meminfo"
 USABLE = 0.8
 """The fraction of the available host memory that copies of tensors may take."""
@@ -110,14 +110,14 @@ def memory_bytes(device: torch.device) -> int | None:
 
 
 def has_room_for(tensors: Iterable[Tensor]) -> bool:
-    """Whether there is enough host memory for copies of these tensors; True if the system does not tell."""
+    """Whether there is enough host memory for copies of these tensors; True if that is unknown."""
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     there = available_bytes()
     return there is None or needed <= USABLE * there
 
 
 def available_bytes() -> int | None:
-    """How much more host memory this process can use; `None` if the system does not tell.
+    """Return how many more bytes of host memory this process can use, or None if that is unknown.
 
     Memory that only caches files counts as available, because the system frees it when it is needed.
     """
@@ -130,7 +130,7 @@ def available_bytes() -> int | None:
 
 
 def table_of(path: str, *names: str) -> list[int]:
-    """The numbers that follow these names in a file with one name on each line; none if there is no file."""
+    """Return the numbers after these names in a file with one name on each line; [] if there is no file."""
     if not Path(path).exists():
         return []
     rows = [line.split() for line in Path(path).read_text().splitlines()]

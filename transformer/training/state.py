@@ -58,11 +58,11 @@ class TrainingState:
         return improves
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """The tensors of a checkpoint, by the name of their file."""
+        """Return the tensors of a checkpoint, by the name of their file."""
         return {MODEL: unique_tensors(self.model), OPTIMIZER: self.update_rule.tensors()}
 
     def values(self) -> dict[str, Any]:
-        """Everything else that a checkpoint contains, except the text's fingerprint."""
+        """Return everything else that a checkpoint contains, except the text's fingerprint."""
         return {
             "step": self.step,
             "best": self.best,
@@ -74,10 +74,10 @@ class TrainingState:
         }
 
     def snapshot(self, *, keep: bool = True) -> "Snapshot":
-        """A copy of the state in host memory: training can continue while the copy is written to disk.
+        """Copy the state to host memory, so that training can continue while the copy is written to disk.
 
-        If the model is split among processes, all processes must call this method, but only those that pass
-        `keep` get the tensors. Raises `DivergedError` if a parameter is not finite.
+        If the model is split among processes, all processes must call this method, but only the processes
+        that pass `keep=True` get the tensors. Raises `DivergedError` if a parameter is not finite.
         """
         require_finite(self.model, self.step)
         copies = {name: host_copies(tensors, keep=keep) for name, tensors in self.tensors().items()}
@@ -89,9 +89,9 @@ class TrainingState:
         return Snapshot(files, self.values(), self.batches, copied)
 
     def sharded_snapshot(self, folder: Path, group: Group) -> "Snapshot":
-        """A copy of the state of a split model on disk: each process writes its own parts to `folder`.
+        """Copy the state of a split model to disk: each process writes its own parts to `folder`.
 
-        All processes must call this method; training can continue while one of them merges the parts in
+        All processes must call this method; training can continue while one process merges the parts in
         `Snapshot.save`. Raises `DivergedError` if a parameter is not finite. Raises `OSError` if a process
         cannot write.
         """
@@ -136,7 +136,7 @@ class Snapshot:
     """The batches, for the text's fingerprint. `save` computes the fingerprint in the writer's thread,
     because hashing may take seconds."""
     copied: torch.Event | None
-    """On a GPU: the event that marks the end of the copying into host memory."""
+    """On a GPU, the event that marks the end of the copying into host memory; otherwise None."""
 
     @property
     def step(self) -> int:

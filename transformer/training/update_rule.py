@@ -209,7 +209,7 @@ def make_update_rule(
     make: MakeOptimizer | None = None,
     schedule: Schedule | None = None,
 ) -> UpdateRule:
-    """Combine the optimizers that `make` returns with `schedule`; if either is None, the settings determine it.
+    """Combine the optimizers that `make` returns with `schedule`; if either is None, the settings decide.
 
     If `make` is given and `training.learning_rate` is null, the peak of the settings' schedule is the `lr` of
     the first optimizer.
