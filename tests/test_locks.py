@@ -120,7 +120,7 @@ def test_a_file_system_without_locks_is_said_to_have_none(tmp_path, monkeypatch,
     with locked_folder(tmp_path, warnings.append), locked_folder(tmp_path, warnings.append):
         pass
     assert len(warnings) == 2
-    assert warnings[0].startswith(f"{tmp_path}: its file system has no locks")
+    assert warnings[0].startswith(f"{tmp_path}: its file system does not support locks")
 
 
 def test_a_lock_that_cannot_be_written_still_locks(tmp_path, monkeypatch):

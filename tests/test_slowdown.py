@@ -17,7 +17,7 @@ def lines(durations: list[float], threads: int = 2) -> list[str]:
 
 def test_one_line_advises_one_thread_when_updates_have_become_slow():
     [line] = lines(SLOW_START + NORMAL + BUSY + NORMAL + BUSY)
-    assert "updates take 5 times as long as they did" in line
+    assert "updates take 5 times as long as before" in line
     assert "OMP_NUM_THREADS=1" in line
 
 

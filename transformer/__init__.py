@@ -97,7 +97,7 @@ def __getattr__(name: str) -> Any:
     if name not in MODULE_OF:
         raise AttributeError(f"module 'transformer' has no attribute {name!r}")
     value = getattr(import_module(f"transformer.{MODULE_OF[name]}"), name)
-    globals()[name] = value  # Python finds it there next time and does not call this function
+    globals()[name] = value  # the next access finds the value there and does not call this function
     return value
 
 

@@ -24,7 +24,7 @@ class Parts:
     schedule: Schedule | None = None
 
     def named_in(self, settings: Settings) -> Settings:
-        """The settings, with the names of a custom builder and a custom task added.
+        """Return the settings, with the names of a custom builder and a custom task added.
 
         Raises `ValueError` if the settings name custom code that these parts lack, or if the settings do not
         fit the task.
@@ -56,7 +56,7 @@ def chosen_task(settings: Settings, given: type[Task] | None) -> type[Task]:
 def name_of(code: Any) -> str:
     """Return `MODULE:NAME` of a function or class.
 
-    For a `partial`, it is the name of its function. For any other object, it is the name of its class.
+    For a `partial`, return the name of its function; for any other object, the name of its class.
     """
     if isinstance(code, partial):
         return name_of(code.func)

@@ -1,12 +1,12 @@
 """Atomic writes of files and folders: each is complete or absent, even after a crash or with several writers.
 
-`read_bounded` reads a file only up to a limit of bytes, because a path may lead to an endless device or a
-damaged file.
+`read_bounded` rejects files above a given size, because a path may lead to an endless device or a damaged
+file.
 
-New content is written to a temporary folder `.unfinished-NAME-NUMBER` next to its destination. When it is
-complete and on the disk, it is renamed to NAME. Each writer has its own temporary folder and holds a lock in
-this folder until it has finished or its process dies. The next writer of the same NAME looks for unlocked
-temporary folders, which killed processes have left behind, and deletes them.
+New content is written to a temporary folder `.unfinished-NAME-NUMBER` next to its destination. When the
+content is complete and flushed to disk, it is renamed to NAME. Each writer has its own temporary folder and
+holds a lock in this folder until it finishes or its process dies. The next writer of the same NAME looks for
+unlocked temporary folders, which killed processes have left behind, and deletes them.
 """
 
 import errno
@@ -30,19 +30,21 @@ LOCK, NEW = "lock", "new"
 """The two entries of a temporary folder: a file that the writer keeps locked, and a folder with the new
 content."""
 LONGEST_NAME = 50
-"""A temporary folder's name has only this many characters of NAME: file systems limit the length of names."""
+"""In the name of a temporary folder, NAME is truncated to this many characters, because file systems limit
+the length of names."""
 LONGEST_NAME_BYTES = 255
 """The longest file name that common file systems allow, in bytes."""
 TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
-"""The errors of renaming a folder to a name that is already taken."""
+"""The errors raised when a folder is renamed to a name that is already taken."""
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yields a path to write to; the file is renamed to `path` if the block succeeds.
+    """Yield a path to write to, and rename the new file to `path` if the block succeeds.
 
-    If the block fails, that file is deleted, and the file at `path` is unchanged. If `path` is a link, the
-    file that it points to is replaced. The message of an `OSError` names `path`, not the temporary file.
+    If the block fails, the new file is deleted, and the file at `path` is unchanged. If `path` is a symbolic
+    link, the file that it points to is replaced. The message of an `OSError` names `path`, not the temporary
+    file.
     """
     place = path.resolve()
     with unfinished_folder(place) as own, naming(path, own / place.name):
@@ -55,11 +57,12 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path, *, replace: bool = False, kind: str = "") -> Iterator[Path]:
-    """Yields an empty folder to fill; it is renamed to `path` if the block succeeds.
+    """Yield an empty folder to fill, and rename it to `path` if the block succeeds.
 
-    Raises `FileExistsError` if `path` exists at the end of the block, unless `replace` is set. Before the
-    block, temporary folders that killed processes left behind are deleted: the ones for `path` or, with a
-    `kind`, for every name that begins with `kind`. An `OSError` names `path` or a file in it.
+    Raises `FileExistsError` if `path` exists at the end of the block, unless `replace` is True. Before the
+    block, temporary folders that killed processes left behind are deleted: those for `path` or, if `kind` is
+    given, those for every name that begins with `kind`. The message of an `OSError` names `path` or a file in
+    it.
     """
     with unfinished_folder(path, kind=kind) as own, naming(path, own / path.name):
         folder = own / path.name
@@ -76,13 +79,13 @@ def whole_folder(path: Path, *, replace: bool = False, kind: str = "") -> Iterat
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether `name` is a valid name of a file directly in a folder, and not a path that leads elsewhere."""
+    """Whether `name` is a valid file name, and not a path that leads to another folder."""
     is_name = Path(name).name == name and name not in ("", "..") and "\0" not in name
     return is_name and len(name.encode(errors="replace")) <= LONGEST_NAME_BYTES
 
 
 def read_bounded(path: Path, most: int) -> bytes:
-    """The content of a file. Raises `ValueError` if it has more than `most` bytes and so cannot be valid."""
+    """Return the content of a file. Raises `ValueError` if the file has more than `most` bytes."""
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -91,7 +94,7 @@ def read_bounded(path: Path, most: int) -> bytes:
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """Write a file, not atomically; an `OSError` names it."""
+    """Write a file, but not atomically. The message of an `OSError` names the file."""
     with naming(path):
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
@@ -104,10 +107,10 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def naming(path: Path, unfinished: Path | None = None) -> Iterator[None]:
-    """Inside the block, every `OSError` names `path` or a file in it.
+    """Inside the block, the message of every `OSError` names `path` or a file in it.
 
-    The system's own error does not always name a file, for example when the disk is full. Names inside the
-    temporary `unfinished` are replaced by the names that the files will have in `path`.
+    The system's own error does not always name a file, for example when the disk is full. `unfinished` is the
+    path of the temporary file or folder; in messages, `path` replaces it.
     """
     try:
         yield
@@ -124,13 +127,13 @@ def naming(path: Path, unfinished: Path | None = None) -> Iterator[None]:
 
 
 def flush(path: Path) -> None:
-    """Wait until the content of a file, or a folder's list of entries, is on the disk."""
+    """Flush the content of a file, or the list of entries of a folder, to disk."""
     is_folder = path.is_dir()
     try:
         descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     except PermissionError:
         if is_folder:
-            return  # Windows cannot open folders, and writes their entries itself
+            return  # Windows cannot open folders, and flushes their entries without our help
         raise
     try:
         with naming(path):
@@ -147,10 +150,10 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def unfinished_folder(path: Path, *, kind: str = "") -> Iterator[Path]:
-    """Yields an empty folder on the disk of `path` that only this process uses; it is deleted at the end.
+    """Yield an empty folder that only this process uses, on the same disk as `path`; delete it at the end.
 
-    Temporary folders that killed processes left behind are deleted first: the ones for the same name or, with
-    a `kind`, for every name that begins with `kind`.
+    Temporary folders that killed processes left behind are deleted first: those for the same name or, if
+    `kind` is given, those for every name that begins with `kind`.
     """
     delete_leftovers(path, kind)
     try:
@@ -172,8 +175,8 @@ def make_locked(path: Path, tries: int = 20) -> tuple[Path, FileLock | None]:
     try:
         return folder, take_lock(folder / LOCK)
     except (Timeout, FileNotFoundError, FileExistsError):
-        # Another process has mistaken the new folder for a leftover and deletes it. Use another folder, and
-        # do not delete this one: by now its name may belong to a new writer.
+        # Another process has mistaken the new folder for a leftover and is deleting it. Use another folder,
+        # and do not delete this one, because by now its name may belong to a new writer.
         if tries == 0:
             raise
         return make_locked(path, tries - 1)
@@ -196,25 +199,25 @@ def delete_leftovers(path: Path, kind: str = "") -> None:
     with suppress(OSError):
         for name in os.listdir(path.parent):  # noqa: PTH208  (names are enough)
             if is_leftover.fullmatch(name):
-                with suppress(OSError):  # its process is alive, or it belongs to another user
+                with suppress(OSError):  # its writer is alive, or the folder belongs to another user
                     delete_leftover(path.parent / name)
 
 
 def delete_leftover(folder: Path) -> None:
     if not (folder / LOCK).exists():
-        folder.rmdir()  # it is empty if its writer was killed before making the lock or after deleting it
+        folder.rmdir()  # empty, because its writer was killed before making or after deleting the lock file
     elif (lock := take_lock(folder / LOCK)) is not None:
         delete_temporary(folder, lock)
 
 
 def delete_temporary(folder: Path, lock: FileLock | None) -> None:
-    """Delete a temporary folder whose lock this process holds; if that fails, the next writer tries again.
+    """Delete a temporary folder whose lock this process holds; if this fails, the next writer tries again.
 
     The order matters. The content is deleted before the lock file, so that another process can finish the job
-    if this one is killed. The lock file is deleted before the lock is released, so that no other process can
-    lock the file in between. (Windows cannot delete an open file, so there the lock is released first.) Once
-    the lock is released, another process may reuse the folder's name. Then the folder is not empty, and
-    `rmdir` leaves it alone.
+    if this process is killed. The lock file is deleted before the lock is released, so that no other process
+    can lock the file in between. (Windows cannot delete an open file, so on Windows the lock is released
+    first.) Once the lock is released, another process may reuse the folder's name. In that case the folder is
+    not empty, and `rmdir` does not delete it.
     """
     try:
         with suppress(OSError):
@@ -246,7 +249,7 @@ def put_in_place(folder: Path, path: Path, own: Path) -> None:
                 raise
         else:
             return
-        with suppress(FileNotFoundError):  # another process has just moved it away
+        with suppress(FileNotFoundError):  # another process has just moved `path` away
             path.rename(Path(mkdtemp(dir=own)) / path.name)
 
 

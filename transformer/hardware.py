@@ -12,13 +12,14 @@ from transformer.config.checks import require_device
 from transformer.processes import number_of_processes, own_gpu
 
 NO_TIMEOUT = timedelta(days=30)
-"""In effect no timeout: the other processes may have to wait while one tokenizes a whole corpus."""
+"""Effectively no timeout, because the other processes may have to wait while one process tokenizes a whole
+corpus."""
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that the setting names; `auto` is a CUDA GPU if there is one.
+    """Return the device that the setting names; `auto` means a CUDA GPU if there is one, otherwise the CPU.
 
-    If torchrun starts several processes on a machine, each of them gets its own GPU. Raises `ValueError` if
+    If torchrun starts several processes on a machine, each process gets its own GPU. Raises `ValueError` if
     torch sees no such device.
     """
     require_device(name)
@@ -36,11 +37,11 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Precision:
-    """The precision that the setting names; `auto` is replaced by a precision that suits `device`.
+    """Return `precision`, or, if it is `auto`, a precision that suits `device`.
 
-    A device that computes fast in a 16-bit precision gets this one, any other device float32. Hardware
-    without bfloat16 instructions emulates them slowly. Tensor cores support float16 from compute capability
-    7.0, and bfloat16 from 8.0.
+    If the device is fast in a 16-bit precision, that precision is chosen, otherwise float32. Hardware without
+    bfloat16 instructions emulates bfloat16 slowly. Tensor cores support float16 from compute capability 7.0,
+    and bfloat16 from 8.0.
     """
     if precision != "auto":
         return precision
@@ -67,21 +68,22 @@ def autocast(
 ) -> AbstractContextManager[object]:
     """Inside the block, matrix products use `precision`; sums, norms and losses stay in float32.
 
-    With `keeps_casts`, each weight is cast once, and the copy is kept until the end of the block. This saves
-    time if many products use the same weights, as in decoding. Without it, a weight is cast for each product.
+    If `keeps_casts` is True, each weight is cast once, and the copy is kept until the end of the block. This
+    saves time if many products use the same weights, as in decoding. If it is False, a weight is cast again
+    for each product.
     """
     enabled = precision != "float32"
     return torch.autocast(device.type, DTYPES[precision], enabled=enabled, cache_enabled=keeps_casts)
 
 
 def loss_scaler(device: torch.device, precision: Precision) -> GradScaler:
-    """A scaler of the loss that keeps gradients in float16's range; with other precisions it does nothing."""
+    """Return a loss scaler that keeps gradients in float16's range; in other precisions, it is a no-op."""
     return GradScaler(device.type, enabled=precision == "float16")
 
 
 @contextmanager
 def tf32_products(allowed: bool) -> Iterator[None]:
-    """If `allowed`, a CUDA GPU may compute float32 matrix products in TF32 inside the block."""
+    """Inside the block, if `allowed`, a CUDA GPU may compute float32 matrix products in TF32."""
     before = torch.get_float32_matmul_precision()
     if allowed:
         torch.set_float32_matmul_precision("high")
@@ -92,7 +94,7 @@ def tf32_products(allowed: bool) -> Iterator[None]:
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a GPU has finished all queued work."""
+    """Wait until a GPU finishes all queued work; for a CPU, this is a no-op."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
@@ -102,8 +104,8 @@ def without_cudnn_attention() -> Iterator[None]:
     """Inside the block, attention on a CUDA GPU is computed by torch's own kernels, never by cuDNN's.
 
     On Hopper GPUs torch prefers cuDNN's kernels, which need a new execution plan for every new shape. Batches
-    of sentences have thousands of shapes, and in decoding every step has a new one. The switch is global to
-    the process, so it is restored at the end.
+    of sentences have thousands of shapes, and in decoding every step has a new shape. The switch is global to
+    the process, so its previous value is restored at the end.
     """
     before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     torch.backends.cuda.enable_cudnn_sdp(False)

@@ -1,4 +1,7 @@
-"""File locks. The system releases a lock when its process dies, even if that process has forked others."""
+"""File locks.
+
+The operating system releases a lock when the process that holds it dies, even if that process has forked.
+"""
 
 import errno
 import os
@@ -12,13 +15,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 LOCK = ".lock"
-"""The lock file in a folder; it names the process that writes there or was the last to do so."""
+"""The lock file in a folder. It names the process that is writing to the folder, or the last that did."""
 LONGEST_HOLDER = 300
 """At most this many bytes of a lock file are read."""
 UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""The errors of file systems without locks, such as some network mounts."""
+"""The errors of file systems that do not support locks, such as some network mounts."""
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
-"""The errors for a folder that does not exist, or no longer does."""
+"""The errors for a folder that does not exist, or no longer exists."""
 
 
 class FolderInUseError(ValueError):
@@ -33,7 +36,10 @@ class HeldFolder:
     status: os.stat_result
 
     def is_in_place(self) -> bool:
-        """Whether the path still leads to this folder; the open lock keeps its inode from being reused."""
+        """Whether the path still leads to this folder.
+
+        The comparison of inodes is reliable, because the open lock file keeps the inode from being reused.
+        """
         try:
             return os.path.samestat(self.path.stat(), self.status)
         except OSError as error:
@@ -41,10 +47,10 @@ class HeldFolder:
 
 
 def take_lock(path: Path, *, on_acquired: Callable[[int], None] | None = None) -> FileLock | None:
-    """Lock the file `path`, creating it if needed; `None` if its file system has no locks.
+    """Lock the file `path`, creating it if needed; return None if its file system does not support locks.
 
-    `Timeout` if another process holds the lock. `on_acquired` is called with the locked file's descriptor.
-    filelock closes that descriptor in forked processes, so that they do not keep the lock.
+    Raises `Timeout` if another process holds the lock. `on_acquired` is called with the locked file's
+    descriptor. filelock closes that descriptor in forked processes, so that they do not keep the lock.
     """
     lock = FileLock(path, thread_local=False, fallback_to_soft=False, on_acquired=on_acquired)
     try:
@@ -62,8 +68,8 @@ def take_lock(path: Path, *, on_acquired: Callable[[int], None] | None = None) -
 def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolder]:
     """Hold the lock on the folder `path` inside the block; the folder is created if it does not exist.
 
-    Raises `FolderInUseError` if another process holds the lock. `warn` is called if the file system has no
-    locks. A folder that was created here is deleted at the end if nothing was written to it.
+    Raises `FolderInUseError` if another process holds the lock. `warn` is called if the file system does not
+    support locks. A folder created by this function is deleted at the end if nothing was written to it.
     """
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     lock = None
@@ -73,14 +79,17 @@ def locked_folder(path: Path, warn: Callable[[str], None]) -> Iterator[HeldFolde
             lock = take_lock(path / LOCK, on_acquired=sign)
         except Timeout:
             raise FolderInUseError(
-                f"{path} is being written by {holder(path / LOCK)}; wait until it has ended, or choose "
+                f"{path} is being written by {holder(path / LOCK)}; wait until that process ends, or choose "
                 "another --output"
             ) from None
         except FileNotFoundError:
             continue  # another process, which had written nothing to the folder, has just deleted it
         break
     if lock is None:
-        warn(f"{path}: its file system has no locks, so nothing keeps a second process from writing there")
+        warn(
+            f"{path}: its file system does not support locks, so nothing prevents a second process from "
+            "writing to this folder"
+        )
     held = HeldFolder(path, path.stat())
     try:
         yield held
@@ -101,11 +110,11 @@ def sign(descriptor: int) -> None:
     with suppress(OSError):
         os.truncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
-        os.fsync(descriptor)  # so that other machines see it
+        os.fsync(descriptor)  # so that other machines can read the line
 
 
 def holder(lock: Path) -> str:
-    """The process that a lock file names, or `another process` if the file cannot be read."""
+    """Return the process that a lock file names, or `another process` if the file cannot be read."""
     with suppress(OSError), lock.open("rb") as file:
         if text := " ".join(file.read(LONGEST_HOLDER).decode(errors="replace").split()):
             return text

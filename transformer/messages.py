@@ -1,4 +1,4 @@
-"""Messages on standard error. A closed stream, a full disk or a broken pipe never makes writing fail."""
+"""Messages on standard error. Writing one never fails, even if the stream is closed or the disk is full."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -6,7 +6,7 @@ from typing import Any, TextIO, cast
 
 
 class UnfailingStream:
-    """A text stream whose writes never fail: text that cannot be written is lost, and the program continues.
+    """A text stream whose writes never fail; text that cannot be written is discarded.
 
     All other attributes are those of the wrapped stream. If the stream is `None`, Python's value for a closed
     standard error, all text is discarded.
@@ -54,7 +54,7 @@ class UnfailingStream:
 
 
 def standard_error() -> UnfailingStream:
-    """The current `sys.stderr`, wrapped so that writing to it never fails."""
+    """Return the current `sys.stderr`, wrapped so that writing to it never fails."""
     stream: Any = sys.stderr
     return stream if isinstance(stream, UnfailingStream) else UnfailingStream(stream)
 
@@ -64,7 +64,7 @@ ABOVE_BARS: list[Callable[[str], None]] = []
 
 
 def tell(text: str, *, end: str = "\n") -> None:
-    """Write a line to standard error, above a progress bar if there is one, and flush it."""
+    """Write a line to standard error, above a progress bar if there is one, and flush the stream."""
     if ABOVE_BARS:
         ABOVE_BARS[-1](text + end)
         return

@@ -28,7 +28,7 @@ def require_picture(path: Path) -> None:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty figure of this size in inches, without a window.
+    """Make an empty figure of this size in inches, without a window.
 
     Raises `ValueError` if matplotlib is missing.
     """
@@ -40,25 +40,25 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def write_picture(figure: Any, path: Path) -> None:
-    """Write a figure as PNG, SVG or PDF; the ending of the file's name decides which."""
-    picture = io.BytesIO()  # not written directly: some of matplotlib's writers crash on a full disk
+    """Write a figure as PNG, SVG or PDF, depending on the suffix of the file's name."""
+    picture = io.BytesIO()  # not the file itself, because some of matplotlib's writers crash on a full disk
     figure.savefig(picture, dpi=150, format=path.suffix[1:].lower())
     write_whole(path, picture.getvalue())
 
 
 def plain_text() -> dict[str, Any]:
-    """Matplotlib's options for text in any language: all installed `FONTS`, and `$` as a plain character."""
+    """Return matplotlib's options for text in any language: all installed `FONTS`, and `$` as plain text."""
     return {"fontfamily": installed_fonts(), "parse_math": False}
 
 
 @cache
 def installed_fonts() -> list[str]:
-    """The names in `FONTS` that matplotlib can use."""
+    """Return the names in `FONTS` that matplotlib can use."""
     from matplotlib.font_manager import findSystemFonts, fontManager
 
     known = {font.fname for font in fontManager.ttflist}
     for path in findSystemFonts():
-        if path not in known:  # matplotlib's cached list lacks fonts that were installed after it was made
+        if path not in known:  # fonts installed recently are not in matplotlib's cached list
             with suppress(OSError, RuntimeError):  # the file is not a font
                 fontManager.addfont(path)
     names = set(fontManager.get_font_names())
@@ -66,13 +66,13 @@ def installed_fonts() -> list[str]:
 
 
 def label_rows(axes: Any, texts: Iterable[str]) -> None:
-    """Write a text next to each row of a matrix drawn with `imshow`."""
+    """Write a label next to each row of a matrix drawn with `imshow`."""
     labels = [*texts]
     axes.set_yticks(range(len(labels)), labels, **plain_text())
 
 
 def label_columns(axes: Any, texts: Iterable[str]) -> None:
-    """Write a text above each column of a matrix drawn with `imshow`."""
+    """Write a label above each column of a matrix drawn with `imshow`."""
     labels = [*texts]
     axes.xaxis.tick_top()
     axes.set_xticks(range(len(labels)), labels, rotation=90, **plain_text())

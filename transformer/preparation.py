@@ -40,7 +40,7 @@ from transformer.training.update_rule import make_update_rule
 
 CPU = torch.device("cpu")
 CHECKED = (MODEL, OPTIMIZER, STATE)
-"""The first process already checked the hashes of these files when it chose the checkpoint."""
+"""Files whose hashes the first process already checked when it chose the checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def set_up(
     state = TrainingState(model, rule, text.batches, scaler=scaler)
     if last is not None:
         state.load(last)
-        if group.is_first:  # files may be deleted or overwritten only now, when no check can fail
+        if group.is_first:  # only now, when no check can fail any more, may files be deleted or overwritten
             run.clean(state.step)
             save_settings(settings, run.config)
     objective = task.objective(settings)
@@ -137,7 +137,7 @@ def read_material(
     if resumed is not None:
         require_builder(resumed.settings, parts.build, run.path)
         wanted, recorded = with_recorded(asked, resumed.settings, task_class.metrics)
-        require_same(recorded, completed(wanted, recorded), run)  # fail before a long text is read
+        require_same(recorded, completed(wanted, recorded), run)  # fail before reading a long text
     say(f"reading {asked.data.train}")
     with group.first_alone():
         task = task_class(wanted)
@@ -151,7 +151,7 @@ def read_material(
         settings = replace(task.settings, model=with_vocabulary(asked.model, tokenizer))
         if recorded is not None:
             require_same(recorded, settings, run)
-        elif group.is_first:  # so that --resume alone suffices after an interruption
+        elif group.is_first:  # so that after an interruption --resume works without the other options
             save_settings(settings, run.config)
     say("tokenizing")
     with group.first_alone():
@@ -167,13 +167,13 @@ def read_material(
 
 
 def with_vocabulary(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
-    """The model's settings with the sizes of the tokenizer's vocabulary or vocabularies."""
+    """Return the model's settings with the size of the tokenizer's vocabulary, or of its two vocabularies."""
     source = tokenizer.source.vocab_size if isinstance(tokenizer, PairTokenizer) else None
     return replace(model, vocab_size=tokenizer.vocab_size, source_vocab_size=source)
 
 
 def opened_start(settings: Settings, parts: Parts) -> OpenedRun | None:
-    """Open the run that `training.start_from` names and check it; `None` if the setting is null."""
+    """Open and check the run that `training.start_from` names; return None if the setting is null."""
     if settings.training.start_from is None:
         return None
     start = open_checkpoint(*find_run(settings.training.start_from))
@@ -217,9 +217,10 @@ def make_model(
 
 
 def planned_model(asked: Settings, parts: Parts, say: Callable[[str], None]) -> nn.Module:
-    """The model that `set_up` would make, on the meta device, where it takes no memory.
+    """Build the model that `set_up` would build, but on the meta device, where it takes no memory.
 
-    Raises `ValueError` if a custom builder reads a tensor's values, because tensors on that device have none.
+    Raises `ValueError` if a custom builder reads a tensor's values, because tensors on that device have no
+    values.
     """
     require_trainable(asked.model)
     with tempfile.TemporaryDirectory() as folder:
@@ -227,7 +228,7 @@ def planned_model(asked: Settings, parts: Parts, say: Callable[[str], None]) -> 
     settings = material.settings
     try:
         return Deferred(lambda: material.task.head(parts.build(settings.model), settings)).model
-    except (RuntimeError, NotImplementedError) as error:  # torch's, from tensors without values
+    except (RuntimeError, NotImplementedError) as error:  # from a tensor without values
         raise ValueError(
             "--dry-run with training.parallel fsdp builds the model without values, but its builder reads "
             f"them ({shortened(str(error))}); use --dry-run with training.parallel ddp"

@@ -14,9 +14,9 @@ def number_of_processes() -> int:
 
 
 def rank_and_size() -> tuple[int, int]:
-    """This process's rank and the number of processes, as set by torchrun; without torchrun, 0 and 1.
+    """Return this process's rank and the number of processes, as set by torchrun; 0 and 1 without torchrun.
 
-    Raises `ValueError` if there are several processes but this one has no rank.
+    Raises `ValueError` if there are several processes but this process has no rank.
     """
     size = number_of_processes()
     if size > 1 and "RANK" not in os.environ:
@@ -25,7 +25,7 @@ def rank_and_size() -> tuple[int, int]:
 
 
 def own_gpu(device: str) -> str:
-    """The setting `device`; under torchrun, `cuda` becomes `cuda:N`, where N is this process's GPU.
+    """Return `device`; under torchrun, return `cuda:N` instead of `cuda`, where N is this process's GPU.
 
     Raises `ValueError` if the setting would give several processes on a machine the same GPU.
     """
@@ -41,11 +41,11 @@ CORES = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
 def cpu_threads() -> int:
-    """The number of CPU threads that torch computes with, found without importing torch.
+    """Return the number of CPU threads that torch computes with, without importing torch.
 
-    If the program has already imported torch, torch is asked, because the program may have set the number.
-    Otherwise the result is the number of physical cores that this process may use, or `OMP_NUM_THREADS` if
-    that is smaller.
+    If the program has already imported torch, the number comes from torch, because the program may have set
+    it. Otherwise the result is the number of physical cores that this process may use, or `OMP_NUM_THREADS`
+    if that is smaller.
     """
     if (torch := sys.modules.get("torch")) is not None:
         return int(torch.get_num_threads())
@@ -54,14 +54,14 @@ def cpu_threads() -> int:
 
 
 def physical_cores() -> int:
-    """The number of physical cores that this process may use, or logical ones if the system does not say."""
+    """Count the physical cores that this process may use, or the logical cores if those are unknown."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     return len({core_of(cpu) for cpu in os.sched_getaffinity(0)})
 
 
 def core_of(cpu: int) -> str:
-    """A name for the physical core that a logical CPU belongs to."""
+    """Return a name for the physical core that a logical CPU belongs to."""
     try:
         return Path(CORES.format(cpu)).read_text()
     except OSError:

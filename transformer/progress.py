@@ -17,8 +17,8 @@ class Progress:
     """Shows how many of `total` units are done, followed by `note`.
 
     On a terminal this is a bar of fixed width, and messages appear above it. Elsewhere it is a line every 30
-    seconds, without carriage returns, so that a log file stays readable. `total` is `None` if it is unknown.
-    If `hidden`, nothing is shown.
+    seconds, without carriage returns, so that a log file stays readable. `total` is None if the number of
+    units is unknown. If `hidden` is True, nothing is shown.
     """
 
     def __init__(self, total: int | None, unit: str, *, done: int = 0, hidden: bool = False) -> None:

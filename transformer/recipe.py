@@ -1,4 +1,4 @@
-"""From settings to a trained model: builds task, tokenizer, batches and model, and runs the loop."""
+"""From settings to a trained model: builds task, tokenizer, batches and model, and runs the training loop."""
 
 import os
 import tempfile
@@ -35,7 +35,7 @@ from transformer.training.update_rule import Schedule
 
 
 def silent(*_: Any, **__: Any) -> None:
-    """A `say` or `log` that does nothing, for all processes except the first."""
+    """A no-op that replaces `say` and `log` in all processes except the first."""
 
 
 def train(
@@ -50,26 +50,26 @@ def train(
     resume: bool = False,
     say: Callable[[str], None] = silent,
 ) -> Path:
-    """Train the model that `settings` describe; returns the run's folder, `settings.output`.
+    """Train the model that `settings` describe, and return the run's folder, `settings.output`.
 
     Each of these arguments replaces or adds one part (docs/extending.md):
-    `build` makes the model from `settings.model`, without the head that a task may add;
+    `build` builds the model from `settings.model`, without the head that a task may add;
     `task` is a class that reads the text and defines the loss and the validation;
     `optimizer` makes one or more torch optimizers from the list of named parameters;
-    `schedule` maps the number of an update, counted from 1, to its learning rate;
+    `schedule` maps the step number of an update, counted from 1, to the learning rate;
     `on_event` is called with each `Event` of the log, in the first process;
     `figures` is called with the model in each update that is logged, between the backward pass and the
     optimizer's step, and returns numbers to add to the log.
 
     If `resume` is True, an unfinished run continues from its last complete checkpoint; if there is no run
-    yet, it is started. On a CPU, a resumed run gives bitwise the same results as an uninterrupted one.
+    yet, a new run is started. On a CPU, a resumed run gives bitwise the same results as an uninterrupted one.
     `say` is called with a line about each stage.
 
     Raises `ValueError` if the folder already holds a run and `resume` is False, or if that run does not match
     the settings. After SIGTERM, SIGHUP, SIGUSR1 or SIGINT, everything is saved, and `TrainingStopped` is
-    raised. Under torchrun, all processes train one model together. Raises `ValueError` if their settings
-    differ. Only one process (or group of processes) may train in a folder at a time. Any other process gets a
-    `FolderInUseError`, which names the process that is training there.
+    raised. Under torchrun, all processes train one model together; `ValueError` is raised if their settings
+    differ. Only one process (or group of processes) may train in a folder at a time. In any other process,
+    `FolderInUseError` is raised; its message names the process that is training in the folder.
     """
     parts = Parts(build, task, optimizer, schedule)
     settings = parts.named_in(settings)
@@ -96,7 +96,7 @@ def train(
             nonlocal folder
             require_free(run, resume)
             folder = held.enter_context(run.locked(say))
-            require_free(run, resume)  # another process may have finished a run here before we got the lock
+            require_free(run, resume)  # another process may have finished a run before we got the lock
             return step_to_resume(run, say)
 
         with stopping_at_once():
@@ -178,7 +178,7 @@ def require_no_torchrun() -> None:
 
 
 def step_to_resume(run: Run, say: Callable[[str], None]) -> int | None:
-    """The number of updates done at the checkpoint to resume from; `None` if there is no checkpoint."""
+    """Return the step number of the checkpoint to resume from, or None if there is no checkpoint."""
     found = checkpoint_to_resume(run, say)
     return None if found is None else int(found.name.removeprefix(STEP))
 
@@ -190,7 +190,7 @@ def reproducible(deterministic: bool) -> Iterator[None]:
         yield
         return
     before = torch.are_deterministic_algorithms_enabled()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this set
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # otherwise cuBLAS is not deterministic
     torch.use_deterministic_algorithms(True)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Loads a trained model, given the path of its run, and scores it."""
+"""Loading a trained model, given the path of its run, and scoring it."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ def load_pretrained(
     """Load the model of a run, with the head of its task, its tokenizer and its settings.
 
     `path` is a run's folder (its best checkpoint is loaded), a single checkpoint, or a run on the Hub. The
-    model is in evaluation mode, and its parameters can be trained. `build` and `task` must be the
-    same as in training.
+    model is in evaluation mode, and its parameters can be trained. `build` and `task` must be the same as in
+    training.
     """
     run, checkpoint = find_pretrained(path)
     settings = load_settings(run.config)
@@ -36,7 +36,10 @@ def evaluate(
     data: str | None = None,
     device: str = "auto",
 ) -> dict[str, float]:
-    """The scores that `transformer evaluate` prints for a run on the text `data`, by default `data.test`."""
+    """Score a run on the text `data`, by default `data.test`.
+
+    Returns the scores that `transformer evaluate` prints.
+    """
     trained = load_pretrained(path, build=build, task=task, device=device)
     chosen = chosen_task(trained.settings, task)
     values = chosen.score(trained, text_to_score(trained.settings, data)).values
@@ -44,7 +47,7 @@ def evaluate(
 
 
 def text_to_score(settings: Settings, data: str | None) -> str:
-    """The text to evaluate on: `data` or, if that is None, the run's `data.test`."""
+    """Return the text to evaluate on: `data` or, if `data` is None, the run's `data.test`."""
     name = data or settings.data.test
     require(
         name is not None,

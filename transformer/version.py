@@ -5,7 +5,7 @@ DISTRIBUTION = "attention-is-all-you-need-transformer"
 
 
 def version() -> str:
-    from importlib import metadata  # deferred: it takes as long to import as the whole command line
+    from importlib import metadata  # deferred, because this import is as slow as the whole command line
 
     try:
         return metadata.version(DISTRIBUTION)

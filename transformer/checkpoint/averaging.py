@@ -16,8 +16,8 @@ from transformer.checkpoint.writing import write_checkpoint
 def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
     """Write the mean of the weights of the `count` newest checkpoints as a new checkpoint.
 
-    If `minutes` is given (10 in the paper), some checkpoints are skipped, so that the averaged ones are at
-    least this many minutes of training apart.
+    If `minutes` is given (10 in the paper), checkpoints are skipped so that those averaged are at least this
+    many minutes of training apart.
     """
     if not 0 <= minutes < math.inf:
         raise CheckpointError(f"{minutes:g} minutes between checkpoints; the time must be 0 or more")
@@ -50,7 +50,7 @@ def newest(run: Run, count: int, minutes: float) -> list[int]:
 
 
 def mean_weights(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
-    """Average the weights that were saved after the updates `chosen`; also return their tokenizer's hash.
+    """Return the mean of the weights saved after the updates `chosen`, and the hash of their tokenizer.
 
     Tensors of a custom model that are not floats, such as counters, are taken from the newest checkpoint.
     """
@@ -65,7 +65,7 @@ def mean_weights(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
         tensors = {name: tensor.double() for name, tensor in floats.items()}
         if step == chosen[0]:
             sums = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
-        # A resumed run may have checkpoints of format 1, which has older weight names, next to newer ones.
+        # A resumed run may have checkpoints of format 1, which has older weight names, and of format 2.
         sums = with_current_names(sums, tensors)
         if shapes(tensors) != shapes(sums):
             raise CheckpointError(
@@ -77,7 +77,7 @@ def mean_weights(run: Run, chosen: list[int]) -> tuple[dict[str, Tensor], str]:
 
 
 def is_whole(tensor: Tensor) -> bool:
-    """Whether the tensor holds whole numbers or booleans."""
+    """Whether the tensor holds integers or booleans."""
     return not (tensor.is_floating_point() or tensor.is_complex())
 
 
@@ -86,10 +86,10 @@ def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def spaced(run: Run, minutes: float) -> list[int]:
-    """The updates of the checkpoints that may be averaged.
+    """Return the step numbers of the checkpoints that may be averaged, in ascending order.
 
-    They are chosen backwards from the newest checkpoint, at least `minutes` of training time apart. If
-    `minutes` is 0, all checkpoints of the run may be averaged.
+    Checkpoints are chosen backwards from the newest, at least `minutes` of training time apart. If `minutes`
+    is 0, all checkpoints of the run may be averaged.
     """
     if not minutes:
         return run.steps()

@@ -10,7 +10,7 @@ READABLE_VERSIONS = (1, 2)
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 MANIFEST = "manifest.json"
 LARGEST_JSON = 2**24
-"""Maximum size of a manifest or state file, in bytes. The files that we write have a few hundred bytes."""
+"""Maximum size of a manifest or state file in bytes. The files that we write have a few hundred bytes."""
 
 RENAMED = {  # prefixes of weight names in format 1, and today's prefixes
     "target_embedding.": "decoder.embedding.",
@@ -25,7 +25,7 @@ class CheckpointError(ValueError):
 
 
 def with_current_names(stored: Mapping[str, T], expected: Collection[str]) -> dict[str, T]:
-    """The contents of a checkpoint, with the names of format 1 replaced by today's names.
+    """Return the contents of a checkpoint, with the names of format 1 replaced by today's names.
 
     A name is replaced only if `expected` contains today's name and does not contain the old one. Today's
     encoders and custom models may have weights whose names begin like those of format 1; such names are kept.
@@ -39,7 +39,7 @@ def with_current_names(stored: Mapping[str, T], expected: Collection[str]) -> di
 
 
 def present_name(name: str) -> str:
-    """Today's name of a weight that was called `name` in format 1."""
+    """Return today's name of a weight that was called `name` in format 1."""
     for old, new in RENAMED.items():
         if name.startswith(old):
             return new + name.removeprefix(old)

@@ -24,16 +24,16 @@ class OpenedRun(NamedTuple):
 
 
 def find_pretrained(name: str | Path) -> tuple[Run, Path]:
-    """The run and the checkpoint that `--run NAME` refers to; NAME is a local folder or a run's Hub id."""
+    """Find the run and the checkpoint for `--run NAME`, where NAME is a local folder or a run's Hub id."""
     return find_run(local_folder(name))
 
 
 def open_run(path: str | Path, *, task: str) -> OpenedRun:
     """Open a checkpoint of a run that was trained for `task`.
 
-    `path` is the folder of a checkpoint, the folder of a run, or the Hub id of a run; from a run, the best
-    checkpoint is opened. A run of a custom task is also accepted if its model is of the kind (`model.kind`)
-    that `task` needs.
+    `path` is the folder of a checkpoint, the folder of a run, or the Hub id of a run. If it is a run, its
+    best checkpoint is opened. A run of a custom task is also accepted if its `model.kind` is the one that
+    `task` needs.
     """
     run, checkpoint = find_pretrained(path)
     settings = load_settings(run.config)
@@ -45,7 +45,7 @@ def open_run(path: str | Path, *, task: str) -> OpenedRun:
 
 
 def open_checkpoint(run: Run, checkpoint: Path, *, unread: Collection[str] = (OPTIMIZER,)) -> OpenedRun:
-    """Open a checkpoint of a run, verifying the hash of every file except those named in `unread`."""
+    """Open a checkpoint of a run, and check the hash of every file except those named in `unread`."""
     settings = load_settings(run.config)
     tokenizer = load_tokenizer(run.tokenizer)
     if read_manifest(checkpoint, unread=unread)["tokenizer"] != tokenizer.digest:

@@ -29,5 +29,5 @@ def divided_as(like: Any, value: Tensor) -> Tensor:
 
 
 def own_values(tensor: Tensor) -> Tensor:
-    """This process's part of a split tensor, sharing its memory. Returns any other tensor unchanged."""
+    """Return this process's part of a split tensor, sharing its memory; return any other tensor unchanged."""
     return tensor.to_local() if is_divided(tensor) else tensor  # type: ignore[attr-defined]

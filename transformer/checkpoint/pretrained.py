@@ -52,7 +52,7 @@ def load_run(
 def load_opened(
     opened: OpenedRun, *, build: Build = build_model, head: Head = no_head, device: str = "auto"
 ) -> Pretrained:
-    """The model of an opened run, with its weights."""
+    """Build the model of an opened run, and load its weights."""
     checkpoint, tokenizer, settings = opened
     if build is build_model:  # only a custom builder knows the sizes of its model
         require_plausible(settings.model, checkpoint)

@@ -22,7 +22,7 @@ LARGEST = sys.float_info.max
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises `ValueError` or `RecursionError` if the file holds something else."""
+    """Read the JSON object in a file. Raises `ValueError` or `RecursionError` if there is no such object."""
     content = json.loads(read_bounded(path, LARGEST_JSON))
     if not isinstance(content, dict):
         raise ValueError(f"{path} does not hold a JSON object")
@@ -35,7 +35,7 @@ def file_hash(path: Path) -> str:
 
 
 def read_manifest(folder: Path, *, unread: Collection[str] = ()) -> dict[str, Any]:
-    """The manifest of a checkpoint, after checking the hashes of all files except those in `unread`."""
+    """Read the manifest of a checkpoint, and check the hashes of all files except those in `unread`."""
     try:
         manifest = read_object(folder / MANIFEST)
         version = manifest["format_version"]
@@ -61,7 +61,7 @@ def read_manifest(folder: Path, *, unread: Collection[str] = ()) -> dict[str, An
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The `state` that was given to `write_checkpoint`. The values in it are not checked."""
+    """Read the `state` that was given to `write_checkpoint`. The values in it are not checked."""
     try:
         return read_object(folder / STATE)
     except (OSError, ValueError, RecursionError):

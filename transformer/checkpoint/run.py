@@ -13,7 +13,7 @@ from transformer.files import UNFINISHED, delete_leftovers, is_plain_name, unfin
 from transformer.locks import HeldFolder, locked_folder
 
 LONGEST_MARK = 1000
-"""Maximum bytes to read from `best` or `last`: these files hold the name of one checkpoint."""
+"""Maximum number of bytes to read from `best` or `last`; each of these files names one checkpoint."""
 STEP = "step-"
 """Prefix of the names of the checkpoints that training writes."""
 
@@ -48,13 +48,13 @@ class Run:
         return self.checkpoints / f"{STEP}{step:08d}"
 
     def steps(self) -> list[int]:
-        """The updates that have a checkpoint in this run, in ascending order."""
+        """Return the step numbers of this run's checkpoints, in ascending order."""
         names = {folder.name.removeprefix(STEP) for folder in self.checkpoints.glob(f"{STEP}*")}
         steps = {int(name) for name in names if name.isdecimal()}
         return sorted(step for step in steps if f"{step:08d}" in names)  # ignores names such as `step-1`
 
     def marked(self, name: str) -> Path | None:
-        """The checkpoint that the file `best` or `last` names; `None` if there is no such file or checkpoint.
+        """Return the checkpoint that the file `best` or `last` names, or None if either does not exist.
 
         Raises `CheckpointError` if the file names a path outside the folder of checkpoints.
         """
@@ -83,8 +83,8 @@ class Run:
     def clean(self, step: int) -> None:
         """Delete the leftovers of interrupted writes, and checkpoints after `step`; the run must be locked.
 
-        When a run is resumed from `step`, later checkpoints are damaged or were never marked as `last`. They
-        must go, because `keep_newest` would count them among the newest.
+        When a run is resumed from `step`, later checkpoints are damaged or were never marked as `last`. These
+        checkpoints must be deleted, because `keep_newest` would count them among the newest.
         """
         for leftover in self.checkpoints.glob(f"{UNFINISHED}{STEP}*"):
             shutil.rmtree(leftover)
@@ -102,10 +102,10 @@ def delete_checkpoint(checkpoint: Path) -> None:
 
 
 def find_run(path: str | Path) -> tuple[Run, Path]:
-    """The run and the checkpoint that `--run PATH` refers to.
+    """Find the run and the checkpoint for `--run PATH`.
 
-    If `path` is a run's folder, the checkpoint is the run's best, or the last if none was validated. `path`
-    may also be a checkpoint's folder.
+    If `path` is a run's folder, the checkpoint is the run's best, or the last if none is marked as the best.
+    `path` may also be a checkpoint's folder.
     """
     path = Path(path)
     if (path / MANIFEST).is_file():
@@ -121,14 +121,14 @@ def find_run(path: str | Path) -> tuple[Run, Path]:
 
 
 def checkpoint_to_resume(run: Run, warn: Callable[[str], None]) -> Path | None:
-    """The checkpoint from which training continues: the last or, if that is damaged, the newest intact one.
+    """Find the checkpoint to resume from: the last or, if the last is damaged, the newest intact one.
 
-    `None` if the run has no checkpoint yet. Raises `CheckpointError` if all are damaged. `warn` is called for
-    each damaged checkpoint.
+    Returns None if the run has no checkpoint yet. Raises `CheckpointError` if all checkpoints are damaged.
+    `warn` is called for each damaged checkpoint.
     """
     folders = [run.checkpoint(step) for step in reversed(run.steps())]
     last = run.marked("last")
-    folders.sort(key=lambda folder: folder != last)  # a stable sort: the others stay newest first
+    folders.sort(key=lambda folder: folder != last)  # the sort is stable, so the others stay newest first
     for folder in folders:
         try:
             read_manifest(folder)

@@ -1,8 +1,8 @@
-"""Writing tensors that are split among processes: each process writes its parts, and one merges them.
+"""Writing tensors that are split among processes: each process writes its parts, and one merges the parts.
 
-The parts are written by the safetensors writer of `torch.distributed.checkpoint`, and merged here. The
-writer can merge, too (`enable_consolidation`), but in torch 2.13 it then replaces tensors without dimensions,
-such as Adam's step counts, by zeros, and fails for tensors of whole numbers.
+The parts are written by the safetensors writer of `torch.distributed.checkpoint`, and merged in this module.
+The writer can also merge (`enable_consolidation`), but in torch 2.13 it then replaces scalar tensors, such as
+Adam's step counts, by zeros, and fails for tensors of integers.
 """
 
 import hashlib
@@ -20,7 +20,8 @@ from transformer.checkpoint.writing import WriteFile, bytes_of
 from transformer.files import naming
 
 FILE_BYTES = 2**28
-"""About how many bytes each process writes to one file. torch's writer holds a copy of a whole file."""
+"""The approximate number of bytes that each process writes to one file. torch's writer holds a copy of a
+whole file in memory."""
 OFFSETS = "DCP_SHARDING_INFO"
 """The key in a file's metadata under which torch's writer stores where each part begins in its tensor."""
 
@@ -40,19 +41,19 @@ class Piece(NamedTuple):
     place: tuple[slice, ...]
     """The part's indices in the whole tensor."""
     dtype: str
-    """The type in the notation of safetensors, such as `F32`."""
+    """The type as safetensors names it, such as `F32`."""
 
     @property
     def size(self) -> int:
-        """How many numbers the part has."""
+        """The number of elements in the part."""
         return torch.Size(index.stop - index.start for index in self.place).numel()
 
 
 def write_shards(tensors: Mapping[str, Tensor], folder: Path, group: Any) -> WriteFile:
-    """Let each process of `group` write its part of the tensors to `folder`; all processes must call this.
+    """Write this process's part of the tensors to `folder`; all processes of `group` must call this function.
 
-    The result merges the parts into one file. Raises `OSError`, in all processes, if one of them cannot
-    write.
+    Returns a function that merges the parts into one file. Raises `OSError` in all processes if one process
+    cannot write.
     """
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
@@ -64,14 +65,14 @@ def write_shards(tensors: Mapping[str, Tensor], folder: Path, group: Any) -> Wri
     with naming(folder):
         try:
             save(dict(tensors), storage_writer=writer, process_group=group)
-        except CheckpointException as error:  # it contains the exceptions of the processes that failed
+        except CheckpointException as error:  # contains the exceptions of the processes that failed
             raise next(iter(error.failures.values()))[0] from None
     layouts = {name: Layout(tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
     return partial(merge, folder, layouts)
 
 
 def file_numbers(tensors: Mapping[str, Tensor], processes: int) -> dict[str, int]:
-    """For each tensor the number of the file for its parts, which counts from 1."""
+    """Return, for each tensor, the number of the file for its parts; the numbers start at 1."""
     numbers, total = {}, 0
     for name, tensor in tensors.items():
         numbers[name] = 1 + total // (processes * FILE_BYTES)
@@ -80,7 +81,7 @@ def file_numbers(tensors: Mapping[str, Tensor], processes: int) -> dict[str, int
 
 
 def merge(folder: Path, layouts: Mapping[str, Layout], path: Path) -> str:
-    """Write the file `path` with the tensors whose parts are in `folder`; returns the file's SHA-256.
+    """Write the file `path` with the tensors whose parts are in `folder`, and return the file's SHA-256.
 
     Only one tensor is in memory at a time. Raises `OSError` if parts are missing or cannot be read.
     """
@@ -99,7 +100,7 @@ def merge(folder: Path, layouts: Mapping[str, Layout], path: Path) -> str:
 
 
 def found_pieces(folder: Path) -> dict[str, list[Piece]]:
-    """The parts of each tensor in the files of `folder`."""
+    """Find the parts of each tensor in the files of `folder`."""
     found: dict[str, list[Piece]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
@@ -114,16 +115,17 @@ def found_pieces(folder: Path) -> dict[str, list[Piece]]:
 
 
 def require_complete(pieces: Mapping[str, list[Piece]], layouts: Mapping[str, Layout], folder: Path) -> None:
-    """Raise `OSError` if parts of tensors are missing: a network file system may show files late."""
+    """Raise `OSError` if parts of tensors are missing, because a network file system may show files late."""
     for name, layout in layouts.items():
         if sum(piece.size for piece in pieces.get(name, [])) != layout.shape.numel():
             raise OSError(f"{folder}: parts of {name} are missing")
 
 
 def blocks(pieces: Mapping[str, list[Piece]], layouts: Mapping[str, Layout]) -> Iterator[Any]:
-    """The content of a safetensors file: its header, then the bytes of each tensor.
+    """Yield the content of a safetensors file: its header, then the bytes of each tensor.
 
-    As in the files that safetensors itself writes, the largest types come first, so that all are aligned.
+    As in the files that safetensors itself writes, the tensors with the largest types come first, so that all
+    tensors are aligned.
     """
     names = sorted(layouts, key=lambda name: (-layouts[name].dtype.itemsize, name))
     header, end = {}, 0

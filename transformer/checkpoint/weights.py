@@ -36,7 +36,7 @@ def kind(tensor: Tensor) -> str:
 
 
 def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a model by name; a tied tensor appears once, under the first of its names."""
+    """Return the tensors of a model by name; a tied tensor appears once, under the first of its names."""
     unique: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         unique.setdefault(id(tensor), (name, tensor))
@@ -73,7 +73,7 @@ def require_matching(model: nn.Module, folder: Path, *, part: str = "") -> None:
 def load_model(model: nn.Module, folder: Path, *, part: str = "") -> None:
     """Copy a checkpoint's weights into `model`, after checking names, shapes and types.
 
-    If `part` is given, `model` is only a part of the saved model, such as `encoder.`, and only the weights
+    If `part` is given, such as `encoder.`, `model` is only this part of the saved model, and only the weights
     whose names begin with `part` are loaded. Raises `CheckpointError` if a check fails, or if a
     floating-point parameter has infinite or NaN values. Other tensors, such as a custom model's buffers, may
     be of any type.

@@ -18,7 +18,7 @@ from transformer.checkpoint.format import FORMAT_VERSION, MANIFEST, STATE
 from transformer.files import naming, whole_folder, write
 
 SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
-"""The error number in safetensors' message when a write fails."""
+"""Matches the error number in safetensors' message about a failed write."""
 WriteFile = Callable[[Path], str]
 """Writes a file at the given path and returns the SHA-256 that the file should have."""
 
@@ -41,7 +41,7 @@ def write_checkpoint(
 def write_checkpoint_files(
     folder: Path, *, files: Mapping[str, WriteFile], state: Mapping[str, Any], tokenizer_hash: str
 ) -> None:
-    """Like `write_checkpoint`, with functions that write the files of tensors."""
+    """Write a checkpoint like `write_checkpoint`, but let the functions in `files` write the tensors."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     kind = folder.name.partition("-")[0] + "-"
     with whole_folder(folder, replace=True, kind=kind) as unfinished:
@@ -68,9 +68,9 @@ def write_hashed(tensors: Mapping[str, Tensor], path: Path) -> str:
 
 
 def hash_of_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
-    """The SHA-256 that the safetensors file of these tensors should have.
+    """Compute the SHA-256 that the safetensors file of these tensors should have.
 
-    It is computed from the tensors in memory. Only the header is read from the file, because the header
+    The hash is computed from the tensors in memory. Only the header is read from the file, because the header
     gives the order in which the tensors are stored. If the tensors are damaged while they are written, the
     hash of the file differs from this hash, and the damage is found when the checkpoint is read.
     """
@@ -85,7 +85,7 @@ def hash_of_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
 
 
 def bytes_of(tensor: Tensor) -> memoryview:
-    """The bytes of a contiguous tensor in host memory."""
+    """Return the bytes of a contiguous tensor in host memory."""
     return tensor.flatten().view(torch.uint8).numpy().data
 
 
@@ -94,7 +94,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str,
     with naming(path):
         try:
             save_file(dict(tensors), path, metadata)
-        except SafetensorError as error:  # safetensors turns system errors into text; turn them back
+        except SafetensorError as error:  # safetensors turns system errors into strings; turn them back
             if (found := SYSTEM_ERROR.search(str(error))) is None:
                 raise OSError(f"{path}: {error}") from error
             number = int(found[1])

@@ -31,7 +31,7 @@ def require_plain_numbers(settings: Any, section: str, *, unlimited: Collection[
 
 
 def in_short(value: int) -> str:
-    """Format an integer for a message; Python may refuse to print very long integers, so describe those."""
+    """Format an integer for a message; describe a very long one, because Python may refuse to print it."""
     return shortened(str(value)) if value.bit_length() < 10_000 else "a number of thousands of digits"
 
 
@@ -70,14 +70,14 @@ def require_share(settings: Any, section: str, *names: str) -> None:
 
 
 def whole_number(text: str) -> int:
-    """The integer written in `text`, such as `100000` or `1e5`. Raises `ValueError` for any other text."""
+    """Parse an integer such as `100000` or `1e5`. Raises `ValueError` if `text` is not an integer."""
     try:
         return int(text)
     except ValueError:
         if "e" not in text.lower():
             raise
         number = float(text)
-        if number % 1 != 0 or abs(number) >= 2**53:  # beyond that, a float cannot hold every integer
+        if number % 1 != 0 or abs(number) >= 2**53:  # beyond 2**53, a float cannot hold every integer
             raise
         return int(number)
 

@@ -26,9 +26,10 @@ def read_settings(
 ) -> tuple[Settings, Namespace]:
     """Return the settings that a command line gives, and the values of the options from `add_options`.
 
-    Later `--config` files override earlier ones, and `--section.key value` overrides all files. With
-    `--resume`, all of these override the settings of the run in the output folder. The options `build` and
-    `task` are read from the command line only (`None` if absent), because a settings file must not run code.
+    Later `--config` files override earlier files, and `--section.key value` overrides all files. With
+    `--resume`, files and options override the settings of the run in the output folder. The options `build`
+    and `task` are read from the command line only (None if absent), because a settings file must not run
+    code.
     """
     parser = settings_parser(prog, description)
     if add_options is not None:
@@ -54,8 +55,8 @@ def read_settings(
 def require_size_once(values: Mapping[str, Any], options: Collection[str]) -> None:
     """Raise `UsageError` if a size of the model is set that `training.model_size: by_text` would replace.
 
-    If a file sets a size to its default, that is no error, because a file may list all settings. An option on
-    the command line (its name is in `options`) is always an error.
+    A file may set a size to its default, because a file may list all settings. Setting a size on the command
+    line (its name is then in `options`) is always an error.
     """
     default = Settings()
     if values.get("training.model_size", default.training.model_size) == "given":

@@ -43,8 +43,8 @@ class DataConfig:
     vocab_size: int | None = 37_000
     """Entries that SentencePiece learns; null: by size of text.
     With null, there is one entry for each byte, special token and distinct character, plus 4 times the square
-    root of the number of characters in the training text; at most 37,000 in all. That makes about 1,300 for
-    500 pairs of short sentences, and 8,000 for 30,000 pairs."""
+    root of the number of characters in the training text; at most 37,000 entries in all. This gives about
+    1,300 entries for 500 pairs of short sentences, and 8,000 for 30,000 pairs."""
     target_vocab_size: int | None = None
     """Size of a separate target vocabulary; null: shared.
     data.vocab_size is then the size of the source vocabulary."""
@@ -53,8 +53,8 @@ class DataConfig:
     identity leaves the text unchanged."""
     max_tokens: int = 256
     """Maximum tokens per sentence, EOS included.
-    A training pair is dropped, and counted, if one of its sides is longer. A longer sentence to classify, to
-    mask or to embed is truncated."""
+    A training pair is dropped, and counted as dropped, if one of its sides is longer. A longer sentence to
+    classify, to mask or to embed is truncated."""
     context: int = 256
     """Tokens per block of a language model."""
     label_format: Literal["tab", "colon"] | None = None
@@ -67,9 +67,9 @@ class DataConfig:
     The labels that a classifier can predict; by default, all labels in the training text."""
     bleu_tokenizer: BleuTokenizer | None = None
     """sacreBLEU's tokenizer; null: chosen by data.target.
-    It is used for BLEU in validation and in `transformer evaluate`. sacreBLEU's choice for data.target is zh
-    for Chinese, ja-mecab for Japanese and ko-mecab for Korean (or char if the package that they need is not
-    installed), and 13a otherwise. The run records the choice."""
+    The tokenizer for BLEU in validation and in `transformer evaluate`. The default for data.target is zh for
+    Chinese, ja-mecab for Japanese and ko-mecab for Korean (or char if the package that these tokenizers need
+    is not installed), and 13a for all other languages. The run records the choice."""
 
     def __post_init__(self) -> None:
         require_plain_numbers(self, "data")

@@ -7,8 +7,8 @@ from transformer.config.checks import require, require_plain_numbers, require_po
 MAX_BEAM_SIZE = 1000
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
-"""The default of `decoding.batch_tokens` by kind of device. A GPU needs many hypotheses at once to be fully
-used; its default allows 256 sentences of 28 tokens with a beam of 4."""
+"""The default of `decoding.batch_tokens` by kind of device. Only many hypotheses at once keep a GPU busy; the
+default for a GPU allows 256 sentences of 28 tokens with a beam of 4."""
 ONE_PASS_TOKENS = {"cpu": 1024, "cuda": 4096}
 """The default of `decoding.batch_tokens` where the model reads a batch in one pass, without a search. On a
 CPU, the activations of larger batches would not fit into the caches (`benchmarks/one_pass.py`)."""
@@ -29,7 +29,7 @@ class DecodingConfig:
     batch_tokens: int | None = None
     """Source tokens times beam per batch; null: by device.
     This limits the size of a batch, padding included. By default, the limit is 4096, or 32768 for a search on
-    a CUDA GPU. Without a search, as in `classify` and `score`, it is 1024, or 4096 on a GPU."""
+    a CUDA GPU. Without a search, as in `classify` and `score`, the limit is 1024, or 4096 on a GPU."""
 
     def __post_init__(self) -> None:
         require_plain_numbers(self, "decoding")
@@ -46,9 +46,9 @@ class DecodingConfig:
         require(self.alpha <= 10, f"decoding.alpha is {self.alpha}; it must be at most 10")
 
     def batch_limit(self, device_type: str = "cpu") -> int:
-        """`batch_tokens`, or its default for a search on this kind of device."""
+        """Return `batch_tokens`, or its default for a search on this kind of device."""
         return self.batch_tokens or BATCH_TOKENS.get(device_type, BATCH_TOKENS["cpu"])
 
     def one_pass_limit(self, device_type: str) -> int:
-        """`batch_tokens`, or its default for one pass on this kind of device."""
+        """Return `batch_tokens`, or its default for one pass on this kind of device."""
         return self.batch_tokens or ONE_PASS_TOKENS.get(device_type, ONE_PASS_TOKENS["cuda"])

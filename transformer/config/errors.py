@@ -9,7 +9,7 @@ class UsageError(ValueError):
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean NEAREST?`, or an empty string if no valid name is similar.
+    """Return `; did you mean NEAREST?`, or an empty string if no valid name is similar.
 
     A setting with the same name in another section is preferred to one with a similar name.
     """
@@ -21,12 +21,12 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
 
 def install_extra(name: str) -> str:
-    """The part of an error message that tells the user how to install the extra `name`."""
+    """Return the part of an error message that tells the user how to install the extra `name`."""
     return f"install the extra in the project's folder: pip install -c constraints.txt -e '.[{name}]'"
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """The text; if it has more than `most` characters, `…` replaces its middle."""
+    """Return `text`; if it has more than `most` characters, `…` replaces its middle."""
     half = most // 2
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
@@ -40,8 +40,8 @@ OUT_OF_MEMORY = (
     "failed to map segment",  # the dynamic linker, if it cannot load a library
     "Storage size calculation overflowed",  # torch, if the size in bytes exceeds 64 bits
 )
-"""Words in error messages of other libraries that show that memory ran out. The words are needed because many
-of these errors are plain `RuntimeError`s."""
+"""Phrases in other libraries' error messages which show that memory ran out. The phrases are needed because
+many of these errors are plain `RuntimeError`s."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

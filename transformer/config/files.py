@@ -20,7 +20,7 @@ from transformer.config.errors import UsageError, did_you_mean, shortened
 from transformer.files import read_bounded, write_whole
 
 LARGEST_FILE = 2**20
-"""Maximum bytes of a settings file; longer files are refused."""
+"""Maximum size of a settings file in bytes; larger files are rejected."""
 FORMAT_VERSION = 1
 """The format version, stored under `format_version` in `config.yaml`; recipes can omit this key."""
 SECTIONS = tuple(dict.fromkeys(name.rpartition(".")[0] for name in setting_names() if "." in name))
@@ -29,7 +29,7 @@ BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, 
 
 
 def load_settings(path: Path | str) -> Settings:
-    """The settings in a YAML file, such as a run's `config.yaml`; missing settings have their defaults."""
+    """Load settings from a YAML file such as a run's `config.yaml`; missing settings get their defaults."""
     values = read_file(Path(path))
     try:
         settings: Settings = build_settings(Settings, values)
@@ -39,14 +39,14 @@ def load_settings(path: Path | str) -> Settings:
 
 
 def save_settings(settings: Settings, path: Path | str) -> None:
-    """Write all settings, in the order of their declaration; the write is atomic."""
-    # Non-ASCII text is written as escapes, because PyYAML reads some unescaped line breaks back as blanks.
+    """Write all settings atomically, in the order of their declaration."""
+    # Non-ASCII characters are escaped, because PyYAML reads some unescaped line breaks back as spaces.
     tree = {"format_version": FORMAT_VERSION, **asdict(settings)}
     write_whole(Path(path), yaml.safe_dump(tree, sort_keys=False))
 
 
 def build_settings(section: type, values: Mapping[str, Any], prefix: str = "") -> Any:
-    """Build the dataclass `section` from values by dotted name; missing settings have their defaults."""
+    """Build the dataclass `section` from values by dotted name; missing settings get their defaults."""
     arguments = {}
     for item, kind in get_type_hints(section).items():
         name = prefix + item
@@ -58,7 +58,7 @@ def build_settings(section: type, values: Mapping[str, Any], prefix: str = "") -
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """The settings that one YAML file gives, by dotted name."""
+    """Read the settings that one YAML file gives, by dotted name."""
     content = read_bounded(path, LARGEST_FILE)
     try:
         root = yaml.compose(content.decode(), Loader=yaml.SafeLoader)
@@ -114,7 +114,7 @@ def require_known_format(node: yaml.Node) -> None:
 
 
 def setting_types(section: type = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The dotted name and the annotation of every setting."""
+    """Yield the dotted name and the type annotation of every setting."""
     for name, kind in get_type_hints(section).items():
         if prefix + name in SECTIONS:
             yield from setting_types(kind, f"{prefix}{name}.")
@@ -125,7 +125,7 @@ def setting_types(section: type = Settings, prefix: str = "") -> Iterator[tuple[
 def read_value(name: str, node: yaml.Node, kind: Any) -> Any:
     """Convert a YAML scalar to the type of its setting.
 
-    YAML's own types are not used, because they do not fit: for YAML, 1e-4 is a string.
+    YAML's own types are not used, because they may differ from the setting's: to YAML, 1e-4 is a string.
     """
     # The origin of `Literal | None` is Union, that of `int | None` is UnionType.
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)

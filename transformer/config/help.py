@@ -20,8 +20,8 @@ LEGEND = "N is a whole number, X a number, BOOL true or false. The default is in
 METAVARS = {int: "N", float: "X", bool: "BOOL", Literal: "NAME"}
 TYPES = {"N": "A whole number", "X": "A number", "BOOL": "True or false", "TEXT": "Text"}
 COLUMN = 33
-"""The column where the text of a setting starts. Before it, there are 2 blanks, the option with its type (at
-most 29 characters), and 2 blanks."""
+"""The column where the text of a setting starts. The columns before it hold 2 spaces, the option with its
+type (at most 29 characters), and 2 spaces."""
 
 
 class CommandHelp(DefaultHelpFormatter):
@@ -64,7 +64,7 @@ class HelpAction(Action):
 
 
 def explanation(parser: ArgumentParser, name: str) -> str:
-    """All that the docstrings say about the setting or the section `name`."""
+    """Return everything that the docstrings say about the setting or the section `name`."""
     settings = [action for action in parser._actions if is_setting(action)]
     found = [action for action in settings if f"{action.dest}.".startswith(f"{name.lstrip('-')}.")]
     if not found:
@@ -74,7 +74,7 @@ def explanation(parser: ArgumentParser, name: str) -> str:
 
 
 def paragraphs(action: Action) -> Iterator[str]:
-    """The complete description of one setting."""
+    """Yield the lines and paragraphs that describe one setting completely."""
     summary, _, details = (action.help or "").partition("\n")
     choices = ", ".join(choices_of(action))
     kind = f"One of {choices}" if choices else TYPES[metavar(action)]
@@ -89,7 +89,7 @@ def paragraphs(action: Action) -> Iterator[str]:
 
 
 def setting_line(action: Action, room: int) -> str:
-    """The line of a setting in the help, with the default in brackets.
+    """Return the line of a setting in the help, with the default in brackets.
 
     The line has the summary and the choices if they fit into `room` characters. Otherwise it has only the
     choices if they fit, or else the summary and the default.
@@ -104,10 +104,10 @@ def setting_line(action: Action, room: int) -> str:
 
 
 def default_of(action: Action) -> str:
-    """The default, as text.
+    """Return the default as a string.
 
-    A default of null is explained by the words after `; null: ` in the first line of the setting's docstring,
-    such as `no clipping`.
+    For a default of null, this is the explanation after `; null: ` in the first line of the setting's
+    docstring, such as `no clipping`.
     """
     if action.default is not None:
         return as_typed(action.default)
@@ -119,7 +119,7 @@ def is_setting(action: Action) -> bool:
 
 
 def metavar(action: Action) -> str:
-    """The placeholder for an option's value in the help: N, X, BOOL, NAME or TEXT, by its type."""
+    """Return the placeholder for an option's value in the help: N, X, BOOL, NAME or TEXT, by its type."""
     kinds = (get_origin(kind) or kind for kind in types_of(action))
     return next((METAVARS[kind] for kind in kinds if kind in METAVARS), "TEXT")
 
@@ -129,19 +129,19 @@ def choices_of(action: Action) -> tuple[str, ...]:
 
 
 def types_of(action: Action) -> tuple[Any, ...]:
-    """The types of an option's value, except null."""
+    """Return the types of an option's value, except null."""
     kind = getattr(action, "_typehint", None) or action.type
     kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     return tuple(kind for kind in kinds if kind is not NoneType)
 
 
 def as_typed(value: Any) -> str:
-    """A default, as a user would type it."""
+    """Format a default as a user would type it."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def width() -> int:
-    """The width of the help in columns: the width of the terminal, but at most 80."""
+    """Return the width of the help in columns: the width of the terminal, but at most 80."""
     return min(80, get_terminal_size().columns)

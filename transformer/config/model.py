@@ -40,7 +40,7 @@ class ModelConfig:
     For an encoder_decoder model whose decoder is deeper or shallower than its encoder."""
     d_k: int | None = None
     """Width of queries and keys; null: d_model / num_heads.
-    This is the width for one head."""
+    The width of one head's queries and keys."""
     d_v: int | None = None
     """Width of a head's values; null: d_model / num_heads."""
     dropout: float = 0.1
@@ -48,33 +48,34 @@ class ModelConfig:
     Applied to each sub-layer's output and to the sums of embeddings and positions (§5.4)."""
     attention_dropout: float = 0.0
     """Dropout on the attention weights.
-    The paper does not mention any."""
+    The paper does not mention this dropout."""
     activation_dropout: float = 0.0
     """Dropout inside the feed-forward network.
-    The paper does not mention any."""
+    The paper does not mention this dropout."""
     norm: Literal["post", "pre"] = "post"
     """Place of LayerNorm.
     post: after each residual connection, as in the paper; pre: before each sub-layer."""
     final_norm: bool = True
     """Pre-norm stacks end in a LayerNorm.
-    A post-norm stack needs none. Only configs/multi30k_embeddings.yaml sets it to false."""
+    A post-norm stack needs no final LayerNorm. Only configs/multi30k_embeddings.yaml sets final_norm to
+    false."""
     norm_epsilon: float = 1e-6
     """LayerNorm's ε, added to the variance.
-    It keeps LayerNorm from dividing by 0."""
+    Without ε, LayerNorm could divide by 0."""
     residual_gain: float = 1.0
     """Factor for the initial W^O and W_2.
     With 0, sub-layers initially add nothing to their inputs. Only configs/multi30k_embeddings.yaml changes
-    it."""
+    residual_gain."""
     activation: Literal["relu", "gelu", "silu"] = "relu"
     """Activation function.
     Applied between the two linear maps of the feed-forward network (§3.3)."""
     positions: Literal["sinusoidal", "tensor2tensor", "learned"] = "sinusoidal"
     """Positions.
-    The positional encoding. sinusoidal: §3.5; tensor2tensor: the same, but with the wavelengths that
-    the authors' code and Marian use; learned: row E of Table 3."""
+    The positional encoding. sinusoidal: as in §3.5; tensor2tensor: the same, but with the wavelengths that
+    the authors' code and Marian use; learned: as in row E of Table 3."""
     attention_bias: bool = False
     """Biases in the attention projections.
-    The paper shows none."""
+    The paper's equations have no such biases."""
     output_bias: bool = False
     """Bias of the vocabulary projection."""
     tie_embeddings: bool = True
@@ -83,7 +84,7 @@ class ModelConfig:
     With two vocabularies, only the target embedding and the projection share a matrix."""
     max_positions: int = 1024
     """Longest source or translation.
-    It is counted in tokens. A learned positional encoding has this many positions."""
+    The length is counted in tokens. A learned positional encoding has this many positions."""
     pad_id: int = 0
     """Token that pads the short rows of a batch."""
     bos_id: int = 1

@@ -13,7 +13,7 @@ from transformer.config.help import CommandHelp, types_of
 from transformer.messages import standard_error
 
 LONGEST_MESSAGE = 400
-"""A longer message from jsonargparse is shortened, because it may repeat everything that was typed."""
+"""A longer message from jsonargparse is shortened, because it may repeat the whole command line."""
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -60,7 +60,7 @@ class CommandParser(ArgumentParser):
         return action is not None and int in types_of(action)
 
     def options(self) -> list[str]:
-        """All long options except the sections."""
+        """Return all long options except the sections."""
         strings = (option for action in self._actions for option in action.option_strings)
         return [option for option in strings if option.startswith("--") and option not in self.sections]
 
@@ -74,19 +74,19 @@ class CommandParser(ArgumentParser):
         raise UsageError(f"command line: {in_our_words(message)}") from ex
 
     def as_typed(self, name: str) -> str:
-        """The option or argument that argparse calls `name`, as the usage line shows it."""
+        """Return the option or argument that argparse calls `name`, as the usage line shows it."""
         action = next(action for action in self._actions if action.dest == name)
         return action.option_strings[-1] if action.option_strings else str(action.metavar or name)
 
 
 def command_parser(prog: str, description: str, **options: Any) -> CommandParser:
-    """The parser of one command; its `add_argument` works like argparse's."""
+    """Make the parser of one command; its `add_argument` works like argparse's."""
     options.setdefault("formatter_class", CommandHelp)
     return CommandParser(prog=prog, description=description, allow_abbrev=False, **options)
 
 
 def spelt_out(value: str) -> str:
-    """`100000` for `1e5`; any other value unchanged."""
+    """Return `100000` for `1e5`, and any other value unchanged."""
     if not re.fullmatch(r"\d+(\.\d+)?[eE]\+?\d{1,2}", value):
         return value
     with suppress(ValueError):
@@ -99,7 +99,7 @@ def with_dashes(option: str) -> str:
 
 
 def in_our_words(message: str) -> str:
-    """Return the message on one line, and reword it if it is about a wrong type or a huge number."""
+    """Reduce a message to one line, and reword it if it is about a wrong type or a huge number."""
     if too_long := re.match(r'Parser key "(.+?)":.*has (\d+) digits; use sys.set_int', message, re.DOTALL):
         return f"{too_long[1]}: a number of {too_long[2]} digits is too large"
     wrong_type = re.match(

@@ -14,13 +14,13 @@ FOLDER = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs")
 
 
 def recipe_names() -> list[str]:
-    """The names of the recipes, such as `toyland` and, for the rows of Table 3, `table3/A1`."""
+    """Return the names of the recipes, such as `toyland` and, for the rows of Table 3, `table3/A1`."""
     paths = sorted(FOLDER.rglob("*.yaml"), key=lambda path: (len(path.parts), path))
     return [path.relative_to(FOLDER).with_suffix("").as_posix() for path in paths]
 
 
 def find_recipe(name: str) -> Path:
-    """Return the file that `--config NAME` means, where NAME is a path or the name of a recipe."""
+    """Return the file that `--config NAME` refers to, where NAME is a path or the name of a recipe."""
     path = Path(name)
     if path.exists() and not path.is_dir():
         return path
@@ -38,7 +38,7 @@ def overview() -> Iterator[str]:
 
     The comment says what the recipe needs, how long it trains and which scores it reaches.
     """
-    for name in sorted(recipe_names(), key=lambda name: name != "toyland"):  # first, because it needs no data
+    for name in sorted(recipe_names(), key=lambda name: name != "toyland"):  # toyland first: it needs no data
         if "/" not in name:
             yield from (name, indented(opening(FOLDER / f"{name}.yaml")))
     rows = ", ".join(name.partition("/")[2] for name in recipe_names() if name.startswith("table3/"))
@@ -64,7 +64,7 @@ def copy_recipe(name: str, path: Path | None) -> Path:
 
 
 def opening(path: Path) -> str:
-    """The comment at the start of a recipe, without its commands."""
+    """Return the comment at the start of a recipe, without its commands."""
     lines = path.read_text(encoding="utf-8").splitlines()
     comments = (line.removeprefix("#").strip() for line in takewhile(lambda line: line[:1] == "#", lines))
     return " ".join(line for line in comments if not line.startswith("transformer "))

@@ -28,8 +28,8 @@ class Settings:
     """Seed of parameters, dropout and batch order."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N, mps, xpu, xpu:N.
-    auto: a CUDA GPU if there is one, otherwise the CPU. mps and xpu are untested so far; check yours with
-    `transformer selftest --device NAME`."""
+    auto: a CUDA GPU if there is one, otherwise the CPU. mps and xpu are untested so far; check your device
+    with `transformer selftest --device NAME`."""
     precision: Precision = "auto"
     """Precision.
     The precision of matrix products. auto: bfloat16 if the hardware has it; float16 on an older GPU with
@@ -43,12 +43,12 @@ class Settings:
     task: TaskName | str | None = None
     """What the model learns; null: chosen by model.kind.
     An encoder_decoder model learns translation, a decoder_only model language_model, and an encoder_only
-    model masked_language_model (its default), classification or sentence_embedding. A task of your own is
-    given on the command line as MODULE:CLASS."""
+    model masked_language_model (its default), classification or sentence_embedding. A custom task is given on
+    the command line as MODULE:CLASS."""
     build: str | None = None
     """Your own model builder; null: none.
-    A function that takes the ModelConfig (the settings model.*) and returns a module. It is given on the
-    command line as MODULE:FUNCTION."""
+    A function that takes the ModelConfig (the settings model.*) and returns a module. The function is given
+    on the command line as MODULE:FUNCTION."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -103,7 +103,7 @@ def require_task(task: str, kind: str) -> None:
 
 
 def setting_names(settings: Any = Settings, prefix: str = "") -> Iterator[str]:
-    """The dotted name of every setting, in the order of declaration."""
+    """Yield the dotted name of every setting, in the order of declaration."""
     for item in fields(settings):
         if isinstance(item.default_factory, type):
             yield from setting_names(item.default_factory, f"{prefix}{item.name}.")
@@ -112,7 +112,7 @@ def setting_names(settings: Any = Settings, prefix: str = "") -> Iterator[str]:
 
 
 def differing(before: Settings, now: Settings, names: Iterable[str]) -> Iterator[tuple[str, Any, Any]]:
-    """Yields (name, old value, new value) for each of the named settings that differs."""
+    """Yield (name, old value, new value) for each of the named settings that differs."""
     old, new = asdict(before), asdict(now)
     for name in names:
         old_value, new_value = (reduce(getitem, name.split("."), tree) for tree in (old, new))

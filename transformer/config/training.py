@@ -27,37 +27,37 @@ class TrainingConfig:
     """Number of updates."""
     warmup_steps: int = 4000
     """Updates of the warm-up (equation 3).
-    In this phase, the learning rate rises linearly."""
+    During the warm-up, the learning rate rises linearly."""
     schedule: Literal["inverse_sqrt", "cosine", "linear", "constant"] = "inverse_sqrt"
     """Learning rate after the warm-up.
     inverse_sqrt: as in equation 3; cosine, linear: down to 0 along a cosine or a line; constant: flat."""
     learning_rate: float | None = None
     """Highest rate; null: by equation 3.
-    It is reached at the end of the warm-up."""
+    The learning rate reaches this value at the end of the warm-up."""
     rate_scale: float = 1.0
     """Factor for the rate of equation 3.
-    Not used with a learning_rate."""
+    This factor is ignored if learning_rate is set."""
     cooldown: float = 0.0
     """Final share of updates with falling rate.
-    In this phase, which the paper does not have, the learning rate falls linearly to 0."""
+    During this share of the updates, the learning rate falls linearly to 0. The paper has no such phase."""
     label_smoothing: float = 0.1
     """Probability spread over all tokens (§5.4).
     A classifier spreads it over all classes."""
     temperature: float = 0.05
     """Divisor of cosines (sentence embeddings).
-    For the task sentence_embedding only. The lower it is, the more the loss depends on the most similar
-    wrong pairs."""
+    For the task sentence_embedding only. The lower the temperature, the more the loss depends on the most
+    similar wrong pairs."""
     start_from: str | None = None
     """Run to start from; null: random weights.
     Training uses that run's tokenizer. If task and classes are the same, training starts from all of the
     run's weights. Otherwise the earlier run must have trained an encoder-only model, and only the weights of
-    its encoder are used. The new model can then be encoder-only or a translation model."""
+    its encoder are used. In this case, the new model can be encoder-only or a translation model."""
     model_size: Literal["given", "by_text"] = "given"
     """Where the size of the model comes from.
-    given: from the settings of the model. by_text chooses model.d_model, num_heads, d_ff and num_layers by
-    the number of tokens of the training text, source and target together: 64, 4, 256 and 2 below 100,000
+    given: from the settings of the model. by_text: model.d_model, num_heads, d_ff and num_layers are chosen
+    by the number of tokens in the training text, source and target together: 64, 4, 256 and 2 below 100,000
     tokens; 128, 4, 512 and 3 below a million; 256, 4, 1024 and 3 above. The run's config.yaml records the
-    chosen sizes, and sets model_size to given."""
+    chosen sizes, with model_size set to given."""
     tokens_per_batch: int = 25_000
     """Maximum tokens of a batch, per side.
     Source tokens and target tokens are limited separately, padding included."""
@@ -69,7 +69,7 @@ class TrainingConfig:
     and its moments (docs/distributed.md). With a single process there is no difference."""
     recompute: bool = False
     """Recompute layers to save memory.
-    Only the input of each layer is kept for the backward pass, which computes the layer again."""
+    Only the input of each layer is kept for the backward pass, which then computes the layer again."""
     optimizer: Literal["adam", "muon"] = "adam"
     """Optimizer.
     adam: as in the paper; muon: Muon for the matrices of the layers, Adam for all other parameters."""
@@ -81,44 +81,44 @@ class TrainingConfig:
     """Adam's ε."""
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW).
-    The paper has none."""
+    The paper uses no weight decay."""
     max_norm: float | None = None
     """Maximum gradient norm; null: no clipping.
-    The norm is logged in any case."""
+    The gradient norm is always logged."""
     max_skipped: int = 5
     """Skipped updates in a row before stopping.
     An update is skipped if its loss or gradient is not finite. Training stops after more than this many
     skipped updates in a row."""
     compile: bool = False
     """Use torch.compile.
-    On the CPU it needs a C++ compiler."""
+    On the CPU, torch.compile needs a C++ compiler."""
     log_every: int = 100
     """Updates between log entries."""
     valid_every: int = 1000
     """Updates between validations."""
     valid_sample: int = 200
     """Validation sentences to translate.
-    They are translated for exact match and BLEU. With 0, these two metrics are not computed."""
+    The translations are needed for exact match and BLEU. With 0, these two metrics are not computed."""
     best_metric: MetricName | str = "loss"
     """Metric that chooses the best checkpoint."""
     patience: int | None = None
     """Stop after this many poor validations; null: never.
-    A validation is poor if it does not improve best_metric. Only poor validations in a row count."""
+    A validation is poor if it does not improve best_metric. Only consecutive poor validations count."""
     save_every: int = 1000
     """Updates between checkpoints.
     The last update is always saved."""
     save_minutes: float | None = None
     """Minutes between extra checkpoints; null: none.
-    In the paper, 10 minutes. In addition, checkpoints are written after every save_every updates."""
+    The paper uses 10 minutes. Checkpoints are still written after every save_every updates."""
     keep: int = 5
     """Newest checkpoints to keep.
-    The best checkpoint is always kept, too."""
+    The best checkpoint is always kept as well."""
     tensorboard: bool = False
     """Write TensorBoard files too.
-    They are written in addition to log.jsonl. They need the extra tensorboard."""
+    These files are written in addition to log.jsonl, and need the extra tensorboard."""
     timeout: float = 600.0
     """Seconds to wait for another process.
-    After that, the waiting process fails. There is no timeout while a process reads and tokenizes text."""
+    A process that has waited this long fails. There is no timeout while a process reads or tokenizes text."""
 
     def __post_init__(self) -> None:
         require_plain_numbers(self, "training", unlimited=("max_norm", "save_minutes"))

@@ -1,4 +1,4 @@
-"""Checks that a run's settings fit the run that it starts from and are the same in all processes."""
+"""Checks that a run's settings fit the run that training starts from and are the same in all processes."""
 
 from operator import attrgetter
 from typing import Any
@@ -48,15 +48,15 @@ def require_startable(before: Settings, settings: Settings) -> None:
 
 
 def versions() -> dict[str, str]:
-    """The versions of this package and of torch."""
+    """Return the versions of this package and of torch."""
     return {"transformer": version(), "torch": torch.__version__}
 
 
 def asked_for(settings: Settings, *, resume: bool, device: torch.device) -> dict[str, Any]:
-    """All values that must be the same in every process, by the name of the setting or option.
+    """Return all values that must be the same in every process, by the name of the setting or option.
 
-    `auto` is replaced by the chosen device or precision, because `auto` may choose differently on
-    another machine. Only the types of the devices are compared: each process may have a GPU of its own.
+    `auto` is replaced by the chosen device or precision, because `auto` may choose differently on another
+    machine. Only the types of the devices are compared, because each process may have a different GPU.
     """
     given = {name: attrgetter(name)(settings) for name in setting_names()}
     given |= {"device": device.type, "precision": choose_precision(settings.precision, device)}
@@ -64,9 +64,9 @@ def asked_for(settings: Settings, *, resume: bool, device: torch.device) -> dict
 
 
 def what_was_read(tokenizer: Tokenizer, batches: EpochBatches[Any], evaluate: Any) -> dict[str, str | None]:
-    """Hashes of the tokenizer and the texts that this process has read.
+    """Return hashes of the tokenizer and of the training and validation data that this process has read.
 
-    The processes compare these hashes, because the same file may differ between machines.
+    The processes compare these hashes, because the files on different machines may differ.
     """
     validation = getattr(evaluate, "batches", None)
     return {

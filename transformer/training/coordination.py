@@ -19,7 +19,7 @@ class Processes:
     rank: int = 0
     size: int = 1
     untimed: Any = None
-    """A `torch.distributed.ProcessGroup` for long waits: it has no timeout, but notices dead processes."""
+    """A `torch.distributed.ProcessGroup` for long waits. It has no timeout, but detects dead processes."""
 
     @property
     def is_first(self) -> bool:
@@ -29,9 +29,8 @@ class Processes:
     def collect(self, share: list[Any]) -> list[Any]:
         """Gather the items of all processes, in their original order.
 
-        The `share` of process r must hold the items with the indices r, r + `size`, r + 2 `size`, ….
-
-        The items are pickled, which is safe between the processes of one training run.
+        The `share` of process r must hold the items with the indices r, r + `size`, r + 2 `size`, …. The
+        items are pickled, which is safe between the processes of one training run.
         """
         if self.size == 1:
             return share
@@ -45,7 +44,7 @@ class Processes:
         return items
 
     def from_first(self, make: Callable[[], Found]) -> Found:
-        """Call `make` in the first process only; every process returns its result.
+        """Call `make` in the first process only, and return its result in every process.
 
         If `make` raises a `ValueError` or `OSError`, every process raises it. There is no timeout.
         """
@@ -83,7 +82,7 @@ class Processes:
                     )
 
     def wait(self) -> None:
-        """A barrier without a timeout, because one process may be reading a large text."""
+        """Wait at a barrier, without a timeout, because one process may be reading a large corpus."""
         if self.size > 1:
             from torch import distributed
 
@@ -91,7 +90,7 @@ class Processes:
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Run the block in the first process before the others, so that the others can read its files."""
+        """Run the block in the first process before the others, which can then read the files it writes."""
         if not self.is_first:
             self.wait()
         yield

@@ -1,10 +1,10 @@
 """Builds a model without allocating its parameters, and computes their values later, one parameter at a time.
 
-A model that is sharded over several processes may be too large for the memory of one process. So the model is
-built on the meta device, where tensors have a shape but no values. Meanwhile a recorder stores the operations
-with which the constructors initialize the parameters. Once the parameters have been sharded, these operations
-are applied to them. Each process draws all random numbers of every parameter and keeps only those of its own
-part, so the parameters have the same values as in an ordinary build.
+A model that is sharded over several processes may be too large for the memory of one process. Therefore the
+model is built on the meta device, where tensors have a shape but no values. Meanwhile a recorder stores the
+operations with which the constructors initialize the parameters. After the parameters have been sharded, the
+stored operations are applied to them. Each process draws all random numbers of every parameter and keeps only
+those of its own part, so the parameters have the same values as in an ordinary build.
 """
 
 from collections.abc import Callable
@@ -61,8 +61,8 @@ class Deferred:
     def fill(self, device: torch.device) -> None:
         """Allocate the parameters of `model` on `device` and compute their values.
 
-        The parameters must already be sharded over the processes. On an unsharded model, `to_empty` would
-        untie the tied matrices.
+        The parameters must already be sharded over the processes, because `to_empty` would untie the tied
+        matrices of an unsharded model.
         """
         self.model.to_empty(device=device)
         parameters = dict(self.model.named_parameters())

@@ -1,9 +1,9 @@
 """Training one model in several processes, which add up numbers and average gradients.
 
-`torchrun` starts the processes and passes each one its rank in the environment. Every process holds the whole
-model (DistributedDataParallel) or a part of it (`training/parallel.py`) and computes a share of each update's
-batches. Then all processes take the same optimizer step. A single process is a group of size 1, for which
-every operation in this module is a no-op.
+`torchrun` starts the processes and sets each process's rank in its environment. Every process holds the whole
+model (DistributedDataParallel) or a part of the model (`training/parallel.py`) and computes a share of each
+update's batches. Then all processes take the same optimizer step. A single process is a group of size 1, for
+which every operation in this module is a no-op.
 """
 
 import os
@@ -32,10 +32,8 @@ from transformer.training.coordination import Processes, ProcessLostError
 
 Found = TypeVar("Found")
 LOST = re.compile(r"gloo|NCCL|TCPStore|[Cc]onnection (closed|reset|refused)|[Tt]imed out")
-"""Matches torch's error messages about lost processes. It is needed because some of these errors are not of
-the type `DistError`."""
-
-
+"""Matches torch's error messages about lost processes. The pattern is needed because some of these errors are
+not of the type `DistError`."""
 RESUME = "the last checkpoint is complete: continue with --resume (torchrun --max-restarts does so itself)"
 """The advice to the user when a process is lost during training."""
 
@@ -55,35 +53,35 @@ class Group(Processes):
     """The advice to the user when a process is lost."""
 
     def sum(self, *numbers: int) -> list[int]:
-        """The sum of each number over the processes. Computed on the CPU, so no GPU is synchronized."""
+        """Sum each number over the processes, on the CPU, so that no GPU has to be synchronized."""
         totals = torch.tensor(numbers)
         if self.size > 1:
             torch.distributed.all_reduce(totals)
         return totals.tolist()
 
     def sum_tensor(self, tensor: Tensor) -> Tensor:
-        """The sum over the processes, in place, on the tensor's own device."""
+        """Sum a tensor over the processes, in place, on the tensor's own device."""
         if self.size > 1:
             torch.distributed.all_reduce(tensor)
         return tensor
 
     def of_first(self, number: float) -> float:
-        """The `number` of the first process, so that all processes base a decision on the same value."""
+        """Return the `number` of the first process, so that all processes use the same value."""
         value = torch.tensor(number, dtype=torch.float64)
         if self.size > 1:
             torch.distributed.broadcast(value, src=0)
         return float(value)
 
     def wrap(self, model: nn.Module, device: torch.device) -> Any:
-        """Wrap the model in DistributedDataParallel; its backward pass averages gradients over processes.
+        """Wrap the model in DistributedDataParallel, whose backward pass averages gradients over processes.
 
-        A sharded model (`training/parallel.py`) is returned as it is, because it averages its gradients
+        A sharded model (`training/parallel.py`) is returned unchanged, because it averages its gradients
         itself.
         """
         if self.size == 1 or is_sharded(model):
             return model
-        # No buffers need syncing: the only buffers are tables of positions, which are the same in every
-        # process. The option for this was renamed in torch 2.13.
+        # Buffers need no syncing, because the only buffers are tables of positions, which are the same in
+        # every process. The option that turns the syncing off was renamed in torch 2.13.
         known = signature(DistributedDataParallel).parameters
         sync_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         device_ids = [device] if device.type == "cuda" else None
@@ -93,16 +91,16 @@ class Group(Processes):
     def without_sync(self, model: Any) -> AbstractContextManager[object]:
         """Inside the block, gradients stay in this process; a later backward pass exchanges them.
 
-        A sharded model exchanges gradients in every backward pass nevertheless, because no process has enough
-        memory for the gradients of the whole model.
+        A sharded model still exchanges gradients in every backward pass, because no process has enough memory
+        for the gradients of the whole model.
         """
         return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
     @contextmanager
     def naming_lost_processes(self) -> Iterator[None]:
-        """Turns torch's errors about lost processes into a `ProcessLostError` of one line.
+        """Turn torch's errors about lost processes into a `ProcessLostError` with a message of one line.
 
-        The message is also printed at once, because torchrun is about to kill this process, too.
+        The message is also printed at once, because torchrun is about to kill this process too.
         """
         try:
             yield
@@ -119,9 +117,9 @@ class Group(Processes):
 
 
 def interruptible(wait: Callable[[], Found]) -> Found:
-    """The result of `wait`, a function that blocks in C++, where Python cannot handle signals.
+    """Return the result of `wait`, a function that blocks in C++, where Python cannot handle signals.
 
-    `wait` runs in a thread of its own, so that SIGTERM or Ctrl-C can interrupt the main thread at once.
+    `wait` is called in a separate thread, so that SIGTERM or Ctrl-C can interrupt the main thread at once.
     """
     done: Future[Found] = Future()
 

@@ -35,7 +35,7 @@ class FiniteGuard:
         self.unread: deque[tuple[int, Update, HostCopy]] = deque()
 
     def is_finite(self, step: int, update: Update, loss: Tensor, norm: Tensor) -> Tensor:
-        """1.0 if loss and gradient norm are finite in every process, else 0.0."""
+        """Return 1.0 if loss and gradient norm are finite in every process, else 0.0."""
         broken = (~torch.isfinite(loss + norm)).float()
         finite = (self.group.sum_tensor(broken) == 0).float()
         self.unread.append((step, update, HostCopy(finite)))
@@ -72,7 +72,7 @@ class FiniteGuard:
 
 
 class HostCopy:
-    """A number being copied from the device. `read` waits for the copy, but not for any later work."""
+    """A number that is being copied from the device. `read` waits for the copy, but not for later work."""
 
     def __init__(self, number: Tensor) -> None:
         self.number = number.to("cpu", non_blocking=True)
@@ -89,7 +89,7 @@ class HostCopy:
 def first_not_finite(model: nn.Module, compute: Callable[[], object]) -> str:
     """Run `compute`, and name the first module whose output is not finite.
 
-    If there is none, name the first parameter whose gradient is not finite.
+    If all outputs are finite, name the first parameter whose gradient is not finite.
     """
     with watched_outputs(model) as broken:
         compute()
@@ -109,7 +109,7 @@ def first_not_finite(model: nn.Module, compute: Callable[[], object]) -> str:
 
 @contextmanager
 def watched_outputs(model: nn.Module) -> Iterator[list[str]]:
-    """Collects the names of modules whose output is not finite, in the order in which the modules finish."""
+    """Collect the names of modules whose output is not finite, in the order in which the modules finish."""
     broken: list[str] = []
 
     def watch(name: str) -> Callable[..., None]:
@@ -126,7 +126,7 @@ def watched_outputs(model: nn.Module) -> Iterator[list[str]]:
 
 
 def floating(output: Any) -> Iterable[Tensor]:
-    """The floating-point tensors in a module's output."""
+    """Return the floating-point tensors in a module's output."""
     if isinstance(output, Tensor):
         return [output] if output.is_floating_point() else []
     if isinstance(output, (tuple, list)):
@@ -135,7 +135,7 @@ def floating(output: Any) -> Iterable[Tensor]:
 
 
 def require_finite(model: nn.Module, step: int) -> None:
-    """Raise `DivergedError` if a parameter is not finite: such a model must not be saved as a checkpoint."""
+    """Raise `DivergedError` if a parameter is not finite, because such a model must not be saved."""
     norms = torch.stack([whole(parameter.detach().float().norm()) for parameter in model.parameters()])
     if math.isfinite(float(norms.sum())):
         return

@@ -26,23 +26,23 @@ class Interrupted(KeyboardInterrupt):
     """Raised by `interrupting`.
 
     If a plain `KeyboardInterrupt` passes through C code that runs Python code, as in some imports, Python
-    remembers it. At the end, Python then kills the process with SIGINT, and the program's exit code is lost.
-    This does not happen with a subclass of `KeyboardInterrupt`.
+    remembers the exception. At exit, Python then kills the process with SIGINT, and the program's exit code
+    is lost. Python does not do this for a subclass of `KeyboardInterrupt`.
     """
 
 
 class StopRequest:
-    """A request to stop, made by a signal. As a boolean, it says whether a signal has arrived."""
+    """A request to stop, made by a signal. The object is true as soon as a signal has arrived."""
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name
         self.imports = imports_in(sys._getframe())
         self.is_raised = False
-        """Whether the signal's exception was raised already; another SIGTERM must not disturb the cleanup."""
+        """Whether the signal's exception has been raised: another SIGTERM must not disturb the cleanup."""
         self.is_repeated = False
         """Whether the next signal is a repetition by `repeat_soon` and not a new signal from outside."""
         self.is_over = False
-        """Whether the block to interrupt has ended. Further signals then have no effect."""
+        """Whether the block to interrupt has ended, so that further signals have no effect."""
 
     def __bool__(self) -> bool:
         return self.name is not None
@@ -72,7 +72,7 @@ class StopRequest:
         raise Interrupted
 
     def repeat_soon(self) -> None:
-        with suppress(RuntimeError):  # no new threads: Python is exiting
+        with suppress(RuntimeError):  # Python is exiting and starts no new threads
             _thread.start_new_thread(self.repeat, ())
 
     def repeat(self) -> None:
@@ -83,7 +83,7 @@ class StopRequest:
 
 
 def imports_in(frame: FrameType | None) -> int:
-    """The number of frames of Python's import system on the stack."""
+    """Count the frames of Python's import system on the stack."""
     count = 0
     while frame is not None:
         count += frame.f_code.co_filename.startswith("<frozen importlib")
@@ -108,7 +108,7 @@ def stop_requests() -> Iterator[StopRequest]:
 
 @contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """Inside the block, signals interrupt at once: before training, there is no update to finish.
+    """Inside the block, signals interrupt at once, because before training there is no update to finish.
 
     Ctrl-C raises `KeyboardInterrupt`. The other signals raise `TrainingStopped`, because `--resume` can
     continue the run.
@@ -134,8 +134,9 @@ def stop(name: str | None) -> None:
 def interrupting(numbers: tuple[signal.Signals, ...]) -> Iterator[StopRequest]:
     """Inside the block, these signals raise `Interrupted` in the main thread, but not during an import.
 
-    If an exception is raised in a destructor or a callback, Python only prints it and continues. So the hook
-    below repeats the signal until it arrives somewhere else, where its exception ends the block.
+    If an exception is raised in a destructor or a callback, Python only prints the exception and continues.
+    Therefore the hook below repeats the signal until it arrives in other code, where its exception ends the
+    block.
     """
     request = StopRequest()
     print_unraisable = sys.unraisablehook
@@ -158,7 +159,7 @@ def interrupting(numbers: tuple[signal.Signals, ...]) -> Iterator[StopRequest]:
 
 
 def unanswered() -> str | None:
-    """The name of a signal that should have ended the command, if a library swallowed its exception."""
+    """Return the name of a signal that should have ended the command, if a library caught its exception."""
     return next((request.name for request in INTERRUPTING if request), None)
 
 

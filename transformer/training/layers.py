@@ -1,4 +1,4 @@
-"""Finds the layers of a model's stacks, and makes the backward pass recompute them."""
+"""Finding the layers of a model's stacks, and making the backward pass recompute them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,15 +11,16 @@ from torch.utils.checkpoint import checkpoint
 
 
 def stacked_layers(model: nn.Module) -> list[nn.Module]:
-    """The layers of all stacks (encoder, decoder): the modules in every module list named `blocks`."""
+    """Return the layers of all stacks (encoder, decoder): the modules in all module lists named `blocks`."""
     stacks = [module for name, module in model.named_modules() if f".{name}".endswith(".blocks")]
     return list(chain.from_iterable(stack.children() for stack in stacks))
 
 
 def recompute_layers(model: nn.Module) -> None:
-    """Let the backward pass recompute each layer, so that the forward pass stores only the layer's input.
+    """Make the backward pass recompute each layer, so that the forward pass stores only the layer's input.
 
-    Dropout then draws the same numbers as before. Raises `ValueError` if the model has no layers.
+    In the recomputation, dropout draws the same random numbers as in the forward pass. Raises `ValueError` if
+    the model has no layers.
     """
     layers = stacked_layers(model)
     if not layers:
@@ -29,10 +30,10 @@ def recompute_layers(model: nn.Module) -> None:
 
 
 def recomputed(forward: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Return `forward(*args, **options)`, and let the backward pass compute it again.
+    """Return `forward(*args, **options)`, and make the backward pass compute it again.
 
-    Without gradients, this is an ordinary call. Nothing would be stored anyway, and torch's `checkpoint`
-    would save the state of the random generator for every layer and token of a search.
+    Without gradients, this is an ordinary call, because nothing would be stored anyway, and torch's
+    `checkpoint` would save the state of the random generator for every layer and token of a search.
     """
     if not torch.is_grad_enabled():
         return forward(*args, **options)

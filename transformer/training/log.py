@@ -42,7 +42,7 @@ def telling(log: Callable[..., None], on_event: Callable[[Event], object]) -> Ca
 class Log:
     """A run's `log.jsonl`, one JSON object per event, flushed at once; optionally also TensorBoard's files.
 
-    If training is resumed, the first event must have the step of the checkpoint from which training
+    If training is resumed, the first event must have the step number of the checkpoint from which training
     continues. TensorBoard then hides the points that the interrupted training logged after that checkpoint.
     """
 
@@ -69,7 +69,7 @@ class Log:
 
 
 def as_json(value: Any) -> Any:
-    """The value, or `None` for NaN and infinity, which JSON does not have."""
+    """Return the value, or None for NaN and infinity, which JSON does not support."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -85,7 +85,7 @@ def board_maker(run: Run) -> Callable[..., Any]:
 
 
 class Meter:
-    """Mean loss per token and target tokens per second since the last `read`.
+    """Measures the mean loss per token and the target tokens per second since the last `read`.
 
     Losses stay on their device until `read`, because reading them forces a synchronization with the GPU.
     """
@@ -105,8 +105,8 @@ class Meter:
         self.tokens.append(tokens * finite)
 
     def read(self) -> dict[str, float]:
-        """The averages since the last call; the loss is NaN if every update was skipped."""
-        tokens = float(torch.stack(self.tokens).cpu().double().sum())  # not every GPU has float64
+        """Return the averages since the last call; the loss is NaN if every update was skipped."""
+        tokens = float(torch.stack(self.tokens).cpu().double().sum())  # not every GPU supports float64
         total = float(self.group.sum_tensor(torch.stack(self.losses).sum()))
         loss = total / tokens if tokens else math.nan
         seconds = time.perf_counter() - self.start
@@ -116,7 +116,7 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """The time spent inside the block does not count as training time."""
+        """Inside the block, the time is not counted as training time."""
         began = time.perf_counter()
         yield
         self.start += time.perf_counter() - began

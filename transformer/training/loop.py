@@ -105,7 +105,7 @@ def fit(
                 update = next(upcoming)
             tokens, stops, saves = group.sum(update.tokens, bool(stop), saver.wants_one(step))
             seed_update(settings.seed, step, group.rank)
-            stops = stops if step < training.max_steps else 0  # training ends and saves anyway
+            stops = stops if step < training.max_steps else 0  # the last update ends and saves anyway
             is_last = step == training.max_steps or bool(stops)
             is_saving = saver.is_due(step) or saves > 0 or is_last
             is_logging = step % training.log_every == 0 or is_saving
@@ -183,9 +183,9 @@ def accumulate_gradients(
 
     The gradients are multiplied by the loss scale of `scaler`; call its `unscale_` before using them.
 
-    `tokens` is the number of target tokens in all processes of `group`. DDP averages gradients over the
-    processes; multiplying by the number of processes turns the average back into a sum. Returns the sum of
-    this process's losses.
+    `tokens` is the number of target tokens in all processes of `group`; None stands for the number in
+    `batches`. DDP averages gradients over the processes; multiplying by the number of processes turns the
+    average back into a sum. Returns the sum of this process's losses.
     """
     tokens = max(1, tokens or sum(batch.target_tokens for batch in batches))
     scale = GradientScale(group.size / tokens, scaler)
@@ -200,7 +200,7 @@ def accumulate_gradients(
 
 
 def clip_gradients(model: nn.Module, max_norm: float | None) -> Tensor:
-    """Clip the gradients to `max_norm`, if it is set; returns their norm before clipping."""
+    """Clip the gradients to `max_norm`, unless it is None, and return their norm before clipping."""
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     if max_norm is not None:

@@ -1,4 +1,4 @@
-"""Checks whether there is enough memory for training, before any is allocated."""
+"""Checks whether there is enough memory for training, before any memory is allocated."""
 
 import math
 import os
@@ -22,7 +22,7 @@ CONTAINER_USE = (
     ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
     ("/sys/fs/cgroup/memory/memory.usage_in_bytes", "/sys/fs/cgroup/memory/memory.stat"),
 )
-"""For the same versions: files that hold the memory in use, and its parts."""
+"""For each file in `CONTAINER_LIMITS`, the files that hold the memory in use and a breakdown of it."""
 MACHINE_USE = "/proc/meminfo"
 USABLE = 0.8
 """The fraction of the available host memory that copies of tensors may take."""
@@ -70,7 +70,7 @@ class Need(NamedTuple):
 def needs(model: nn.Module) -> Iterator[Need]:
     """Yield the memory that each process needs if there are 1, 2, 4, 8, … processes.
 
-    Stops after the first number of processes for which the gathered bytes exceed the process's own part.
+    The last number of processes is the first for which the gathered bytes exceed the process's own part.
     """
     layers = stacked_layers(model)
     sizes = [sum(parameter.numel() for parameter in layer.parameters()) for layer in layers]
@@ -88,33 +88,36 @@ def needs(model: nn.Module) -> Iterator[Need]:
 
 
 def own_numbers(shape: torch.Size, processes: int) -> int:
-    """How many numbers of a parameter the first process holds: its share of the rows, rounded up."""
+    """Count the numbers of a parameter that the first process holds: its share of the rows, rounded up."""
     rows, *rest = shape or (1,)
     return -(-rows // processes) * math.prod(rest)
 
 
 def memory_bytes(device: torch.device) -> int | None:
-    """The total memory of the device or, for a CPU, the container's limit if lower; `None` if unknown."""
+    """Return the total memory of the device in bytes, or None if it is unknown.
+
+    For a CPU, the container's limit is returned if it is lower than the machine's memory.
+    """
     if device.type == "mps":
         return torch.mps.recommended_max_memory()
     if device.type != "cpu":
         return getattr(torch, device.type).get_device_properties(device).total_memory
     limits = [path.read_text().strip() for path in map(Path, CONTAINER_LIMITS) if path.exists()]
-    numbers = [int(limit) for limit in limits if limit.isdigit()]  # without a limit, version 2 says "max"
+    numbers = [int(limit) for limit in limits if limit.isdigit()]  # cgroup v2 writes "max" for no limit
     if hasattr(os, "sysconf"):  # not on Windows
         numbers.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return min(numbers, default=None)
 
 
 def has_room_for(tensors: Iterable[Tensor]) -> bool:
-    """Whether there is enough host memory for copies of these tensors; True if the system does not tell."""
+    """Whether there is enough host memory for copies of these tensors; True if that is unknown."""
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     there = available_bytes()
     return there is None or needed <= USABLE * there
 
 
 def available_bytes() -> int | None:
-    """How much more host memory this process can use; `None` if the system does not tell.
+    """Return how many more bytes of host memory this process can use, or None if that is unknown.
 
     Memory that only caches files counts as available, because the system frees it when it is needed.
     """
@@ -127,7 +130,7 @@ def available_bytes() -> int | None:
 
 
 def table_of(path: str, *names: str) -> list[int]:
-    """The numbers that follow these names in a file with one name on each line; none if there is no file."""
+    """Return the numbers after these names in a file with one name on each line; [] if there is no file."""
     if not Path(path).exists():
         return []
     rows = [line.split() for line in Path(path).read_text().splitlines()]

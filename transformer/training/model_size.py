@@ -1,4 +1,4 @@
-"""Chooses the size of the model by the amount of training text, for `training.model_size: by_text`."""
+"""Choosing the size of the model by the amount of training text, for `training.model_size: by_text`."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -25,13 +25,13 @@ SIZES = (
     (100_000, ModelSize(d_model=64, num_heads=4, d_ff=256, num_layers=2)),
     (1_000_000, ModelSize(d_model=128, num_heads=4, d_ff=512, num_layers=3)),
 )
-"""Pairs (limit, size), smallest first. The size is for texts with fewer `padded_tokens` than the limit."""
+"""Pairs (limit, size), smallest first. The size is for a corpus with fewer `padded_tokens` than the limit."""
 LARGEST = ModelSize(d_model=256, num_heads=4, d_ff=1024, num_layers=3)
-"""The size for any longer text; two CPU cores can train it in an hour or two."""
+"""The size for any larger corpus; two CPU cores can train such a model in an hour or two."""
 
 
 def padded_tokens(batches: EpochBatches[Any]) -> int:
-    """The number of tokens in one epoch: source and target tokens together, including padding."""
+    """Count the tokens in one epoch: source and target tokens together, including padding."""
     return sum(batches.sizes(rows)[0] for rows in batches.plan)
 
 
@@ -40,7 +40,7 @@ def size_for(tokens: int) -> ModelSize:
 
 
 def sized_by_text(settings: Settings, batches: EpochBatches[Any], say: Callable[[str], None]) -> Settings:
-    """Return `settings`; if `training.model_size` is `by_text`, with the model size that suits the text."""
+    """Return `settings`, with a model size that suits the text if `training.model_size` is `by_text`."""
     if settings.training.model_size == "given":
         return settings
     tokens = padded_tokens(batches)
@@ -50,7 +50,7 @@ def sized_by_text(settings: Settings, batches: EpochBatches[Any], say: Callable[
 
 
 def sized_as_recorded(settings: Settings, before: Settings) -> Settings:
-    """Return `settings`; if `training.model_size` is `by_text`, with the model size of the original run."""
+    """Return `settings`, with the model size of the original run if `training.model_size` is `by_text`."""
     if settings.training.model_size == "given":
         return settings
     names = ModelSize.__dataclass_fields__

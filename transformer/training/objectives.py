@@ -17,7 +17,7 @@ CrossEntropy = Callable[..., Tensor]
 
 
 class Loss(NamedTuple):
-    """A loss. `total` is a sum, so that batches can be added before dividing by the number of tokens."""
+    """The loss of a batch. `total` is a sum, so that losses can be added before dividing by all tokens."""
 
     total: Float[Tensor, ""]
     tokens: int
@@ -30,10 +30,10 @@ def smoothed_cross_entropy(
     label_smoothing: float,
     pad_id: int,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy with label smoothing (§5.4), summed over real tokens, in float32 at least.
+    """Compute the cross-entropy with label smoothing (§5.4), summed over real tokens, in at least float32.
 
-    The target distribution has 1 - ε on the label, plus ε/V on every token of the vocabulary. Training
-    uses `overwriting_cross_entropy` (`kernels/loss.py`), which computes the same in less time and memory.
+    The target distribution has 1 - ε on the label, plus ε/V on every token of the vocabulary. Training uses
+    `overwriting_cross_entropy` (`kernels/loss.py`), which computes the same value in less time and memory.
     """
     logits = at_least_float32(logits).flatten(0, 1)
     return F.cross_entropy(
@@ -57,16 +57,16 @@ class ScheduledObjective(Objective, Protocol):
     """An objective that changes during training."""
 
     def at(self, step: int) -> Objective:
-        """The objective of update `step`, which counts from 1."""
+        """Return the objective of update `step`, which counts from 1."""
 
 
 def objective_at(objective: Objective, step: int) -> Objective:
-    """The objective of update `step`: `objective.at(step)` if it has this method, otherwise `objective`."""
+    """Return `objective.at(step)` or, if `objective` has no method `at`, `objective` itself."""
     return objective.at(step) if isinstance(objective, ScheduledObjective) else objective
 
 
 class CompiledObjective:
-    """`objective` compiled by torch.compile, for batches of any shape.
+    """An objective compiled by torch.compile, for batches of any shape.
 
     Model and loss are compiled as one graph, so that the compiler can fuse the loss with its gradient.
     """
@@ -87,11 +87,11 @@ def call(objective: Objective, model: nn.Module, batch: Any) -> Loss:
 
 
 def in_precision(objective: Objective, device: torch.device, precision: Precision) -> Objective:
-    """Return `objective`, changed to compute the matrix products of its forward pass in `precision`.
+    """Return a version of `objective` whose forward pass computes matrix products in `precision`.
 
     Autocast does not cache the weights that it casts. Each weight is used only once, so a cache would save no
-    time. And a process that gathers the weights of one layer at a time (FSDP) has no memory for copies of all
-    weights.
+    time. Moreover, a process that gathers the weights of one layer at a time (FSDP) has no memory for copies
+    of all weights.
 
     The backward pass runs outside autocast. It computes each gradient in the dtype of its tensor, so values
     that an objective keeps in float32 have float32 gradients.

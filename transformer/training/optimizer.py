@@ -13,11 +13,11 @@ MakeOptimizer = Callable[[NamedParameters], torch.optim.Optimizer | Sequence[tor
 
 
 def adam(parameters: NamedParameters, settings: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """Adam as in §5.3, all parameters in one fused call; with weight decay, AdamW."""
+    """Make Adam as in §5.3, or AdamW if there is weight decay; one fused call updates all parameters."""
     return [
         torch.optim.AdamW(
             [parameter for _, parameter in parameters],
-            lr=1.0,  # set before every update
+            lr=1.0,  # replaced before every update
             betas=(settings.adam_beta1, settings.adam_beta2),
             eps=settings.adam_epsilon,
             weight_decay=settings.weight_decay,
@@ -27,7 +27,7 @@ def adam(parameters: NamedParameters, settings: TrainingConfig) -> list[torch.op
 
 
 def muon(parameters: NamedParameters, settings: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the layers, Adam for embeddings, output, biases and norms.
+    """Make Muon for the matrices of the layers, and Adam for embeddings, output, biases and norms.
 
     Muon's updates are scaled to the size of Adam's, so that one learning rate fits both.
     """
@@ -56,7 +56,7 @@ OPTIMIZERS: dict[str, Callable[[NamedParameters, TrainingConfig], list[torch.opt
 def make_optimizers(
     model: nn.Module, settings: TrainingConfig, make: MakeOptimizer | None = None
 ) -> list[torch.optim.Optimizer]:
-    """Make the optimizers with `make`, which gets the parameters, or else those that the settings name."""
+    """Call `make` with the parameters or, if `make` is None, make the optimizers that the settings name."""
     parameters = list(model.named_parameters())
     if make is None:
         return OPTIMIZERS[settings.optimizer](parameters, settings)

@@ -18,12 +18,12 @@ whether the model may be built on the meta device."""
 
 
 def replicated(make: Callable[[], nn.Module], device: torch.device, group: Group, defer: bool) -> nn.Module:  # noqa: ARG001
-    """The whole model; `Group.wrap` lets the processes exchange gradients."""
+    """Return the whole model; `Group.wrap` makes the processes exchange gradients."""
     return make().to(device)
 
 
 def sharded(make: Callable[[], nn.Module], device: torch.device, group: Group, defer: bool) -> nn.Module:
-    """The model with only this process's part of every parameter; with a single process, the whole model."""
+    """Return the model with only this process's part of every parameter; a single process has all of it."""
     if group.size == 1:
         return make().to(device)
     if not defer:
@@ -44,7 +44,7 @@ def shard(model: nn.Module, device: torch.device, group: Group) -> None:
     """Divide the parameters among the processes (FSDP2), each along its first dimension.
 
     The parameters of a layer are gathered when the layer computes. The parameters outside the layers, such as
-    the embeddings, are gathered together, and stay gathered from the forward pass to the backward pass.
+    the embeddings, are gathered together, and stay gathered from the forward pass until the backward pass.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -54,7 +54,7 @@ def shard(model: nn.Module, device: torch.device, group: Group) -> None:
     mesh = init_device_mesh(device.type, (group.size,))
     for layer in stacked_layers(model):
         attention = getattr(layer, "cross_attention", None)
-        if attention is not None:  # it projects the memory before the layer is called
+        if attention is not None:  # cross-attention projects the memory before the layer is called
             fully_shard(attention, mesh=mesh, reshard_after_forward=True)
             register_fsdp_forward_method(attention, "project_kv")
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
@@ -63,10 +63,11 @@ def shard(model: nn.Module, device: torch.device, group: Group) -> None:
 
 
 def fix_prefetching(model: Any) -> None:
-    """In the backward pass, begin to gather each layer while the layer after it computes.
+    """Make the backward pass begin to gather each layer while the layer after it computes.
 
-    By default, FSDP gathers in the order of the latest forward passes. After a validation, this order may
-    differ between processes. They would then gather different layers, and wait for each other forever.
+    By default, FSDP gathers layers in the order of the latest forward passes. After a validation, this order
+    may differ between processes. The processes would then gather different layers, and wait for each other
+    forever.
     """
     before = model  # already gathered, so that the first layer has nothing to prefetch
     for layer in stacked_layers(model):
@@ -82,7 +83,7 @@ def fix_prefetching(model: Any) -> None:
 
 
 def reshard(model: Any) -> None:
-    """After a forward pass without gradients, free the parameters that a sharded model still has gathered."""
+    """Free the parameters that a sharded model still has gathered after a forward pass without gradients."""
     if is_sharded(model):
         model.reshard()
 
@@ -91,7 +92,8 @@ def reshard(model: Any) -> None:
 def gathered(model: Any) -> Iterator[None]:
     """Inside the block, every process holds the whole model and may compute with it independently.
 
-    A no-op unless the model is sharded. Each process needs memory for all weights, but not for gradients.
+    This is a no-op unless the model is sharded. Each process needs memory for all weights, but not for
+    gradients.
     """
     if not is_sharded(model):
         yield

@@ -1,4 +1,4 @@
-"""The dry run: measures whether training fits into memory and how fast it is; estimates its duration."""
+"""The dry run: measures the memory and the speed of training, and estimates how long training takes."""
 
 import sys
 import time
@@ -32,7 +32,7 @@ class Rehearsal(NamedTuple):
     largest: str
     """The shapes of the batches that may need the most memory, because of many tokens or long sentences."""
     peak_bytes: int | None
-    """Peak memory: torch's on a GPU, the whole process's on a CPU; `None` if the system reports none."""
+    """Peak memory of torch on a GPU, or of the whole process on a CPU; None if it is unknown."""
     tokens_per_second: float
     seconds_per_update: float
     seconds_left: float
@@ -42,11 +42,11 @@ class Rehearsal(NamedTuple):
 def rehearse(
     state: TrainingState, settings: Settings, *, objective: Objective, precision: Precision
 ) -> Rehearsal:
-    """Compute the largest batches, then time a few updates. `state` cannot be used afterwards.
+    """Try updates with the largest batches, then time a few ordinary updates. This makes `state` unusable.
 
     The updates are computed as in `fit`. Their batches are already on the device, as if prefetched. The same
-    updates are computed twice. Only the second time is measured, because the first time includes one-time
-    work for each shape. Raises `ValueError` if a batch does not fit into memory.
+    updates are computed twice, and only the second pass is timed, because the first includes one-time work
+    for each shape. Raises `ValueError` if a batch does not fit into memory.
     """
     training = settings.training
     model = state.model.train()
@@ -91,7 +91,7 @@ def rehearse(
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """The peak memory so far: torch's on a GPU, the process's on a CPU."""
+    """Return the peak memory so far: of torch on a GPU, of the process on a CPU."""
     if device.type == "mps":
         return None  # torch does not record the peak on MPS
     if device.type != "cpu":

@@ -15,13 +15,13 @@ FIGURES = {
 }
 """How validation metrics are printed: label and format."""
 SAMPLES = "samples"
-"""The name under which a validation may return samples: a list of mappings from label to text."""
+"""The key under which a validation may return samples: a list of mappings from label to text."""
 LONGEST_TEXT = 200
 """The maximum number of characters of a sample's text to print."""
 
 
 def labelled(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """The metrics as printed, by label; metrics that are not in `FIGURES` have four decimal places."""
+    """Format the metrics, by label; metrics that are not in `FIGURES` get four decimal places."""
     figures = {name: FIGURES.get(name, (name, "{:.4f}")) for name in metrics if name != SAMPLES}
     return {label: form.format(metrics[name]) for name, (label, form) in figures.items()}
 
@@ -31,9 +31,9 @@ def in_a_line(metrics: Mapping[str, Any]) -> str:
 
 
 def validation_report(step: int, metrics: Mapping[str, Any], best_metric: str | None) -> str:
-    """A line with the metrics, and the samples below it.
+    """Return a line with the metrics, followed by the lines of the samples.
 
-    If this validation is the best so far, `best_metric` is the metric that decides; otherwise it is `None`.
+    If this validation is the best so far, `best_metric` is the metric that decides. Otherwise it is None.
     """
     best = "" if best_metric is None else f" (best so far by {FIGURES.get(best_metric, (best_metric,))[0]})"
     lines = [f"update {step:,}: {in_a_line(metrics)}{best}"]

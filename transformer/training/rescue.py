@@ -20,7 +20,7 @@ class FolderLostError(ValueError):
 
 @dataclass(frozen=True)
 class Rescue:
-    """The settings and the tokenizer of a run, from which its folder can be created again."""
+    """The settings and the tokenizer of a run, from which its folder can be recreated."""
 
     held: HeldFolder
     settings: Settings
@@ -32,7 +32,7 @@ class Rescue:
         return not (self.held.is_in_place() and run.config.is_file() and run.tokenizer.exists())
 
     def logging(self, log: Callable[..., None]) -> Callable[..., None]:
-        """Return a function that calls `log` as long as the run's folder is in its place.
+        """Return a function that calls `log` as long as the run's folder is in place.
 
         If the folder was moved, another run may now have the same name, and `log` would write into that run.
         """
@@ -44,9 +44,9 @@ class Rescue:
         return log_if_in_place
 
     def save(self, save_checkpoint: Callable[[Run], object]) -> FolderLostError:
-        """Save the run to a new folder next to where the old one was; returns the error to raise.
+        """Save the run to a new folder in the parent of the old folder, and return the error to raise.
 
-        The error says where the run was saved, or why that failed. `save_checkpoint` writes the checkpoint
+        The error says where the run was saved, or why saving failed. `save_checkpoint` writes the checkpoint
         into the new folder.
         """
         lost = f"{self.held.path} was deleted, moved or replaced during the training"

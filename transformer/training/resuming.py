@@ -12,13 +12,12 @@ BEST_DEPENDS_ON = ("data.valid", "data.bleu_tokenizer", "training.best_metric")
 
 
 def with_recorded(now: Settings, before: Settings, metrics: Collection[str]) -> tuple[Settings, Settings]:
-    """Set `data.bleu_tokenizer` in both `Settings` to the tokenizer that the earlier run used.
+    """Return both settings, with `data.bleu_tokenizer` set to the tokenizer that the earlier run used.
 
-    If `now` already names a tokenizer, `now` keeps it.
-
-    If BLEU is not among the task's `metrics`, nothing is filled in. The default tokenizer depends on which
-    packages are installed, so a resumed run must use the one that was recorded. Runs that are older than the
-    setting `data.bleu_tokenizer` used 13a for every language.
+    If `now` already names a tokenizer, `now` keeps it. If BLEU is not among the task's `metrics`, nothing is
+    changed. The default tokenizer depends on which packages are installed, so a resumed run must use the
+    recorded tokenizer. Runs that are older than the setting `data.bleu_tokenizer` used 13a for every
+    language.
     """
     if "bleu" not in metrics:
         return now, before
@@ -31,7 +30,7 @@ def with_recorded(now: Settings, before: Settings, metrics: Collection[str]) -> 
 
 
 def completed(now: Settings, before: Settings) -> Settings:
-    """Return `now`, with the values that are set by the task and the tokenizer copied from `before`."""
+    """Return `now`, but copy from `before` the values that the task and the tokenizer determine."""
     unset = [item.name for item in fields(now.data) if getattr(now.data, item.name) is None]
     sizes = before.model.vocab_size, before.model.source_vocab_size
     return replace(

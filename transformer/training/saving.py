@@ -29,10 +29,10 @@ class Saver:
     """Writes the run's checkpoints in the first process; a full disk does not stop training.
 
     A checkpoint is copied to host memory and written in a thread, while training continues. Only one
-    checkpoint is written at a time: the next one, and the end of `writing`, wait until it is finished.
+    checkpoint is written at a time: the next checkpoint and the end of `writing` wait for the current one.
 
-    If the model is sharded and the first process has too little memory for a copy of the whole, every process
-    writes its own parts to an unfinished folder, and the thread merges them into the checkpoint.
+    If the model is sharded and the first process has too little memory for a copy of the whole model, every
+    process writes its own parts to a temporary folder, and the thread merges the parts into the checkpoint.
     """
 
     run: Run
@@ -49,11 +49,11 @@ class Saver:
     saved_at: float = field(default_factory=time.monotonic)
     writer: ThreadPoolExecutor = field(init=False)
     unfinished: tuple[int, Future[None]] | None = None
-    """The checkpoint whose outcome is not logged yet: the number of its update, and the writer's future."""
+    """The checkpoint whose outcome is not logged yet: its step number, and the writer's future."""
     parts: ExitStack = field(default_factory=ExitStack)
-    """In the first process: closing it deletes the folder of the parts that were written last."""
+    """In the first process: closing this stack deletes the folder of the parts that were written last."""
     fits: bool | None = None
-    """Whether a copy of the whole state fits into the first process; `None` before the first checkpoint."""
+    """The result of `has_room`, or None before the first checkpoint."""
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -94,9 +94,9 @@ class Saver:
         self.group.from_first(partial(self.write, take, is_best=is_best, is_end=is_end))
 
     def common_snapshot(self, state: TrainingState, *, is_best: bool, is_end: bool) -> Snapshot | None:
-        """A snapshot of a sharded model, which all processes take together.
+        """Take a snapshot of a sharded model; all processes must call this method.
 
-        `None` if the processes could not write their parts and training continues.
+        Returns None if the processes could not write their parts and training continues.
         """
         if self.has_room(state):
             return state.snapshot(keep=self.group.is_first)
@@ -118,8 +118,8 @@ class Saver:
     def has_room(self, state: TrainingState) -> bool:
         """Whether the first process has memory for a copy of the whole state; all get the same answer.
 
-        It is decided only once, because torch keeps the pinned memory of a copy for the next one, and the
-        system does not count it as available.
+        The question is decided only once, because torch keeps the pinned memory of a copy for the next copy,
+        and the system does not count this memory as available.
         """
         if self.fits is None:
             tensors = chain.from_iterable(file.values() for file in state.tensors().values())
@@ -135,7 +135,7 @@ class Saver:
             raise
 
     def folder_of_parts(self, step: int) -> Path:
-        """A new folder for the parts of a checkpoint, next to the checkpoints or, if lost, to the run."""
+        """Make a folder for a checkpoint's parts: in the run or, if the run's folder is lost, next to it."""
         self.parts.close()
         is_lost = self.rescue is not None and self.rescue.is_needed()
         place = self.run.path if is_lost else self.run.checkpoint(step)
@@ -172,10 +172,10 @@ class Saver:
         self.unfinished = snapshot.step, self.writer.submit(save, self.run)
 
     def finish(self, then: str | None = CONTINUES) -> OSError | None:
-        """If a checkpoint is being written, wait for it and log the outcome; returns the error, if any.
+        """Wait for the checkpoint that is being written, log the outcome, and return the error, if any.
 
         An error is also shown as a warning that ends with `then`, which says what happens next. If `then` is
-        `None`, there is no warning.
+        None, there is no warning.
         """
         if self.unfinished is None:
             return None
@@ -193,7 +193,7 @@ class Saver:
         return error
 
     def report(self, step: int, error: OSError, then: str | None) -> None:
-        """Log that a checkpoint could not be written, and warn; see `finish`. Only in the first process."""
+        """In the first process, log that a checkpoint could not be written, and warn as in `finish`."""
         if not self.group.is_first:
             return
         self.failed = True
@@ -203,10 +203,10 @@ class Saver:
             warn(f"update {step}: no checkpoint could be written ({error}); {then}")
 
     def is_marked_best(self, step: int) -> bool:
-        """After a failed save, tell whether this checkpoint was nevertheless marked as the best.
+        """Whether this checkpoint, whose save failed, was nevertheless marked as the best.
 
-        The failure may have come later, when the checkpoint was to be marked as `last` or old checkpoints
-        were to be deleted. If the mark cannot be read, the answer is False, so that `owes_best` stays set.
+        The save may have failed only after that, when marking the checkpoint as `last` or deleting old
+        checkpoints. If the mark cannot be read, the answer is False, so that `owes_best` stays True.
         """
         try:
             return self.run.marked("best") == self.run.checkpoint(step)

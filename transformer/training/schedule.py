@@ -14,16 +14,16 @@ def inverse_sqrt_rate(step: int, d_model: int, warmup_steps: int, scale: float =
 
 
 def cooldown_factor(step: int, max_steps: int, cooldown: float) -> float:
-    """The factor 1, which falls linearly towards 0 in the last `cooldown` × `max_steps` updates."""
+    """Return 1 or, in the last `cooldown` × `max_steps` updates, a factor that falls linearly towards 0."""
     falling = cooldown * max_steps
     return min(1.0, (max_steps + 1 - step) / falling) if falling >= 1 else 1.0
 
 
 def warmed_up(decay: Callable[[float], float]) -> Callable[[int, TrainingConfig], float]:
-    """A schedule that rises linearly during the warm-up and then falls.
+    """Return a schedule that rises linearly during the warm-up and then follows `decay`.
 
-    `decay` maps the progress after the warm-up, from 0 to 1, to the rate as a share of the peak rate. So
-    `decay(0)` must be 1.
+    `decay` maps the progress after the warm-up, from 0 to 1, to the rate as a share of the peak rate.
+    Therefore `decay(0)` must be 1.
     """
 
     def shape(step: int, training: TrainingConfig) -> float:
@@ -45,9 +45,9 @@ SCHEDULES: dict[str, Callable[[int, TrainingConfig], float]] = {
 
 
 def learning_rate(step: int, d_model: int, settings: TrainingConfig) -> float:
-    """The rate of update `step`, which counts from 1.
+    """Return the learning rate of update `step`, which counts from 1.
 
-    At the end of the warm-up, the rate is `training.learning_rate` or, if that is not set, the rate of
+    At the end of the warm-up, the rate is `training.learning_rate` or, if this setting is null, the rate of
     equation 3 times `training.rate_scale`.
     """
     peak = settings.learning_rate

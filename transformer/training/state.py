@@ -1,7 +1,8 @@
-"""The state of training in a checkpoint, complete enough that a resumed run equals an uninterrupted one.
+"""The training state that a checkpoint stores: enough for a resumed run to equal an uninterrupted one.
 
-It consists of the parameters, the optimizers' state (Adam's moments), the position in the data and the best
-validation so far. The state of the random generator is not needed, because each update seeds it for dropout.
+The state consists of the parameters, the optimizers' state (Adam's moments), the position in the data and the
+best validation so far. The state of the random generator is not stored, because each update seeds the
+generator.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ class TrainingState:
     step: int = 0
     """Number of updates done."""
     position: dict[str, int] | None = None
-    """The data position after `step` updates; None at the start. `batches` prefetches, so it may be ahead."""
+    """The data position after `step` updates; None at the start. `batches` may be ahead, as it prefetches."""
     best: float | None = None
     """The best value so far of the metric that `training.best_metric` names."""
     stale: int = 0
@@ -46,7 +47,7 @@ class TrainingState:
     seconds: float = 0.0
     """Time spent on training, without pauses and without updates lost to an interruption."""
     scaler: GradScaler = field(default_factory=lambda: GradScaler(enabled=False))
-    """Scales the loss in float16; otherwise it does nothing."""
+    """Scales the loss in float16; a no-op in other precisions."""
 
     def is_better(self, metric: str, value: float) -> bool:
         """Record the result of a validation, and return whether it is the best so far."""
@@ -57,11 +58,11 @@ class TrainingState:
         return improves
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """The tensors of a checkpoint, by the name of their file."""
+        """Return the tensors of a checkpoint, by the name of their file."""
         return {MODEL: unique_tensors(self.model), OPTIMIZER: self.update_rule.tensors()}
 
     def values(self) -> dict[str, Any]:
-        """Everything else that a checkpoint contains, except the text's fingerprint."""
+        """Return everything else that a checkpoint contains, except the text's fingerprint."""
         return {
             "step": self.step,
             "best": self.best,
@@ -73,10 +74,10 @@ class TrainingState:
         }
 
     def snapshot(self, *, keep: bool = True) -> "Snapshot":
-        """A copy of the state in host memory: training can continue while the copy is written to disk.
+        """Copy the state to host memory, so that training can continue while the copy is written to disk.
 
-        If the model is split among processes, all processes must call this method, but only those that pass
-        `keep` get the tensors. Raises `DivergedError` if a parameter is not finite.
+        If the model is split among processes, all processes must call this method, but only the processes
+        that pass `keep=True` get the tensors. Raises `DivergedError` if a parameter is not finite.
         """
         require_finite(self.model, self.step)
         copies = {name: host_copies(tensors, keep=keep) for name, tensors in self.tensors().items()}
@@ -88,9 +89,9 @@ class TrainingState:
         return Snapshot(files, self.values(), self.batches, copied)
 
     def sharded_snapshot(self, folder: Path, group: Group) -> "Snapshot":
-        """A copy of the state of a split model on disk: each process writes its own parts to `folder`.
+        """Copy the state of a split model to disk: each process writes its own parts to `folder`.
 
-        All processes must call this method; training can continue while one of them merges the parts in
+        All processes must call this method; training can continue while one process merges the parts in
         `Snapshot.save`. Raises `DivergedError` if a parameter is not finite. Raises `OSError` if a process
         cannot write.
         """
@@ -104,7 +105,7 @@ class TrainingState:
     def load(self, folder: Path) -> None:
         """Load the checkpoint in `folder`.
 
-        Raises `CheckpointError` if it belongs to another model or text.
+        Raises `CheckpointError` if the checkpoint belongs to another model or another training text.
         """
         state = read_state(folder)
         require_well_formed(state, folder)
@@ -132,10 +133,10 @@ class Snapshot:
     """Functions that write the parameters and the optimizers' tensors, by the name of the file."""
     values: dict[str, Any]
     batches: EpochBatches[Any]
-    """Needed for the text's fingerprint. `save` computes the fingerprint in the writer's thread, because
-    hashing may take seconds."""
+    """The batches, for the text's fingerprint. `save` computes the fingerprint in the writer's thread,
+    because hashing may take seconds."""
     copied: torch.Event | None
-    """On a GPU: the event that marks the end of the copying into host memory."""
+    """On a GPU, the event that marks the end of the copying into host memory; otherwise None."""
 
     @property
     def step(self) -> int:
@@ -159,11 +160,11 @@ class Snapshot:
 
 
 def host_copies(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
-    """Copies in host memory. Copies from a CUDA GPU are only queued, so the CPU need not wait for the GPU.
+    """Copy tensors to host memory. Copies from a CUDA GPU are queued, so the CPU need not wait for the GPU.
 
     For copies from a GPU, torch allocates pinned memory, and reuses it for the next snapshot. Tensors that
-    are split among processes are gathered one at a time, so all processes must call this function. Only
-    those that pass `keep` get the copies.
+    are split among processes are gathered one at a time, so all processes must call this function. Only the
+    processes that pass `keep=True` get the copies.
     """
     copies = {}
     for name, tensor in tensors.items():
@@ -200,6 +201,6 @@ def is_scaler(state: Any) -> bool:
 
 
 def seed_update(seed: int, step: int, rank: int) -> None:
-    """Seed torch for an update, so that its dropout depends only on these three numbers."""
+    """Seed torch for an update, so that its dropout depends only on these three arguments."""
     digest = hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "big"))

@@ -24,7 +24,7 @@ Schedule = Callable[[int], float]
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 """The names of the values that Adam keeps for each parameter."""
 EARLY_VALUES: dict[str, Any] = {"classes": ["AdamW"], "numbers": {}, "groups": [{}]}
-"""The default for the result of `UpdateRule.values`, which early checkpoints do not contain."""
+"""Replaces the result of `UpdateRule.values` for early checkpoints, which do not contain it."""
 
 
 class UpdateRule:
@@ -50,7 +50,7 @@ class UpdateRule:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def set_rate(self, step: int) -> float:
-        """Set the learning rate of update `step`; returns it."""
+        """Set the learning rate for update `step`, and return it."""
         rate = self.schedule(step)
         for group, factor in zip(self.groups(), self.factors, strict=True):
             group["lr"] = rate * factor
@@ -68,7 +68,7 @@ class UpdateRule:
             parameter.grad = None
 
     def step(self, finite: Tensor) -> None:
-        """Apply the update if `finite`, and delete the gradients."""
+        """Apply the update if `finite` is 1, and delete the gradients."""
         for optimizer in self.optimizers:
             take_step(optimizer, finite)
         for parameter in self.parameters.values():
@@ -77,7 +77,7 @@ class UpdateRule:
     # The state in a checkpoint
 
     def state(self) -> dict[str, Any]:
-        """The optimizers' state of all parameters, with keys such as `output.weight.exp_avg`."""
+        """Return the optimizers' state of all parameters, with keys such as `output.weight.exp_avg`."""
         states = {id(p): kept for optimizer in self.optimizers for p, kept in optimizer.state.items()}
         return {
             f"{name}.{key}": value
@@ -86,11 +86,11 @@ class UpdateRule:
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors in `state`."""
+        """Return the tensors in `state`."""
         return {name: value for name, value in self.state().items() if isinstance(value, Tensor)}
 
     def values(self) -> dict[str, Any]:
-        """The numbers in `state`, and the parameter groups' settings, if training has changed them."""
+        """Return the numbers in `state`, and the parameter groups' settings that training has changed."""
         numbers = {name: value for name, value in self.state().items() if not isinstance(value, Tensor)}
         for name, value in numbers.items():
             if not isinstance(value, int | float | None):
@@ -130,7 +130,7 @@ class UpdateRule:
         return [type(optimizer).__name__ for optimizer in self.optimizers]
 
     def read(self, path: Path, numbers: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """The stored state of each parameter, by the parameter's name; some parameters may have none."""
+        """Read the stored state of each parameter, by the parameter's name; some may have no state."""
         tensors = read_tensors(path)
         keys = {name.rpartition(".")[2] for name in tensors}
         tensors = with_current_names(tensors, [f"{name}.{key}" for name in self.parameters for key in keys])
@@ -170,10 +170,10 @@ class UpdateRule:
 
 
 def part_of(value: Any, parameter: Tensor, path: Path) -> Any:
-    """Return this process's part of `value`, which is a piece of the optimizer state of `parameter`.
+    """Return this process's part of `value`, which belongs to the optimizer state of `parameter`.
 
     If `value` is a number, or if `parameter` is not divided among processes, the part is the whole `value`.
-    Raises `CheckpointError` if the shapes of `value` and `parameter` differ, because then it is unknown how
+    Raises `CheckpointError` if the shapes of `value` and `parameter` differ, because it is then unknown how
     to divide `value`.
     """
     if not isinstance(value, Tensor) or not is_divided(parameter) or value.dim() == 0:
@@ -209,7 +209,7 @@ def make_update_rule(
     make: MakeOptimizer | None = None,
     schedule: Schedule | None = None,
 ) -> UpdateRule:
-    """Combine the optimizers that `make` returns with `schedule`; by default, those that the settings name.
+    """Combine the optimizers that `make` returns with `schedule`; if either is None, the settings decide.
 
     If `make` is given and `training.learning_rate` is null, the peak of the settings' schedule is the `lr` of
     the first optimizer.
@@ -223,7 +223,7 @@ def make_update_rule(
 
 
 def own_rate(optimizer: torch.optim.Optimizer) -> float:
-    """The learning rate that an optimizer was made with."""
+    """Return the learning rate that an optimizer was made with."""
     rate = float(optimizer.defaults["lr"])
     if not rate > 0:
         raise ValueError(f"the optimizer's lr is {rate:g}; it must be greater than 0")
@@ -231,7 +231,7 @@ def own_rate(optimizer: torch.optim.Optimizer) -> float:
 
 
 def numbers_of(group: dict[str, Any]) -> dict[str, int | float]:
-    """The numbers among a group's settings, except the learning rate, which the schedule sets."""
+    """Return the numbers among a group's settings, except the learning rate, which the schedule sets."""
     return {key: value for key, value in group.items() if isinstance(value, int | float) and key != "lr"}
 
 

@@ -11,7 +11,7 @@ from transformer.data.epochs import EpochBatches
 from transformer.training.distributed import Group
 
 AHEAD = 3
-"""How many updates to prefetch: several, because the prefetching thread may have to wait for Python's GIL."""
+"""The number of updates to prefetch: several, because the prefetching thread may have to wait for the GIL."""
 
 
 class Update(NamedTuple):
@@ -30,10 +30,10 @@ class Update(NamedTuple):
 def updates(
     batches: EpochBatches[Any], accumulate: int, group: Group, device: torch.device
 ) -> Generator[Update, None, None]:
-    """Yields updates endlessly, over as many epochs as needed.
+    """Yield updates endlessly, over as many epochs as needed.
 
     An update consists of the next `accumulate` × `group.size` batches in the epoch's order, and continues
-    into the next epoch if necessary. The batches are distributed round-robin to the processes. So each update
+    into the next epoch if necessary. The batches are distributed round-robin to the processes, so each update
     has the same batches with two processes as with one process and twice the `accumulate`. A thread
     prefetches the next updates and moves them to the device. If the thread fails, this generator raises the
     error when the failed update is due. The thread ends with the generator.
@@ -57,7 +57,7 @@ def updates(
 
 
 def shapes_of(batch: Any) -> str:
-    """The names and shapes of a batch's tensors, for error messages."""
+    """Return the names and shapes of a batch's tensors, for error messages."""
     return ", ".join(
         f"{name} {' x '.join(map(str, value.shape))}"
         for name, value in vars(batch).items()
@@ -66,7 +66,7 @@ def shapes_of(batch: Any) -> str:
 
 
 def corpus_lines(batch: Any, most: int = 8) -> str:
-    """The line numbers of a batch's sentences in the corpus; empty if the batch does not have them."""
+    """Return the line numbers of a batch's sentences in the corpus; an empty string if they are unknown."""
     lines = getattr(batch, "lines", None)
     if lines is None:
         return ""
