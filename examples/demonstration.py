@@ -20,7 +20,7 @@ SENTENCES = [
 
 
 def updates(default: int = 300) -> int:
-    """The number of updates that the user gave, as in `python examples/NAME.py [UPDATES]`, or `default`."""
+    """Return the number of updates given as in `python examples/NAME.py [UPDATES]`, or `default`."""
     return int(sys.argv[1]) if len(sys.argv) > 1 else default
 
 
@@ -64,8 +64,8 @@ def compare(models: Mapping[str, tuple[Build, Mapping[str, Any]]]) -> None:
     """Train each model on the same batches, and print a table of results and some translations.
 
     `models` maps the name of each model to its build function and its options for `toyland_settings`. Loss
-    and exact match are measured on 200 unseen sentences; exact match uses greedy search. The translations
-    printed at the end come from beam search.
+    and exact match are measured on 200 unseen sentences. Greedy search is used for exact match, and beam
+    search for the translations printed at the end.
     """
     rows, translators = [], {}
     for name, (build, options) in models.items():

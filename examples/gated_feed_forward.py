@@ -2,8 +2,8 @@
 
 python examples/gated_feed_forward.py [UPDATES]
 
-One half of the inner layer computes values, the other half gates them. There are three matrices instead of
-two, so an inner width of two thirds of `d_ff` gives the same number of parameters.
+One half of the inner layer computes values, and the other half gates these values. There are three matrices
+instead of two, so an inner width of two thirds of `d_ff` gives the same number of parameters.
 """
 
 from collections.abc import Callable

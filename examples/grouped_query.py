@@ -2,9 +2,9 @@
 
 python examples/grouped_query.py [UPDATES]
 
-The fewer key-value heads there are, the smaller the key-value cache is. With a single key-value head, this is
-multi-query attention (Shazeer, 2019). With as many key-value heads as query heads, it is the paper's
-multi-head attention.
+The fewer key-value heads there are, the smaller the key-value cache is. A single key-value head gives
+multi-query attention (Shazeer, 2019); as many key-value heads as query heads give the paper's multi-head
+attention.
 """
 
 from functools import partial
@@ -29,7 +29,7 @@ class GroupedQueryAttention(transformer.MultiHeadAttention):
         self.w_v = nn.Linear(d_model, num_kv_heads * self.d_v, bias=bias)
 
     def project_kv(self, x: Tensor, positions: Tensor | None = None) -> KeyValue:  # noqa: ARG002
-        """Keys and values of shape (B, num_kv_heads, S, width), as the cache stores them."""
+        """Compute keys and values of shape (B, num_kv_heads, S, width), the shape that the cache stores."""
         parts = (w(x).unflatten(-1, (self.num_kv_heads, -1)).transpose(1, 2) for w in (self.w_k, self.w_v))
         return KeyValue(*parts)
 
@@ -59,7 +59,7 @@ def build(config: transformer.ModelConfig, num_kv_heads: int = 1) -> nn.Module:
 
 
 def cache_bytes(model: nn.Module, source_length: int, max_length: int) -> int:
-    """How many bytes decoding one sentence takes for the keys and values of source and translation."""
+    """Count the bytes of the source's and the translation's keys and values when decoding one sentence."""
     source = torch.full((1, source_length), 5)
     with torch.no_grad():
         _, state = model.prefill(source, max_length=max_length)

@@ -2,8 +2,8 @@
 
 python examples/monitoring.py [UPDATES]
 
-Pass `to_wandb`, `to_mlflow` or a function of your own to `transformer.train` as `on_event`, and
-`gradient_norms` as `figures`.
+Pass `to_wandb`, `to_mlflow` or a custom function to `transformer.train` as `on_event`, and `gradient_norms`
+as `figures`.
 """
 
 import tempfile
@@ -17,7 +17,7 @@ import transformer
 
 
 def numbers(event: transformer.Event) -> dict[str, float]:
-    """The numbers in a training or validation event; a validation's sample translations are left out."""
+    """Return the numbers in a training or validation event, without a validation's sample translations."""
     figures = event.figures if event.name in ("train", "valid") else {}
     return {
         f"{event.name}/{name}": value for name, value in figures.items() if isinstance(value, int | float)
@@ -37,7 +37,7 @@ def to_mlflow(event: transformer.Event) -> None:
 
 
 def gradient_norms(model: nn.Module) -> dict[str, Any]:
-    """The norm of each layer's gradient."""
+    """Compute the norm of each layer's gradient."""
     gradients: dict[str, list[Any]] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and ".blocks." in name:

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A Transformer in ten minutes
 #
-# Train a small English-German model on the built-in language, look at its attention, swap a part and look
-# again. VS Code and PyCharm run this file cell by cell; `jupytext --to notebook` makes an `.ipynb` of it.
+# Train a small English-German model on the built-in toy language, look at its attention, swap a part and look
+# again. VS Code and PyCharm run this file cell by cell; `jupytext --to notebook` converts it to an `.ipynb`.
 
 # %%
 from dataclasses import replace
@@ -62,14 +62,14 @@ draw(translator, "encoder", "encoder")
 # ## Swap a part
 #
 # What if each word attended mainly to its neighbours? Every part is an object: override the method that makes
-# it. Here, the distance between two words is subtracted from their score, times a larger factor in the first
-# head than in the last (ALiBi; Press et al., 2022).
+# the part. Here, the distance between two words, multiplied by a factor, is subtracted from their attention
+# score; the factor is larger in the first head than in the last (ALiBi; Press et al., 2022).
 
 
 # %%
 class Nearby(transformer.MultiHeadAttention):
     def score_bias(self, q, positions, length):
-        if positions is None:  # cross-attention: no distance between two texts
+        if positions is None:  # cross-attention: there is no distance between source and target words
             return None
         distance = (positions[:, :, None] - torch.arange(length, device=q.device)).abs()  # (B, T, S)
         slopes = 2.0 ** -torch.arange(self.num_heads, device=q.device)  # 1, 1/2, 1/4, ...

@@ -2,8 +2,8 @@
 
 python examples/own_loop.py [UPDATES]     500 by default: about half a minute on one CPU core
 
-`transformer.train` runs the same loop and adds what a long training needs: a log, checkpoints and resuming,
-several processes, bfloat16, and a clear error when something goes wrong.
+`transformer.train` runs the same loop, and adds a log, checkpoints and resuming, several processes, bfloat16,
+and clear errors when something goes wrong.
 """
 
 import sys
@@ -24,7 +24,7 @@ from transformer.training.schedule import learning_rate
 
 SENTENCES = ["The old man buys a red apple.", "Does the girl read the book?", "The boy is tired."]
 
-# The settings of the training loop. The learning-rate schedule reads its warm-up and cool-down here, too.
+# The settings of the training loop, including the warm-up and cool-down of the learning rate.
 training = transformer.TrainingConfig(
     max_steps=int(sys.argv[1]) if len(sys.argv) > 1 else 500,
     warmup_steps=100,
@@ -37,7 +37,7 @@ training = transformer.TrainingConfig(
 )
 torch.manual_seed(1)
 
-# Text: a table with the columns `source` and `target`. One vocabulary for both languages (§5.1).
+# The text, a table with the columns `source` and `target`, and one vocabulary for both languages (§5.1).
 train_text = load_parallel("toyland:train[:10000]", "en", "de")
 valid_text = load_parallel("toyland:valid[:200]", "en", "de")
 lines = [*train_text["source"], *train_text["target"]]

@@ -2,7 +2,7 @@
 
 python examples/r_drop.py [UPDATES]     300 by default: about two minutes on one CPU core
 
-From this folder, `transformer train --config FILE --task r_drop:RDropTask` trains a model with R-Drop.
+In this folder, `transformer train --config FILE --task r_drop:RDropTask` trains a model with R-Drop.
 """
 
 import tempfile

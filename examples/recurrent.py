@@ -67,7 +67,7 @@ class RecurrentEncoderDecoder(nn.Module):
         return RecurrentState(hidden, cell, self.attention.project_kv(memory), mask)
 
     def read(self, tokens: Tensor, state: RecurrentState) -> Tensor:
-        """Logits for the token after each of `tokens`, (B, T) -> (B, T, V); updates the state in place."""
+        """Update the state and compute logits for the token after each of `tokens`: (B, T) -> (B, T, V)."""
         x, (state.hidden, state.cell) = self.decoder(self.embed(tokens), (state.hidden, state.cell))
         context = self.attention(x, state.memory, mask=state.memory_mask)
         return self.output(torch.tanh(self.combine(torch.cat((x, context), dim=-1))))
@@ -89,8 +89,8 @@ def build(config: ModelConfig) -> nn.Module:
 
 
 def main() -> None:
-    # With this width, the LSTM model has almost as many parameters as the Transformer. For each model, three
-    # learning rates were tried, and the best one is used here.
+    # With this width, the LSTM model has almost as many parameters as the Transformer. Three learning rates
+    # were tried for each model, and the best is used here.
     lstm = {"d_model": 152, "rate_scale": 1.0}
     compare({"Transformer": (build_model, {}), "LSTM with attention": (build, lstm)})
 

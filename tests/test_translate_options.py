@@ -174,7 +174,7 @@ def test_json_passes_half_a_character_through(command, call, tiny_run):
         (["--json"], b'{"source": "a"}\nb\n', "line 2 is not JSON: "),
         (["--json"], b'{"target": "a"}\n', 'line 1 is not a JSON object with the string "source"'),
         (["--json"], b'["a"]\n', 'line 1 is not a JSON object with the string "source"'),
-        (["--json"], b'{"source": "a", "prefix": 3}\n', 'line 1: "prefix" is not a text'),
+        (["--json"], b'{"source": "a", "prefix": 3}\n', 'line 1: "prefix" is not a valid string'),
         (["--json"], b'{"source": "a\\ud800"}\n', 'line 1 is not a JSON object with the string "source"'),
         (
             ["--json"],
@@ -183,7 +183,7 @@ def test_json_passes_half_a_character_through(command, call, tiny_run):
         ),
         (["--json"], b'{"source": "a", "x": NaN}\n', "line 1 is not JSON: NaN is not JSON"),
         (["--json"], b'{"source": "a", "x": -Infinity}\n', "line 1 is not JSON: -Infinity is not JSON"),
-        (["--json"], b'{"source": "a", "prefix": "\\udc00"}\n', 'line 1: "prefix" is not a text'),
+        (["--json"], b'{"source": "a", "prefix": "\\udc00"}\n', 'line 1: "prefix" is not a valid string'),
         (["--prefixes", "/dev/null"], b"a\n", "/dev/null ends before line 1; give a prefix"),
         (["--json", "--on-error", "skip"], b"", "--on-error skip makes an empty line, which is not JSON"),
         (["--top-k", "0"], b"", "--temperature, --top-k, --top-p and --seed need --sample"),

@@ -20,8 +20,8 @@ from transformer.version import version
 COMMANDS = {
     "train": "train a model, or continue an interrupted training run",
     "translate": "translate standard input, line by line",
-    "evaluate": "score a trained model on a test text",
-    "generate": "continue a text with a language model",
+    "evaluate": "score a trained model on a test set",
+    "generate": "continue a prompt with a language model",
     "inspect": "write a page that shows how the model processes a sentence",
     "recipes": "list the recipes for train, or copy one to edit it",
     "explain": "print the paper's equations with their values for a sentence",
@@ -30,10 +30,10 @@ COMMANDS = {
     "fill-mask": "predict the tokens hidden by <mask> in each line",
     "embed": "compute a sentence vector for each line of standard input",
     "nearest": "find the indexed sentences most similar to each line",
-    "serve": "serve translation models over HTTP, with a page to type into",
+    "serve": "serve translation models over HTTP, with a web page to try them",
     "average": "average the last checkpoints of a run",
     "plot": "draw attention, a search, training curves and other pictures",
-    "compare": "compare two systems on one test text",
+    "compare": "compare two systems on one test set",
     "convert": "convert a Marian model to a run, or a run to Marian or CTranslate2",
     "card": "write a model card for a run, for the Hugging Face Hub",
     "table3": "print Table 3 of the paper with the size of our models",
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0: success; 2: an error that the user can fix; 75: a signal has stopped a training run, which can be
-    resumed; 130: Ctrl-C; 141: the reader of standard output has closed it.
+    resumed; 130: Ctrl-C; 141: the program that reads standard output has closed it.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     prog = " ".join(["transformer", *(name for name in arguments[:1] if name in COMMANDS)])
@@ -82,8 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def report(error: BaseException, signal_name: str | None, prog: str) -> int:
     """Report in one line why a command failed, and return its exit code. Raise `error` if it is our own bug.
 
-    After a signal, any error is reported as an interruption, because the signal may have interrupted an
-    import, and the import may then fail with another error.
+    After a signal, any error is reported as an interruption, because a signal that interrupts an import can
+    make the import fail with another error.
     """
     if isinstance(error, TrainingStopped):
         return report_stopped(str(error), prog)
@@ -145,7 +145,7 @@ SHOWS_WHERE = "TRANSFORMER_TRACEBACK=1 shows where"
 
 
 def in_one_line(error: BaseException) -> str | None:
-    """The line that explains an error to the user, or `None` for an error that must be our own bug."""
+    """Return the line that explains an error to the user, or None for an error that must be our own bug."""
     message = " ".join(str(error).split()) or type(error).__name__
     if is_out_of_memory(error):
         amount = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", message)

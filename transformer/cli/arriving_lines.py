@@ -16,19 +16,19 @@ BLOCKS_AHEAD = 16
 
 
 def raw_pipe(stream: Any) -> RawIOBase | None:
-    """The unbuffered stream below `stream`; None for a regular file or a stream without a file descriptor."""
+    """Return the unbuffered stream below `stream`; None for a regular file or without a file descriptor."""
     try:
         mode = os.fstat(stream.fileno()).st_mode
-    except (AttributeError, OSError):  # the caller has replaced the stream by an object that is no file
+    except (AttributeError, OSError):  # the caller has replaced the stream with an object that is not a file
         return None
     return None if stat.S_ISREG(mode) else getattr(stream, "raw", None)
 
 
 class ArrivingLines:
-    """The lines of a pipe, read by a thread, so that `has_line` can tell whether the next one has arrived.
+    """The lines of a pipe, read by a thread, so that `has_line` can tell whether the next line has arrived.
 
-    The thread reads the raw stream, not the buffered one. A buffered stream is locked while a thread waits
-    for its input, and Python cannot clean up a locked stream at exit.
+    The thread reads the raw stream, not the buffered stream, because a buffered stream is locked while a
+    thread waits for its input, and Python cannot clean up a locked stream at exit.
     """
 
     def __init__(self, pipe: RawIOBase) -> None:
@@ -62,7 +62,7 @@ class ArrivingLines:
             if isinstance(block, Exception):
                 raise block
             if not block:
-                break  # the empty block stays, so that every later call ends here, too
+                break  # the empty block stays in the queue, so every later call ends here too
             end = block.find(b"\n", self.start) + 1 or len(block)
             if size > 0:
                 end = min(end, self.start + size)
@@ -77,9 +77,9 @@ class ArrivingLines:
     def has_line(self) -> bool:
         """Whether `readline` would return at once.
 
-        The result is also true if a megabyte has arrived without a line break: a client that sends so much
-        is not waiting for an answer. As few blocks as possible are taken from the queue, because for each of
-        them the thread reads another block into memory.
+        The result is also true if a megabyte has arrived without a line break, because a client that sends so
+        much is not waiting for an answer. As few blocks as possible are taken from the queue, because the
+        thread then reads another block into memory for each block taken.
         """
         number, start, held = 0, self.start, 0
         while held < BLOCKS_AHEAD * BLOCK:

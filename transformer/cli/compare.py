@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Compare two translation systems on the same text: BLEU and chrF with sacreBLEU's paired
 bootstrap, BLEU by sentence length, F1 of words by their frequency in the training text, and the sentences
-where each system is most ahead of the other.
+where each system beats the other by most.
 A system is a run, which is used to translate the text, or a file written by `evaluate --output`."""
 
 
@@ -36,7 +36,7 @@ def run(arguments: list[str], prog: str) -> None:
         if not runs and options[name] != default:
             raise ValueError(f"--{name} is for runs, but the two systems are files; leave it out")
     for name in runs:
-        require_translation(name, options)  # check both runs before the first one spends time on translating
+        require_translation(name, options)  # check both runs before spending time on translating
     known = settings_of(runs[0]) if runs else None
     one, other = (
         translated(name, known, options) if name in runs and known else read_scored(Path(name))
@@ -75,10 +75,10 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         "--bleu-tokenizer",
         metavar="NAME",
         choices=get_args(BleuTokenizer),
-        help="sacreBLEU's tokenizer for BLEU (default: that of the first run, or 13a for two files)",
+        help="sacreBLEU's tokenizer for BLEU (default: the first run's, or 13a for two files)",
     )
     parser.add_argument(
-        "--show", type=int, default=3, help="sentences to print for each system where it is the better one"
+        "--show", type=int, default=3, help="for each system, print this many sentences where it is better"
     )
     add_device_option(parser)
     options = parser.parse_args(arguments)
@@ -98,7 +98,7 @@ def settings_of(name: str) -> "Settings":
 
 
 def require_translation(name: str, options: Namespace) -> None:
-    """Raise `ValueError` unless `name` is a translation run: only its outputs can be compared."""
+    """Raise `ValueError` unless `name` is a translation run; the outputs of other runs are not compared."""
     from transformer.custom import chosen_task
 
     settings = settings_of(name)
@@ -107,7 +107,7 @@ def require_translation(name: str, options: Namespace) -> None:
 
 
 def translated(name: str, first: "Settings", options: Namespace) -> "Sequence[Scored]":
-    """Translate --data, or else the test text of the first run's settings (`first`), with the run `name`."""
+    """Translate --data, or by default the test text in the settings `first`, with the run `name`."""
     from transformer.custom import chosen_task
     from transformer.trained import load_pretrained, text_to_score
 
@@ -119,7 +119,7 @@ def translated(name: str, first: "Settings", options: Namespace) -> "Sequence[Sc
 
 
 def training_text(file: str | None, settings: "Settings | None") -> "Iterable[str] | None":
-    """The target side of the training text; `None`, with a warning, if it is unknown or cannot be read."""
+    """Read the target side of the training text; warn and return None if the text cannot be found or read."""
     from transformer.data.corpus import load_parallel
     from transformer.data.text import CorpusError, read_lines
 

@@ -7,13 +7,13 @@ from transformer.config.parser import command_parser
 from transformer.messages import tell
 
 DESCRIPTION = """Convert a model from or to another program's format, and compare the outputs of both models.
-If the other format cannot express a setting, an error names the setting.
+If the other format does not support a setting, an error names the setting.
 
 `convert --from marian DIR RUN` converts a Marian model, such as any OPUS-MT model, to a run with the same
 logits, for `translate`, `evaluate` and the other commands. DIR holds Hugging Face's files or Marian's own.
 `convert --run RUN --to marian --output DIR` does the reverse.
 `convert --run RUN --to ctranslate2 --output DIR` writes a model that CTranslate2 can serve;
-`translate --engine ctranslate2` does this conversion itself."""
+`translate --engine ctranslate2` converts the model itself."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -53,9 +53,9 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     parser.add_argument(
         "--trained-with",
         choices=("marian", "transformers"),
-        help="program whose outputs the run reproduces: the two differ in the wavelengths of the positional "
-        "encoding and in LayerNorm's ε (default: the program that seems to have trained the weights: marian "
-        "if the files show it, else transformers)",
+        help="program whose outputs the run reproduces: marian and transformers differ in the wavelengths of "
+        "the positional encoding and in LayerNorm's ε (default: marian if the files show that Marian trained "
+        "the model, else transformers)",
     )
     parser.add_argument("--to", choices=("marian", "ctranslate2"), help="format to convert a run to")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`--build MODULE:FUNCTION` and `--task MODULE:CLASS`: custom code is imported only if the user names it."""
+"""`--build MODULE:FUNCTION` and `--task MODULE:CLASS`: import custom code that the user names."""
 
 import sys
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def add_task_option(parser: CommandParser) -> None:
 
 
 def custom_build(name: str | None) -> "Build":
-    """The function that `--build` names; without `--build`, the package's own `build_model`."""
+    """Return the function that `--build` names, or the package's `build_model` without `--build`."""
     from transformer.model.build import build_model
 
     if name is None:
@@ -41,7 +41,7 @@ def custom_build(name: str | None) -> "Build":
 
 
 def custom_task(name: str | None) -> "type[Task] | None":
-    """The class that `--task` names; `None` without `--task`, or if it names a task of the package."""
+    """Return the class that `--task` names; None without `--task`, or for a task of the package."""
     from transformer.tasks.task import Task
 
     if name is None or not is_custom(name):
@@ -54,12 +54,11 @@ def custom_task(name: str | None) -> "type[Task] | None":
 
 
 def imported(option: str, name: str, is_valid: Callable[[Any], bool], kind: str) -> Any:
-    """The object called `MODULE:NAME`.
+    """Import the object called `MODULE:NAME`.
 
-    Raises `UsageError` if it does not exist or is not of the right `kind`.
-
-    The module may be in the current folder, as with `python -m`. An error raised inside the module keeps its
-    traceback, which the author of the module needs.
+    The module may be in the current folder, as with `python -m`. Raises `UsageError` if the object does not
+    exist or is not of the right `kind`. An error raised inside the module keeps its traceback, which the
+    author of the module needs.
     """
     module_name, colon, attribute = name.partition(":")
     if not (module_name and colon and attribute):

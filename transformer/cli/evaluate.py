@@ -1,4 +1,4 @@
-"""`transformer evaluate`: score a trained model on a test text."""
+"""`transformer evaluate`: score a trained model on a test set."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ DESCRIPTION = """Score a trained model. Translation: BLEU and chrF by sacreBLEU 
 exact match; on toyland also exact match by phenomenon, compared with a word-for-word dictionary. Language
 model: loss per token, perplexity and bits per byte. Masked language model: loss, perplexity and accuracy on a
 fixed 15 % of the tokens. Classifier: accuracy. Sentence embeddings: how often the nearest sentence in the
-other language is the right translation."""
+other language is the correct translation."""
 OPTIONS_OF_A_TASK: dict[str, dict[str, Any]] = {
     "--beam-size, --alpha and --show are for translations": {"beam_size": None, "alpha": None, "show": 0},
     "--bleu-tokenizer is for translations": {"bleu_tokenizer": None},

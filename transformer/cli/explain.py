@@ -5,7 +5,7 @@ from transformer.config.parser import command_parser
 
 DESCRIPTION = """Translate one sentence and print the paper's equations in the order of the computation. Each
 equation comes with its section, the code that computes it, the shapes, and the values for one predicted word.
-transformer inspect shows the same on a page; its help says what SENTENCE is for models of other tasks."""
+`transformer inspect` shows the same on a page; its help says what SENTENCE is for models of other tasks."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -15,8 +15,8 @@ def run(arguments: list[str], prog: str) -> None:
         "--word",
         type=int,
         metavar="N",
-        help="the number of the predicted word, from 1; punctuation counts as words (default: a pronoun or, "
-        "without one, the word whose attention jumps furthest from that of the word before it)",
+        help="the number of the predicted word, from 1; punctuation marks are words too (default: a pronoun "
+        "in toyland sentences, else the word whose attention is furthest from that of the previous word)",
     )
     options = parser.parse_args(arguments)
     if options.word is not None and options.word < 1:

@@ -6,8 +6,9 @@ from transformer.cli.lines import add_line_options, loading_options, require_pos
 from transformer.cli.standard_input import StandardInput
 from transformer.config.parser import command_parser
 
-DESCRIPTION = """Predict the most probable tokens for each <mask> in the lines of standard input. Writes them
-best first as LINE<TAB>MASK<TAB>PROBABILITY<TAB>TOKEN; lines, and the masks in a line, are numbered from 1."""
+DESCRIPTION = """Predict the most probable tokens for each <mask> in the lines of standard input. Writes the
+tokens best first as LINE<TAB>MASK<TAB>PROBABILITY<TAB>TOKEN; lines, and the masks in a line, are numbered
+from 1."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -23,7 +24,7 @@ def run(arguments: list[str], prog: str) -> None:
     given = StandardInput(options)
     first = 1
     lines = enumerate(given.lines, start=1)
-    # `filler.read` raises an error for a line without <mask>, but the lines before it are still answered.
+    # `filler.read` raises an error for a line without <mask>; the lines before that line are still answered.
     for sentences in given.together(filler.read(line, number) for number, line in lines):
         for line, masks in enumerate(filler.fill_ids(sentences, options.count), first):
             for mask, candidates in enumerate(masks, start=1):

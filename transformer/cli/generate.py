@@ -1,4 +1,4 @@
-"""`transformer generate`: continue a text with a language model."""
+"""`transformer generate`: continue a prompt with a language model."""
 
 import sys
 
@@ -9,12 +9,12 @@ from transformer.cli.options import add_device_option, add_precision_option, add
 from transformer.config.checks import require_seed
 from transformer.config.parser import command_parser
 
-DESCRIPTION = """Continue a prompt with a trained language model; the text appears token by token. By default
-it is sampled from the model's distribution, and the same seed gives the same text. A subword model stops when
-it predicts the end of the line; a character model always continues to --max-length."""
+DESCRIPTION = """Continue a prompt with a trained language model; the text appears token by token. By default,
+tokens are sampled from the model's distribution, and the same seed gives the same text. A subword model stops
+when it predicts the end of the line; a character model always continues to --max-length."""
 
 LONGEST = 1_000_000
-"""The largest --max-length, in tokens. Long texts are slow: each new token attends to all before it."""
+"""The largest --max-length, in tokens. Long outputs are slow: each new token attends to all tokens before."""
 
 
 def run(arguments: list[str], prog: str) -> None:

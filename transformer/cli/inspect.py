@@ -12,9 +12,9 @@ from transformer.config.parser import command_parser
 from transformer.messages import tell
 
 DESCRIPTION = """Translate one sentence and write a self-contained HTML page that shows the attention, the
-search and the intermediate values. For a language model SENTENCE is a prompt, for a masked language model it
-contains <mask>, for a classifier it is the text to classify. With --sentences but without SENTENCE, print a
-table of what each head does on average over the sentences of a file, and write no page."""
+search and the intermediate values. SENTENCE is a prompt for a language model, a sentence that contains <mask>
+for a masked language model, and the text to classify for a classifier. With --sentences but without SENTENCE,
+print a table of what each head does on average over the sentences of a file, and write no page."""
 
 PAGE = "inspect.html"
 
@@ -66,7 +66,7 @@ def write_page(options: Namespace) -> None:
 
 
 def read_sentences(name: str) -> list[str]:
-    """The lines of a file that are not blank. Raises `ValueError` if there are none."""
+    """Read the lines of a file that are not blank. Raises `ValueError` if all lines are blank."""
     from transformer.data.text import read_lines
 
     lines = [line for line in read_lines(name) if line.strip()]

@@ -9,7 +9,7 @@ from transformer.data.text import one_line
 from transformer.data.vectors import read_vectors
 
 DESCRIPTION = """Find the sentences of an index that are most similar to each line of standard input. Writes
-them nearest first as LINE<TAB>COSINE<TAB>SENTENCE; lines are numbered from 1. Create the index with
+the sentences nearest first as LINE<TAB>COSINE<TAB>SENTENCE; lines are numbered from 1. Create the index with
 `transformer embed` and the same run."""
 
 

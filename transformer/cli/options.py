@@ -25,8 +25,8 @@ def add_precision_option(parser: CommandParser) -> None:
         "--precision",
         choices=INFERENCE_PRECISIONS,
         default="float32",
-        help="precision of the matrix products. auto is bfloat16 or float16 if that is fast on the hardware; "
-        "int8, for CPUs only, is the fastest, but rounds the weights",
+        help="precision of the matrix products. auto: bfloat16 or float16 where the hardware is fast with "
+        "them; int8, for CPUs only, is the fastest, but rounds the weights",
     )
 
 
@@ -35,7 +35,7 @@ def add_on_error_option(parser: CommandParser) -> None:
         "--on-error",
         choices=("error", "skip", "replace"),
         default="error",
-        help="for lines with NUL or invalid UTF-8: stop (error), read as empty (skip) or replace the bytes",
+        help="for lines with NUL or invalid UTF-8: stop (error), read an empty line (skip) or replace bytes",
     )
 
 
@@ -43,7 +43,7 @@ INSPECTION_OPTIONS = {
     "translation": ("beam_size", "alpha"),
     "language_model": ("beam_size", "alpha", "max_length"),
 }
-"""The options of `add_inspection_options` that each task takes; a task that is not listed takes none."""
+"""The options of `add_inspection_options` that each task supports; other tasks support none."""
 
 
 def add_inspection_options(parser: CommandParser) -> None:
@@ -57,9 +57,9 @@ def add_inspection_options(parser: CommandParser) -> None:
 
 
 def options_of_task(options: Namespace, task: str) -> dict[str, Any]:
-    """The inspection options that the user gave.
+    """Return the inspection options that the user gave.
 
-    Raises `ValueError` if the run's task does not take an option.
+    Raises `ValueError` if the run's task does not support one of these options.
     """
     names = ("beam_size", "alpha", "max_length")
     given = {name: options[name] for name in names if options[name] is not None}

@@ -8,15 +8,15 @@ from transformer.config.files import load_settings
 from transformer.messages import warn
 
 MOST_WARNINGS = 10
-"""After this many warnings, no more lines are checked. In an ordinary text, every line causes a warning."""
+"""After this many warnings, no more lines are checked: every line of ordinary text would cause a warning."""
 MOST_PARSED = 10
 """If more sentences than this are checked at once, none is parsed; the faster `obviously_outside` is used.
 
-Parsing, the complete check, takes up to 0.3 seconds for each sentence.
+Only parsing is a complete check, but it takes up to 0.3 seconds for each sentence.
 """
 
 LONGEST_REASON = 200
-"""The reason in a warning is shortened to this many characters: it may list many unknown words."""
+"""The reason in a warning is truncated to this many characters, because it may list many unknown words."""
 
 
 @dataclass
@@ -29,7 +29,7 @@ class OutsideToyland:
     warnings: int = 0
 
     def check(self, sentences: Sequence[str], first_line: int) -> None:
-        """Warn about sentences outside toyland, at most `MOST_WARNINGS` times; blank lines are fine."""
+        """Warn about sentences outside toyland, at most `MOST_WARNINGS` times; blank lines are accepted."""
         from transformer import toyland
 
         why = toyland.why_outside if len(sentences) <= MOST_PARSED else toyland.obviously_outside

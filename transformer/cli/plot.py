@@ -12,14 +12,14 @@ from transformer.config.parser import CommandParser, command_parser
 from transformer.messages import tell
 from transformer.pictures import new_figure, require_picture, write_picture
 
-CURVES = """Plot loss, learning rate and validation score of one or more runs against the updates.
+CURVES = """Plot loss, learning rate and validation score of one or more runs against the number of updates.
 `transformer plot RUN` is short for `transformer plot curves RUN`. Other pictures, each with its own --help:
 transformer plot attention, search, schedule, positions, table3."""
 ATTENTION = """Draw the weights of one attention head for a sentence as a matrix of words, as in the paper's
 Figures 3 to 5. The default is the head that transformer inspect shows first."""
 SEARCH = """Draw the beam search for a sentence. Each step is a column; each hypothesis has its own row."""
-SCHEDULE = """Plot the learning rate of one or more recipes against the updates (equation 3)."""
-POSITIONS = """Draw the sinusoidal positional encoding (section 3.5), a row for each position."""
+SCHEDULE = """Plot the learning rate of one or more recipes (equation 3) against the number of updates."""
+POSITIONS = """Draw the sinusoidal positional encoding (section 3.5), with a row for each position."""
 TABLE3 = """Plot the BLEU scores in the paper's Table 3 against the numbers of parameters of our models."""
 
 

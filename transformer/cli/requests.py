@@ -1,4 +1,4 @@
-"""The input of `transformer translate`: lines of text or JSON, with or without a prefix."""
+"""The input of `transformer translate`: lines of text or JSON, with or without prefixes."""
 
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
@@ -40,5 +40,5 @@ def read_json(line: str, number: int) -> Request:
     values, written = parse_object(line, f"line {number}", ["source"])
     prefix = values.get("prefix", "")
     if problem := why_no_text(prefix):
-        raise CorpusError(f'line {number}: "prefix" is not a text: it is {problem}')
+        raise CorpusError(f'line {number}: "prefix" is not a valid string: it is {problem}')
     return Request(values["source"], prefix, written)

@@ -22,7 +22,7 @@ NEXT = {
 
 
 def results(folder: Path) -> Iterator[str]:
-    """Yield the lines to print: metrics of the best checkpoint, if the log has any, and the next commands."""
+    """Yield the lines to print: the best checkpoint's metrics, if they were logged, and the next commands."""
     run = Run(folder)
     if (best := run.marked("best")) is not None:
         step = int(best.name.removeprefix(STEP))
@@ -39,7 +39,7 @@ def results(folder: Path) -> Iterator[str]:
 
 
 def validation_at(step: int, run: Run) -> dict[str, float]:
-    """The validation metrics that the log has for an update; empty if the log is missing or has none."""
+    """Return an update's validation metrics from the log; {} if the log is missing or has no such metrics."""
     try:
         logged = {name.partition("/"): curve for name, curve in read_curves(run).items()}
     except CheckpointError:

@@ -9,7 +9,7 @@ from transformer.config.parser import command_parser
 from transformer.data.json_text import json_line, parse_object
 from transformer.data.text import CorpusError
 
-DESCRIPTION = """Read lines SOURCE<TAB>TARGET and write log P(target | source) for each: the sum of the
+DESCRIPTION = """Read lines SOURCE<TAB>TARGET and write log P(target | source) for each line: the sum of the
 natural log-probabilities of the target's tokens and of the end of sentence. `transformer translate --alpha 0
 --scores` reports the same number for its own translations."""
 

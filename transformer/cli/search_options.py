@@ -42,7 +42,7 @@ def add_search_options(parser: CommandParser) -> None:
 
 
 def require_one_way_to_choose(options: Namespace) -> None:
-    """Raise `ValueError` if options of beam search and of sampling are combined."""
+    """Raise `ValueError` if options of beam search are combined with options of sampling."""
     if options.sample:
         if options.beam_size is not None or options.alpha is not None:
             raise ValueError(
@@ -70,8 +70,8 @@ def processors(translator: "LineTranslator", options: Namespace) -> "list[Proces
 def sampler(translator: "Translator", first_line: int, options: Namespace) -> Any:
     """Return the sampler for one chunk of the input.
 
-    Its seed depends only on --seed and on the number of the chunk's first line, not on the process that
-    translates the chunk. So the translations are the same with any number of processes.
+    The sampler's seed depends only on --seed and on the number of the chunk's first line, not on the process
+    that translates the chunk, so the translations are the same with any number of processes.
     """
     import torch
 

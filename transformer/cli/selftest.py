@@ -10,8 +10,8 @@ from transformer.config.parser import command_parser
 DESCRIPTION = """Compare this installation, on small random models, with implementations that share no code
 with it, and print the largest absolute error of each item. The references are torch.nn's layers, the paper's
 equations in NumPy and float64, and, if `transformers` is installed, Marian, GPT-2 and BERT with the same
-weights. Then run the checks of transformer.testing, which you can also call for a custom model. The exit
-code is 1 if an error exceeds its tolerance."""
+weights. Then run the checks of transformer.testing, which you can also run on a custom model. The exit code
+is 1 if an error exceeds its tolerance."""
 
 
 def run(arguments: list[str], prog: str) -> int:

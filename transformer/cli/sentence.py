@@ -1,4 +1,4 @@
-"""Code that `transformer explain` and `plot` share: the options for one sentence, and inspecting it."""
+"""Code that `transformer explain` and `plot` share: options for one sentence, and inspecting the sentence."""
 
 from typing import TYPE_CHECKING
 

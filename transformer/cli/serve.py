@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from transformer.serving.app import ServedModel
 
 DESCRIPTION = """Serve translation models over HTTP. POST /translate translates a JSON list of lines, with
-scores, n-best lists and word alignments. GET /health names the models. / is a page where one can type text,
-and /docs documents the rest. Requests that are waiting at the same time are translated together. Ctrl-C or
-SIGTERM ends the server; requests that have arrived by then are still answered. Needs the extra `serve`."""
+scores, n-best lists and word alignments. GET /health lists the models. / is a web page for typing text to
+translate, and /docs documents the endpoints. Requests that are waiting at the same time are translated
+together. Ctrl-C or SIGTERM ends the server after it has answered the requests that have already arrived.
+Needs the extra `serve`."""
 
 
 def run(arguments: list[str], prog: str) -> None:
@@ -55,18 +56,18 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         help="a run's folder, or a checkpoint in it; a request may name the run to use (default: the first)",
     )
     add_build_option(parser)
-    parser.add_argument("--port", type=int, default=8000, help="TCP port; 0: any free one")
+    parser.add_argument("--port", type=int, default=8000, help="TCP port; 0: any free port")
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on; 0.0.0.0 admits clients on other machines",
+        help="address to listen on; 0.0.0.0 accepts clients on other machines",
     )
     parser.add_argument("--max-lines", type=int, default=100, help="maximum lines in a request or batch")
     parser.add_argument("--max-characters", type=int, default=2000, help="maximum characters in a line")
     parser.add_argument("--max-beam-size", type=int, default=16, help="largest beam a request may ask for")
     parser.add_argument("--max-bytes", type=int, default=1_000_000, help="maximum bytes in a request")
     parser.add_argument(
-        "--max-waiting", type=int, default=1000, help="maximum lines waiting, in all requests together"
+        "--max-waiting", type=int, default=1000, help="maximum lines waiting, added up over all requests"
     )
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds until a request times out")
     add_engine_options(parser)
@@ -84,9 +85,9 @@ def parse(arguments: list[str], prog: str) -> Namespace:
 
 
 def names_of(runs: list[str]) -> dict[str, str]:
-    """Map the name by which requests choose a run to the run's path.
+    """Map the names by which requests choose a run to the paths of the runs.
 
-    The name is the last part of the path, or the whole path if several runs have the same last part.
+    A name is the last part of the path, or the whole path if several runs have the same last part.
     """
     last = [Path(run).resolve().name for run in runs]
     names = [run if last.count(name) > 1 else name for run, name in zip(runs, last, strict=True)]

@@ -1,8 +1,8 @@
 """Splitting a file among several processes, on one or more machines: `torchrun … -m transformer …`.
 
-The file is cut into chunks, which are dealt out round-robin: process r of n works on the chunks r, r + n,
-r + 2n, …. Each process writes its results to its own file in a temporary folder next to the output. All
-machines must share this file system. When all processes are done, the first one joins the files in order.
+The file is cut into chunks, which are assigned round-robin: process r of n works on the chunks r, r + n,
+r + 2n, …. Each process writes its results to its own file in a temporary folder next to the output, on a file
+system that all machines must share. When all processes are done, the first process joins the files in order.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ CONNECTING = 600.0
 
 
 def require_plain(output: Path) -> None:
-    """Raise `ValueError` if a file cannot be written at `output`: folders and devices are never replaced."""
+    """Raise `ValueError` unless `output` is a new or regular file: folders and devices are never replaced."""
     if not output.parent.is_dir():
         raise ValueError(f"{output}: there is no folder {output.parent}")
     if output.exists() and not output.is_file():
@@ -32,7 +32,7 @@ def require_plain(output: Path) -> None:
 
 
 def sharing_processes() -> AbstractContextManager[Processes]:
-    """A context manager that connects the processes of torchrun; without torchrun, there is one process.
+    """Return a context manager that connects torchrun's processes; without torchrun there is one process.
 
     The processes exchange their data through the CPU, even if their models run on GPUs.
     """
@@ -47,10 +47,10 @@ def sharing_processes() -> AbstractContextManager[Processes]:
 
 
 def require_one_task(group: Processes, options: Namespace) -> None:
-    """Raise `ValueError` unless all processes of the group were given the same options, texts and models.
+    """Raise `ValueError` unless all processes of the group were given the same options, files and models.
 
-    Replaces `options.run` by the checkpoints that were compared. If a run is still training, another of its
-    checkpoints may become the best at any time.
+    Replaces `options.run` with the checkpoints that were compared, because a run that is still training may
+    get a new best checkpoint at any time.
     """
     from transformer.checkpoint.format import MANIFEST
     from transformer.checkpoint.opening import find_pretrained
@@ -71,7 +71,7 @@ def require_one_task(group: Processes, options: Namespace) -> None:
 
 
 def content_hash(path: Path) -> str:
-    """A hash of a file's content, because a path may name different files on different machines."""
+    """Hash a file's content, because a path may name different files on different machines."""
     if not path.is_file():
         raise ValueError(f"{path} is not a plain file; several processes can share only a plain file")
     with path.open("rb") as file:
@@ -94,8 +94,8 @@ def write_shared(
         for number, chunk in enumerate(chunks):
             if number % group.size == group.rank:
                 content = work(number, chunk)
-                # Not "ab", which would create a missing file. If the first process has failed and deleted the
-                # folder, opening the file must fail.
+                # Not "ab", which would create a missing file, because opening the file must fail if the first
+                # process has failed and deleted the folder.
                 with naming(output, parts[group.rank]), parts[group.rank].open("r+b") as part:
                     part.seek(0, 2)
                     part.write(content)
@@ -108,7 +108,7 @@ def write_shared(
 
 @contextmanager
 def shared_folder(output: Path, group: Processes) -> Iterator[Path]:
-    """A folder that the first process creates, with a file `part-RANK` for each process."""
+    """Let the first process create a folder with a file `part-RANK` for each process, and yield it."""
     place = output.resolve()  # replace the target of a symbolic link, not the link itself
     with ExitStack() as held:
 
@@ -123,7 +123,7 @@ def shared_folder(output: Path, group: Processes) -> Iterator[Path]:
 
 
 def join(parts: list[Path], whole: Path, lines_per_chunk: int) -> None:
-    """Write the parts to `whole`: one chunk of lines from each part in turn, until a part is used up."""
+    """Write the parts to `whole`: one chunk of lines from each part in turn, until a part has none left."""
     streams = [part.open("rb") for part in parts]
     try:
         with whole.open("wb") as file:

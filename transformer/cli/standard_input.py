@@ -24,10 +24,10 @@ PROMPT = "> "
 
 
 class StandardInput:
-    """The lines of standard input, and the rule for how many of them are processed together.
+    """The lines of standard input, and the rule for how many lines are processed together.
 
     A file is processed in full chunks. With a pipe, a chunk ends as soon as no further line is waiting to be
-    read. So a client that sends one line and then waits gets its answer. On a terminal, each line is a chunk.
+    read, so a client that sends one line and then waits gets an answer. On a terminal, each line is a chunk.
     """
 
     def __init__(self, options: Namespace, *, is_json: bool = False) -> None:
@@ -42,7 +42,7 @@ class StandardInput:
         self.lines: Iterator[str] = decode_lines(
             stream, "standard input", options.on_error, longest=LONGEST_INPUT_LINE, too_long=too_long(is_json)
         )
-        """A line that is too long is cut with a warning, or refused if it is JSON."""
+        """A line that is too long is truncated with a warning, or refused if it is JSON."""
 
     def together(self, items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:
         """Group `items` into lists of at most `size`. `items` must read `self.lines`, one item per line."""
@@ -57,7 +57,7 @@ def input_file(path: str, options: Namespace, *, is_json: bool = False) -> Itera
 def too_long(is_json: bool) -> Callable[[str], None]:
     """Return the function to call if a line is too long.
 
-    A line of text is cut with a warning. JSON is refused, because a part of an object is not valid JSON.
+    A line of text is truncated with a warning. JSON is refused, because part of an object is not valid JSON.
     """
     return refuse if is_json else warn
 
@@ -75,7 +75,7 @@ def in_chunks(
 ) -> Iterator[list[Item]]:
     """Group items into lists of `size`. A list ends early if `has_next` says that no further item is ready.
 
-    If reading fails, the items before the error are still yielded first.
+    If reading fails, the items before the error are yielded first.
     """
     chunk: list[Item] = []
     failure = None
@@ -96,10 +96,9 @@ def in_chunks(
 class Terminal:
     """Reads lines that the user types after a prompt.
 
-    With readline, the user can edit a line and recall the lines typed earlier in the same command.
-
-    If standard output is redirected, or Python has no readline, the prompt goes to standard error and only
-    the terminal's own editing keys work.
+    With readline, the user can edit a line and recall the lines typed earlier in the same command. If
+    standard output is redirected, or Python has no readline, the prompt goes to standard error and only the
+    terminal's own editing keys work.
     """
 
     def __init__(self) -> None:

@@ -12,11 +12,11 @@ from typing import Any, TextIO, cast
 from transformer.messages import UnfailingStream
 
 STANDARD_OUTPUT = "standard output"
-"""The `OSError.filename` of an error in writing to standard output."""
+"""The `OSError.filename` of an error while writing to standard output."""
 
 
 class NamedStream:
-    """Wraps standard output or its buffer, so that each `OSError` says which stream could not be written."""
+    """Wraps standard output or its buffer, so that each `OSError` names the stream."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -50,10 +50,11 @@ def naming_standard_output() -> Iterator[None]:
 
 
 def prepare_streams() -> None:
-    """Make the three standard streams usable; streams that the calling program has replaced are left alone.
+    """Make the three standard streams usable, except streams that the calling program has replaced.
 
-    A closed stream is replaced by the null device. Errors in writing to standard error are ignored. Errors in
-    writing to standard output name that stream. A character that a stream cannot represent is never an error.
+    A closed stream is replaced with the null device. Errors while writing to standard error are ignored.
+    Errors while writing to standard output name that stream. A character that a stream cannot represent never
+    causes an error.
     """
     occupy_closed_descriptors()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -78,15 +79,15 @@ def occupy_closed_descriptors() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            null = os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor: the closed stream's
+            null = os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, the closed stream's
             os.set_inheritable(null, True)
 
 
 def escape(error: UnicodeError) -> tuple[str | bytes, int]:
     """Handle characters that a stream cannot encode: an error handler for `codecs.register_error`.
 
-    Python reads an undecodable byte of a file name as a surrogate; such a byte is written unchanged. All
-    other characters are written as escapes, such as `\\u03b5`.
+    Python reads an undecodable byte of a file name as a surrogate; a surrogate is written as the original
+    byte. All other characters are written as escapes, such as `\\u03b5`.
     """
     try:
         return codecs.lookup_error("surrogateescape")(error)

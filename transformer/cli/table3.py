@@ -4,7 +4,7 @@ import json
 
 from transformer.config.parser import command_parser
 
-DESCRIPTION = """Print Table 3 of the paper. Each row lists its differences from the base model; the paper's
+DESCRIPTION = """Print Table 3 of the paper. Each row lists the differences from the base model; the paper's
 results on English-German newstest2013 without checkpoint averaging (perplexity per word piece, BLEU); the
 paper's number of parameters; and the exact number of parameters of this package's model with a vocabulary of
 37,000. Each row is a recipe in configs/table3."""

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from transformer.training.memory import Need
 
 DESCRIPTION = """Train a model from settings. --config is a file or the name of a recipe, such as toyland
-(`transformer recipes` prints all names); further --config and --section.key VALUE options override it. The
-defaults are the paper's base model. --resume needs only --output, because the run's folder holds its
-settings.
+(`transformer recipes` prints all names); further --config and --section.key VALUE options override its
+settings. The defaults are the paper's base model. --resume needs only --output, because the run's folder
+holds the settings.
 On SIGTERM, SIGHUP, SIGUSR1 or Ctrl-C the current update is finished, a checkpoint is saved and the exit code
 is 75; --resume continues from there. --dry-run writes nothing: it measures the largest batch and a few
-updates, and estimates how long the training would take. With training.parallel fsdp, it instead prints how
-much memory one process would need, for several numbers of processes.
+updates, and estimates how long the training would take. With training.parallel fsdp, --dry-run instead prints
+how much memory one process would need, for several numbers of processes.
 Under torchrun (`torchrun --nproc-per-node 4 -m transformer train ...`) all processes train one model."""
 
 
@@ -69,7 +69,7 @@ def run(arguments: list[str], prog: str) -> int:
 
 
 def require_a_choice(settings: Settings, resume: bool, prog: str) -> None:
-    """Raise `ValueError` if the settings choose no model, text or training, and no run is resumed.
+    """Raise `ValueError` if the settings choose no model, data or training, and no run is resumed.
 
     Otherwise, a command with a mistyped folder would train the paper's base model on the built-in corpus.
     """

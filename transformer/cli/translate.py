@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from transformer.progress import Progress
 
 DESCRIPTION = """Translate standard input to standard output, one output line per input line, in order. On a
-terminal, type a sentence and read its translation; Ctrl-D ends. Lines from a pipe are translated as soon as
-no further line is waiting. With --input and --output the command can run under torchrun, which splits the
-lines among the processes."""
+terminal, type a sentence and read its translation; Ctrl-D ends the command. Lines from a pipe are translated
+as soon as no further line is waiting. With --input and --output, the command can run under torchrun; the
+processes then share the lines."""
 
 
 def run(arguments: list[str], prog: str) -> int | None:
@@ -47,7 +47,8 @@ def run(arguments: list[str], prog: str) -> int | None:
     given = StandardInput(options, is_json=options.json)
     requests = read_requests(given.lines, options)
     if options.sample and not given.is_terminal:
-        # Each chunk has its own seed, so the chunks must not depend on when lines arrive: all must be full.
+        # Each chunk has its own seed, so chunks must not depend on when lines arrive: every chunk except the
+        # last must be full.
         chunks = in_chunks(requests, options.buffer)
     else:
         chunks = given.together(requests, options.buffer)
@@ -86,14 +87,14 @@ def translate_file(options: Namespace) -> int | None:
 
 
 def number_of_lines(path: str) -> int | None:
-    """Count the lines, for the progress bar; `None` for a pipe, which can be read only once."""
+    """Count the lines for the progress bar; return None for a pipe, which can be read only once."""
     if not Path(path).is_file():
         return None
     return sum(1 for _ in read_lines(path, "replace", too_long=lambda _: None))
 
 
 def watched(chunks: Iterable[list[Request]], progress: "Progress") -> Iterator[list[Request]]:
-    """Yield the chunks unchanged. The progress bar counts a chunk as done when the next one is requested."""
+    """Yield the chunks unchanged; the progress bar counts a chunk as done when the next is requested."""
     for chunk in chunks:
         yield chunk
         progress.update(len(chunk))
@@ -155,7 +156,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
         "--n-best",
         type=int,
         default=1,
-        help="translations per line; above 1, each is written after the number of its input line and a tab",
+        help="translations per line; above 1, each follows the number of its input line and a tab",
     )
     parser.add_argument(
         "--scores",
@@ -194,7 +195,7 @@ def add_engine_options(parser: CommandParser) -> None:
         "--engine",
         choices=("torch", "ctranslate2", "ctranslate2-int8"),
         default="torch",
-        help="inference engine; ctranslate2 converts the model at first use and keeps the result in its "
+        help="inference engine; ctranslate2 converts the model at first use and keeps the result in the "
         "checkpoint's folder",
     )
     add_device_option(parser)
@@ -261,8 +262,8 @@ def json_lines(
 ) -> Iterator[str]:
     """Add the best translation to the fields of the input.
 
-    With --n-best above 1, a list of all translations is added, too. If the search found no translation, the
-    score is -inf; it is written as null, because JSON has no infinity.
+    With --n-best above 1, a list of all translations is added too. If the search found no translation, the
+    score is -inf, which is written as null because JSON has no infinity.
     """
     n_best = [
         {"translation": output.text, "score": output.score if isfinite(output.score) else None}

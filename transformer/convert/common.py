@@ -1,4 +1,4 @@
-"""Code that the conversions share: an error class, all-or-nothing folders, optional packages."""
+"""Code that the conversions share: an error class, folders that appear only when complete, imports."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ def refuse(setting: str, found: Any, valid: str) -> ConversionError:
 
 @contextmanager
 def conversion_folder(output: Path) -> Iterator[Path]:
-    """Yield a temporary folder, renamed to `output` if the block succeeds; `output` must not exist."""
+    """Yield a temporary folder that is renamed to `output` if the block succeeds; `output` must not exist."""
     if output.exists():
         raise ConversionError(f"{output} exists already; name a folder that does not exist")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def open_convertible(name: str | Path) -> OpenedRun:
 
 
 def require_package(name: str) -> Any:
-    """Import an optional package. Raises `ConversionError` with the install command if it is missing."""
+    """Import an optional package; raise `ConversionError` with the install command if it is missing."""
     try:
         return import_module(name)
     except ModuleNotFoundError:
@@ -63,9 +63,9 @@ def require_package(name: str) -> Any:
 
 
 def require_unique(pieces: list[str]) -> list[str]:
-    """Return `pieces`.
+    """Return `pieces`; raise `ConversionError` if two are equal.
 
-    Raises `ConversionError` if two are equal: other programs identify tokens by their text.
+    Other programs identify tokens by their text.
     """
     seen: set[str] = set()
     for piece in pieces:

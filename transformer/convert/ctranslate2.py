@@ -40,7 +40,7 @@ def to_ctranslate2(
 ) -> Path:
     """Convert the run `name` to a CTranslate2 model in the folder `output`, which appears only when complete.
 
-    The tokenizer is saved next to the model as `tokenizer.model`. Then our own search and CTranslate2
+    The tokenizer is saved next to the model as `tokenizer.model`. Then our search and CTranslate2 both
     translate some lines of the run's validation text, and `say` reports how well the translations agree.
     Raises `ValueError` for a setting that CTranslate2 does not support.
     """
@@ -63,7 +63,7 @@ def to_ctranslate2(
 def lines_to_compare(settings: Settings) -> tuple[str, list[str]]:
     """Return the name of the text to compare on, and its first source lines.
 
-    The text is the run's validation text. If there is none or it cannot be read, toyland's is used instead.
+    The text is the run's validation text, or toyland's if the run has none or its text cannot be read.
     """
     data = settings.data
     try:

@@ -24,7 +24,7 @@ Spec = Any
 
 
 def write_checkpoint_model(opened: OpenedRun, folder: Path, quantization: str) -> None:
-    """Convert the weights of a checkpoint and write them to the empty folder; see `write_model`."""
+    """Convert a checkpoint and write the converted model to the empty folder; see `write_model`."""
     config = opened.settings.model
     require_plausible(config, opened.checkpoint)
     model = build_model(config)
@@ -37,9 +37,8 @@ def write_model(
 ) -> None:
     """Write a model, its settings and its vocabulary.
 
-    Raises `ConversionError` if CTranslate2 cannot express it.
-
-    `quantization` is how the weights are stored: `float32`, `bfloat16` or `int8`.
+    `quantization` is how the weights are stored: `float32`, `bfloat16` or `int8`. Raises `ConversionError`
+    for a setting that CTranslate2 does not support.
     """
     specs = require_package("ctranslate2").specs
     if config.key_width != config.value_width:
@@ -119,7 +118,7 @@ def set_cross_attention(layer: Spec, block: DecoderBlock) -> None:
 
 
 def set_linear(spec: Spec, *layers: Any) -> None:
-    """Set one linear layer. Several `layers` with the same input become one with concatenated outputs."""
+    """Set one linear layer; several `layers` with the same input become one, with concatenated outputs."""
     spec.weight = numbers(torch.cat([layer.weight for layer in layers]))
     if layers[0].bias is not None:
         spec.bias = numbers(torch.cat([layer.bias for layer in layers]))

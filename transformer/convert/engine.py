@@ -23,26 +23,26 @@ from transformer.processes import cpu_threads, own_gpu
 
 HASHES = "hashes.json"
 PATIENCE = 2
-"""CTranslate2's search for a sentence stops when `PATIENCE` × `beam_size` hypotheses are complete. Our search
-stops when no incomplete hypothesis can still win. With a patience of 2, both searches find the same
-translations at the paper's length penalty (docs/convert.md)."""
+"""CTranslate2's search for a sentence stops when `PATIENCE` × `beam_size` hypotheses are complete; our search
+stops when no incomplete hypothesis can still win. With a patience of 2 and the paper's length penalty, both
+searches find the same translations (docs/convert.md)."""
 SMALLEST_PENALTY = 1e-3
-"""Used instead of 0: with a length penalty of 0, CTranslate2 finishes a sentence by a different rule."""
+"""Used instead of 0, because with a length penalty of 0 CTranslate2 finishes a sentence by another rule."""
 
 
 class CTranslate2Translator(LineTranslator):
     """Translates with CTranslate2; lines, batches, limits, warnings and scores are as in `Translator`.
 
-    CTranslate2's beam search follows the rules of docs/decoding.md, with two exceptions. It stops by another
-    rule, and it chooses the hypotheses that it returns by another length penalty. This class then scores and
-    ranks these hypotheses by our length penalty.
+    CTranslate2's beam search follows the rules of docs/decoding.md with two exceptions: it stops by another
+    rule, and it selects hypotheses by another length penalty. This class then scores and ranks the selected
+    hypotheses by our length penalty.
 
-    A translator made by `from_pretrained` can be pickled. The process that unpickles it loads the engine
-    again from the folder of the converted model.
+    A translator made by `from_pretrained` can be pickled; the process that unpickles the translator loads the
+    engine again from the folder of the converted model.
     """
 
     def __init__(self, engine: Any, tokenizer: Tokenizer, **options: Any) -> None:
-        """`engine` is a `ctranslate2.Translator`; `options` are those of `LineTranslator`."""
+        """Wrap the `ctranslate2.Translator` `engine`; `options` are those of `LineTranslator`."""
         super().__init__(tokenizer, **options)
         self.engine = engine
         self.load_engine: Callable[[], Any] | None = None
@@ -55,9 +55,9 @@ class CTranslate2Translator(LineTranslator):
     ) -> "CTranslate2Translator":
         """Load a run's folder (its best checkpoint) or one checkpoint of it, ready to translate.
 
-        The converted model is kept in the checkpoint's folder `ctranslate2-QUANTIZATION/`. The folder is
+        The converted model is kept in the subfolder `ctranslate2-QUANTIZATION/` of the checkpoint, which is
         written if it is missing, or if an early version of this package wrote it without hashes. Raises
-        `CheckpointError` if a file in the folder has changed since.
+        `CheckpointError` if a file in the subfolder has changed since the conversion.
         """
         require_package("ctranslate2")
         opened = open_convertible(path)
@@ -66,7 +66,7 @@ class CTranslate2Translator(LineTranslator):
             convert_checkpoint(opened, folder, quantization)
         require_unchanged(opened, folder)
         settings = opened.settings
-        # An absolute path: the process that unpickles the translator may have another working directory.
+        # absolute, because the process that unpickles the translator may have another working directory
         load = partial(load_engine, folder.absolute(), device, quantization)
         translator = cls(load(), opened.tokenizer, model_config=settings.model, decoding=settings.decoding)
         translator.load_engine = load
@@ -89,7 +89,7 @@ class CTranslate2Translator(LineTranslator):
     def translate_batch(
         self, sources: Sequence[list[int]], starts: Sequence[list[int]], options: SearchOptions
     ) -> list[list[Translation]]:
-        """Raise `ValueError` for processors, prefixes and sampling, which are not supported here."""
+        """Translate token ids; raise `ValueError` for processors, prefixes or sampling: unsupported here."""
         if options.processors or options.sampler or any(starts):
             raise ValueError("CTranslate2 supports no processors, prefixes or sampler; use a Translator")
         return [
@@ -98,13 +98,13 @@ class CTranslate2Translator(LineTranslator):
         ]
 
     def search(self, sources: Sequence[list[int]], options: SearchOptions) -> list[list[Output]]:
-        """All hypotheses that CTranslate2 returns for each source; none exceeds the source's limit (§6.1)."""
+        """Return CTranslate2's hypotheses for each source; none is longer than the source's limit (§6.1)."""
         limits = [self.limit(source, []) for source in sources]
         found = self.translate_ids(sources, max(limits), options)
         for row, limit in enumerate(limits):
-            # CTranslate2 takes one length limit for the whole batch: here, the largest of the rows' limits. A
-            # limit has no effect on hypotheses that do not reach it. So a row with a lower limit is searched
-            # again, with its own limit, only if one of its hypotheses is longer than this limit.
+            # CTranslate2 supports only one length limit per batch, so it gets the largest of the rows'
+            # limits. A limit has no effect on hypotheses that do not reach it, so a row is searched again
+            # with its own limit only if one of its hypotheses is longer than this limit.
             if any(len(output.ids) > limit for output in found[row]):
                 (found[row],) = self.translate_ids([sources[row]], limit, options)
         return found
@@ -112,10 +112,10 @@ class CTranslate2Translator(LineTranslator):
     def translate_ids(
         self, sources: Sequence[list[int]], limit: int, options: SearchOptions
     ) -> list[list[Output]]:
-        """The hypotheses of each source, best first.
+        """Return the hypotheses of each source, best first.
 
-        The engine returns `beam_size` hypotheses if one output is wanted, and more for n-best lists, because
-        several hypotheses may have the same text.
+        The engine returns `beam_size` hypotheses if one output is requested, and more for n-best lists,
+        because several hypotheses may have the same text.
         """
         beam_size, alpha = options.beam_size, options.alpha
         count = beam_size if options.n_best == 1 else PATIENCE * beam_size
@@ -139,7 +139,7 @@ class CTranslate2Translator(LineTranslator):
         ]
 
     def outputs(self, result: Any, penalty: float, alpha: float) -> Iterator[Output]:
-        """Yield the hypotheses with our scores. CTranslate2's score is log-probability / |y| ** penalty."""
+        """Yield the hypotheses with our scores; CTranslate2's score is log-probability / |y| ** penalty."""
         for pieces, score in zip(result.hypotheses, result.scores, strict=True):
             length = len(pieces)
             log_probability = score * length**penalty
@@ -149,22 +149,22 @@ class CTranslate2Translator(LineTranslator):
 
 
 def convert_checkpoint(opened: OpenedRun, folder: Path, quantization: str) -> None:
-    """Convert a checkpoint into `folder`, which is created or replaced only when the new one is complete."""
+    """Convert a checkpoint into `folder`, which is created or replaced only when the model is complete."""
     from transformer.convert.ctranslate2_spec import write_checkpoint_model  # imports torch
 
-    # FileExistsError: another process was faster
+    # FileExistsError: another process has written the folder first
     with suppress(FileExistsError), whole_folder(folder, replace=folder.is_dir()) as unfinished:
         write_checkpoint_model(opened, unfinished, quantization)
         seal(opened, unfinished)
 
 
 def seal(opened: OpenedRun, folder: Path) -> None:
-    """Record the hashes of the folder's files and of the weights that they were converted from."""
+    """Record the hashes of the folder's files and of the weights from which they were converted."""
     write(folder / HASHES, json.dumps(found_hashes(opened, folder), indent=1))
 
 
 def found_hashes(opened: OpenedRun, folder: Path) -> dict[str, str]:
-    """The hash of each file in the folder, and of the checkpoint's weights, as they are now."""
+    """Compute the current hash of each file in the folder, and of the checkpoint's weights."""
     files = [opened.checkpoint / MODEL, *sorted(path for path in folder.iterdir() if path.name != HASHES)]
     return {path.name: file_hash(path) for path in files}
 
@@ -185,10 +185,10 @@ def require_unchanged(opened: OpenedRun, folder: Path) -> None:
 
 
 def load_engine(folder: Path, device: str, quantization: str = "float32") -> Any:
-    """The `ctranslate2.Translator` of a converted model, on as many CPU threads as torch uses.
+    """Load a converted model as a `ctranslate2.Translator` with as many CPU threads as torch uses.
 
-    In int8, each thread is a separate worker. If several threads shared one matrix product, they would mostly
-    wait for each other, because an int8 product takes very little time (docs/convert.md).
+    In int8, each thread is a separate worker, because a product in int8 takes so little time that several
+    threads sharing it would mostly wait for each other (docs/convert.md).
     """
     package = require_package("ctranslate2")
     kind, index = engine_device(device, package.get_cuda_device_count())
@@ -211,7 +211,7 @@ def load_engine(folder: Path, device: str, quantization: str = "float32") -> Any
 
 
 def engine_device(name: str, gpus: int) -> tuple[str, int]:
-    """The kind and number of the device that the setting names; `auto` is a CUDA GPU if there is one.
+    """Return the kind and number of the device that `name` means; `auto` means a CUDA GPU if there is one.
 
     Raises `ValueError` if CTranslate2, which sees this number of `gpus`, has no such device.
     """

@@ -1,4 +1,4 @@
-"""The settings of another program's model, read field by field; errors name file, field and valid values."""
+"""Reads another program's settings field by field; errors name the file, the field and the valid values."""
 
 import json
 import reprlib
@@ -11,7 +11,7 @@ from transformer.config.errors import shortened
 from transformer.convert.common import ConversionError
 
 MAX_SIZE = 1_000_000
-"""A larger size means a damaged file; refusing it avoids huge allocations."""
+"""A larger size means that the file is damaged; refusing such a size avoids huge allocations."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class Fields:
         return value
 
     def word(self, name: str, default: str, meanings: Mapping[str, str]) -> str:
-        """The field's value in our terms; `meanings` maps the other program's terms to ours."""
+        """Read a field and translate its value; `meanings` maps the other program's terms to ours."""
         value = self.values.get(name, default)
         if not isinstance(value, str) or value not in meanings:
             raise self.refuse(name, value, f"only {', '.join(meanings)} can be converted")
         return meanings[value]
 
     def same(self, encoder: str, decoder: str) -> int:
-        """Read the encoder's and the decoder's size, which must be equal: our model has one size for both."""
+        """Read the encoder's and decoder's sizes, which must be equal because our model has only one size."""
         sizes = self.number(encoder), self.number(decoder)
         if sizes[0] != sizes[1]:
             raise ConversionError(
@@ -60,12 +60,12 @@ class Fields:
         return sizes[0]
 
     def require_only(self, valid: Mapping[str, Any]) -> None:
-        """Raise `ConversionError` if a field's value differs from that in `valid`. A field may be missing."""
+        """Raise `ConversionError` if a field differs from its value in `valid`; fields may be missing."""
         for name, only in valid.items():
             if self.values.get(name, only) != only:
                 raise self.refuse(name, self.values[name], f"only {json.dumps(only)} can be converted")
 
 
 def written(value: Any) -> str:
-    """A value as JSON; lists and mappings are abbreviated, because YAML aliases can make them endless."""
+    """Write a value as JSON; abbreviate lists and mappings, because YAML aliases can make them endless."""
     return reprlib.repr(value) if isinstance(value, list | dict) else json.dumps(value, default=str)

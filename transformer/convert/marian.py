@@ -40,9 +40,9 @@ def from_marian(
 ) -> Path:
     """Convert the folder, `.npz` file or Hub id `name` to a run in the folder `output`.
 
-    Marian and transformers compute positions and LayerNorm's ε differently. The run reproduces the outputs of
-    the program `trained_with`. By default, this is marian if the files indicate that Marian trained the
-    model, otherwise transformers.
+    Marian and transformers use different positional encodings and a different LayerNorm ε. The run reproduces
+    the outputs of the program `trained_with`. The default is marian if the files indicate that Marian trained
+    the model, otherwise transformers.
 
     `output` appears only when complete, after the new run has been loaded as a check. If `name` is a Hugging
     Face folder and `transformers` is installed, the run's logits are also compared with the original's, and
@@ -73,7 +73,7 @@ def from_marian(
 
 
 def open_original(name: str | Path) -> MarianFiles | MarianFolder:
-    """The model `name`: a Hugging Face folder, Marian's own `.npz` file, or a folder with such a file."""
+    """Open the model `name`: a Hugging Face folder, a Marian `.npz` file, or a folder with such a file."""
     path = local_folder(name, patterns=FILES)
     if not path.exists():
         raise ConversionError(f"{name}: there is no such folder, and a Hub id has the form OWNER/NAME")
@@ -113,10 +113,10 @@ def write_run(run: Run, settings: Settings, tokenizer: MarianTokenizer, weights:
 def check(
     run: Run, original: MarianFiles | MarianFolder, program: ProgramName, say: Callable[[str], None]
 ) -> None:
-    """Load the run and compare its logits with the original's. Raises `ConversionError` if they differ."""
+    """Load the run and compare its logits with the original's; raise `ConversionError` if they differ."""
     translator = Translator.from_pretrained(run.path, device="cpu")
     tokenizer = translator.tokenizer
-    assert isinstance(tokenizer, MarianTokenizer)  # because `write_run` has saved it
+    assert isinstance(tokenizer, MarianTokenizer)  # because `write_run` has saved such a tokenizer
     if isinstance(original, MarianFiles):
         say("the logits were not compared: transformers cannot read Marian's own files")
         return
@@ -136,9 +136,9 @@ def check(
 
 
 def compute_as_marian(theirs: Any, config: ModelConfig) -> None:
-    """Give `theirs`, a model of `transformers`, the positions and the ε that Marian uses.
+    """Give `theirs`, a model of `transformers`, the positional encoding and the ε that Marian uses.
 
-    After this, its logits can differ from ours only because of the weights.
+    Its logits can then differ from ours only because of the weights.
     """
     for stack in (theirs.model.encoder, theirs.model.decoder):
         table = stack.embed_positions.weight
@@ -154,8 +154,8 @@ def compare(
 ) -> tuple[float, float]:
     """Return the largest difference between two models' logits on random sentences, and the largest logit.
 
-    At every target position that is not padding, the logits of all tokens that both models may produce are
-    compared. `source_ids` and `target_ids` map our ids to the ids of `theirs`.
+    The comparison covers every target position except padding, and all tokens that both models may produce.
+    `source_ids` and `target_ids` map our ids to the ids of `theirs`.
     """
     generator = torch.Generator().manual_seed(1)
     src_tokens = random_batch((7, 12, 3), source_ids, generator)
@@ -179,7 +179,7 @@ def compare(
 def random_batch(
     lengths: tuple[int, ...], marian_ids: Sequence[int | None], generator: torch.Generator
 ) -> Int[Tensor, "batch length"]:
-    """Right-padded rows of random tokens that Marian's vocabulary has too; special tokens are left out."""
+    """Make right-padded rows of random tokens that Marian's vocabulary has too, without special tokens."""
     known = [ours for ours, number in enumerate(marian_ids) if number is not None and ours not in SPECIAL_IDS]
     tokens = torch.full((len(lengths), max(lengths)), PAD_ID)
     for row, length in enumerate(lengths):
@@ -199,7 +199,7 @@ def load_original(folder: Path) -> Iterator[Any]:
         load = transformers.MarianMTModel.from_pretrained
         try:
             model = load(folder, dtype=torch.float32, use_safetensors=True).eval()
-        except Exception as error:  # settings that only transformers reads cause errors of many types
+        except Exception as error:  # settings that only transformers reads can cause errors of many types
             raise ConversionError(f"{folder}: transformers cannot load it: {error}") from error
         yield model
     finally:

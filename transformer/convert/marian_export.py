@@ -38,8 +38,8 @@ def to_marian(name: str | Path, output: str | Path, *, say: Callable[[str], None
     """Convert the run `name` to a Marian model in the folder `output`, which appears only when complete.
 
     `MarianMTModel` and `MarianTokenizer` of `transformers` can load the folder. The Marian model uses our
-    ids, and its decoder starts with our BOS. Its logits are compared with the run's, and `say` reports the
-    difference. Raises `ValueError` for a setting that Marian does not support.
+    ids, and its decoder starts with our BOS. The Marian model's logits are compared with the run's, and `say`
+    reports the difference. Raises `ValueError` for a setting that Marian does not support.
     """
     require_package("transformers")
     model, tokenizer, settings = load_opened(open_convertible(name), device="cpu")
@@ -76,7 +76,7 @@ def require_expressible(config: ModelConfig) -> None:
 
 
 def marian_weights(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Our weights with Hugging Face's names and Marian's order of channels. Biases that we lack are 0."""
+    """Rename our weights to Hugging Face's names, and reorder channels as in Marian; missing biases are 0."""
     channels = interleaved(config.d_model).argsort()
     converted = {}
     for part in layer_weights(config.num_layers):
@@ -94,7 +94,7 @@ def marian_weights(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[s
     for ours, theirs in embeddings.items():
         converted[theirs] = in_order(weights[ours], 1, channels)
     if config.positions != PROGRAMS["transformers"].positions:
-        for name in POSITIONS:  # if the file has an encoding, transformers uses it instead of its own
+        for name in POSITIONS:  # if the file has a positional encoding, transformers uses it
             converted[name] = position_table(config, config.max_positions)
     converted[OUTPUT_BIAS] = weights.get("output.bias", torch.zeros(config.vocab_size))[None].clone()
     return converted
@@ -147,7 +147,7 @@ def special_token_ids(config: ModelConfig) -> dict[str, int | None]:
 
 
 def generation_settings(settings: Settings) -> dict[str, Any]:
-    """Search settings close to the run's; `transformers` uses |y| ** length_penalty as length penalty."""
+    """Return search settings close to the run's; the length penalty here is |y| ** length_penalty."""
     return {
         **special_token_ids(settings.model),
         "num_beams": settings.decoding.beam_size,
@@ -157,7 +157,7 @@ def generation_settings(settings: Settings) -> dict[str, Any]:
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, settings: Settings) -> None:
-    """Write the tokenizer. Marian has two SentencePiece models, so a joint model is written twice."""
+    """Write the tokenizer; a joint SentencePiece model is written twice, because Marian needs two models."""
     if isinstance(tokenizer, SentencePieceTokenizer):
         model = tokenizer.processor.serialized_model_proto()
         models = {SOURCE: model, TARGET: model}
@@ -165,7 +165,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, settings: Settings) -> N
         models = tokenizer.models
     elif isinstance(tokenizer, MarianTokenizer):
         raise ConversionError(
-            "the run's source and target have two vocabularies; only a joint one can be written"
+            "the run's source and target have two vocabularies; only a joint vocabulary can be written"
         )
     else:
         raise ConversionError(f"data.tokenizer is {settings.data.tokenizer}; Marian has only sentencepiece")

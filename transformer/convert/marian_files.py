@@ -41,7 +41,7 @@ YAML, LIST, SENTENCEPIECE = (".yml", ".yaml", ".json"), (".vocab", ".txt"), ".sp
 
 
 def find_npz(path: Path) -> Path | None:
-    """The model's `.npz` file: `path` itself, or the only such file in this folder; None if there is none."""
+    """Find the model's `.npz` file: `path` itself or the only one in this folder; None if it has none."""
     if not path.is_dir():
         return path
     models = sorted(file for file in path.glob("*.npz") if not file.name.endswith(".optimizer.npz"))
@@ -54,12 +54,11 @@ def find_npz(path: Path) -> Path | None:
 class MarianFiles:
     """A Marian model's `.npz` file and the files next to it.
 
-    Raises `ConversionError` for settings that the models of this package do not support.
-
     The `.npz` file holds the weights and the model's settings. `NAME.npz.decoder.yml` or `decoder.yml` has
-    the settings of the search, and `NAME.npz.yml` has the settings of training. The vocabulary files are
-    named in the search settings or, if not there, in the training settings. They must be in the same folder
-    as the `.npz` file, wherever they were in training.
+    the settings of the search, and `NAME.npz.yml` has the settings of training. The search settings or,
+    failing that, the training settings name the vocabulary files. The vocabulary files must be in the same
+    folder as the `.npz` file, wherever they were in training. Raises `ConversionError` for settings that the
+    models of this package do not support.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +72,7 @@ class MarianFiles:
         self.search = self.companion(f"{path.name}.decoder.yml", "decoder.yml")
 
     def companion(self, *names: str) -> Fields:
-        """The settings in the first of these files that exists; no settings if none exists."""
+        """Read the settings in the first of these files that exists; no settings if none exists."""
         for name in names:
             path = self.path.with_name(name)
             if path.is_file():
@@ -134,7 +133,7 @@ class MarianFiles:
         return {}  # Marian's files do not name the languages
 
     def decoding_config(self) -> DecodingConfig:
-        """The settings of the search. Marian's `normalize: 0` (no length penalty) becomes α = 0."""
+        """Return the settings of the search. Marian's `normalize: 0` (no length penalty) becomes α = 0."""
         default = DecodingConfig()
         search = self.search
         has_beam_size = "beam-size" in search.values
@@ -155,7 +154,7 @@ def read_settings(content: str | bytes, where: str) -> Mapping[str, Any]:
 
 
 def read_vocabulary(path: Path, rows: int) -> Vocabulary:
-    """A vocabulary in one of Marian's three formats."""
+    """Read a vocabulary in one of Marian's three formats."""
     content = read_bounded(path, LARGEST_FILE)
     if path.suffix == SENTENCEPIECE:
         model = read_model(str(path), content)

@@ -1,4 +1,4 @@
-"""Reading the settings and vocabularies of a Hugging Face Marian folder, such as OPUS-MT's on the Hub."""
+"""Reading the settings and vocabularies of a Hugging Face Marian folder, such as an OPUS-MT model."""
 
 import json
 from functools import cached_property
@@ -37,7 +37,7 @@ ONLY = {
 class MarianFolder:
     """A folder's settings, weights and vocabularies.
 
-    Raises `ConversionError` if our model does not support them.
+    Raises `ConversionError` if our model does not support a setting.
     """
 
     def __init__(self, path: Path) -> None:
@@ -121,8 +121,8 @@ class MarianFolder:
     def vocabulary(self, name: str, rows: int) -> Vocabulary:
         """Read a vocabulary file.
 
-        The ids of EOS, pad and the start token are in config.json. Only a separate target vocabulary has its
-        own id for pad.
+        The ids of EOS, pad and the start token come from config.json, except that a separate target
+        vocabulary has its own id for pad.
         """
         ids = self.read(name)
         eos, unk = self.special_id("eos", ids), ids.values.get(self.special_token("unk"))
@@ -134,9 +134,9 @@ class MarianFolder:
         return Vocabulary(ids.where, dict(ids.values), rows, eos=eos, unk=unk, pad=pad, start=start)
 
     def special_id(self, name: str, ids: Fields) -> int:
-        """A special token's id in config.json.
+        """Return a special token's id in config.json.
 
-        Raises `ConversionError` if the vocabulary has another id for it.
+        Raises `ConversionError` if the token has another id in the vocabulary.
         """
         number, token = self.config.number(f"{name}_token_id", least=0), self.special_token(name)
         if ids.values.get(token) != number:
@@ -152,7 +152,7 @@ class MarianFolder:
     # Conversion to our settings
 
     def model_config(self, vocab_size: int) -> ModelConfig:
-        """The model's settings, except the positional encoding and LayerNorm's ε, which the caller sets."""
+        """Return the model's settings; the caller sets the positional encoding and LayerNorm's ε."""
         config = self.config
         source, target = self.vocabularies
         is_tied = self.is_shared and self.is_output_tied and self.is_scaled
@@ -173,11 +173,11 @@ class MarianFolder:
         )
 
     def trained_with(self, config: ModelConfig) -> ProgramName:
-        """The program that has probably trained the weights: marian if a sign shows it, else transformers.
+        """Guess the program that trained the weights: marian if there is evidence, else transformers.
 
-        There are two signs of marian. The folder stores Marian's positional encoding, or the decoder starts
-        with pad. (The embedding of pad is a vector of zeros, with which Marian's own decoder starts.) If the
-        folder stores the positional encoding of transformers, that is no sign of either program, because old
+        There are two kinds of evidence for marian: the folder stores Marian's positional encoding, or the
+        decoder starts with pad, whose embedding is the vector of zeros with which Marian's own decoder
+        starts. A stored positional encoding of transformers is not evidence for either program, because old
         versions of transformers always stored it.
         """
         stored = self.weights.take_positions(config)

@@ -1,9 +1,9 @@
 """The names of the weights in our model, in Hugging Face's folders and in Marian's own files.
 
 The order of the d_model channels differs too. Marian's positional encoding has all sines, then all cosines;
-ours interleaves them, as in the paper. Nothing else depends on the order of the channels in the residual
-stream. So all weights that read from this stream or write to it are permuted in the same way. The logits stay
-the same, and neither model's code has to change.
+ours interleaves sines and cosines, as in the paper. Nothing else depends on the order of the channels in the
+residual stream, so all weights that read from this stream or write to it are permuted in the same way. The
+logits stay the same, and neither model's code has to change.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Correspondence(NamedTuple):
 
 
 class Prefixes(NamedTuple):
-    """How the names of one layer's weights begin in each of the three formats."""
+    """The prefixes of the names of one layer's weights in the three formats."""
 
     ours: str
     hugging_face: str
@@ -37,7 +37,7 @@ class Prefixes(NamedTuple):
 
 
 def interleaved(d_model: int) -> Int[Tensor, " d_model"]:
-    """For each of our channels (sine 0, cosine 0, sine 1, …), its index in Marian's order.
+    """Return the index, in Marian's order, of each of our channels (sine 0, cosine 0, sine 1, …).
 
     `argsort` of the result gives the inverse permutation.
     """
@@ -45,7 +45,7 @@ def interleaved(d_model: int) -> Int[Tensor, " d_model"]:
 
 
 def layer_weights(num_layers: int) -> Iterator[Correspondence]:
-    """All weights of the encoder and decoder stacks, without embeddings and output projection."""
+    """Yield all weights of the encoder and decoder stacks, without embeddings and output projection."""
     for layer in range(num_layers):
         for side in ("encoder", "decoder"):
             names = Prefixes(f"{side}.blocks.{layer}", f"model.{side}.layers.{layer}", f"{side}_l{layer + 1}")
@@ -56,7 +56,7 @@ def layer_weights(num_layers: int) -> Iterator[Correspondence]:
 
 
 def attention(names: Prefixes, ours: str, hugging_face: str, marian: str) -> Iterator[Correspondence]:
-    """One attention sub-layer and its LayerNorm."""
+    """Yield the weights of one attention sub-layer and of its LayerNorm."""
     for our_name, (theirs, letter) in ATTENTION.items():
         yield from linear(
             f"{names.ours}.{ours}.{our_name}",

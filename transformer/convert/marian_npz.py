@@ -18,8 +18,8 @@ SETTINGS = "special:model.yml"
 SHARED, SOURCE, TARGET = "Wemb", "encoder_Wemb", "decoder_Wemb"
 OUTPUT, OUTPUT_BIAS = "decoder_ff_logit_out_Wt", "decoder_ff_logit_out_b"
 MOST_UNPACKED = 100
-"""An archive is refused if its unpacked size is more than this many times its own size. Marian's own archives
-are not compressed at all."""
+"""An archive is refused if its unpacked size is more than this many times its packed size. The archives that
+Marian writes are not compressed at all."""
 UNREADABLE = (
     ValueError,  # a damaged header, or an array of Python objects, which would have to be unpickled
     OSError,
@@ -42,7 +42,7 @@ class NpzWeights(MarianWeights):
 
     @property
     def rows(self) -> tuple[int, int]:
-        """How many rows the source embedding has, and how many the target embedding has."""
+        """The numbers of rows of the source embedding and of the target embedding."""
         names = (SHARED, SHARED) if self.is_shared else (SOURCE, TARGET)
         self.require(names)
         source, target = (len(self.left[name]) if self.left[name].dim() else 0 for name in names)

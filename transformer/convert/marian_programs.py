@@ -9,7 +9,7 @@ ProgramName = Literal["marian", "transformers"]
 
 
 class Program(NamedTuple):
-    """The values of two settings that make our model compute the same as this program."""
+    """The values of two settings that make our model compute the same function as this program."""
 
     positions: Literal["sinusoidal", "tensor2tensor"]
     norm_epsilon: float

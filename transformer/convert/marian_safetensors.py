@@ -42,9 +42,9 @@ class SafetensorsWeights(MarianWeights):
         return self.take(weight.hugging_face, shape)
 
     def embeddings(self, rows: tuple[int, int], d_model: int) -> Embeddings:
-        """The embeddings for our model, which multiplies them by √d_model.
+        """Return the embeddings for our model, which multiplies them by √d_model.
 
-        If the Marian model does not multiply its embeddings, they are divided by √d_model here.
+        If the Marian model does not multiply its embeddings, this method divides them by √d_model.
         """
         source_rows, target_rows = rows
         sizes = {SHARED: source_rows, SOURCE: source_rows, TARGET: target_rows, OUTPUT: target_rows}
@@ -62,7 +62,7 @@ class SafetensorsWeights(MarianWeights):
         return self.take(OUTPUT_BIAS, (1, rows))[0]
 
     def take_positions(self, config: ModelConfig) -> ProgramName | None:
-        """Remove stored positional encodings from `left`. Return the program that computes the same ones."""
+        """Remove stored positional encodings from `left`; return the program that computes them, if any."""
         found = None
         for name in POSITIONS:
             if name not in self.left:

@@ -13,14 +13,14 @@ from transformer.data.tokenizers.marian import MarianTokenizer
 class Vocabulary:
     """Marian's ids of the pieces of one language.
 
-    Marian itself has no pad, and its decoder starts with a vector of zeros. In Hugging Face's folders, that
-    vector is the embedding of pad.
+    Marian itself has no pad, and its decoder starts with a vector of zeros. In Hugging Face's folders, the
+    vector of zeros is the embedding of pad.
     """
 
     path: Path
     ids: dict[str, int]
     rows: int
-    """The number of rows of the embedding; it may be larger than the number of pieces."""
+    """The number of rows of the embedding, which may be larger than the number of pieces."""
     eos: int
     unk: int
     pad: int | None = None
@@ -42,22 +42,22 @@ class Vocabulary:
             )
 
     def others(self, *special: int | None) -> list[str]:
-        """The pieces whose ids are not among `special`, in Marian's order."""
+        """Return the pieces whose ids are not among `special`, in Marian's order."""
         ordered = sorted(self.ids.items(), key=itemgetter(1))
         return [piece for piece, number in ordered if number not in special]
 
 
 def free_name(name: str, taken: Container[str]) -> str:
-    """`name`, with more angle brackets around it if it is already taken."""
+    """Return `name`, enclosed in further angle brackets for as long as the name is taken."""
     return free_name(f"<{name}>", taken) if name in taken else name
 
 
 def convert_vocabularies(
     source: Vocabulary, target: Vocabulary, source_model: bytes, target_model: bytes
 ) -> MarianTokenizer:
-    """Build our tokenizer. It lists the target's pieces first, then the pieces that only the source has.
+    """Build our tokenizer, which lists the target's pieces first, then the pieces that only the source has.
 
-    BOS is the token that Marian's decoder starts with. If that token also has another role, or if there are
+    BOS is the token with which Marian's decoder starts. If that token also has another role, or if there are
     two vocabularies, BOS becomes a separate token with the same Marian id.
     """
     is_joint = source.ids == target.ids

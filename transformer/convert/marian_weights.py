@@ -1,4 +1,4 @@
-"""Converting Marian's weights, from Hugging Face's folders or Marian's own files, to ours."""
+"""Converting Marian's weights, from Hugging Face's folders or from Marian's own files, to our weights."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -35,7 +35,7 @@ class Embeddings(NamedTuple):
 
 
 class MarianWeights(ABC):
-    """The weights of a file. `left` has those that are not converted yet; `take` removes and returns one."""
+    """The weights of a file. `left` holds the weights that are not converted yet; `take` removes one."""
 
     def __init__(self, path: Path, tensors: dict[str, Tensor]) -> None:
         self.path = path
@@ -43,15 +43,15 @@ class MarianWeights(ABC):
 
     @abstractmethod
     def name(self, weight: Correspondence) -> str:
-        """The name of the weight in this file."""
+        """Return the name of the weight in this file."""
 
     @abstractmethod
     def layer(self, weight: Correspondence, shape: Sequence[int]) -> Tensor:
-        """A weight of a layer, in the `shape` that our model expects."""
+        """Take a layer's weight, in the `shape` that our model expects."""
 
     @abstractmethod
     def embeddings(self, rows: tuple[int, int], d_model: int) -> Embeddings:
-        """The embeddings; `rows` are the sizes of the source's and the target's vocabulary."""
+        """Take the embeddings; `rows` are the sizes of the source and target vocabularies."""
 
     @abstractmethod
     def output_bias(self, rows: int) -> Float[Tensor, " vocabulary"]: ...
@@ -91,7 +91,7 @@ def convert_weights(
 ) -> dict[str, Tensor]:
     """Return our model's weights by name; tied weights appear once.
 
-    `rows` are the sizes of Marian's vocabularies of source and target.
+    `rows` are the sizes of Marian's source and target vocabularies.
     """
     theirs.require(map(theirs.name, layer_weights(config.num_layers)))  # fail before a model is built
     with torch.device("meta"):  # only the shapes are needed
@@ -111,7 +111,7 @@ def convert_weights(
             weights[ours] = select_rows(matrix, ids, missing=0.0)[:, channels]
     bias = select_rows(theirs.output_bias(rows[1]), tokenizer.marian_ids, missing=NEVER)
     # Our BOS may be a copy of another token, such as pad, with the same Marian id and hence the same bias.
-    # Then our model must never produce BOS or pad.
+    # Our model must then never produce BOS or pad.
     if tokenizer.marian_ids.count(tokenizer.marian_ids[config.bos_id]) > 1:
         bias[[config.pad_id, config.bos_id]] = NEVER
     weights["output.bias"] = bias
@@ -120,7 +120,7 @@ def convert_weights(
 
 
 def select_rows(tensor: Tensor, ids: Sequence[int | None], missing: float) -> Tensor:
-    """A tensor whose row i is row `ids[i]` of `tensor`; rows without an id are filled with `missing`."""
+    """Return a tensor whose row i is row `ids[i]` of `tensor`; rows without an id hold `missing`."""
     rows = torch.tensor([-1 if number is None else number for number in ids])
     selected = tensor[rows]
     selected[rows == -1] = missing
@@ -128,6 +128,6 @@ def select_rows(tensor: Tensor, ids: Sequence[int | None], missing: float) -> Te
 
 
 def position_table(config: ModelConfig, length: int) -> Float[Tensor, "length d_model"]:
-    """The positional encoding of a model, in Marian's order of channels."""
+    """Compute the positional encoding of a model, in Marian's order of channels."""
     encoding = POSITIONS[config.positions](config)(torch.arange(length))
     return encoding[:, interleaved(config.d_model).argsort()]

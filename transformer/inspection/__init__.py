@@ -1,1 +1,1 @@
-"""Records what a model did with one sentence, and shows it as an HTML page or as text."""
+"""Records how a model processed one sentence, and shows the record as an HTML page or as text."""

@@ -1,4 +1,4 @@
-"""The classes that hold what `inspect` records about a sentence, to be shown as a page or as text."""
+"""The classes in which `inspect` records a sentence, to be shown as a page or as text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ from transformer.model.recording import Call
 CROSS, ENCODER, DECODER = "cross", "encoder", "decoder"
 SOURCE, TARGET, READ = "source", "target", "read"
 AXES = {CROSS: (TARGET, SOURCE), ENCODER: (SOURCE, SOURCE), DECODER: (TARGET, READ)}
-"""For each kind of attention, the axis of its rows and the axis of its columns. `TARGET` has the tokens that
-are predicted. `READ` has the tokens that the decoder reads to predict them, shifted by one step."""
+"""For each kind of attention, the axis of its rows and the axis of its columns. `TARGET` has the predicted
+tokens. `READ` has the tokens that the decoder reads, which are shifted by one step."""
 
 ABOUT_ATTENTION = (
     "Attention shows where a head looks, not why the word was chosen; "
@@ -91,7 +91,7 @@ class SublayerNorms:
 
 @dataclass(frozen=True)
 class Gold:
-    """The right translation of a sentence and its word pairs, from an oracle such as toyland's grammar.
+    """The correct translation of a sentence and its word pairs, from an oracle such as toyland's grammar.
 
     Pairs are (source word, target word), both counted from 0.
     """
@@ -99,9 +99,9 @@ class Gold:
     reference: str
     alignment: list[tuple[int, int]] = field(default_factory=list)
     pronouns: list[tuple[int, int]] = field(default_factory=list)
-    """Each pair has a noun of the source and the pronoun that refers to it in the target."""
+    """Each pair has a noun of the source, and the pronoun of the target that refers to this noun."""
     particles: list[tuple[int, int]] = field(default_factory=list)
-    """Each pair has a source verb and the particle that its translation separates from the German verb."""
+    """Each pair has a source verb, and the particle of the separable German verb that translates it."""
 
 
 class Output(NamedTuple):
@@ -140,14 +140,14 @@ class Findings:
     search: SearchRecord | None = None
     gold: Gold | None = None
     alignment: list[tuple[int, int]] = field(default_factory=list)
-    """The model's own alignment: pairs of source and target words, from the attention of the last layers."""
+    """The model's alignment: pairs of source and target words, from the attention of the last layers."""
     roles_from: str = "this sentence"
     missing: Sequence[str] = ()
-    """One sentence for each thing that the page cannot show for this model, with the reason."""
+    """Sentences that say which parts the page cannot show for this model, and why."""
 
     @property
     def is_right(self) -> bool | None:
-        """Whether the output equals the right translation; None if that is unknown."""
+        """Whether the output equals the correct translation; None if no correct translation is known."""
         return None if self.gold is None else self.outputs[0].text == self.gold.reference
 
     def module(self, kind: str, layer: int) -> Attention:

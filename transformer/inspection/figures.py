@@ -1,6 +1,6 @@
 """Pictures of an inspected sentence for papers and notebooks: attention and beam search.
 
-Each function draws on the matplotlib axes that it is given, and returns them.
+Each `draw_…` function draws on the given matplotlib axes and returns the axes.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ PATHS = {"greedy": ("tab:orange", "--"), "reference": ("tab:green", ":")}
 
 
 def head_named(inspection: Findings, name: str | None) -> Choice:
-    """The head with this name (KIND.LAYER.HEAD), or the most informative head if `name` is None.
+    """Find the head with this name (KIND.LAYER.HEAD), or the most informative head if `name` is None.
 
     Raises `ValueError` if there is no such head.
     """
@@ -42,21 +42,21 @@ def head_named(inspection: Findings, name: str | None) -> Choice:
 
 
 def attention_size(inspection: Findings, kind: str) -> tuple[float, float]:
-    """Width and height in inches that make the words of `draw_attention` readable."""
+    """Return the width and height in inches at which the words of `draw_attention` are readable."""
     rows, columns = (inspection.axes[name].words for name in AXES[kind])
     return 1.6 + 0.3 * len(columns), 1.6 + 0.3 * len(rows)
 
 
 def search_size(record: SearchRecord) -> tuple[float, float]:
-    """Width and height in inches that make the words of `draw_search` readable."""
+    """Return the width and height in inches at which the words of `draw_search` are readable."""
     return 1.5 + 0.95 * len(record.steps), 1.0 + 0.6 * (1 + lowest_lane(record))
 
 
 def draw_attention(inspection: Findings, axes: Any, *, kind: str, layer: int, head: int) -> Any:
     """Draw one head's weights between words, as in Figures 3 to 5; layer and head are counted from 1.
 
-    In cross-attention and in the decoder, row t is the position where word t is predicted. For a correct
-    translation of a toyland sentence, the true word alignment is outlined in cross-attention.
+    In cross-attention and in the decoder, row t is the position at which word t is predicted. If the output
+    is the correct translation of a toyland sentence, the true word alignment is outlined in cross-attention.
     """
     rows, columns = (inspection.axes[name] for name in AXES[kind])
     weights = by_words(inspection.module(kind, layer).weights[head - 1], rows, columns)
@@ -87,8 +87,8 @@ def draw_search(record: SearchRecord, axes: Any) -> Any:
     """Draw the beam step by step, from left to right, with each hypothesis in a horizontal lane.
 
     The winner is in the top lane, and complete hypotheses are squares with their scores. The number below a
-    token is the sum of the log-probabilities of its hypothesis up to there. The output of greedy search and
-    the reference are drawn as lines. Such a line ends at the step in which the beam dropped the output.
+    token is the sum of its hypothesis's log-probabilities up to that token. The output of greedy search and
+    the reference are drawn as lines, each of which ends at the step in which the beam dropped the output.
     """
     for number, step in enumerate(record.steps, start=1):
         for node in step.nodes:
@@ -120,12 +120,12 @@ def lowest_lane(record: SearchRecord) -> int:
 
 
 def lane_before(record: SearchRecord, step: int, parent: int) -> int:
-    """The lane of hypothesis `parent` in the step before `step`; steps are counted from 1."""
+    """Return the lane of hypothesis `parent` in the step before `step`; steps are counted from 1."""
     return record.steps[step - 2].nodes[parent].lane if step > 1 else 0
 
 
 def write(axes: Any, step: int, lane: float, text: str, **options: Any) -> None:
-    """Write a text in the middle of a lane, on a white background that interrupts the lines."""
+    """Write `text` in the middle of a lane, on a white background that interrupts the lines."""
     background = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     options = {"fontsize": 8, "ha": "center", "va": "center", "bbox": background, **plain_text(), **options}
     axes.text(step, lane, text, **options)
@@ -136,7 +136,7 @@ def weight(is_winner: bool) -> str:
 
 
 def figure_text(value: float) -> str:
-    """The value with two decimals and a typographic minus sign; -0.00 becomes 0.00."""
+    """Format the value with two decimals and a typographic minus sign; -0.00 becomes 0.00."""
     return f"{value:z.2f}".replace("-", "−")
 
 

@@ -1,8 +1,8 @@
 """A forced pass: the model reads a finished output once more, while hooks record what the page shows.
 
-So the search itself needs no hooks. One pass covers all positions at once, and it also works for an output
-that did not come from the search. The numbers of this pass equal those of the search up to rounding, about
-1e-6 in float32.
+The search itself therefore needs no hooks. One pass covers all positions at once, and also works for an
+output that did not come from the search. The numbers of the forced pass equal those of the search up to
+rounding, about 1e-6 in float32.
 """
 
 import math
@@ -40,7 +40,7 @@ class ForcedPass:
     missing: list[str]
 
     def last_rows(self, count: int) -> "ForcedPass":
-        """This pass, restricted to the last `count` positions."""
+        """Restrict this pass to the last `count` positions."""
         cut = slice(-count, None)
         attention = [
             each._replace(
@@ -79,7 +79,7 @@ def forced_pass(model: nn.Module, *inputs: Tensor) -> ForcedPass:
 
 
 def kind_of(name: str) -> str:
-    """The kind of an attention module, by its name; cross-attention unless the name says self-attention."""
+    """Infer the kind of an attention module from its name: cross-attention unless it says self_attention."""
     if re.search(r"\bdecoder\b.*\bself_attention$", name):
         return DECODER
     return ENCODER if name.endswith("self_attention") else CROSS
@@ -90,7 +90,7 @@ EQUATION_1 = MultiHeadAttention.forward, JoinedAttention.forward
 
 
 def missing_parts(model: nn.Module, weights: dict[str, Tensor], around: dict[str, Sublayer]) -> list[str]:
-    """One sentence for each thing that could not be recorded."""
+    """Describe, in one sentence each, the parts that could not be recorded."""
     found = []
     if not weights:
         found.append(

@@ -6,7 +6,7 @@ from transformer.toyland import alignments, analyse, antecedents, particles
 
 
 def toyland_gold(line: str) -> Gold | None:
-    """The right translation with its word pairs; None if toyland's grammar cannot produce `line`."""
+    """Return the correct translation with its word pairs; None if toyland's grammar cannot produce `line`."""
     try:
         example = analyse(line)
     except ValueError:
@@ -15,6 +15,6 @@ def toyland_gold(line: str) -> Gold | None:
 
 
 def has_oracle(settings: Settings) -> bool:
-    """Whether a run translates toyland's English to its German, so that `toyland_gold` applies."""
+    """Whether a run translates toyland's English to toyland's German, so that `toyland_gold` applies."""
     data = settings.data
     return data.train.startswith("toyland:") and (data.source, data.target) == ("en", "de")

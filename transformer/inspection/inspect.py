@@ -44,9 +44,9 @@ Inspectable = Translator | TextGenerator | MaskFiller | Classifier | Embedder
 def inspect(model: Inspectable, line: str, **options: Any) -> Inspection:
     """Record how `model` processes one line: its search, its attention, and the numbers in its layers.
 
-    For a `Translator` the options are `beam_size`, `alpha` and `gold` (the right translation, if known). For
-    a `TextGenerator`, whose line is a prompt, they are `beam_size`, `alpha` and `max_length` in new tokens.
-    The line of a `MaskFiller` contains `<mask>`. Raises `ValueError` for a blank line.
+    The options of a `Translator` are `beam_size`, `alpha` and `gold` (the correct translation, if known). The
+    options of a `TextGenerator`, whose line is a prompt, are `beam_size`, `alpha` and `max_length` in new
+    tokens. The line of a `MaskFiller` contains `<mask>`. Raises `ValueError` for a blank line.
     """
     for kind, inspector in INSPECTORS.items():
         if isinstance(model, kind):
@@ -66,7 +66,7 @@ def mean_over_sentences(
     gold: Callable[[str], Gold | None] = lambda line: None,  # noqa: ARG005
     **options: Any,
 ) -> list[Head]:
-    """The measures of each head, averaged over `lines`; `gold` returns a line's right translation or None."""
+    """Average each head's measures over `lines`; `gold` returns a line's correct translation or None."""
     found = []
     for line in lines:
         known = {"gold": gold(line)} if isinstance(model, Translator) else {}
@@ -112,7 +112,7 @@ def inspect_translation(
             tokenizer, read[0].tolist(), "read", {**SPECIAL_TEXTS, translator.config.bos_id: START}
         ),
     }
-    # the word numbers in `gold` refer to its reference, so they are wrong for any other output
+    # the word numbers in `gold` refer to the reference, so they are wrong for any other output
     known = gold if gold is not None and search.finished[0].text == gold.reference else None
     part = searched("translation", model, found, axes, search, known, lambda: sum(log_probs_of(output)))
     words = [token for token in output if token != eos_id]
@@ -205,7 +205,7 @@ def inspect_class(classifier: Classifier, line: str) -> Inspection:
 
 
 def inspect_embedding(embedder: Embedder, line: str) -> Inspection:
-    """Inspect a sentence vector; a head's cost is 1 - the cosine of the vectors with and without the head."""
+    """Inspect a sentence vector; a head's cost is 1 minus the cosine of the vectors with and without it."""
     model = embedder.model
     found, axes, tokens = read_sentence(embedder, line)
     vector = model(tokens)[0]
@@ -231,7 +231,7 @@ def basis(
     known: Gold | None,
     log_prob: Callable[[], float],
 ) -> Inspection:
-    """The findings for any kind of model: attention, what the heads do, and the norms in the sub-layers."""
+    """Collect the findings for any kind of model: attention, roles of heads, and norms in the sub-layers."""
     first = first_choice(found.attention, axes, known)
     layers = max((each.layer for each in found.attention), default=0)
     heads = max((len(each.weights) for each in found.attention), default=0)
@@ -260,7 +260,7 @@ def searched(
     known: Gold | None,
     log_prob: Callable[[], float],
 ) -> Inspection:
-    """The findings of `basis`, together with the search that found the output."""
+    """Collect the findings of `basis`, together with the search that found the output."""
     part = basis(task, model, found, axes, known, log_prob)
     return replace(
         part,
@@ -272,26 +272,26 @@ def searched(
 
 
 def read_sentence(reader: Reader, line: str) -> tuple[ForcedPass, dict[str, Axis], Tensor]:
-    """Run an encoder over one line; return this forced pass, and the line as an axis and as tokens."""
+    """Run an encoder over one line and return the forced pass, and the line as an axis and as tokens."""
     ids = reader.encode([line])[0].tolist()
     tokens = torch.tensor([ids], device=device_of(reader.model))
     return forced_pass(reader.model, tokens), {SOURCE: axis_of(reader.tokenizer, ids, "sentence")}, tokens
 
 
 def changed(decoding: DecodingConfig, beam_size: int | None, alpha: float | None) -> DecodingConfig:
-    """Return `decoding` with these values, unless None. Raises `ValueError` if one is out of range."""
+    """Replace `beam_size` and `alpha` in `decoding`, unless None; raise `ValueError` if out of range."""
     given = {"beam_size": beam_size, "alpha": alpha}
     return replace(decoding, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
 def chosen(logits: Tensor, tokens: Sequence[int]) -> list[float]:
-    """The log-probability of each token, from its row of logits (T, V)."""
+    """Compute the log-probability of each token from its row of the logits (T, V)."""
     log_probs = logits.float().log_softmax(dim=-1)
     return log_probs[range(len(tokens)), list(tokens)].tolist()
 
 
 def has_cross(found: ForcedPass) -> bool:
-    """Whether an alignment can be read: this needs the attention of a module called cross_attention."""
+    """Whether the attention of a module called `cross_attention`, which alignments need, was recorded."""
     return any(each.name.endswith("cross_attention") for each in found.attention)
 
 

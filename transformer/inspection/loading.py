@@ -27,7 +27,7 @@ LOADERS: dict[str, type[Any]] = {
 
 
 class Opened(NamedTuple):
-    """A model to inspect, its task, and a function that returns a line's right translation, if known."""
+    """A model to inspect, its task, and a function that returns a line's correct translation, if known."""
 
     model: Inspectable
     task: str
@@ -35,7 +35,7 @@ class Opened(NamedTuple):
 
 
 def open_model(run: str | Path, *, device: str = "auto", build: Build = build_model) -> Opened:
-    """Load the best checkpoint of a run's folder, or one checkpoint; the run may be of any task."""
+    """Load the best checkpoint of a run's folder, or one checkpoint; the run may have any task."""
     settings = load_settings(find_pretrained(run)[0].config)
     task = settings.trained_task
     if is_custom(task):  # take the first built-in task that trains the same kind of model
@@ -45,4 +45,4 @@ def open_model(run: str | Path, *, device: str = "auto", build: Build = build_mo
 
 
 def no_gold(_: str) -> None:
-    """Used in place of `toyland_gold` for runs whose right translations are unknown."""
+    """Replace `toyland_gold` for runs whose correct translations are unknown."""

@@ -1,4 +1,4 @@
-"""The numbers of a forced pass: what each layer would predict, and the lengths of the vectors."""
+"""The numbers of a forced pass: the predictions of each layer, and the lengths of the vectors."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ def token_predictions(
     axis: str,
     tokens: Mapping[int, int],
 ) -> list[Prediction]:
-    """The model's predictions of some tokens; `tokens` maps the index of each token on the axis to its id."""
+    """Collect the predictions of some tokens; `tokens` maps each token's index on the axis to its id."""
     texts = Texts(tokenizer)
     layers = predicted_by_layer(model, stack, found, lambda hidden: hidden)
     return [
@@ -40,7 +40,7 @@ def token_predictions(
 
 
 def class_prediction(model: nn.Module, found: ForcedPass, tokens: Tensor, names: Sequence[str]) -> Prediction:
-    """The class that the model predicts for a sentence; each layer's guesses use the mean of its states."""
+    """Collect the predictions of a sentence's class; a layer's guesses use the mean of its hidden states."""
     pad_id: int = model.encoder.pad_id  # type: ignore[union-attr, assignment]
     layers = predicted_by_layer(
         model, "encoder", found, lambda hidden: mean_over_tokens(hidden, tokens, pad_id)
@@ -51,9 +51,9 @@ def class_prediction(model: nn.Module, found: ForcedPass, tokens: Tensor, names:
 def predicted_by_layer(
     model: nn.Module, stack: str, found: ForcedPass, pool: Callable[[Tensor], Tensor]
 ) -> list[Tensor]:
-    """Apply the final norm and the output matrix to the hidden states of each layer; returns probabilities.
+    """Compute probabilities by applying the final norm and the output matrix to each layer's hidden states.
 
-    The last entry is the model's own output distribution. It is the only entry if the stack has no
+    The last entry is the model's own output distribution, which is the only entry if the stack has no
     `final_norm`, or if `model.output` is not a module.
     """
     own = found.output.softmax(dim=-1)
@@ -82,7 +82,7 @@ def prediction(
 
 
 def norms_of(sublayers: Mapping[str, Sublayer], axes: Mapping[str, str]) -> list[SublayerNorms]:
-    """The norms of the input, update and output of each sub-layer, at each position.
+    """Compute the norms of the input, update and output of each sub-layer, at each position.
 
     `axes` maps each stack (encoder or decoder) to the axis of its positions; other stacks are left out.
     """

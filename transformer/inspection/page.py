@@ -1,7 +1,7 @@
-"""The page: one self-contained HTML file, which can be opened anywhere.
+"""Makes the page of `transformer inspect`: one self-contained HTML file, which can be opened anywhere.
 
-Its HTML, CSS and JavaScript are files in `page_files/`. The text of the sentence is inserted only as JSON or
-as escaped HTML, and a content security policy allows only the script with a given hash to run.
+The page's HTML, CSS and JavaScript are files in `page_files/`. The text of the sentence is inserted only as
+JSON or as escaped HTML, and a content security policy allows only the script with a given hash to run.
 """
 
 import base64
@@ -25,11 +25,11 @@ SCRIPTS = (
 )
 """The parts of the page's script in the order in which they are joined to one JavaScript module."""
 LONG_LINE = 160
-"""Lines with more characters than this, counting wide ones twice, are shown in a smaller font."""
+"""Lines with more characters than this, counting wide characters twice, are shown in a smaller font."""
 
 
 def page(inspection: Findings) -> str:
-    """The page of an inspected sentence, a complete HTML document."""
+    """Make the page of an inspected sentence, a complete HTML document."""
     style, script = read_file("page.css"), "".join(map(read_file, SCRIPTS))
     lines = [name for name in (SOURCE, TARGET) if name in inspection.axes]
     title = visible(inspection.axes[SOURCE].text)
@@ -51,7 +51,7 @@ def page(inspection: Findings) -> str:
 
 
 def frame(inspection: Findings) -> str:
-    """The HTML of a sandboxed iframe that shows the page inside another page, such as a notebook."""
+    """Make the HTML of a sandboxed iframe that shows the page inside another page, such as a notebook."""
     return (
         '<iframe sandbox="allow-scripts allow-downloads" style="width: 100%; height: 900px; border: 0" '
         f'srcdoc="{escape(page(inspection))}"></iframe>'
@@ -63,17 +63,17 @@ def read_file(name: str) -> str:
 
 
 def digest(text: str) -> str:
-    """The hash by which a content security policy identifies a script or a style."""
+    """Compute the hash by which a content security policy identifies a script or a style sheet."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def json_in_html(value: Any) -> str:
-    """JSON that cannot contain the end tag of the script element around it."""
+    """Write `value` as JSON that cannot contain the end tag of the script element around it."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def line(name: str, axis: Axis) -> str:
-    """The HTML of a line of text at the top of the page; it is readable without JavaScript."""
+    """Make the HTML of a line of text at the top of the page, which is readable without JavaScript."""
     width = sum(2 if east_asian_width(character) in "WF" else 1 for character in axis.text)
     size = " long" if width > LONG_LINE else ""
     return (
@@ -83,13 +83,13 @@ def line(name: str, axis: Axis) -> str:
 
 
 def direction(text: str) -> str:
-    """The direction of a text: the direction of its first letter that has one, as in browsers."""
+    """Return the direction of the first character that has a direction, as browsers do."""
     strong = [bidirectional(character) for character in text]
     return next((("ltr" if each == "L" else "rtl") for each in strong if each in ("L", "R", "AL")), "ltr")
 
 
 def verdict(inspection: Findings) -> str:
-    """Whether the output is right, if the right translation is known, and how probable the output is."""
+    """Say whether the output is correct, if the correct translation is known, and how probable it is."""
     parts = []
     if inspection.is_right:
         parts.append("<strong>✓ correct</strong>: equals the translation by toyland’s grammar")

@@ -34,13 +34,13 @@ ROW_NOTES = {
     ENCODER: "Each row is a token of the source, each column a token that it looks at.",
 }
 PLACES = {"equation": "§3.2.1 equation 1", "residual": "§3.1 residual", "output": "§3.4 one matrix"}
-"""The parts of the paper that the page's numbers illustrate, by their names in the script."""
+"""The parts of the paper that the page's numbers illustrate; the keys are their names in the script."""
 MOST_TERMS = 100_000
 """The largest number of terms of equation 1 that a page keeps. If a sentence has more, the page keeps only
 the largest terms of each row, but at least `FEWEST_TERMS` per row."""
 FEWEST_TERMS = 5
 NOTHING = 65535
-"""If a mask hides a term, this is written instead of the number of the term's column."""
+"""Written instead of the number of a term's column if a mask hides the term."""
 
 
 def page_data(inspection: Findings) -> dict[str, Any]:
@@ -108,9 +108,9 @@ def axis_data(axis: Axis) -> dict[str, Any]:
 
 
 def read_places(inspection: Findings) -> list[tuple[str, int] | None]:
-    """For each token that the decoder reads, its place at the top of the page: an axis, and an index on it.
+    """Locate each token that the decoder reads at the top of the page: an axis, and an index on the axis.
 
-    No axis shows the start token of a translation, so its entry is None.
+    No axis shows the start token of a translation, so the entry of the start token is None.
     """
     if READ not in inspection.axes:
         return []
@@ -146,7 +146,7 @@ def head_data(head: Head) -> dict[str, Any]:
 
 
 def weights(inspection: Findings) -> list[Any]:
-    """For each module, two arrays of weights in thousandths: one between pieces, and one between words.
+    """Return two arrays of weights in thousandths for each module: one between pieces, one between words.
 
     The first matrix of an array is the mean over the heads; the matrices of the heads follow.
     """
@@ -164,7 +164,7 @@ def thousandths(values: Float[Tensor, "heads rows columns"]) -> Any:
 
 
 def terms_of(attention: list[Attention]) -> list[dict[str, Any] | None]:
-    """For each row of each module, the largest scores with their columns, and log Σ exp of all scores."""
+    """Collect the largest scores of each row with their columns, and log Σ exp of all the row's scores."""
     rows = sum(module.weights.shape[0] * module.weights.shape[1] for module in attention)
     most = max(FEWEST_TERMS, MOST_TERMS // max(rows, 1))
     return [None if module.scores is None else module_terms(module.scores, most) for module in attention]
@@ -184,9 +184,9 @@ def module_terms(scores: Float[Tensor, "heads rows columns"], most: int) -> dict
 def packed(numbers: Any) -> str:
     """Compress numbers, and encode the result in base64.
 
-    All first bytes of the (little-endian) numbers are stored first, then all second bytes, and so on.
-    Adjacent numbers often share their high bytes, so this order compresses a fifth better than storing one
-    number after another.
+    All first bytes of the (little-endian) numbers are stored first, then all second bytes, and so on. The
+    result is a fifth smaller than with one number stored after another, because adjacent numbers often share
+    their high bytes.
     """
     plain = numbers.astype(numbers.dtype.newbyteorder("<"))
     by_byte = plain.view(np.uint8).reshape(-1, plain.itemsize).T.tobytes()
@@ -255,7 +255,7 @@ def search_data(search: SearchRecord) -> dict[str, Any]:
 
 
 def node_data(node: Node, paths: dict[str, tuple[int, ...]], winner: tuple[int, ...]) -> dict[str, Any]:
-    """Describe an unfinished hypothesis; `marks` names the paths that begin with it, except the winner's."""
+    """Describe an unfinished hypothesis; `marks` names the paths, except the winner, that begin with it."""
     marks = [
         name
         for name, tokens in paths.items()

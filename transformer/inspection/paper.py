@@ -210,13 +210,13 @@ PLACES = (
 
 
 def place(beginning: str) -> Place:
-    """The entry whose `paper` column starts with `beginning`; there must be exactly one."""
+    """Return the only entry whose `paper` column starts with `beginning`."""
     [found] = [each for each in PLACES if each.paper.startswith(beginning)]
     return found
 
 
 def markdown() -> str:
-    """The table of docs/paper_to_code.md."""
+    """Make the table of docs/paper_to_code.md."""
     rows = [" | ".join(each) for each in PLACES]
     return "\n".join(f"| {row} |" for row in ("paper | code | test", "--- | --- | ---", *rows)) + "\n"
 

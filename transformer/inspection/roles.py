@@ -14,7 +14,7 @@ from transformer.model.attention import MultiHeadAttention
 from transformer.model.recording import without_head
 
 NAMED_FROM = 0.5
-"""A head's role is named after its largest measure only if that measure is at least this large."""
+"""A head's role is named after its largest measure if that measure is at least this large."""
 BROAD_FROM = 0.75
 """A head is broad if its mean entropy is at least this share of the entropy of equal weights."""
 
@@ -22,7 +22,7 @@ BROAD_FROM = 0.75
 def by_words(
     weights: Float[Tensor, "rows columns"], rows: Axis, columns: Axis
 ) -> Float[Tensor, "row_words column_words"]:
-    """Weights between words: the sum over a key word's pieces, and the mean over a query word's pieces."""
+    """Combine weights by words: sum over the pieces of a key word, mean over the pieces of a query word."""
     summed = torch.zeros(len(weights), len(columns.words)).index_add_(
         1, torch.tensor(columns.word_of), weights
     )
@@ -34,7 +34,7 @@ def by_words(
 def measures(
     kind: str, weights: Float[Tensor, "rows columns"], rows: Axis, columns: Axis, gold: Gold | None
 ) -> dict[str, float]:
-    """How well the head fits each role that this kind of attention can have, from 0 to 1."""
+    """Measure, from 0 to 1, how well the head fits each role that this kind of attention can have."""
     words = by_words(weights, rows, columns)
     found = {"broad": breadth(weights)}
     if kind == CROSS:
@@ -58,9 +58,10 @@ def measures_by_gold(
     columns: Axis,
     gold: Gold | None,
 ) -> dict[str, float]:
-    """How closely a cross-attention head matches the word alignment and the word pairs in `gold`.
+    """Measure how closely a cross-attention head matches the word alignment and word pairs in `gold`.
 
-    The pairs are pronouns with their nouns, and particles with their verbs. Empty if `gold` is None.
+    The pairs are pronouns with their nouns, and particles with their verbs. The result is empty if `gold` is
+    None.
     """
     if gold is None:
         return {}
@@ -78,7 +79,7 @@ def measures_by_gold(
 
 
 def diagonal(words: Float[Tensor, "rows columns"], offset: int) -> float:
-    """The mean of the entries (i, i + `offset`): the weight that word i gives to word i + `offset`."""
+    """Average the entries (i, i + `offset`): the weight that word i gives to word i + `offset`."""
     return mean(words.diagonal(offset))
 
 
@@ -87,7 +88,7 @@ def mean(values: Tensor) -> float:
 
 
 def breadth(weights: Float[Tensor, "rows columns"]) -> float:
-    """The mean entropy of the rows, divided by the entropy of equal weights on all keys that are visible."""
+    """Divide the entropy of each row by that of equal weights on all visible keys, and average the rows."""
     visible = (weights > 0).sum(dim=1)
     entropies = -(weights * weights.clamp(min=1e-30).log()).sum(dim=1)
     has_choice = visible > 1
@@ -95,7 +96,7 @@ def breadth(weights: Float[Tensor, "rows columns"]) -> float:
 
 
 def role_of(found: dict[str, float]) -> str:
-    """The name of the largest measure if it is large enough, else "broad" or "mixed"."""
+    """Return the name of the largest measure if it is large enough, else "broad" or "mixed"."""
     candidates = {name: value for name, value in found.items() if name != "broad"}
     best = max(candidates, key=lambda name: candidates[name], default="")
     if best and candidates[best] >= NAMED_FROM:
@@ -104,7 +105,7 @@ def role_of(found: dict[str, float]) -> str:
 
 
 def costs(model: nn.Module, attention: Attention, log_prob: Callable[[], float]) -> list[float]:
-    """For each head of one attention module: by how much `log_prob()` falls when the head is removed."""
+    """Measure by how much `log_prob()` falls when each head of an attention module is removed."""
     module = model.get_submodule(attention.name)
     assert isinstance(module, MultiHeadAttention)
     whole, found = log_prob(), []
@@ -121,7 +122,7 @@ def heads_of(
     gold: Gold | None,
     log_prob: Callable[[], float],
 ) -> list[Head]:
-    """Measures, role and cost of every head for one sentence."""
+    """Determine the measures, role and cost of every head for one sentence."""
     found = []
     for module in attention:
         rows, columns = (axes[name] for name in AXES[module.kind])
@@ -133,9 +134,9 @@ def heads_of(
 
 
 def mean_heads(sentences: Iterable[Sequence[Head]]) -> list[Head]:
-    """Each head's measures and cost, averaged over the sentences.
+    """Average each head's measures and cost over the sentences.
 
-    Not every sentence has every measure. The mean of a measure is over the sentences that have it.
+    Not every sentence has every measure; a measure is averaged over the sentences that have it.
     """
     found = []
     for same in zip(*sentences, strict=True):
@@ -152,12 +153,12 @@ def mean_heads(sentences: Iterable[Sequence[Head]]) -> list[Head]:
 def first_choice(
     attention: Sequence[Attention], axes: dict[str, Axis], gold: Gold | None
 ) -> tuple[str, int, int, int] | None:
-    """The word and head that a reader should see first, as (kind, word, layer, head).
+    """Choose the word and head that a reader should see first, as (kind, word, layer, head).
 
-    If `gold` lists a pronoun in the translation, the word is this pronoun, and the head is the head with the
-    largest weight from the pronoun to its noun. Otherwise, both are chosen in the last layer. The word is
-    where the mean attention of the heads jumps furthest (see `furthest_jump`). The head is the head with the
-    largest weight from this word to a single word.
+    If `gold` lists a pronoun in the translation, the word is this pronoun, and the head is the one with the
+    largest weight from the pronoun to its noun. Otherwise, the word and the head are chosen in the last
+    layer: the word at which the mean attention of the heads jumps furthest (`furthest_jump`), and the head
+    with the largest weight from this word to a single word.
     """
     kinds = [kind for kind in (CROSS, DECODER, ENCODER) if any(module.kind == kind for module in attention)]
     if not kinds:
@@ -184,7 +185,7 @@ def first_choice(
 
 
 def furthest_jump(words: Float[Tensor, "rows columns"]) -> int:
-    """The row whose largest weight is the most columns away from the largest weight of the row before."""
+    """Return the row whose largest weight is the most columns away from the previous row's largest weight."""
     best = words.argmax(dim=1)
     jumps = (best[1:-1] - best[:-2]).abs()  # without the last row, ⟨end⟩
     return int(jumps.argmax()) + 1 if jumps.numel() else 0

@@ -1,7 +1,7 @@
 """A record of a beam search as plain data, from which a web page draws the search.
 
-Each candidate has a fate, which says what became of it. Each hypothesis has a lane, the height at which the
-page draws it.
+Each candidate has a fate, which says what became of the candidate. Each hypothesis has a lane, the height at
+which the page draws the hypothesis.
 """
 
 import math
@@ -48,18 +48,18 @@ class Node:
 class Ending(NamedTuple):
     """A complete hypothesis.
 
-    If the hypothesis ends in EOS, it is drawn in the lane of its parent, to which EOS was added. If the limit
-    cut it off, it keeps its own lane.
+    If the hypothesis ends in EOS, it is drawn in the lane of its parent, to which EOS was added. If the
+    length limit cut it off, it keeps its own lane.
     """
 
     tokens: tuple[int, ...]
     is_end: bool
-    """Whether it ends in EOS; otherwise the limit has cut it off."""
+    """Whether the hypothesis ends in EOS; otherwise the length limit has cut it off."""
     parent: int
     lane: int
     score: float
     place: int | None
-    """The rank in the final list of finished hypotheses, from 0; None if better ones have displaced it."""
+    """The rank in the final list of finished hypotheses, from 0; None if it is not in the list."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Step:
     """One step of the search."""
 
     penalty: float
-    """The length penalty of the hypotheses that this step makes."""
+    """The length penalty of the hypotheses that this step creates."""
     candidates: list[Candidate]
     nodes: list[Node]
     endings: list[Ending]
@@ -87,7 +87,7 @@ class Finished(NamedTuple):
 
 
 class Path(NamedTuple):
-    """An output that the search is compared with, such as greedy search's or the reference."""
+    """An output with which the search is compared, such as greedy search's output or the reference."""
 
     name: str
     tokens: tuple[int, ...]
@@ -97,7 +97,7 @@ class Path(NamedTuple):
     lost_at: int | None
     """The number of the step that dropped the output; None if the search kept it to its end."""
     fate: str
-    """How the output ended or, if a step dropped it, why."""
+    """How the output ended or, if a step dropped the output, the reason."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Recorder:
         self.steps.append(step)
 
     def record(self, paths: Sequence[tuple[str, Sequence[int], list[float]]] = ()) -> SearchRecord:
-        """The record of the whole search.
+        """Make the record of the whole search.
 
         `paths` are outputs to follow through the search, as (name, tokens, log-probabilities of the tokens).
         """
@@ -145,7 +145,7 @@ class Recorder:
         return SearchRecord(self.beam_size, self.alpha, steps, finished, str(closed), followed)
 
     def finished(self, step: BeamStep) -> list[Finished]:
-        """The complete hypotheses after a step, best first."""
+        """List the complete hypotheses after a step, best first."""
         rows = zip(*(part[0].tolist() for part in step.finished), strict=True)
         return [
             Finished(
@@ -177,7 +177,7 @@ class Recorder:
         return Step(penalty, candidates, nodes, endings, *self.margin(step, before, winner))
 
     def candidates(self, step: BeamStep) -> list[tuple[tuple[int, ...], float, int, str]]:
-        """(tokens, log-probability, parent, fate) of each candidate whose probability is not 0."""
+        """List (tokens, log-probability, parent, fate) of each candidate whose probability is not 0."""
         live, closed = live_tokens(step), next(iter(step.closed.values()), None)
         rows = zip(*(part[0].tolist() for part in step.candidates), strict=True)
         return [
@@ -198,7 +198,7 @@ class Recorder:
     def margin(
         self, step: BeamStep, before: Sequence[Node], winner: tuple[int, ...]
     ) -> tuple[float | None, str]:
-        """The winner's lead over the most probable other next token, in nats, and that token's text."""
+        """Return the winner's lead over the most probable other token, in nats, and that token's text."""
         if step.length > len(winner):
             return None, ""
         [row] = [place for place, node in enumerate(before) if node.tokens == winner[: step.length - 1]]
@@ -227,7 +227,7 @@ class Recorder:
         raise AssertionError("the last step closes the search, so it keeps nothing")
 
     def why_pruned(self, step: BeamStep, path: Path, place: int | None) -> str:
-        """Why a step dropped a path; `place` is its rank among the step's candidates, or None."""
+        """Say why a step dropped a path; `place` is the path's rank among the step's candidates, or None."""
         values = path.log_probs[: step.length]
         token = f"“{path.pieces[step.length - 1]}” (log p {values[-1]:.2f}, sum {sum(values):.2f})"
         if place is None:
@@ -240,7 +240,7 @@ class Recorder:
 
 
 def live_tokens(step: BeamStep) -> set[tuple[int, ...]]:
-    """The hypotheses that are alive after a step."""
+    """Return the hypotheses that are alive after a step."""
     rows = zip(step.after.tokens[0].tolist(), step.after.scores[0].tolist(), strict=True)
     return {tuple(tokens) for tokens, score in rows if score > -math.inf}
 
@@ -248,8 +248,8 @@ def live_tokens(step: BeamStep) -> set[tuple[int, ...]]:
 def give_lanes(nodes: list[Node], before: Sequence[Node], winner: tuple[int, ...]) -> None:
     """Give the winner lane 0, and any other hypothesis its parent's lane or else the first free lane.
 
-    If a hypothesis has several continuations, the best of them gets its lane. Once the winner is complete,
-    lane 0 stays empty, so there may be one more lane than the beam has hypotheses.
+    If a hypothesis has several continuations, the best continuation gets its lane. Once the winner is
+    complete, lane 0 stays empty, so there may be one lane more than the beam has hypotheses.
     """
     taken = {0}
     waiting = []

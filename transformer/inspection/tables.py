@@ -8,7 +8,7 @@ from transformer.inspection.tokens import visible
 
 
 def tables(inspection: Findings) -> str:
-    """All tables that apply to an inspected sentence."""
+    """Make all tables that apply to an inspected sentence."""
     found = []
     if inspection.search is not None:
         found.append(
@@ -29,7 +29,7 @@ def tables(inspection: Findings) -> str:
 
 
 def alignment_table(inspection: Findings) -> str:
-    """For each target word, the source words that the model aligns with it, and the right words if known."""
+    """List the source words that the model aligns with each target word, and the correct words if known."""
     source, target = (inspection.axes[name].text.split(" ") for name in (SOURCE, TARGET))
     right = inspection.gold.alignment if inspection.gold is not None and inspection.is_right else None
     rows = []
@@ -54,7 +54,7 @@ def heads_table(heads: Sequence[Head], measured_on: str) -> str:
 
 
 def measure_text(head: Head) -> str:
-    """All measures of one head."""
+    """List all measures of one head."""
     return ", ".join(f"{name} {value:.2f}" for name, value in head.measures.items())
 
 

@@ -26,9 +26,9 @@ COLUMNS = ("attention", "layer", "head", "role", "without", "measures")
 
 
 def summary(inspection: Findings) -> str:
-    """Sum up an inspection in a few lines.
+    """Summarise an inspection in a few lines.
 
-    The lines show the sentence, the output, the attention of one head from one word (the head and the word
+    The lines show the sentence, the output, the attention from one word in one head (the word and the head
     that the HTML page shows first), and the most important heads.
     """
     lines = [axis.text for name, axis in inspection.axes.items() if name in (SOURCE, TARGET)]
@@ -69,7 +69,7 @@ def head_text(head: Head) -> str:
 
 
 def head_rows(heads: list[Head]) -> Iterator[tuple[str, ...]]:
-    """Yield one row for each head; its entries are those that `COLUMNS` names."""
+    """Yield one row for each head, with the columns that `COLUMNS` names."""
     for head in heads:
         cost = f"{-head.cost:.4f}"
         yield head.kind, str(head.layer), str(head.head), head.role, cost, measure_text(head)
@@ -103,7 +103,7 @@ def explain(inspection: Findings, word: int | None = None) -> str:
 def strongest_head(inspection: Findings, choice: Choice, word: int) -> Choice:
     """Choose the head whose attention from `word` has the largest weight on a single word.
 
-    Only heads of the last layer that has attention of `choice.kind` are compared.
+    Only the heads in the last layer that has attention of `choice.kind` are compared.
     """
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     if not 0 <= word < len(rows.words):
@@ -115,7 +115,7 @@ def strongest_head(inspection: Findings, choice: Choice, word: int) -> Choice:
 
 
 def predicted(inspection: Findings, choice: Choice | None) -> Prediction | None:
-    """The prediction of the chosen word's first piece, or else the first prediction."""
+    """Return the prediction of the chosen word's first piece, or else the first prediction."""
     if choice is not None:
         axis = AXES[choice.kind][0]
         words = inspection.axes[axis].word_of
@@ -129,7 +129,7 @@ Section = tuple[Place, list[str]]
 
 
 def shapes(inspection: Findings, *kinds: str) -> list[str]:
-    """A line such as `name: (1, 15) -> (1, 15, 128)` for each module whose class is one of `kinds`.
+    """Make a line such as `name: (1, 15) -> (1, 15, 128)` for each module whose class is one of `kinds`.
 
     If several blocks of a stack have such a module, only the last block's module is shown.
     """
@@ -175,7 +175,7 @@ def attention(inspection: Findings, choice: Choice | None) -> Iterator[Section]:
 def cell_lines(inspection: Findings, choice: Choice) -> list[str]:
     """Compute one attention weight by equation 1, term by term.
 
-    The weight is the largest that the chosen head gives to any word from the chosen word.
+    The weight is the largest weight of the chosen head in the chosen word's rows.
     """
     rows, columns = (inspection.axes[name] for name in AXES[choice.kind])
     module = inspection.module(choice.kind, choice.layer)

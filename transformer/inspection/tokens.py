@@ -1,4 +1,4 @@
-"""Tokens as a reader sees them: pieces with visible spaces, and the words that they make up."""
+"""Tokens as a reader sees them: pieces with visible spaces, and the words that the pieces make up."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from transformer.decoding.alignment import words_of
 START, END = "⟨start⟩", "⟨end⟩"
 SPECIAL_TEXTS = {PAD_ID: "⟨pad⟩", BOS_ID: START, EOS_ID: END}
 WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
-"""Scripts that are written without spaces, so that each piece of such a text counts as a word.
+"""Scripts that are written without spaces, so each piece in such a script counts as a word.
 
 Each entry is a prefix that the Unicode names of the script's characters have in common.
 """
@@ -20,7 +20,7 @@ Each entry is a prefix that the Unicode names of the script's characters have in
 
 @dataclass(frozen=True)
 class Axis:
-    """A sequence of tokens: its pieces, and the words that the pieces belong to."""
+    """A sequence of tokens: its pieces, and the words to which the pieces belong."""
 
     label: str
     text: str
@@ -37,14 +37,14 @@ class Axis:
         return [sum(self.is_spaced[: word + 1]) - 1 for word in self.word_of]
 
     def word_at(self, number: int) -> int:
-        """The index in `words` at which the space-separated word `number` (counted from 0) begins."""
+        """Return the index in `words` at which the space-separated word `number` (counted from 0) begins."""
         return [word for word, spaced in enumerate(self.is_spaced) if spaced][number]
 
 
 def axis_of(
     tokenizer: Tokenizer, ids: Sequence[int], label: str, special: Mapping[int, str] = SPECIAL_TEXTS
 ) -> Axis:
-    """The pieces and words of `ids`; each of the `special` ids is a word of its own."""
+    """Make the axis of `ids`; each of the `special` ids is a separate word."""
     pieces: list[str] = []
     words: list[str] = []
     word_of: list[int] = []
@@ -63,7 +63,7 @@ def axis_of(
 
 
 def runs(ids: Sequence[int], special: Mapping[int, str]) -> list[list[int]]:
-    """Split the ids into runs: each special id is one run, and so are all ids between two special ids."""
+    """Split the ids into runs: a special id is one run, and the ids between two special ids are one run."""
     found: list[list[int]] = []
     for number in ids:
         if number in special or not found or found[-1][-1] in special:
@@ -73,7 +73,7 @@ def runs(ids: Sequence[int], special: Mapping[int, str]) -> list[list[int]]:
 
 
 def words_in(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[list[str], list[bool], list[int]]:
-    """The words of a text, whether a space comes before each word, and the word index of each piece."""
+    """Return the words, whether a space comes before each word, and the word index of each piece."""
     texts = tokenizer.decode([[number] for number in ids])
     by_space = words_of(tokenizer, ids)
     for place in reversed(range(len(ids) - 1)):  # a piece that is only a space belongs to the next word
@@ -93,11 +93,10 @@ def words_in(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[list[str], list[
 
 
 def word_starts(texts: Sequence[str], by_space: Sequence[int]) -> list[int]:
-    """The indices of the pieces that begin a word.
+    """Return the indices of the pieces that begin a word.
 
-    A new word begins after a space. Some pieces are words by themselves, so that a new word begins at the
-    piece and after it. These are line breaks, pieces that `stands_alone` accepts, and punctuation at the end
-    of a word.
+    A new word begins after a space. A new word also begins both at and after a piece that is a word by
+    itself: a line break, a piece that `stands_alone` accepts, or punctuation at the end of a word.
     """
     alone = [stands_alone(text) or "\n" in text for text in texts]
     for place in reversed(range(1, len(texts))):
@@ -113,7 +112,7 @@ def word_starts(texts: Sequence[str], by_space: Sequence[int]) -> list[int]:
 
 
 def is_mark(text: str) -> bool:
-    """Whether a text is punctuation only."""
+    """Whether a string contains punctuation only."""
     return bool(text) and all(unicodedata.category(character).startswith("P") for character in text)
 
 
@@ -123,7 +122,7 @@ def stands_alone(text: str) -> bool:
 
 
 def visible(text: str) -> str:
-    """The text with control characters replaced by visible symbols."""
+    """Replace control characters with visible symbols."""
     return "".join(picture(character) for character in text)
 
 
@@ -148,10 +147,10 @@ class Texts:
         return piece_text(self.tokenizer, number)
 
     def output(self, tokens: Sequence[int]) -> str:
-        """The text of an output, in one line and without special tokens."""
+        """Return the text of an output, in one line and without special tokens."""
         return one_line(self.tokenizer.decode([list(tokens)])[0])
 
 
 def piece_text(tokenizer: Tokenizer, number: int) -> str:
-    """A token's entry in the vocabulary, in which ␣ marks a space (SentencePiece marks a space by ▁)."""
+    """Return a token's entry in the vocabulary, with spaces marked by ␣ (SentencePiece marks spaces by ▁)."""
     return visible(tokenizer.pieces[number]).replace(" ", "␣").replace("▁", "␣")

@@ -9,7 +9,7 @@ KEPT_BYTES = 1_000_000_000
 SHAPE_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 """Environment variables that limit two caches, torch's and oneDNN's.
 
-For each shape of a matrix product, the caches keep the code and data that oneDNN has prepared for it.
+The caches keep the code and data that oneDNN has prepared for each shape of a matrix product.
 """
 KEPT_SHAPES = 64
 
@@ -17,9 +17,9 @@ KEPT_SHAPES = 64
 def keep_freed_memory() -> None:
     """Let glibc keep up to a gigabyte of freed memory in this process.
 
-    By default glibc returns large blocks to the system at once. Every training update then asks for the same
-    pages again, and the system zeroes them each time. This function does nothing with another C library, or
-    if the environment sets a `MALLOC_…` variable.
+    By default, glibc returns large blocks to the system at once, so every training update asks for the same
+    pages again, and the system zeroes the pages each time. This function is a no-op with another C library,
+    or if the environment sets a `MALLOC_…` variable.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
@@ -35,9 +35,9 @@ def keep_freed_memory() -> None:
 def keep_few_shapes() -> None:
     """Limit the caches of `SHAPE_CACHES` to `KEPT_SHAPES` shapes; call this before torch is imported.
 
-    Almost every batch that a server computes has a new shape. By default each cache keeps the last 1,024
+    Almost every batch that a server computes has a new shape. By default, each cache keeps the last 1,024
     shapes, so memory grows over thousands of requests (docs/serving.md). Variables that are already set are
-    left alone.
+    not changed.
     """
     for name in SHAPE_CACHES:
         os.environ.setdefault(name, str(KEPT_SHAPES))

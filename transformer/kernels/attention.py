@@ -14,8 +14,8 @@ ALIGNMENT = 8
 memory-efficient kernel copies the bias in each call."""
 
 LONG, LONG_IN_FLOAT32 = 2**18, 2**10
-"""On a CPU, if a head has at least this many weights (512 queries × 512 keys; in float32, 32 × 32), the fused
-call with its backward pass is at least as fast as plain matrix products."""
+"""On a CPU, the fused call with its backward pass is at least as fast as plain matrix products if a head has
+at least this many weights: 512 queries × 512 keys, or 32 × 32 in float32."""
 
 
 def fused_attention(
@@ -41,7 +41,7 @@ def fused_attention(
             scores = scores + bias.transpose(-2, -1)
         weights = scores.softmax(dim=-2)  # (B, H, S, T)
         return F.dropout(weights, dropout).transpose(-2, -1).to(v.dtype) @ v
-    if bias is not None:  # the fused call takes only one of bias, mask and `is_causal`
+    if bias is not None:  # the fused call accepts only one of bias, mask and `is_causal`
         if is_causal:
             order = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
             mask = order if mask is None else mask & order
@@ -56,10 +56,10 @@ def is_faster_plain(
 ) -> bool:
     """Whether plain matrix products are faster than the fused call with its backward pass.
 
-    This is so on a CPU, if a head has few weights (`benchmarks/attention_kernels.py`). In bfloat16 and
-    float16, the fused backward pass takes up to ten times as long. With a bias or dropout, there is no fused
-    backward pass. For long sequences, the plain products would need memory that grows with the square of the
-    length.
+    They are faster on a CPU, if a head has few weights (`benchmarks/attention_kernels.py`). In bfloat16 and
+    float16, the fused backward pass takes up to ten times as long as the plain one. With a bias or dropout,
+    there is no fused backward pass. For long sequences, the plain products would need memory that grows with
+    the square of the length.
     """
     is_slow_fused = has_extras or q.dtype in (torch.bfloat16, torch.float16)
     limit = LONG if is_slow_fused else LONG_IN_FLOAT32
@@ -73,7 +73,7 @@ def keys_first_scores(
     mask: Bool[Tensor, "#batch #heads #queries #keys"] | None = None,
     is_causal: bool = False,
 ) -> Float[Tensor, "batch heads keys queries"]:
-    """Q Kᵀ / √d_k, masked and transposed: rows are keys, and columns are queries.
+    """Compute Q Kᵀ / √d_k, masked and transposed: rows are keys, and columns are queries.
 
     On a CPU, with fewer than 16 keys, a softmax over rows takes nearly four times as long as a softmax over
     columns, because only a softmax over columns is vectorised (`benchmarks/attention_kernels.py`).
@@ -102,8 +102,8 @@ MADE = WeakTensorKeyDictionary()
 def bias_of(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
     """Return `as_bias(mask, dtype)`, computed once for all layers that are given the same mask.
 
-    If the mask has been written to since, its bias is computed again. Writes to a mask made in inference mode
-    are not detected, because such a mask has no version counter.
+    If the mask has been written to since, the bias is computed again. Writes to a mask that was created in
+    inference mode are not detected, because such a mask has no version counter.
     """
     if is_recorded():  # compilers remove repeated computations themselves
         return as_bias(mask, dtype)
@@ -120,12 +120,12 @@ def bias_of(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "
 
 
 def as_bias(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
-    """0 where `mask` is True, else -inf. Adding it is cheaper than `masked_fill`, forward and backward."""
+    """Return 0 where `mask` is True, else -inf; adding this is cheaper than `masked_fill` in both passes."""
     return torch.where(mask, 0.0, -math.inf).to(dtype)
 
 
 def aligned(bias: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The same numbers, stored so that each row starts at a multiple of `ALIGNMENT`."""
+    """Return the same numbers, stored so that each row starts at a multiple of `ALIGNMENT` elements."""
     keys = bias.shape[-1]
     return F.pad(bias, (0, -keys % ALIGNMENT))[..., :keys]
 

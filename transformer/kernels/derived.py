@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Source(NamedTuple):
-    """A record of a parameter at the time when a value was computed from it, to detect later changes."""
+    """The identity of a parameter when a value was computed from it, kept to detect later changes."""
 
     parameter: Tensor
     alias: Tensor
@@ -37,9 +37,9 @@ class Latest(NamedTuple):
 class Derived:
     """Caches the result of `make(*parameters)`, and computes it again whenever a parameter has changed.
 
-    A parameter counts as changed in three cases: its version counter has increased (autograd, too, detects
-    changes in this way); it is another object; or its storage has another address. A write through
-    `parameter.data` after the first call is not detected.
+    A parameter counts as changed if its version counter has increased (which is how autograd detects changes
+    too), if it is another object, or if its storage has another address. A write through `parameter.data`
+    after the first call is not detected.
     """
 
     def __init__(self, make: Callable[..., Any]) -> None:

@@ -1,11 +1,11 @@
-"""Matrix products of 8-bit integers: weights scaled per output channel, activations per row.
+"""Matrix products of 8-bit integers: weights are scaled per output channel, activations per row.
 
-`int8_linear` computes a linear layer in this way. `dequantized_linear` is the plain version;
+`int8_linear` computes a linear layer with such products. `dequantized_linear` is the plain version;
 `tests/test_int8.py` checks that the two agree. The products of the integers are exact, and every row has its
 own scale, so a row's result does not depend on the other rows of its batch.
 
 The products use `torch._int_mm`, which multiplies plain int8 tensors, and which torchao also uses. They do
-not use `torch.ops.quantized`, because torch will remove it together with its quantized tensor types.
+not use `torch.ops.quantized`, because torch will remove that module together with its quantized tensor types.
 docs/performance.md compares the speed of these operators.
 """
 
@@ -24,9 +24,9 @@ FACTOR = torch.tensor(float(LARGEST))
 LARGE = 2**20
 """A matrix with at least this many weights is also kept in packed form, for inputs of few rows."""
 LEAST_ROWS, FEW_ROWS = 2, 64
-"""If an input has at least `LEAST_ROWS` and at most `FEW_ROWS` rows, the packed form is faster."""
+"""The packed form is faster for inputs of at least `LEAST_ROWS` and at most `FEW_ROWS` rows."""
 ZERO = 128
-"""The unsigned byte that represents 0 when signed bytes are shifted to unsigned ones."""
+"""The unsigned byte that represents 0 when signed bytes are shifted to unsigned bytes."""
 
 
 class Int8Weight(NamedTuple):
@@ -40,7 +40,7 @@ class Int8Weight(NamedTuple):
 
 
 def quantized_weight(weight: Float[Tensor, "outputs width"]) -> Int8Weight:
-    """Quantize `weight`: each row becomes 8-bit integers, and has its own scale."""
+    """Quantize `weight` to 8-bit integers with one scale per row."""
     scales = weight.abs().amax(dim=1) / LARGEST
     divisor = scales.clamp(min=torch.finfo(scales.dtype).tiny)  # a row of zeros has the scale 0
     matrix = (weight / divisor[:, None]).round().to(torch.int8)
@@ -51,7 +51,7 @@ def quantized_weight(weight: Float[Tensor, "outputs width"]) -> Int8Weight:
 def int8_linear(
     x: Float[Tensor, "*batch width"], weight: Int8Weight, bias: Float[Tensor, " outputs"] | None
 ) -> Float[Tensor, "*batch outputs"]:
-    """`F.linear` with the quantized weight; each row of `x` is quantized with its own scale."""
+    """Compute `F.linear` with the quantized weight; each row of `x` is quantized with its own scale."""
     rows = x.reshape(-1, x.shape[-1])
     largest = rows.abs().amax(dim=1, keepdim=True)
     # in a row of zeros, 0 / 0 gives arbitrary integers, but `largest` is 0, and so is the final product
@@ -63,12 +63,12 @@ def int8_linear(
 
 
 def scaled_product(rows: Int8[Tensor, "rows width"], weight: Int8Weight) -> Float[Tensor, "rows outputs"]:
-    """Multiply the integers exactly, then multiply by the weight's scales; uses the faster of two operators.
+    """Multiply the integers exactly, by the faster of two operators, then multiply by the weight's scales.
 
     If there are several rows, `_int_mm` first copies the matrix into the layout that `packed` already has.
-    For few rows and a large matrix, the copying takes longer than the product. The operator for packed
-    matrices is fast only with unsigned rows, so signed rows are shifted by `ZERO`, and oneDNN shifts the
-    result back. Both operators give the same numbers.
+    With few rows and a large matrix, copying takes longer than multiplying. The operator for packed matrices
+    is fast only with unsigned rows, so signed rows are shifted by `ZERO`, and oneDNN shifts the result back.
+    Both operators give the same numbers.
     """
     if weight.packed is None or not LEAST_ROWS <= rows.shape[0] <= FEW_ROWS:
         return torch._int_mm(rows, weight.matrix).float().mul_(weight.scales)
@@ -83,7 +83,7 @@ def dequantized_linear(
     weight: Float[Tensor, "outputs width"],
     bias: Float[Tensor, " outputs"] | None,
 ) -> Float[Tensor, "*batch outputs"]:
-    """The plain version of `int8_linear`: the same rounding, but products of floating-point numbers."""
+    """Compute `int8_linear` plainly: with the same rounding, but with floating-point products."""
     return F.linear(as_quantized(x), as_quantized(weight), bias)
 
 
@@ -94,7 +94,7 @@ def as_quantized(matrix: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch
 
 
 def has_int8_products() -> bool:
-    """Whether torch multiplies 8-bit integers fast, and exactly, on this CPU.
+    """Whether torch multiplies 8-bit integers both fast and exactly on this CPU.
 
     Without VNNI or AMX, an x86 CPU adds pairs of 8-bit products in 16 bits, which is slow or inexact. On
     other CPUs, torch has no fast product of 8-bit integers.

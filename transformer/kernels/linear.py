@@ -1,8 +1,8 @@
 """Linear layers that keep a packed copy of their weight, in the layout that the CPU's kernels read fastest.
 
-Decoding multiplies a few rows at a time by the same matrices. `F.linear` in float32 reads them unpacked.
-oneDNN reads a packed copy of a large matrix several times faster. Copies in bfloat16 are faster
-still, and copies in 8-bit integers are the smallest, if the CPU has instructions for these types
+Decoding multiplies a few rows at a time by the same matrices. `F.linear` in float32 reads the matrices
+unpacked. oneDNN reads a packed copy of a large matrix several times faster. If the CPU has instructions for
+these types, copies in bfloat16 are faster still, and copies in 8-bit integers are the smallest
 (docs/performance.md).
 """
 
@@ -21,13 +21,13 @@ from transformer.kernels.derived import Derived
 from transformer.kernels.int8 import int8_linear, quantized_weight
 
 SMALLEST = 2**16
-"""A matrix with fewer weights than this is not packed, because that would save too little time."""
+"""A matrix with fewer weights than this is not packed, because packing would save too little time."""
 SMALL, FEW_ROWS = 2**17, 8
 """With fewer than `SMALL` weights and fewer than `FEW_ROWS` input rows, `F.linear` is faster."""
 
 
 def packed_copy(weight: Float[Tensor, "outputs width"], *, dtype: torch.dtype) -> Any:
-    """`weight` in the form that `packed_linear` reads for this `dtype`."""
+    """Copy `weight` into the form that `packed_linear` reads for this `dtype`."""
     if dtype == torch.int8:
         return quantized_weight(weight)
     # the layout that oneDNN chooses for inputs of 32 rows is also fast for 1 row and for 500
@@ -37,7 +37,7 @@ def packed_copy(weight: Float[Tensor, "outputs width"], *, dtype: torch.dtype) -
 def packed_linear(
     x: Float[Tensor, "*batch width"], copy: Any, bias: Tensor | None, dtype: torch.dtype
 ) -> Float[Tensor, "*batch outputs"]:
-    """`F.linear` without gradients, from a `packed_copy`; inputs and outputs are float32."""
+    """Compute `F.linear` from a `packed_copy`, without gradients; inputs and outputs are float32."""
     if dtype == torch.int8:
         return int8_linear(x, copy, bias)
     if dtype == torch.float32:
@@ -48,9 +48,10 @@ def packed_linear(
 def packed_product(
     x: Float[Tensor, "*batch width"], copy: Any, bias: Tensor | None, activation: str = "none"
 ) -> Float[Tensor, "*batch outputs"]:
-    """`F.linear` and an activation, from a `packed_copy`; `x`, `copy`, `bias` and the result have one dtype.
+    """Compute `F.linear` and an activation from a `packed_copy`; all tensors must have the same dtype.
 
-    oneDNN applies the activation, "relu" or "gelu", to each part of the product while it is in the cache.
+    oneDNN applies the activation, "relu" or "gelu", to each part of the product while that part is in the
+    cache.
     """
     variant = "none" if activation == "gelu" else ""  # exact, not approximated by tanh
     return torch.ops.mkldnn._linear_pointwise.default(x, copy, bias, activation, [], variant)
@@ -77,7 +78,7 @@ class PackedLinear(nn.Linear):
         return F.linear(x, weight, bias)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedLinear":
-        """Called by `to`, `half` and so on; frees the copy of the old weight at once."""
+        """Free the copy of the old weight at once; `to`, `half` and similar methods call this method."""
         self.packed_weight.latest = None
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
@@ -108,8 +109,8 @@ def is_float32_parameter(weight: Tensor) -> bool:
 def is_faster_packed(rows: int, weight: Tensor, dtype: torch.dtype) -> bool:
     """Whether the packed product of a matrix with `rows` rows is faster than `F.linear`.
 
-    In int8 the answer is always True. Otherwise, the number of the other rows in the same call would decide
-    whether a row is rounded to 8 bits.
+    For int8 the answer is always True. Otherwise, whether a row is rounded to 8 bits would depend on the
+    number of other rows in the same call.
     """
     if dtype == torch.int8:
         return True

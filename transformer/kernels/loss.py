@@ -17,7 +17,7 @@ from torch.amp import GradScaler
 from torch.autograd.function import once_differentiable
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**28}
-"""Logits per chunk. On a CPU a chunk fits in a core's cache. On a GPU it is a gigabyte in float32, so that
+"""Logits per chunk. On a CPU, a chunk fits in a core's cache. On a GPU, a chunk is a gigabyte in float32, so
 few kernels are launched."""
 
 VIEWS = {"ViewBackward0", "UnsafeViewBackward0"}
@@ -32,7 +32,7 @@ so the outputs may be overwritten."""
 class GradientScale:
     """The number by which a training loop multiplies the gradient of each loss.
 
-    It is `factor`; in float16, it is `factor` times the current scale of `scaler`.
+    The number is `factor`; in float16, it is `factor` times the current scale of `scaler`.
     """
 
     def __init__(self, factor: float, scaler: GradScaler) -> None:
@@ -41,7 +41,7 @@ class GradientScale:
         self.made: dict[tuple[torch.dtype, torch.device, torch.Size], Tensor] = {}
 
     def like(self, loss: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The number as a tensor like `loss`: the same object for the same dtype, device and shape."""
+        """Return the number as a tensor like `loss`: the same object for the same dtype, device and shape."""
         key = loss.dtype, loss.device, loss.shape
         if key not in self.made:
             self.made[key] = self.scaler.scale(torch.full_like(loss.detach(), self.factor))
@@ -53,11 +53,11 @@ EXPECTED: ContextVar[GradientScale | None] = ContextVar("EXPECTED", default=None
 
 @contextmanager
 def scaling_gradients(scale: GradientScale) -> Iterator[None]:
-    """Inside the block, `overwriting_cross_entropy` multiplies its gradient by `scale` while computing it.
+    """Inside the block, make `overwriting_cross_entropy` multiply its gradient by `scale` while computing it.
 
     The backward pass must begin with `torch.autograd.backward(total, scale.like(total))`. If the loss
     receives the very tensor `scale.like(total)` as its gradient, the gradient of the logits is already
-    scaled. This saves a GPU one pass over the logits. If the loss receives another tensor, for example
+    scaled, which saves a GPU one pass over the logits. If the loss receives another tensor, for example
     because an objective has multiplied the loss by a number, the backward pass rescales the gradient of the
     logits.
     """
@@ -79,7 +79,7 @@ def overwriting_cross_entropy(
 
     No second tensor of the size of the logits is allocated. Nothing else may read `logits` after this
     call, and a second backward pass raises a `RuntimeError`. If `logits` are the output of an operation other
-    than a product or a sum, such as log_softmax, they are copied first, because the backward pass of the
+    than a product or a sum, such as log_softmax, they are copied first, because the backward pass of that
     operation may need its output.
 
     Under `torch.compile`, this function calls torch's own loss. If the model is in the same graph, inductor
@@ -105,7 +105,7 @@ def is_linear(logits: Tensor) -> bool:
 
 
 class OverwritingCrossEntropy(torch.autograd.Function):
-    """Computes loss and gradient a few rows at a time, from one softmax that is still in the cache."""
+    """Computes loss and gradient a few rows at a time, both from one softmax while it is in the cache."""
 
     @staticmethod
     def forward(
@@ -164,7 +164,7 @@ def write_gradient(
     *,
     out: Float[Tensor, "rows vocabulary"],
 ) -> None:
-    """Write to `out` the model's distribution minus the smoothed target, times each row's weight.
+    """Write the model's distribution minus the smoothed target, times each row's weight, to `out`.
 
     `one` holds the sum of each row of `probabilities`, which is almost 1. `probabilities` may be overwritten.
     Each number is rounded to the dtype of `out` only once.

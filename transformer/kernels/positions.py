@@ -1,4 +1,4 @@
-"""A lookup table for positional encodings without parameters, which avoids computing them at each step.
+"""A lookup table for positional encodings without parameters, so they are not computed again at each step.
 
 Readers of the paper can skip this file. `SinusoidalEncoding.waves` in `model/positions.py` is the plain
 version; `tests/test_positions.py` checks that the two agree.
@@ -24,11 +24,11 @@ def below(positions: Int[Tensor, "*shape"], limit: int) -> Int[Tensor, "*shape"]
 
     A table must have a row for each position, but reading the largest position would force a synchronization
     with a GPU. The function that makes the positions knows their limit without reading them. The tensor must
-    not be changed in place. Tensors computed from it lack the attribute. Their encodings are computed without
-    the table, so a wrong limit is never used.
+    not be changed in place. Tensors computed from `positions` lack the attribute, and their encodings are
+    computed without the table, so a wrong limit is never used.
     """
-    # Compiled code computes the encoding in one kernel, and a traced graph must be correct for any length. So
-    # neither uses a table, and neither needs a limit.
+    # No limit is needed in compiled code, which computes the encoding in one kernel, nor in a traced graph,
+    # which must be correct for any length: neither uses a table.
     is_tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     if not (is_tracing or torch.compiler.is_compiling()):
         positions.limit = limit  # type: ignore[attr-defined]
@@ -39,7 +39,7 @@ class PositionTable:
     """Keeps the encodings of the first positions, on the device where they were last needed.
 
     The table is not a buffer of a module, so state dicts, copies and pickles do not contain it. A model that
-    moves from the meta device to a real one computes a new table there.
+    moves from the meta device to a real device computes a new table on the real device.
     """
 
     def __init__(self) -> None:

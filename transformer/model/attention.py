@@ -23,7 +23,7 @@ def attention_weights(
 ) -> Float[Tensor, "batch heads queries keys"]:
     """softmax(Q Kᵀ / √d_k), the weights of equation 1; each row sums to 1.
 
-    `mask` is True where a query may attend to a key. `is_causal` hides key s from query t if s > t; it
+    `mask` is True where a query may attend to a key. `is_causal` hides key s from query t if s > t, which
     assumes that the first query and the first key are at the same position. `bias`, which the paper does not
     have, is added to the scores.
     """
@@ -64,8 +64,8 @@ class KeyValue(NamedTuple):
 class MultiHeadAttention(nn.Module):
     """Concat(head_1 … head_h) W^O with head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V) (§3.2.2).
 
-    It attends from `x` to the keys and values that it is given, wherever they come from: `x` itself, the
-    encoder or a cache. `d_k` and `d_v` can be set freely, as in Table 3; both default to d_model / num_heads.
+    Attends from `x` to the given keys and values, whether they come from `x` itself, from the encoder or from
+    a cache. `d_k` and `d_v` can be set freely, as in Table 3; both default to d_model / num_heads.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class MultiHeadAttention(nn.Module):
         x: Float[Tensor, "batch queries d_model"],
         positions: Int[Tensor, "#batch queries"] | None = None,  # noqa: ARG002  (for subclasses: rotary)
     ) -> Float[Tensor, "batch heads queries d_k"]:
-        """Queries of `x`; a subclass may rotate them by their `positions`."""
+        """Project `x` to queries; a subclass may rotate them by their `positions`."""
         return self.split_heads(self.w_q(x))
 
     def project_kv(
@@ -107,7 +107,7 @@ class MultiHeadAttention(nn.Module):
         x: Float[Tensor, "batch keys d_model"],
         positions: Int[Tensor, "#batch keys"] | None = None,  # noqa: ARG002  (for subclasses: rotary)
     ) -> KeyValue:
-        """Keys and values of `x`; a subclass may rotate the keys by their `positions`."""
+        """Project `x` to keys and values; a subclass may rotate the keys by their `positions`."""
         return KeyValue(self.split_heads(self.w_k(x)), self.split_heads(self.w_v(x)))
 
     def score_bias(
@@ -116,11 +116,11 @@ class MultiHeadAttention(nn.Module):
         positions: Int[Tensor, "#batch queries"] | None,  # noqa: ARG002
         length: int,  # noqa: ARG002
     ) -> Float[Tensor, "#batch #heads #queries keys"] | None:
-        """A bias that is added to the scores before the softmax; the paper has none.
+        """Return a bias to add to the scores before the softmax; the paper has none.
 
         A subclass may return a bias for the queries at `positions` and the keys at 0 … `length` - 1. In
-        cross-attention `positions` is None. To hide a key, use a bias of -1e4. With -inf, a query whose other
-        keys are all padding would have no key left, and its softmax would be NaN.
+        cross-attention, `positions` is None. To hide a key, use a bias of -1e4, not -inf: a query whose other
+        keys are all padding would then have no key left, and its softmax would be NaN.
         """
         return None
 
@@ -148,7 +148,7 @@ class MultiHeadAttention(nn.Module):
         mask: Bool[Tensor, "#batch #heads #queries keys"] | None = None,
         is_causal: bool = False,
     ) -> Float[Tensor, "batch heads queries keys"]:
-        """The attention weights that `forward` uses, before attention dropout."""
+        """Return the attention weights that `forward` uses, before attention dropout."""
         q = self.project_q(x, positions)
         bias = self.score_bias(q, positions, kv.keys.shape[2])
         return attention_weights(q, kv.keys, mask=mask, is_causal=is_causal, bias=bias)

@@ -15,8 +15,8 @@ from transformer.model.masks import Context
 class TransformerBlock(nn.Module):
     """Self-attention, then the feed-forward network, each with its residual connection and LayerNorm.
 
-    `residual` is called once per sub-layer, and returns the `PostNorm` or `PreNorm` around this sub-layer.
-    The context that the stack passes in decides whether this is a layer of an encoder or of a decoder.
+    `residual` is called once per sub-layer and returns the `PostNorm` or `PreNorm` around that sub-layer. The
+    context that the stack passes in decides whether the block is a layer of an encoder or of a decoder.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class TransformerBlock(nn.Module):
     def attend_to_self(
         self, x: Float[Tensor, "batch length d_model"], context: Context
     ) -> Float[Tensor, "batch length d_model"]:
-        """Self-attention over the tokens of `x` and, if there is a cache, over the tokens in the cache."""
+        """Apply self-attention to the tokens of `x` and, if there is a cache, to the cached tokens too."""
         x, positions = cast_once(x), context.positions
         kv = self.self_attention.project_kv(x, positions)
         if context.cache is not None:
@@ -72,11 +72,10 @@ class DecoderBlock(TransformerBlock):
     def attend_to_memory(
         self, x: Float[Tensor, "batch length d_model"], context: Context
     ) -> Float[Tensor, "batch length d_model"]:
-        """Cross-attention to the encoder's output.
+        """Apply cross-attention to the encoder's output.
 
-        In beam search, all W hypotheses of a sentence share its encoder output. To avoid a copy of the
-        encoder output for each hypothesis, `x` of shape (S × W, T, D) is viewed as (S, W × T, D), for S
-        sentences.
+        In beam search, all W hypotheses of a sentence share one encoder output. To avoid copying the encoder
+        output for each hypothesis, `x` of shape (S × W, T, D), for S sentences, is viewed as (S, W × T, D).
         """
         assert context.memory is not None, "cross-attention needs a memory, the output of an encoder"
         queries = x.reshape(context.memory.keys.shape[0], -1, x.shape[2])

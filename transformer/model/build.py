@@ -18,7 +18,7 @@ from transformer.model.positions import POSITIONS
 
 
 def build_model(config: ModelConfig) -> nn.Module:
-    """The model that `config` describes, with initial values from torch's global random generator."""
+    """Build the model that `config` describes; initial values come from torch's global random generator."""
     return ModelBuilder(config).build()
 
 
@@ -41,7 +41,7 @@ class ModelBuilder:
     # The parts
 
     def attention(self, make: Callable[..., MultiHeadAttention] = MultiHeadAttention) -> MultiHeadAttention:
-        """One attention module. `make` takes the arguments of `MultiHeadAttention`, and may be a subclass."""
+        """Make one attention module. `make` is `MultiHeadAttention` or a subclass with the same arguments."""
         config = self.config
         return make(
             config.d_model,
@@ -82,7 +82,7 @@ class ModelBuilder:
         return nn.Embedding(self.config.vocab_size, self.config.d_model)
 
     def source_vocabulary(self) -> nn.Embedding:
-        """The encoder's embedding in an encoder-decoder; it may be shared with the decoder."""
+        """Make the encoder's embedding in an encoder-decoder, which the decoder may share."""
         config = self.config
         return (
             self.vocabulary()
@@ -91,7 +91,7 @@ class ModelBuilder:
         )
 
     def output(self, embedding: nn.Embedding) -> nn.Linear:
-        """The projection to the vocabulary, which shares the matrix of `embedding` if embeddings are tied."""
+        """Make the projection to the vocabulary; it uses the matrix of `embedding` if embeddings are tied."""
         config = self.config
         output = nn.Linear(config.d_model, config.vocab_size, bias=config.output_bias)
         if config.tie_embeddings:
@@ -105,7 +105,7 @@ class ModelBuilder:
         return make(self.token_embedding(embedding), blocks, self.final_norm(), pad_id=self.config.pad_id)
 
     def decoder(self, embedding: nn.Embedding, block: Callable[[], TransformerBlock]) -> Decoder:
-        """A stack of layers. `block` is `self.decoder_block` if there is an encoder, else `self.block`."""
+        """Make a stack; `block` is `self.decoder_block` if there is an encoder, else `self.block`."""
         blocks = [block() for _ in range(self.config.decoder_layers)]
         return Decoder(self.token_embedding(embedding), blocks, self.final_norm())
 
@@ -144,9 +144,9 @@ class ModelBuilder:
 
         Embeddings and the projection to the vocabulary: normal with standard deviation d_model^-½, so that
         embeddings × √d_model and logits have unit scale. Biases: 0. Other matrices: Glorot uniform. The
-        release keeps W^Q, W^K and W^V in one d_model × 3 d_model matrix. Glorot's range for that matrix is
-        smaller by a factor of 1/√2 than for a d_model × d_model matrix. So W^Q, W^K and W^V get a gain of
-        1/√2 here. W^O and W_2, which write to the residual stream, are then multiplied by `residual_gain`.
+        release keeps W^Q, W^K and W^V in one d_model × 3 d_model matrix. Glorot's range for this matrix is
+        1/√2 times the range for a d_model × d_model matrix, so W^Q, W^K and W^V get a gain of 1/√2 here. W^O
+        and W_2, which write to the residual stream, are then multiplied by `residual_gain`.
         """
         for module in model.modules():
             if isinstance(module, nn.Linear):

@@ -5,9 +5,9 @@ the tokens and returns a `Context` that says what they may attend to. Each block
 `KeyValueCache.append`, which fills the slots of its layer. The model calls `DecodeState.advance`, which
 counts the tokens that were not padding.
 
-A batch is ragged if its rows have read different numbers of tokens. The buffers have no gaps even then,
-because each row writes at its own positions. The keys and values of padding are written after the row's last
-token. There, the causal mask hides them until the next real tokens overwrite them.
+A batch is ragged if its rows have read different numbers of tokens. Even in a ragged batch the buffers have
+no gaps, because each row writes at its own positions. The keys and values of padding are written after the
+row's last token, where the causal mask hides them until the row's next real tokens overwrite them.
 """
 
 from collections.abc import Sequence
@@ -39,9 +39,9 @@ class KeyValueCache:
         return self.keys.shape[2]
 
     def append(self, kv: KeyValue, positions: Int[Tensor, "#batch length"]) -> KeyValue:
-        """The second of the three steps: write `kv` into the reserved slots, at each row's `positions`.
+        """Write `kv` into the reserved slots, at each row's `positions`: the second of the three steps.
 
-        Returns the first `length` slots of the buffers, which hold the past and the new tokens.
+        Returns the first `length` slots of the buffers, which hold earlier tokens and the new ones.
         """
         count = positions.shape[1]
         for buffer, part in ((self.keys, kv.keys), (self.values, kv.values)):
@@ -57,7 +57,7 @@ class KeyValueCache:
         return KeyValue(self.keys[:, :, : self.length], self.values[:, :, : self.length])
 
     def select(self, rows: Int[Tensor, " chosen"]) -> "KeyValueCache":
-        """A cache of these rows in new buffers; only the slots that are in use are copied."""
+        """Return a cache of these rows in new buffers; only the slots that are in use are copied."""
         chosen = KeyValueCache(*(copy_rows(part, rows, self.length) for part in (self.keys, self.values)))
         chosen.length = self.length
         return chosen
@@ -76,10 +76,10 @@ def copy_rows(
 class DecodeState:
     """The decoding state: caches, positions and, in an encoder-decoder, the projected memory.
 
-    Each layer has a `KeyValueCache`, or an object of your own with the same `room`, `append` and `select`.
+    Each layer has a `KeyValueCache`, or a custom object with the same `room`, `append` and `select`.
     `positions` (B,) counts the tokens that each row has read. `length`, a Python int, is the number of slots
     that attention reads; it is at least the largest of the `positions`. `is_ragged` is False as long as all
-    rows have read exactly `length` tokens. The rows of one sentence are adjacent and share its memory: with S
+    rows have read exactly `length` tokens. The rows of one sentence are adjacent and share one memory: with S
     memories, the B rows form S groups of B / S rows. If `memory_mask` is None, no memory contains padding.
     """
 
@@ -108,17 +108,17 @@ class DecodeState:
         memory: Sequence[KeyValue] = (),
         memory_mask: Bool[Tensor, "batch 1 1 source"] | None = None,
     ) -> "DecodeState":
-        """A state for `batch` rows of at most `room` tokens; one cache for each self-attention."""
+        """Make a state for `batch` rows of at most `room` tokens, with one cache per self-attention."""
         caches = [empty_cache(attention, batch, room) for attention in attentions]
         positions = torch.zeros(batch, dtype=torch.int64, device=caches[0].keys.device)
         return cls(caches, positions, 0, memory, memory_mask)
 
     def make_room(self, tokens: Int[Tensor, "batch new"]) -> Context:
-        """The first of the three steps: reserve slots for `tokens`.
+        """Reserve slots for `tokens`: the first of the three steps.
 
-        Returns a `Context` with the positions of `tokens` and the slots that they may attend to. This changes
-        the state, so call it once per forward pass. Raises `ValueError` if the buffers are too short; the
-        state is then unchanged.
+        Returns a `Context` with the positions of `tokens` and the slots that they may attend to. This method
+        changes the state, so call it once per forward pass. Raises `ValueError` if the buffers are too short;
+        the state is then unchanged.
         """
         new, room = tokens.shape[1], self.caches[0].room
         if self.length + new > room:
@@ -132,14 +132,14 @@ class DecodeState:
             cache.length, cache.is_ragged = self.length, self.is_ragged
         starts = self.positions if self.is_ragged else self.positions[:1]
         positions = below(starts[:, None] + torch.arange(new, device=tokens.device), self.length)
-        if new == 1 and not self.is_ragged:  # the last token of each row may look at every slot
+        if new == 1 and not self.is_ragged:  # the last token of each row may attend to every slot
             return Context(positions)
-        if is_fresh:  # as in training; for a long prompt, a mask would be large and slow
+        if is_fresh:  # as in training, because a mask for a long prompt would be large and slow
             return Context(positions, is_causal=True)
         return Context(positions, causal_mask(positions, self.length))
 
     def advance(self, counts: Int[Tensor, " batch"] | int) -> None:
-        """The third of the three steps: move each row's position forward by the number of tokens just read.
+        """Move each row's position forward by the number of tokens just read: the third of the three steps.
 
         `counts` leaves out padding, which does not move a row forward.
         """
@@ -147,7 +147,7 @@ class DecodeState:
         self.is_ragged |= isinstance(counts, Tensor)
 
     def select(self, rows: Int[Tensor, " chosen"]) -> "DecodeState":
-        """The state of these rows, in this order; a row may be chosen more than once.
+        """Return the state of these rows, in this order; a row may be chosen more than once.
 
         In an encoder-decoder, this method reads the values of `rows` to see which rows share a memory. On a
         GPU this forces a synchronization, which `select_beams` avoids.
@@ -165,11 +165,11 @@ class DecodeState:
     def select_beams(
         self, rows: Int[Tensor, "sentences beam"], sentences: Int[Tensor, " sentences"] | None
     ) -> "DecodeState":
-        """Like `select`, if it is known which rows share a memory: `rows[i]` are the rows of sentence i.
+        """Do the same as `select`, if the caller knows which rows share a memory: `rows[i]` share memory i.
 
         `sentences` are the memories to keep, in this order; None keeps all of them as they are.
         """
-        if type(self).select is not DecodeState.select:  # such a subclass may have more state to select
+        if type(self).select is not DecodeState.select:  # the subclass may have more state to select
             return self.select(rows.flatten())
         return self.with_rows(rows.flatten(), *self.select_memory(sentences))
 
@@ -188,15 +188,15 @@ class DecodeState:
         memory: Sequence[KeyValue],
         memory_mask: Bool[Tensor, "sentences 1 1 source"] | None,
     ) -> "DecodeState":
-        """A state with copies of these rows of the caches, and with the given memory."""
+        """Return a state with copies of these rows of the caches, and with the given memory."""
         caches = [cache.select(rows) for cache in self.caches]
         positions = self.positions.index_select(0, rows)
         return DecodeState(caches, positions, self.length, memory, memory_mask, self.is_ragged)
 
 
 def empty_cache(attention: MultiHeadAttention, batch: int, room: int) -> KeyValueCache:
-    """Empty buffers for the keys and values of this layer, in the shape and dtype of its `project_kv`."""
-    # not `w_k.weight`, which is no parameter with `weight_norm` or a parametrization
+    """Make empty buffers for this layer's keys and values, in the shape and dtype of its `project_kv`."""
+    # not `w_k.weight`, which is not a parameter under `weight_norm` or another parametrization
     like = next(attention.w_k.parameters())
     with torch.no_grad():
         example = attention.project_kv(

@@ -1,4 +1,4 @@
-"""The decoder stack (§3.1, the right half of figure 1): every position attends to itself and earlier ones.
+"""The decoder stack (§3.1, the right half of figure 1): positions attend to themselves and earlier positions.
 
 In an encoder-decoder, its blocks also attend to the memory, which is the encoder's output. A decoder-only
 model has no memory.
@@ -43,8 +43,8 @@ class Decoder(nn.Module):
         """Compute hidden states; `memory` is the list that `project_memory` returns, with one pair per layer.
 
         If a `state` is given, each row of `tokens` continues the sequence in the same row of the state. This
-        method reserves slots for `tokens` in the state, and the blocks fill them with keys and values. After
-        the call, the caller must pass the number of real tokens to `state.advance`.
+        method reserves slots for `tokens` in the state, and the blocks fill the slots with keys and values.
+        After the call, the caller must pass the number of real tokens to `state.advance`.
         """
         context = causal_context(tokens) if state is None else state.make_room(tokens)
         nothing = [None] * len(self.blocks)
@@ -66,7 +66,7 @@ class Decoder(nn.Module):
         memory: Sequence[KeyValue] = (),
         memory_mask: Bool[Tensor, "batch 1 1 source"] | None = None,
     ) -> DecodeState:
-        """An empty state for `batch` rows of at most `room` tokens; `memory` is as in `forward`."""
+        """Make an empty state for `batch` rows of at most `room` tokens; `memory` is as in `forward`."""
         require_positions(self.embedding.positions, room)
         attentions = [block.self_attention for block in self.blocks]
         return DecodeState.empty(attentions, batch, room, memory, memory_mask)

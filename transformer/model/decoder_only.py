@@ -25,7 +25,7 @@ class DecoderOnly(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "batch length"], *, state: DecodeState | None = None
     ) -> Float[Tensor, "batch length vocabulary"]:
-        """If a `state` is given, each row of `tokens` continues the sequence in the same row of the state."""
+        """Compute logits; with a `state`, each row of `tokens` continues the same row of the state."""
         if state is None:
             check_first_tokens(tokens, self.pad_id)
         logits = self.output(self.decoder(tokens, state=state))
@@ -34,13 +34,13 @@ class DecoderOnly(nn.Module):
         return logits
 
     def new_state(self, batch: int, room: int) -> DecodeState:
-        """An empty state for `batch` rows of at most `room` tokens."""
+        """Make an empty state for `batch` rows of at most `room` tokens."""
         return self.decoder.new_state(batch, room)
 
     def prefill(
         self, tokens: Int[Tensor, "batch length"], *, max_length: int
     ) -> tuple[Float[Tensor, "batch vocabulary"], DecodeState]:
-        """Read right-padded prompts; returns the logits of each row's next token, and the state.
+        """Read right-padded prompts and return the logits of each row's next token, and the state.
 
         The state has room for the prompts and `max_length` more tokens.
         """
@@ -51,7 +51,7 @@ class DecoderOnly(nn.Module):
         return self.output(x[torch.arange(x.shape[0], device=x.device), last]), state
 
     def step(self, tokens: Int[Tensor, " batch"], state: DecodeState) -> Float[Tensor, "batch vocabulary"]:
-        """Read one more token per row, even if it is a pad; returns the logits of the next token."""
+        """Read one more token per row, even if it is a pad, and return the logits of the next token."""
         x = self.decoder(tokens[:, None], state=state)
         state.advance(1)
         return self.output(x[:, -1])

@@ -1,4 +1,4 @@
-"""The Transformer of the paper (§3, figure 1): an encoder, and a decoder that attends to its output."""
+"""The Transformer of the paper (§3, figure 1): a decoder that attends to the output of an encoder."""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ class EncoderDecoder(nn.Module):
     def encode(
         self, src_tokens: Int[Tensor, "batch source"]
     ) -> tuple[Float[Tensor, "batch source d_model"], Bool[Tensor, "batch 1 1 source"]]:
-        """The memory that the decoder attends to, and its mask, True at real tokens."""
+        """Compute the memory that the decoder attends to, and its mask, which is True at real tokens."""
         return self.encoder(src_tokens), padding_mask(src_tokens, self.pad_id)
 
     def decode(
@@ -75,14 +75,14 @@ class EncoderDecoder(nn.Module):
         memory_mask: Bool[Tensor, "batch 1 1 source"] | None,
         room: int,
     ) -> DecodeState:
-        """A state with the keys and values of the memory, and room for `room` target tokens per row."""
+        """Make a state with the keys and values of the memory, and room for `room` target tokens per row."""
         projected = self.decoder.project_memory(memory)
         return self.decoder.new_state(memory.shape[0], room, projected, memory_mask)
 
     def prefill(
         self, src_tokens: Int[Tensor, "batch source"], *, max_length: int
     ) -> tuple[Float[Tensor, "batch vocabulary"], DecodeState]:
-        """Encode the sources and read BOS; returns the logits of each row's first token and the state.
+        """Encode the sources, read BOS, and return the logits of each row's first token, and the state.
 
         The state has room for outputs of `max_length` tokens.
         """
@@ -93,7 +93,7 @@ class EncoderDecoder(nn.Module):
         return self.step(bos, state), state
 
     def step(self, tokens: Int[Tensor, " batch"], state: DecodeState) -> Float[Tensor, "batch vocabulary"]:
-        """Read one more token per row, even if it is a pad; returns the logits of the next token."""
+        """Read one more token per row, even if it is a pad, and return the logits of the next token."""
         x = self.decoder(tokens[:, None], state.memory, state.memory_mask, state=state)
         state.advance(1)
         return self.output(x[:, -1])

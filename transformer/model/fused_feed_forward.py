@@ -21,11 +21,11 @@ FUSED: tuple[tuple[Callable[[Tensor], Tensor], str], ...] = ((F.relu, "relu"), (
 
 
 class FusedFeedForward(FeedForward):
-    """A `FeedForward` that computes W1 and the activation in one operation, in the dtype of its copies.
+    """A `FeedForward` that computes W1 and the activation in one operation, in the dtype of packed weights.
 
-    In bfloat16, the inner values stay bfloat16. `FeedForward` with packed layers turns them into float32 for
-    the activation, and back for W2. Parameters and hooks are those of `FeedForward`. If gradients are needed,
-    or if a part is not plain, this class computes like `FeedForward`.
+    In bfloat16, the inner values stay bfloat16, whereas a `FeedForward` with packed layers casts them to
+    float32 for the activation, and back for W2. Parameters and hooks are those of `FeedForward`. If gradients
+    are needed, or if a part is not plain (`is_plain`), this class falls back to the code of `FeedForward`.
     """
 
     def forward(self, x: Float[Tensor, "batch length d_model"]) -> Float[Tensor, "batch length d_model"]:
@@ -41,7 +41,7 @@ class FusedFeedForward(FeedForward):
 
 
 def can_multiply(x: Tensor, linear: nn.Module) -> bool:
-    """Whether this layer's packed copy may be used for rows like those of `x`, and is faster."""
+    """Whether this layer's packed copy may be used for an input like `x`, and is faster than `F.linear`."""
     return (
         isinstance(linear, PackedLinear)
         and is_plain(linear, PackedLinear)
@@ -51,15 +51,15 @@ def can_multiply(x: Tensor, linear: nn.Module) -> bool:
 
 
 def fused_name(activation: Callable[[Tensor], Tensor]) -> str | None:
-    """oneDNN's name of this function; None if oneDNN does not have it."""
+    """Return oneDNN's name for this function, or None if oneDNN does not have the function."""
     return next((name for function, name in FUSED if function is activation), None)
 
 
 def fuse_feed_forward(model: nn.Module) -> None:
     """Turn each `FeedForward` of packed layers into a `FusedFeedForward`, in place.
 
-    Call it after `pack_linear_layers`. Subclasses stay as they are. So do networks in 8-bit integers, whose
-    inner values can be rounded only when those of the whole row are known.
+    Call this function after `pack_linear_layers`. It does not change subclasses, nor networks in 8-bit
+    integers, whose inner values can be rounded only when all the values of a row are known.
     """
     for module in model.modules():
         if type(module) is FeedForward and is_packed(module.w_1) and is_packed(module.w_2):

@@ -27,9 +27,9 @@ class MaskedLanguageModel(nn.Module):
 class SequenceClassifier(nn.Module):
     """Logits of a sentence's classes, from the mean of its hidden states.
 
-    BERT uses the state of a special first token instead. The mean has two advantages. Every word gets a
-    direct gradient from the first update on, which helps with little data. And an encoder that was trained
-    for another task has no such token.
+    BERT uses the state of a special first token instead. The mean has two advantages: every word gets a
+    direct gradient from the first update on, which helps with little data; and the head also fits an encoder
+    that was trained for another task, without such a token.
     """
 
     def __init__(self, encoder: Encoder, num_classes: int) -> None:
@@ -43,7 +43,7 @@ class SequenceClassifier(nn.Module):
 
 
 class SentenceEmbedder(nn.Module):
-    """One unit vector per sentence, the normalised mean of its hidden states; dot products are cosines."""
+    """One unit vector per sentence: the normalised mean of its hidden states. Dot products are cosines."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class SentenceEmbedder(nn.Module):
 def mean_over_tokens(
     hidden: Float[Tensor, "batch length d_model"], tokens: Int[Tensor, "batch length"], pad_id: int
 ) -> Float[Tensor, "batch d_model"]:
-    """The mean over real tokens, summed in float32 because long sums lose precision in bfloat16."""
+    """Return the mean over real tokens, summed in float32 because long sums lose precision in bfloat16."""
     is_real = (tokens != pad_id)[:, :, None]
     return (hidden.float() * is_real).sum(dim=1) / is_real.sum(dim=1)
 
@@ -79,7 +79,7 @@ def sentence_embedder(model: nn.Module, settings: Settings) -> SentenceEmbedder:
 def masked_language_model(model: nn.Module, settings: Settings) -> MaskedLanguageModel:
     """Add a head that projects the model's hidden states to the vocabulary.
 
-    With `tie_embeddings`, the projection uses the matrix of the embedding.
+    If `tie_embeddings` is set, the projection uses the matrix of the embedding.
     """
     output = ModelBuilder(settings.model).output(model.embedding.embedding)  # type: ignore
     if not settings.model.tie_embeddings:

@@ -64,7 +64,7 @@ class PostNorm(nn.Module):
 
     @staticmethod
     def final_norm(d_model: int, epsilon: float = LAYER_NORM_EPSILON) -> nn.Module:  # noqa: ARG004  (for PreNorm's)
-        """The norm that ends a stack: none, because the last layer's output is normalised already."""
+        """Return no norm for the end of a stack, because the last layer's output is already normalised."""
         return nn.Identity()
 
 
@@ -78,7 +78,7 @@ class PreNorm(PostNorm):
 
     @staticmethod
     def final_norm(d_model: int, epsilon: float = LAYER_NORM_EPSILON) -> nn.Module:
-        """A LayerNorm, because the output of the last layer is a sum that nothing has normalised yet."""
+        """Return a LayerNorm for the end of a stack, because the last layer's output is not normalised."""
         return nn.LayerNorm(d_model, eps=epsilon)
 
 

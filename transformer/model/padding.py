@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def require_right_padded(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
-    """Raise `ValueError` if a row has no token, or has a pad before a token; the message names the row.
+    """Raise `ValueError` if a row has no token, or has a pad before a token; the error names the row.
 
     The check reads values back from the device, so on a GPU it forces one synchronization.
     """
@@ -28,9 +28,9 @@ def require_right_padded(tokens: Int[Tensor, "batch length"], pad_id: int) -> No
 def check_first_tokens(tokens: Int[Tensor, "batch length"], pad_id: int) -> None:
     """Raise `ValueError` if a row begins with a pad.
 
-    The check runs only on a CPU, where reading values costs almost nothing, and not while the forward pass is
-    being compiled, traced or vmapped. Positions are counted from the left, so padding on the left would shift
-    the sentence. In a row that holds only padding, attention would have no key to attend to.
+    Positions are counted from the left, so padding on the left would shift the sentence. In a row that holds
+    only padding, attention would have no key to attend to. The check runs only on a CPU, where reading values
+    costs almost nothing, and not while the forward pass is being compiled, traced or vmapped.
     """
     is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore
     is_plain = tokens.is_cpu and type(tokens) is Tensor and not torch._C._functorch.is_batchedtensor(tokens)
@@ -39,7 +39,7 @@ def check_first_tokens(tokens: Int[Tensor, "batch length"], pad_id: int) -> None
 
 
 def first_token_missing(is_pad: Bool[Tensor, "batch length"], pad_id: int) -> str:
-    """The error message for the first row that does not begin with a token."""
+    """Return the error message for the first row that does not begin with a token."""
     row = int(is_pad[:, :1].int().sum(dim=1).argmax())
     if bool(is_pad[row].all()):
         return f"row {row} of the batch holds no token, only pads ({pad_id}); leave such rows out"

@@ -29,7 +29,7 @@ class SinusoidalEncoding(nn.Module):
         return self.table.look_up(self.waves, positions)
 
     def waves(self, positions: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape d_model"]:
-        """Computes the encoding from the formula, without the table."""
+        """Compute the encoding from the formula, without the table."""
         if positions.is_mps:  # MPS has no float64
             return self.waves(positions.cpu()).to(positions.device)
         # float64, because in float32 the angle at position 1,000 is already wrong in the fifth decimal
@@ -42,8 +42,8 @@ class SinusoidalEncoding(nn.Module):
 class Tensor2TensorEncoding(SinusoidalEncoding):
     """The same formula with 10000^(2i/(d-2)), so that the longest wavelength is 10000 · 2π.
 
-    The longest wavelength of the paper's formula is slightly shorter. This variant is used by the authors'
-    code, Tensor2Tensor, and by programs that follow it, such as Marian.
+    The longest wavelength of the paper's formula is slightly shorter. The authors' code, Tensor2Tensor, uses
+    this variant, and so do programs that follow Tensor2Tensor, such as Marian.
     """
 
     def __init__(self, d_model: int) -> None:
@@ -72,7 +72,7 @@ POSITIONS: dict[str, Callable[[ModelConfig], nn.Module]] = {
 
 
 def require_positions(encoding: nn.Module, length: int) -> None:
-    """Raise `ValueError` if `length` tokens are too many for an encoding with `max_positions`."""
+    """Raise `ValueError` if `length` exceeds the `max_positions` of `encoding`, if it has this attribute."""
     limit = getattr(encoding, "max_positions", None)
     if limit is not None and length > limit:
         raise ValueError(

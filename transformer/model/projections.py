@@ -20,9 +20,10 @@ from transformer.model.attention import KeyValue, MultiHeadAttention
 class JoinedAttention(MultiHeadAttention):
     """A `MultiHeadAttention` that projects queries together with the keys and values of the same tokens.
 
-    `project_kv` keeps the queries until `forward` ends, and `project_q` returns them if it is given the same
-    tensor. Parameters, hooks and results are those of `MultiHeadAttention`. If gradients are needed, or if a
-    projection is not a plain linear layer, this class computes like `MultiHeadAttention`.
+    `project_kv` keeps the queries until `forward` ends, and `project_q` returns the kept queries if it is
+    given the same tensor. Parameters, hooks and results are those of `MultiHeadAttention`. If gradients are
+    needed, or if a projection is not a plain linear layer, this class falls back to the code of
+    `MultiHeadAttention`.
     """
 
     joined: Derived
@@ -66,7 +67,7 @@ class JoinedAttention(MultiHeadAttention):
             self.queries = None
 
     def _apply(self, *arguments: Any) -> "JoinedAttention":
-        """Called by `to`, `half` and so on; frees the copy of the old weights at once."""
+        """Free the copy of the old weights at once; `to`, `half` and similar methods call this method."""
         self.joined.latest = None
         return super()._apply(*arguments)  # type: ignore[no-untyped-call]
 
@@ -75,7 +76,7 @@ class JoinedAttention(MultiHeadAttention):
 
 
 def plain_parameters(attention: MultiHeadAttention) -> tuple[Tensor, ...] | None:
-    """The three weights, then the biases, if any; None if a layer is not plain, or only some have a bias."""
+    """Return three weights, then any biases; None if a layer is not plain, or if only some have a bias."""
     layers = attention.w_q, attention.w_k, attention.w_v
     if not all(is_plain(layer, nn.Linear, PackedLinear) for layer in layers):
         return None
@@ -85,7 +86,7 @@ def plain_parameters(attention: MultiHeadAttention) -> tuple[Tensor, ...] | None
 
 
 def is_plain(module: nn.Module, *types: type) -> bool:
-    """Whether a module has one of these types, no hooks, and no `forward` set on the object."""
+    """Whether a module has exactly one of these types, no hooks, and no `forward` set on the object."""
     own = module.__dict__
     return type(module) in types and not (
         own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own
@@ -104,8 +105,8 @@ def joined_copy(
 def join_projections(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
     """Turn the self-attention of each block of `model` into a `JoinedAttention`, in place.
 
-    Subclasses of `MultiHeadAttention` stay as they are, because they may compute Q, K and V in another way.
-    Attention also stays as it is if its values and its keys have different widths.
+    Subclasses of `MultiHeadAttention` are not changed, because they may compute Q, K and V in another way.
+    Attention whose keys and values have different widths is not changed either.
     """
     for block in model.modules():
         attention = getattr(block, "self_attention", None)

@@ -1,4 +1,4 @@
-"""Hooks on a forward pass: they record attention weights, sub-layers and shapes, or switch off one head.
+"""Hooks on a forward pass that record attention weights, sub-layers and shapes, or switch off one head.
 
 Thanks to these hooks, the layers need no flag, no extra return value and no mode.
 """
@@ -132,7 +132,7 @@ class Call(NamedTuple):
 
 @contextmanager
 def record_calls(model: nn.Module) -> Iterator[dict[str, Call]]:
-    """For every module that maps a tensor to a tensor, collect the shapes of its first argument and result.
+    """Collect the input and output shapes of every module whose first argument and result are tensors.
 
     Yields a dictionary that maps a module's name to its latest call.
     """
@@ -152,7 +152,7 @@ def record_calls(model: nn.Module) -> Iterator[dict[str, Call]]:
 
 @contextmanager
 def without_head(attention: MultiHeadAttention, head: int) -> Iterator[None]:
-    """Inside the block, `attention` works without one head: that head's output is set to 0 before W^O.
+    """Switch off one head of `attention` inside the block: the head's output is set to 0 before W^O.
 
     Heads are counted from 0. Raises `ValueError` if there is no such head.
     """

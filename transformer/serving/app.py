@@ -20,9 +20,9 @@ from transformer.serving.schemas import Health, ModelInfo, Output, TranslateRequ
 DESCRIPTION = """Translates lines of text. A request may have up to {lines:,} lines of {characters:,}
 characters each, a body of {body_bytes:,} bytes, and a beam of {beam_size:,}; after {seconds:g} seconds it
 gets an error instead of an answer. Requests that are waiting at the same time are translated together. An
-error is an object with one member, error: one line that says what is wrong."""
+error is an object with one field, error: one line that says what is wrong."""
 LONGEST_REASON = 200
-"""The reason in a warning is shortened to this many characters, because it may list many unknown words."""
+"""The reason in a warning is truncated to this many characters, because it may list many unknown words."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ServedModel:
 
 
 def make_app(models: Sequence[ServedModel], limits: Limits) -> FastAPI:
-    """Make the application, which translates in a thread of its own until the server shuts down."""
+    """Make the application, which translates in a separate thread until the server shuts down."""
     by_name = {model.info.name: model for model in models}
     batcher = Batcher(
         {name: model.translator for name, model in by_name.items()},
@@ -81,7 +81,7 @@ def make_app(models: Sequence[ServedModel], limits: Limits) -> FastAPI:
 
     @app.get("/health")
     async def health() -> Health:
-        """The models, how many lines are waiting, and how many have been translated."""
+        """List the models, and count the lines that are waiting and the lines translated so far."""
         return Health(
             status="ok",
             models=[model.info for model in models],
@@ -127,9 +127,10 @@ def kind_of(request: TranslateRequest, models: Mapping[str, ServedModel], limits
 
 
 def outside(model: ServedModel, lines: Sequence[str]) -> list[str]:
-    """A warning for each line that fails the check `model.why_outside`.
+    """Return a warning for each line that fails the check `model.why_outside`.
 
-    An example is a line with a word that toyland does not have. Such lines are translated anyway.
+    For example, a line fails the check if it has a word that toyland does not have. Lines that fail are
+    translated anyway.
     """
     if model.why_outside is None:
         return []

@@ -72,9 +72,9 @@ class Batcher:
         self.thread.start()
 
     def submit(self, kind: Kind, lines: Sequence[str]) -> "Future[Answer]":
-        """Queue a request; returns a future for its translations. Cancel the future if nobody waits for it.
+        """Queue a request and return a future for its translations.
 
-        Raises `BusyError` if too many lines are waiting.
+        Cancel the future if its result is no longer needed. Raises `BusyError` if too many lines are waiting.
         """
         job = Job(kind, lines)
         with self.changed:
@@ -100,7 +100,7 @@ class Batcher:
             self.answer(jobs)
 
     def take(self) -> list[Job]:
-        """Wait for the next batch and return it; empty if the batcher is closed and nothing is waiting."""
+        """Wait for the next batch and return it; return [] if the batcher is closed and no job is waiting."""
         with self.changed:
             while True:
                 self.changed.wait_for(lambda: self.waiting or self.is_closed)
@@ -121,7 +121,7 @@ class Batcher:
                     return running
 
     def answer(self, jobs: Sequence[Job]) -> None:
-        """Translate the jobs together; if that fails, separately, so that only faulty jobs fail."""
+        """Translate the jobs together, or separately if that fails, so that only faulty jobs fail."""
         try:
             answers = self.translate(jobs)
         except Exception as error:  # out of memory, for example
@@ -154,7 +154,7 @@ class Batcher:
 
 
 def cut_lines(translator: LineTranslator, lines: Sequence[str]) -> list[str]:
-    """The warnings about one request's lines; they count lines from the first one of the request."""
+    """Return the warnings about one request's lines, numbered from the request's first line."""
     found: list[str] = []
     translator.warn = found.append
     translator.encode(lines, first_line=1)
@@ -163,4 +163,4 @@ def cut_lines(translator: LineTranslator, lines: Sequence[str]) -> list[str]:
 
 
 def ignore(_: str) -> None:
-    """Drops the warnings about a whole batch, because `cut_lines` collects them for each request."""
+    """Drop a warning about a batch, because `cut_lines` collects the warnings for each request."""

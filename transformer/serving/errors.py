@@ -1,4 +1,4 @@
-"""The server's errors: each is JSON with one line that says what is wrong."""
+"""The server's errors: each is a JSON object with one line that says what is wrong."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:
-        """The server logs the traceback; the client does not see it."""
+        """Hide the traceback from the client; the server logs it."""
         return problem(500, f"this server has failed ({type(error).__name__}); its log says why")
 
 

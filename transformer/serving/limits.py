@@ -24,7 +24,7 @@ class Limits:
     seconds: float = 60.0
     """Seconds from a request's headers to its answer."""
     waiting_lines: int = 1_000
-    """Lines that may wait for translation at the same time, in all requests together."""
+    """Lines that may wait for translation at the same time, added up over all requests."""
 
 
 class RequestLimits:
@@ -46,9 +46,9 @@ class RequestLimits:
             await send(message)
 
         async def limited() -> Message:
-            """The next part of the body.
+            """Return the next part of the body.
 
-            A body that is too large is refused only after all of it has been read and discarded. If the
+            A body that is too large is refused only after the whole body has been read and discarded. If the
             connection were closed while the client is still sending, the client would never see the error.
             """
             nonlocal size

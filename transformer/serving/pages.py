@@ -1,4 +1,4 @@
-"""The server's two HTML pages. They load no other files; a content security policy enforces that."""
+"""The server's two HTML pages. They load no other files, which a content security policy enforces."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -13,7 +13,7 @@ LONGEST_SHOWN = 40
 
 def require_text(value: Any) -> Any:
     if isinstance(value, str) and (problem := why_no_text(value)):
-        raise ValueError(f"expected a text, found {problem}")
+        raise ValueError(f"expected a string, found {problem}")
     return value
 
 
@@ -21,10 +21,10 @@ class TranslateRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     lines: list[Annotated[str, BeforeValidator(require_text)]] = Field(
-        description="What to translate, one sentence per line; a blank line gives an empty translation.",
+        description="The text to translate, one sentence per line; a blank line gives an empty translation.",
         examples=[["The old man gives the child a red apple."]],
     )
-    model: str | None = Field(None, description="A model's name, as listed by /health; by default the first.")
+    model: str | None = Field(None, description="A model's name from /health. By default, the first model.")
     n_best: int = Field(1, ge=1, description="Number of translations per line; at most beam_size.")
     beam_size: int | None = Field(
         None,
@@ -41,10 +41,10 @@ class Output(BaseModel):
     translation: str
     score: float | None = Field(
         description="Log-probability divided by the length penalty. If the search finds fewer than n_best "
-        "translations, empty translations are added, whose score is null."
+        "translations, the list is padded with empty translations, whose score is null."
     )
     alignment: str | None = Field(
-        description="Aligned words as pairs SOURCE-TARGET, counted from 0, such as 0-0 1-2; null unless "
+        description="Aligned words as SOURCE-TARGET pairs, counted from 0, such as 0-0 1-2; null unless "
         "requested."
     )
 
@@ -66,7 +66,7 @@ class ModelInfo(BaseModel):
     source: str = Field(description="Language to translate from.")
     target: str = Field(description="Language to translate into.")
     checkpoint: str
-    beam_size: int = Field(description="The default beam size; a request can ask for another.")
+    beam_size: int = Field(description="The default beam size; a request can override it.")
     alpha: float
 
 
@@ -75,7 +75,7 @@ class Health(BaseModel):
     models: list[ModelInfo]
     waiting_lines: int
     translated_lines: int = Field(description="Number of lines translated since the server was started.")
-    batches: int = Field(description="Number of batches in which these lines were translated.")
+    batches: int = Field(description="Number of batches in which translated_lines were translated.")
 
 
 class Problem(BaseModel):

@@ -13,7 +13,10 @@ from transformer.training.interruption import handled_by
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 means any free port. Raises `ValueError` if the address cannot be used."""
+    """Open a listening socket; port 0 means any free port.
+
+    Raises `ValueError` if the address cannot be used.
+    """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
@@ -30,7 +33,7 @@ def address(listening: socket.socket) -> str:
 
 
 def serve(models: Sequence[ServedModel], limits: Limits, listening: socket.socket) -> None:
-    """Answer requests until SIGTERM or Ctrl-C; requests that have arrived by then are still answered.
+    """Answer requests until SIGTERM or Ctrl-C arrives; requests that arrived earlier are still answered.
 
     A second Ctrl-C ends the server without answering the remaining requests. When the server has stopped,
     uvicorn raises the signal again: after Ctrl-C this function raises `KeyboardInterrupt`, and after SIGTERM

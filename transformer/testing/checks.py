@@ -1,6 +1,6 @@
 """The laws that `assert_transformer_contract` checks.
 
-Each law is a generator. It yields comparisons of tensors, which must hold, and remarks, which are strings.
+Each law is a generator that yields comparisons of tensors, which must hold, and remarks, which are strings.
 Batches are small and sequences have at most 9 tokens, which is enough to expose a broken law.
 """
 
@@ -45,10 +45,10 @@ def same_again(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def no_future_leak(subject: Subject) -> Iterator[Comparison | str]:
-    """No output may depend on a later token. This is tested in two ways.
+    """Test in two ways that no output depends on a later token.
 
     The gradient with respect to a later token must be exactly 0. Replacing the later tokens must not change
-    the output; this also finds dependencies that have no gradient, such as a count of tokens.
+    the output; this second test also finds dependencies without a gradient, such as a count of tokens.
     """
     if subject.kind == "encoder_only":
         raise DoesNotApply("an encoder may look ahead")
@@ -65,7 +65,7 @@ def no_future_leak(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def exchanged_futures(subject: Subject, batch: ProbeBatch, run: Run) -> Iterator[Comparison]:
-    """For each position t, compares the outputs up to t before and after all later tokens are replaced."""
+    """Compare the outputs up to each position before and after all later tokens are replaced."""
     outputs = run(batch)
     rows, length = batch.tokens.shape
     for t in range(length - 1):
@@ -76,7 +76,7 @@ def exchanged_futures(subject: Subject, batch: ProbeBatch, run: Run) -> Iterator
 
 
 def gradients_of_outputs(subject: Subject, batch: ProbeBatch) -> list[tuple[int, Tensor]]:
-    """For each position t, the pair of t and the gradient of output t with respect to the embedded tokens.
+    """Return pairs of a position t and the gradient of output t with respect to the embedded tokens.
 
     A gradient has shape (B, T, D). A model that embeds its tokens twice has two pairs for each t.
     """
@@ -102,7 +102,7 @@ def padding_invariance(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def batch_invariance(subject: Subject) -> Iterator[Comparison | str]:
-    """Compares each row of a ragged batch with the same row alone.
+    """Compare each row of a ragged batch with a batch of this row alone.
 
     The row alone keeps its padding, because `padding_invariance` is a separate law.
     """
@@ -121,9 +121,9 @@ def no_future_leak_in_training(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def batch_invariance_in_training(subject: Subject) -> Iterator[Comparison | str]:
-    """Compares each row in two batches whose other rows differ. A BatchNorm breaks this law, for example.
+    """Compare each row in two batches whose other rows differ; a BatchNorm, for example, breaks this law.
 
-    The other rows keep their lengths, so that dropout draws the same random numbers for both batches.
+    The other rows keep their lengths, so dropout draws the same random numbers for both batches.
     """
     batch = subject.batch(LENGTHS, SOURCE_LENGTHS)
     run = run_in_training(subject, batch)
@@ -138,10 +138,10 @@ def batch_invariance_in_training(subject: Subject) -> Iterator[Comparison | str]
 
 
 def run_in_training(subject: Subject, batch: ProbeBatch) -> Run:
-    """A function that runs the forward pass in training mode, each time with the same buffers and seed.
+    """Return a function that runs the forward pass in training mode, always with the same buffers and seed.
 
     Dropout is therefore the same for inputs of the same shapes. Raises `DoesNotApply` if two runs on `batch`
-    differ, because then the model has a random generator, or a state, that cannot be reset from outside.
+    differ, because the model then has a random generator or a state that cannot be reset from outside.
     """
 
     def run(batch: ProbeBatch) -> Tensor:
@@ -156,7 +156,7 @@ def run_in_training(subject: Subject, batch: ProbeBatch) -> Run:
 
 
 def first(output: Tensor, length: int) -> Tensor:
-    """The output at the first `length` positions; a pooled output, (B, D), is returned whole."""
+    """Return the output at the first `length` positions, or the whole of a pooled output (B, D)."""
     return output[:, :length] if output.dim() > 2 else output
 
 
@@ -196,7 +196,7 @@ def prefill_and_step(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def select_rows(subject: Subject) -> Iterator[Comparison | str]:
-    """`select` must reorder and repeat rows; afterwards, the new and the old state must be independent."""
+    """Test that `select` can reorder and repeat rows, and that the new and the old state are independent."""
     prompts, batch, _ = decoding_batch(subject)
     model, rows = subject.model, torch.tensor([2, 0, 0, 1], device=subject.device)
     states = [model.prefill(prompts, max_length=STEPS)[1] for _ in range(2)]
@@ -222,9 +222,9 @@ def beam_of_one(subject: Subject) -> Iterator[Comparison | str]:
 def decoding_batch(subject: Subject) -> tuple[Tensor, ProbeBatch, Tensor]:
     """Return ragged inputs for `prefill`, the full batch for the forward pass, and the length of each row.
 
-    The length is the number of a row's tokens that the model has read after `prefill`.
-    For an encoder-decoder, `prefill` gets the source and reads only BOS of the target, so each length is 1.
-    For a decoder-only model, `prefill` gets the first few tokens of each row.
+    A row's length is the number of its tokens that the model has read after `prefill`. The `prefill` of an
+    encoder-decoder gets the source and reads only BOS of the target, so each length is 1. The `prefill` of a
+    decoder-only model gets the first few tokens of each row.
     """
     if subject.kind == "encoder_only" or not offers(subject.model, "prefill", "step"):
         raise DoesNotApply("the model has no prefill and step")
@@ -241,10 +241,10 @@ def decoding_batch(subject: Subject) -> tuple[Tensor, ProbeBatch, Tensor]:
 
 
 def finite_gradients(subject: Subject) -> Iterator[Comparison | str]:
-    """In training mode, every parameter must get a finite gradient.
+    """Test that in training mode every parameter gets a finite gradient.
 
     The loss is a randomly weighted sum of the outputs of real tokens. A model may skip layers at random, so a
-    parameter fails only if none of `PASSES` passes gives it a gradient.
+    parameter fails only if none of `PASSES` passes gives the parameter a gradient.
     """
     named = {name: p for name, p in subject.model.named_parameters() if p.requires_grad}
     if not named:
@@ -269,7 +269,7 @@ def finite_gradients(subject: Subject) -> Iterator[Comparison | str]:
 def gradients_of_parameters(
     subject: Subject, batch: ProbeBatch, parameters: dict[str, torch.nn.Parameter]
 ) -> dict[str, Tensor]:
-    """The gradients of these parameters from one pass; parameters that get no gradient are left out."""
+    """Return these parameters' gradients from one pass; parameters that get no gradient are left out."""
     with torch.enable_grad():
         outputs = subject.run(batch)
         rows = [first(outputs[row : row + 1], length) for row, length in enumerate(LENGTHS)]

@@ -24,7 +24,7 @@ class Comparison(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How far two entries differ: `error` is the absolute difference, `allowed` the largest one permitted."""
+    """The absolute difference `error` between two entries, and the largest difference that is `allowed`."""
 
     error: float
     allowed: float
@@ -36,7 +36,7 @@ class Difference(NamedTuple):
 
 
 def largest_difference(comparisons: Iterable[Comparison], tolerance: Tolerance) -> Difference:
-    """The largest difference that is not allowed; if all differences are allowed, the largest of them."""
+    """Return the largest difference that is not allowed, or the largest of all if all are allowed."""
     differences = [largest_in(comparison, tolerance) for comparison in comparisons]
     nothing = Difference(0.0, tolerance.absolute, "nothing to compare")
     return max(differences, key=lambda found: (not found.is_allowed, found.error), default=nothing)
@@ -50,7 +50,7 @@ def largest_in(comparison: Comparison, tolerance: Tolerance) -> Difference:
         return Difference(torch.inf, 0.0, f"{where}: {shapes}")
     if actual.numel() == 0:
         return Difference(0.0, 0.0, where)
-    # Equal infinities have error 0: both sides may forbid a token with the logit -inf. NaN has error inf.
+    # Equal infinities have error 0, because both sides may forbid a token with the logit -inf; NaN has inf.
     error = (actual - expected).abs().nan_to_num(nan=torch.inf).masked_fill(actual == expected, 0.0)
     size = expected.abs().nan_to_num(nan=0.0, posinf=0.0)
     allowed = (

@@ -35,7 +35,7 @@ class Result:
 
 @dataclass(frozen=True)
 class ContractReport:
-    """The results of all checks; `print` shows one line for each."""
+    """The results of all checks; `print` shows one line per check."""
 
     model: str
     kind: Kind
@@ -71,12 +71,13 @@ def assert_transformer_contract(
 ) -> ContractReport:
     """Return the report if all checks that apply pass; otherwise raise `AssertionError` with the report.
 
-    `kind` says how `forward` is called and which tokens a position may depend on. By default, it is inferred:
-    a model with two inputs, or with `encode` and `decode`, is an encoder_decoder; any other model with
-    `prefill` and `step` is decoder_only; all others are encoder_only. So a causal model without `prefill` and
-    `step` needs `kind="decoder_only"`. By default, `vocab_size` is found by calling the model once.
+    `kind` says how `forward` is called and which tokens a position may depend on. By default, `kind` is
+    inferred: a model with two inputs, or with `encode` and `decode`, is an encoder_decoder; any other model
+    with `prefill` and `step` is decoder_only; all others are encoder_only. A causal model without `prefill`
+    and `step` therefore needs `kind="decoder_only"`. By default, `vocab_size` is found by calling the model
+    once.
 
-    The model must accept sequences of 9 tokens. Its mode and its buffers are restored afterwards.
+    The model must accept sequences of 9 tokens. The checks restore its mode and its buffers.
     """
     report = check_contract(
         model, kind=kind, vocab_size=vocab_size, tolerance=Tolerance(atol, rtol), seed=seed
@@ -94,7 +95,7 @@ def check_contract(
     tolerance: Tolerance = Tolerance(),  # noqa: B008  (immutable)
     seed: int = 0,
 ) -> ContractReport:
-    """Like `assert_transformer_contract`, but a failure is only reported, not raised."""
+    """Return the report of `assert_transformer_contract` even if checks fail."""
     with left_as_found(model):
         seed_everything(seed)
         model.eval()

@@ -18,7 +18,7 @@ from transformer.config import Kind
 from transformer.decoding.search import EOS_ID, PAD_ID
 
 BOS_ID = 1
-"""The BOS of a model that has no attribute `bos_id`."""
+"""The BOS token of a model that has no attribute `bos_id`."""
 
 
 class ProbeBatch(NamedTuple):
@@ -28,7 +28,7 @@ class ProbeBatch(NamedTuple):
     source: Int[Tensor, "batch source"] | None
 
     def row(self, row: int) -> "ProbeBatch":
-        """One row as a batch of its own, including its padding."""
+        """Return one row as a separate batch, including the row's padding."""
         return ProbeBatch(
             self.tokens[row : row + 1], None if self.source is None else self.source[row : row + 1]
         )
@@ -42,7 +42,7 @@ class Subject:
     """
 
     def __init__(self, model: nn.Module, kind: Kind | None = None, vocab_size: int | None = None) -> None:
-        self.model = cast(Any, model)  # which methods it has besides forward depends on its kind
+        self.model = cast(Any, model)  # its methods other than `forward` depend on its kind
         self.kind = kind or kind_of(model)
         self.pad_id = getattr(model, "pad_id", PAD_ID)
         self.bos_id = getattr(model, "bos_id", BOS_ID)
@@ -56,13 +56,13 @@ class Subject:
             raise ValueError(f"vocab_size is {self.vocab_size}; the checks need 2 tokens besides {special}")
 
     def run(self, batch: ProbeBatch) -> Float[Tensor, "batch length width"] | Float[Tensor, "batch width"]:
-        """One forward pass of the model; a pooled output of an encoder has no dimension for the length."""
+        """Run one forward pass; a pooled output of an encoder has no dimension for the length."""
         if self.kind == "encoder_decoder":
             return self.model(batch.source, batch.tokens)
         return self.model(batch.tokens)
 
     def batch(self, lengths: Sequence[int], source_lengths: Sequence[int]) -> ProbeBatch:
-        """Random rows of these lengths; an encoder-decoder's targets start with BOS."""
+        """Make random rows of these lengths; the targets of an encoder-decoder start with BOS."""
         tokens = self.random_rows(lengths)
         if self.kind != "encoder_decoder":
             return ProbeBatch(tokens, None)
@@ -74,14 +74,14 @@ class Subject:
         return pad_sequence(rows, batch_first=True, padding_value=self.pad_id).to(self.device)
 
     def with_pads(self, batch: ProbeBatch, count: int) -> ProbeBatch:
-        """The batch with `count` more pads at the end of every row."""
+        """Return the batch with `count` more pads at the end of every row."""
         tokens = F.pad(batch.tokens, (0, count), value=self.pad_id)
         if batch.source is None:
             return ProbeBatch(tokens, None)
         return ProbeBatch(tokens, F.pad(batch.source, (0, count), value=self.pad_id))
 
     def find_vocab_size(self) -> int:
-        """The width of the logits, or the number of rows of the token embedding if that is smaller."""
+        """Return the width of the logits, or the number of token embeddings if that number is smaller."""
         token = torch.tensor([[self.eos_id, self.eos_id]], device=self.device)
         with torch.no_grad(), Embeddings(token) as embeddings:
             output = self.run(ProbeBatch(token, token))
@@ -93,7 +93,7 @@ class Subject:
 
 
 class Embeddings(TorchFunctionMode):
-    """Records, inside its `with` block, the result of every `F.embedding` call for exactly these tokens."""
+    """Records the result of every `F.embedding` call for exactly these tokens inside a `with` block."""
 
     def __init__(self, tokens: Int[Tensor, "batch length"]) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Embeddings(TorchFunctionMode):
 
 
 def kind_of(model: nn.Module) -> Kind:
-    """The kind of a model, inferred from its methods.
+    """Infer the kind of a model from its methods.
 
     A model with two required inputs, or with `encode` and `decode`, is an encoder-decoder. Any other model
     with `prefill` and `step` is decoder-only, and the rest are encoder-only.
@@ -133,7 +133,7 @@ def offers(model: nn.Module, *methods: str) -> bool:
 
 @contextmanager
 def left_as_found(model: nn.Module) -> Iterator[None]:
-    """Restore the model's modes and buffers and all random number generators after the block."""
+    """Restore the model's modes and buffers, and all random number generators, after the block."""
     modes = {module: module.training for module in model.modules()}
     buffers = [(module, name, buffer) for module in modes for name, buffer in module._buffers.items()]
     values = [None if buffer is None else buffer.detach().clone() for _, _, buffer in buffers]

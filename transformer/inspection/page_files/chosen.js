@@ -23,7 +23,7 @@ function drawMatrix() {
   canvas.setAttribute("aria-label", `${what}: ${$("says").textContent}`);
 }
 
-/** Width and height of the matrix with its labels. */
+/** The width and height of the matrix, including its labels. */
 function matrixSize() {
   const { left, top, size, rows, columns } = layout;
   return [left + size * columns + 2, top + size * rows + 2];
@@ -44,7 +44,7 @@ function paintMatrix(context, cells) {
   outlineFocus(context, rowAxis, columnAxis);
 }
 
-/** The places of the cells, which are squares as large as the space allows. */
+/** The position of the cells, which are squares as large as the space allows. */
 function matrixLayout(cells, rowTexts, columnTexts) {
   const left = widest(rowTexts) + 10;
   const top = widest(columnTexts) + 10;
@@ -97,7 +97,7 @@ function writeWeights(context, cells) {
   }
 }
 
-/** A box around the row or column in focus, and around the cell under the pointer. */
+/** Outline the row or column in focus, and the cell under the pointer. */
 function outlineFocus(context, rowAxis, columnAxis) {
   const { left, top, size, rows, columns } = layout;
   const { axis, at, column } = focus();
@@ -197,10 +197,10 @@ function describeChosen() {
   $("chosen-facts").textContent = head
     ? `${headFacts(head)} · without it ${data.costUnit} changes by ${change(head)}`
     : "choose a head, or press 1 to 9";
-  const gold = state.kind === "cross" && data.gold ? " Dashed boxes: the right alignment." : "";
+  const gold = state.kind === "cross" && data.gold ? " Dashed boxes: the correct alignment." : "";
   const unit =
     state.unit === "words"
-      ? "Between words: the sum over the pieces of the word looked at, the mean over those of the word that looks."
+      ? "Between words: the sum over the pieces of a word in a column, the mean over the pieces of a word in a row."
       : "";
   $("matrix-legend").textContent =
     `${data.rowNotes[state.kind]} Rows sum to 1; the stronger the colour, the larger the weight. ${unit}${gold}`;

@@ -1,6 +1,6 @@
-// Helpers, and the numbers of the page. Texts are inserted only as text nodes, and no other file is loaded.
+// Helpers, and the numbers of the page. Strings are inserted only as text nodes, and no other file is loaded.
 //
-// All files of this folder are joined to one module, in the order of `SCRIPTS` in page.py.
+// All scripts in this folder are joined to one module, in the order of `SCRIPTS` in page.py.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";
@@ -35,7 +35,7 @@ const font = ({ bold = false, size = 12 } = {}) =>
   `${bold ? "700 " : ""}${size}px ${getComputedStyle(document.body).fontFamily}`;
 const ruler = document.createElement("canvas").getContext("2d");
 
-/** The width in pixels of the widest of some labels, in bold. */
+/** The width in pixels of the widest label, in bold. */
 function widest(texts, length = 16) {
   ruler.font = font({ bold: true });
   return Math.ceil(Math.max(0, ...texts.map((text) => ruler.measureText(short(text, length)).width)));

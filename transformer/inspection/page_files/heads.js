@@ -13,7 +13,7 @@ function colours() {
   });
 }
 
-/** The matrix as an image with one pixel for each cell. */
+/** Draw the matrix as an image with one pixel for each cell. */
 function image(cells, [low, high]) {
   const canvas = element("canvas", { width: cells.columns, height: cells.rows });
   const context = canvas.getContext("2d");
@@ -32,7 +32,7 @@ function image(cells, [low, high]) {
   return canvas;
 }
 
-/** How much log p changes without a head, with its sign. */
+/** The signed change of log p without a head. */
 function change(head) {
   const text = Math.abs(head.cost).toFixed(2);
   return Number(text) === 0 ? text : `${head.cost < 0 ? "+" : "−"}${text}`;
@@ -84,7 +84,7 @@ function drawHeads() {
   }
   $("heads").replaceChildren(grid);
   $("heads-legend").textContent =
-    `layer.head, how much ${data.costUnit} changes without it, and its role, measured on ${data.rolesFrom}. ` +
+    `layer.head, how much ${data.costUnit} changes without the head, and its role, measured on ${data.rolesFrom}. ` +
     "Underlined: at least 0.2.";
 }
 

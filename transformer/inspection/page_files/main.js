@@ -1,4 +1,4 @@
-// Reactions to what the reader does
+// Reactions to clicks, keys and the pointer
 
 function chooseKind(kind) {
   if (!data.kinds[kind] || kind === state.kind) return;

@@ -76,7 +76,7 @@ function decided(axis, pieces) {
   });
   box.append(
     table(
-      "What each layer would predict (✓: what the model finally predicts)",
+      "What each layer would predict (✓: the model’s final prediction)",
       ["", ...shown.map((each) => short(each.text, 14))],
       rows,
     ),
@@ -136,7 +136,7 @@ function normTable(norms, axis, pieces) {
   return outer;
 }
 
-/** Equation 1 for the chosen cell, or null if the module has a formula of its own. */
+/** Equation 1 for the chosen cell, or null if the module uses another formula. */
 function equationOne() {
   if (!state.kind || !state.head) return null;
   const { axis, at, column } = focus();

@@ -1,4 +1,4 @@
-// "Save as SVG": writes a picture on the screen to a file
+// "Save as SVG": write a picture on the page to a file
 
 const STYLES = [
   ..."fill stroke stroke-width stroke-opacity stroke-dasharray stroke-linecap stroke-linejoin".split(" "),
@@ -54,7 +54,7 @@ class SvgContext {
     this.node.append(shape("text", { ...place, fill: this.fillStyle, ...font }, text));
   }
 
-  /** One rectangle for each pixel. */
+  /** Draw one rectangle for each pixel. */
   drawImage(image, x, y, width, height) {
     const { data: pixels } = image.getContext("2d").getImageData(0, 0, image.width, image.height);
     const [across, down] = [width / image.width, height / image.height];
@@ -68,7 +68,7 @@ class SvgContext {
   }
 }
 
-/** An empty picture in the colour of the page. */
+/** An empty picture with the page's background colour. */
 function emptyPicture(width, height) {
   const background = shape("rect", { width, height, fill: css("--paper") });
   return shape("svg", { width, height, viewBox: `0 0 ${width} ${height}` }, background);
@@ -81,7 +81,7 @@ function matrixPicture() {
   return svg;
 }
 
-/** A copy of a picture that is already SVG, with the styles of the page's style sheet written into it. */
+/** Copy a picture that is already SVG, and write the styles of the page's style sheet into the copy. */
 function copiedPicture(svg) {
   const copy = emptyPicture(svg.getAttribute("width"), svg.getAttribute("height"));
   copy.append(...[...svg.children].map((child) => child.cloneNode(true)));
@@ -97,7 +97,7 @@ function save(svg, name) {
   const file = new Blob([new XMLSerializer().serializeToString(svg)], { type: "image/svg+xml" });
   const link = element("a", { href: URL.createObjectURL(file), download: `${name}.svg` });
   link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000); // the browser may still be reading it
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000); // the browser may still be reading the file
 }
 
 function listenToSaving() {

@@ -4,7 +4,7 @@ const PITCH = 42; // the distance between two lanes, in pixels
 const TOP = 40; // the top of the first lane, in pixels
 const laneY = (lane) => TOP + lane * PITCH;
 
-/** Steps in groups: a group has several steps if every hypothesis just continues in its lane. */
+/** Group the steps: steps in which every hypothesis just continues in its lane share a group. */
 function grouped(steps) {
   const isQuiet = (place) => {
     const step = steps[place];
@@ -31,7 +31,7 @@ function drawSearch() {
   for (const path of paths) if (path.lostAt !== null) steps[path.lostAt - 1].lost = true;
   const drawn = [...steps.flatMap((step) => [...step.nodes, ...step.endings])];
   const lanes = 1 + Math.max(0, ...drawn.map((each) => each.lane));
-  // `edges` go below all texts; `ends` has the right end of each node by "step lane"
+  // `edges` is drawn below all text; `ends` maps "step lane" to the right end of a node
   const tree = { svg: $("tree"), edges: shape("g"), ends: new Map([["-1 0", 58]]), lanes, x: 70 };
   const start = shape("text", { x: 8, y: laneY(0) + 4, class: "soft" }, "⟨start⟩");
   const margin = shape("text", { x: 8, y: laneY(lanes) + 28, class: "soft small" }, "margin");
@@ -45,11 +45,11 @@ function drawSearch() {
   $("search-legend").textContent =
     `Beam ${data.search.beamSize}, α ${data.search.alpha}; closed after ${steps.length} steps: ${data.search.closed}. ` +
     "Thick line, ★: the winner, in the top lane. Under the words: sums of log-probabilities. ■: a complete output and " +
-    "its score. Margin: log p of the winner’s token minus that of the best other token; for collapsed steps, the " +
-    "smallest margin. Where they differ from the winner: greedy search, dashed; the reference, dotted, ◆.";
+    "its score. Margin: log p of the winner’s token minus log p of the best other token; for collapsed steps, the " +
+    "smallest margin. Dashed: greedy search; dotted, ◆: the reference, where these differ from the winner.";
 }
 
-/** One column of the tree: a step, or several collapsed ones. */
+/** Draw one column of the tree: a step, or several collapsed steps. */
 function drawGroup(tree, group) {
   const [first, last] = [group[0], group.at(-1)];
   const { nodes } = data.search.steps[last];
@@ -83,7 +83,7 @@ function drawNode(tree, box, node, label) {
   box.append(text, shape("text", { x: tree.x, y: y + 16, class: "soft small" }, log(node.total) + mark));
 }
 
-/** A complete output: in its lane, or above it if a hypothesis continues there. */
+/** Draw a complete output in its lane, or above the lane if a hypothesis continues there. */
 function drawEnding(tree, box, step, ending) {
   const isWinner = ending.place === 0;
   const isShared = data.search.steps[step].nodes.some((node) => node.lane === ending.lane);
@@ -94,7 +94,7 @@ function drawEnding(tree, box, step, ending) {
   drawEdge(tree, step, ending.parentLane, y, isWinner ? "winner" : "");
 }
 
-/** Lines from the hypotheses of the step before to those that continue them. */
+/** Draw lines from the hypotheses of the previous step to their continuations. */
 function connect(tree, step) {
   const before = data.search.steps[step - 1];
   for (const node of data.search.steps[step].nodes) {
@@ -105,7 +105,7 @@ function connect(tree, step) {
   }
 }
 
-/** A mark where the search has dropped a path that it is compared with. */
+/** Mark the step in which the search dropped greedy search's output or the reference. */
 function drawLoss(tree, box, step, path) {
   const before = data.search.steps[step - 1];
   const parent = before ? before.nodes.find((node) => node.marks.includes(path.name)) : { lane: 0 };
@@ -115,7 +115,7 @@ function drawLoss(tree, box, step, path) {
   box.append(shape("text", { x: tree.x, y: y + 4, class: "small" }, says));
 }
 
-/** How far the winner's token is ahead of the best other one; a full bar is 12 nats. */
+/** Draw the winner's lead over the best other token; a full bar is 12 nats. */
 function drawMargin(tree, box, group, width) {
   const margins = group.map((step) => data.search.steps[step].margin).filter((margin) => margin !== null);
   if (!margins.length) return;

@@ -38,7 +38,7 @@ function remember() {
   try {
     history.replaceState(null, "", `#${parts}`);
   } catch {
-    // a notebook's frame has no address of its own
+    // an iframe in a notebook has no URL
   }
 }
 
@@ -51,7 +51,7 @@ function stepOfWord() {
   return Math.max(0, Math.min(place, data.search.steps.length - 1));
 }
 
-/** Where a column is in the lines at the top: [axis, place], or null. */
+/** The position of a column in the lines at the top: [axis, place], or null. */
 function placeOf(axisName, at) {
   if (axisName !== "read") return [axisName, at];
   const piece = state.unit === "words" ? data.axes.read.wordOf.indexOf(at) : at;
@@ -60,7 +60,7 @@ function placeOf(axisName, at) {
   return state.unit === "words" ? [place[0], data.axes[place[0]].wordOf[place[1]]] : place;
 }
 
-/** [axis, place, weight] of everything that is tinted for the word in focus. */
+/** [axis, place, weight] of every word or piece that is tinted for the word in focus. */
 function tints() {
   if (!state.kind) return [];
   const { axis, at } = focus();

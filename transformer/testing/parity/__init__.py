@@ -1,1 +1,1 @@
-"""Checks on the user's machine that compare our models with implementations that share no code with ours."""
+"""Compares our models, on the user's machine, with implementations that share no code with ours."""

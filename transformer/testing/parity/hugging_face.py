@@ -1,4 +1,4 @@
-"""Our layers compared with Hugging Face's Marian, GPT-2 and BERT, with the same random weights.
+"""Compares our layers with Hugging Face's Marian, GPT-2 and BERT, given the same random weights.
 
 These three Transformers make different choices: pre-norm or post-norm, sinusoidal or learned positions,
 embeddings multiplied by √d_model or not. `ModelBuilder` builds our model; for GPT-2 and BERT, a small
@@ -32,7 +32,10 @@ Module = Any
 
 
 def marian(device: torch.device) -> Iterator[Comparison]:
-    """Marian has post-norm, biases and sinusoids; the first OPUS-MT models use ReLU, and later ones SiLU."""
+    """Compare with Marian, which has post-norm, biases and sinusoids.
+
+    The first OPUS-MT models use ReLU, and later OPUS-MT models use SiLU.
+    """
     for activation, theirs_calls_it in (("relu", "relu"), ("silu", "swish")):
         config = small_config(activation=activation, attention_bias=True, output_bias=True)
         theirs = random_marian(config, theirs_calls_it)
@@ -48,7 +51,7 @@ def marian(device: torch.device) -> Iterator[Comparison]:
 
 
 def marian_config(config: ModelConfig, **values: Any) -> Any:
-    """A `MarianConfig` with the sizes in `config`; `values` are further settings, under Marian's names."""
+    """Make a `MarianConfig` with the sizes in `config`; `values` are further settings with Marian's names."""
     from transformers import MarianConfig
 
     return MarianConfig(
@@ -66,7 +69,7 @@ def marian_config(config: ModelConfig, **values: Any) -> Any:
 
 
 def random_marian(config: ModelConfig, activation: str) -> Module:
-    """A random Marian model. As in OPUS-MT, pad is the last token id and also starts every target."""
+    """Make a random Marian model. As in OPUS-MT, pad is the last token id and also starts every target."""
     from transformers import MarianMTModel
 
     pad_id = config.vocab_size - 1
@@ -87,10 +90,10 @@ def random_marian(config: ModelConfig, activation: str) -> Module:
 
 
 def from_marian(theirs: Module, config: ModelConfig) -> nn.Module:
-    """Our model with Marian's weights.
+    """Make our model with Marian's weights.
 
-    In Marian's positions all sines come before all cosines; in ours each sine is followed by its cosine. So
-    the channels of every vector of width d_model are permuted.
+    In Marian's positional encoding, all sines come before all cosines; in ours, each sine is followed by its
+    cosine. The channels of every vector of width d_model are therefore permuted.
     """
     ours: Module = ModelBuilder(config).build()
     ours.bos_id = theirs.config.decoder_start_token_id  # Marian's pad, an ordinary token in our model
@@ -150,9 +153,9 @@ class BertBuilder(ModelBuilder):
 
 
 def gpt2(device: torch.device) -> Iterator[Comparison]:
-    """GPT-2 has pre-norm, learned positions, biases and a tied output matrix.
+    """Compare with GPT-2, which has pre-norm, learned positions, biases and a tied output matrix.
 
-    Here it uses the exact GELU, as our model does, instead of its own approximation.
+    The GPT-2 model here uses the exact GELU, as our model does, instead of GPT-2's usual approximation.
     """
     config = small_config(
         kind="decoder_only", norm="pre", positions="learned", activation="gelu", attention_bias=True
@@ -194,7 +197,7 @@ def from_gpt2(theirs: Module, config: ModelConfig) -> nn.Module:
 
 @torch.no_grad()
 def copy_gpt2_layer(block: TransformerBlock, layer: Module) -> None:
-    """GPT-2 stores its matrices transposed, and it stores W^Q, W^K and W^V as one concatenated matrix."""
+    """Copy a layer of GPT-2, which stores transposed matrices, with W^Q, W^K and W^V concatenated."""
     attention = block.self_attention
     thirds = zip(layer.attn.c_attn.weight.chunk(3, dim=1), layer.attn.c_attn.bias.chunk(3), strict=True)
     for projection, (weight, bias) in zip((attention.w_q, attention.w_k, attention.w_v), thirds, strict=True):
@@ -213,7 +216,7 @@ def copy_gpt2_layer(block: TransformerBlock, layer: Module) -> None:
 
 
 def bert(device: torch.device) -> Iterator[Comparison]:
-    """BERT has post-norm, learned positions, biases, and a LayerNorm after the embedding."""
+    """Compare with BERT: post-norm, learned positions, biases, and a LayerNorm after the embedding."""
     config = small_config(kind="encoder_only", positions="learned", activation="gelu", attention_bias=True)
     theirs = random_bert(config)
     ours = from_bert(theirs, config).to(device)
@@ -238,10 +241,10 @@ def random_bert(config: ModelConfig) -> Module:
 
 
 def from_bert(theirs: Module, config: ModelConfig) -> nn.Module:
-    """Our model with BERT's weights.
+    """Make our model with BERT's weights.
 
-    BERT adds a vector for the segment of each token. All tokens here belong to segment 0, so our model adds
-    the vector of this segment to every position embedding.
+    BERT adds a vector for the segment of each token. All tokens here belong to segment 0, so the vector of
+    segment 0 is added to each of our position embeddings.
     """
     ours: Module = BertBuilder(config).build()
     embeddings = theirs.embeddings

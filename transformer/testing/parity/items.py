@@ -84,19 +84,19 @@ HUGGING_FACE: dict[str, Parity] = {
 
 
 def parities() -> dict[str, Parity]:
-    """All comparisons whose packages are installed."""
+    """Return all comparisons whose packages are installed."""
     return OWN | HUGGING_FACE if find_spec("transformers") else OWN
 
 
 def skipped() -> str:
-    """A line that says which items `parities` leaves out and why; empty if none."""
+    """Say in one line which items `parities` leaves out and why; return "" if it leaves out none."""
     if find_spec("transformers"):
         return ""
     return f"skipped: {', '.join(HUGGING_FACE)} (transformers is not installed: pip install transformers)"
 
 
 def measure(name: str, parity: Parity, device: torch.device, seed: int) -> Item:
-    """Seed the random generators, so that earlier items have no effect, and measure the largest error."""
+    """Measure the largest error; random generators are seeded, so earlier items have no effect."""
     torch.manual_seed(seed)
     with torch.no_grad():
         worst = largest_difference(parity(device), TOLERANCE)
@@ -104,7 +104,7 @@ def measure(name: str, parity: Parity, device: torch.device, seed: int) -> Item:
 
 
 def measure_contract(kind: Kind, device: torch.device, seed: int) -> Item:
-    """Measure the largest error of all checks of the contract; it is infinite if a check fails."""
+    """Measure the largest error of all checks of the contract: infinity if a check fails."""
     torch.manual_seed(seed)
     model = randomised(build_model(small_config(kind=kind))).to(device)
     report = check_contract(model, tolerance=TOLERANCE, seed=seed)

@@ -26,7 +26,7 @@ class NumpyTransformer:
         self.num_layers = num_layers
 
     def __call__(self, source: list[int], target: list[int]) -> Array:
-        """Logits, (target, vocabulary)."""
+        """Compute logits of shape (target, vocabulary)."""
         memory = self.embed(source)
         for i in range(self.num_layers):
             at = f"encoder.blocks.{i}"
@@ -53,7 +53,7 @@ class NumpyTransformer:
         return table[tokens] * math.sqrt(d_model) + positions
 
     def add_and_norm(self, at: str, name: str, x: Array, *others: Any) -> Array:
-        """LayerNorm(x + Sublayer(x))."""
+        """Compute LayerNorm(x + Sublayer(x))."""
         sublayer: Any = self.feed_forward if name == "feed_forward" else self.attend
         x = x + sublayer(f"{at}.{name}", x, *others)
         norm = f"{at}.around_{name}.norm"

@@ -1,7 +1,7 @@
 """Small modules and batches of random values.
 
-In a new module, the weights of a LayerNorm are 1 and its biases 0, which could hide an error. Here, they are
-random too.
+In a new LayerNorm, the weights are 1 and the biases 0, which could hide an error. Here, the weights and
+biases of a LayerNorm are random too.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def randomised(module: Module) -> Module:
 def random_tokens(
     lengths: Sequence[int], config: ModelConfig, first: int | None = None
 ) -> Int[Tensor, "batch length"]:
-    """Ragged rows of ordinary tokens, right-padded; `first` replaces each row's first token."""
+    """Make ragged rows of ordinary tokens, right-padded; `first` replaces each row's first token."""
     rows = torch.full((len(lengths), max(lengths)), config.pad_id)
     for row, length in zip(rows, lengths, strict=True):
         row[:length] = torch.randint(4, config.vocab_size - 1, (length,))  # the last id is Marian's pad

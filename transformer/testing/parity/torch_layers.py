@@ -1,4 +1,4 @@
-"""Our attention and layers compared with those of torch.nn, with the same weights."""
+"""Compares our attention and layers with those of torch.nn, given the same weights."""
 
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"ReLU": F.relu, "GELU": F.
 
 
 def fused_attention(device: torch.device) -> Iterator[Comparison]:
-    """Equation 1 compared with torch's kernel without a mask, with padding and with causal masking.
+    """Compare equation 1 with torch's kernel: without a mask, with padding, and with causal masking.
 
     On a CPU, our own kernel is compared with torch's too.
     """
@@ -54,7 +54,7 @@ def multi_head_attention(device: torch.device) -> Iterator[Comparison]:
 
 
 def encoder_layers(device: torch.device) -> Iterator[Comparison]:
-    """Compares layers with post-norm and with pre-norm, each with ReLU and with GELU."""
+    """Compare layers with post-norm and with pre-norm, each with ReLU and with GELU."""
     for residual, activation in product(RESIDUALS, ACTIVATIONS):
         yield encoder_layer(residual, activation, device)
 
@@ -76,7 +76,7 @@ def encoder_layer(residual: type[PostNorm], activation: str, device: torch.devic
 
 
 def decoder_layers(device: torch.device) -> Iterator[Comparison]:
-    """Compares layers with post-norm and with pre-norm, each with ReLU and with GELU."""
+    """Compare layers with post-norm and with pre-norm, each with ReLU and with GELU."""
     for residual, activation in product(RESIDUALS, ACTIVATIONS):
         yield decoder_layer(residual, activation, device)
 
@@ -104,7 +104,7 @@ def decoder_layer(residual: type[PostNorm], activation: str, device: torch.devic
 
 
 def inputs(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Random vectors of a target and a source, and a mask that is False where the source is padding."""
+    """Make random vectors of a target and a source, and a mask that is False where the source is padding."""
     is_real = real(SOURCE_LENGTHS).to(device)
     x = torch.randn(len(TARGET_LENGTHS), max(TARGET_LENGTHS), D, device=device)
     return x, torch.randn(*is_real.shape, D, device=device), is_real
