@@ -35,7 +35,7 @@ def read_text(name: str) -> str:
 
 
 def token_ids(text: str, tokenizer: Tokenizer) -> NDArray[np.int32]:
-    """The ids of a text as one sequence. If the tokenizer has no token for line breaks, they become EOS."""
+    """Encode `text` as one sequence. If the tokenizer has no token for line breaks, each becomes EOS."""
     if tokenizer.keeps_lines:
         return np.array(tokenizer.encode([text])[0], dtype=np.int32)
     lines = tokenizer.encode(text.split("\n"))
