@@ -53,7 +53,7 @@ class TextBatch(TensorBatch):
 
 
 class BlockBatches(EpochBatches[TextBatch]):
-    """Batches of contiguous blocks of a text, in a seeded order.
+    """Batches of contiguous blocks of running text, in a seeded order.
 
     In each epoch, every token of the text except the first is predicted once. A block has at most `context`
     tokens to predict. Each epoch cuts the text at different positions. Without `shuffle`, every epoch starts

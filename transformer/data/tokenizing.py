@@ -45,8 +45,8 @@ def tokenize_pairs(
     """Tokenize the pairs of a table, and return a table of the pairs that are kept, and the counts.
 
     The new table has the columns `src` and `tgt`, ids ending in EOS, and `line`, the number of the pair in
-    `table`, counted from 1. If `table` is on disk, the result is stored there too, and the next call with the
-    same tokenizer reuses it.
+    `table`, counted from 1. If `table` is on disk, the result is also stored on disk, and the next call with
+    the same tokenizer reuses it.
     """
     import datasets
     import pyarrow as pa

@@ -30,7 +30,7 @@ from transformer.decoding.search import (
 
 
 class Closed(StrEnum):
-    """Why the search of a sentence has ended."""
+    """Why the search for a sentence's translation ended."""
 
     LIMIT = "its limit is reached"
     BEATEN = "no live hypothesis can still win"

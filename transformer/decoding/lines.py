@@ -103,10 +103,10 @@ class LineTranslator(ABC):
     ) -> list[list[Translation]]:
         """Find the `n_best` translations of each line, best first; messages count lines from `first_line`.
 
-        The translations of a line have distinct texts. If the search finds fewer than `n_best`, the missing
+        The translations of a line are distinct. If the search finds fewer than `n_best`, the missing
         translations are empty and have the score -inf. Each translation begins with its line's entry in
-        `prefixes`, and `processors` can forbid tokens. With a `sampler`, translations are sampled instead: a
-        text may then occur more than once, and scores are log-probabilities.
+        `prefixes`, and `processors` can forbid tokens. With a `sampler`, translations are sampled instead:
+        they may then repeat, and scores are log-probabilities.
         """
         lines = text_list(lines, first=first_line)
         options = self.search_options(n_best, beam_size, alpha, processors, sampler)

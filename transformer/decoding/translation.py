@@ -1,4 +1,4 @@
-"""One output of a search or a translator, and n-best lists without duplicate texts."""
+"""One output of a search or a translator, and n-best lists without duplicates."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def is_missing(output: Translation) -> bool:
 
 
 def distinct_texts(outputs: Sequence[Translation], n_best: int) -> list[Translation]:
-    """Choose the first `n_best` outputs with distinct texts, best first, or fewer if there are not enough.
+    """Choose the first `n_best` outputs with distinct text, best first, or fewer if there are not enough.
 
     `outputs` has the results of several searches one after the other, each best first. An output is skipped
     if it has a higher score than the last chosen output. Otherwise, that output would have to be inserted

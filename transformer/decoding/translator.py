@@ -27,7 +27,7 @@ from transformer.model.build import build_model
 
 FURTHER_SEARCHES = (1, 1), (1, 4), (2, 4), (4, 8)
 """Factors for `beam_size` and `n_best`, one pair for each search. `Translator.search` runs these searches in
-turn until it has enough distinct texts."""
+turn until it has enough distinct translations."""
 
 
 class Translator(LineTranslator):
@@ -101,10 +101,10 @@ class Translator(LineTranslator):
             return self.read_out(as_outputs(self.sample(src_tokens, limits, options, options.sampler)))
 
     def search(self, src_tokens: Tensor, limits: Tensor, options: SearchOptions) -> list[list[Translation]]:
-        """Find the `n_best` texts with the highest scores for each row.
+        """Find the `n_best` distinct translations with the highest scores for each row.
 
-        Different token sequences may decode to the same text, so a search may find fewer than `n_best` texts.
-        Such rows are searched again, first for a longer list, then with wider beams.
+        Different token sequences may decode to the same text, so a search may find fewer than `n_best`
+        distinct translations. Such rows are searched again, first for a longer list, then with wider beams.
         """
         n_best = options.n_best
         results: list[list[Translation]] = [[] for _ in src_tokens]

@@ -168,9 +168,10 @@ class TranslationTask(ParallelText):
         paper_bleu: bool = False,
         show: int = 0,
     ) -> Report:
-        """Compute BLEU, chrF and exact match on `data`, and show `show` correct and `show` wrong outputs.
+        """Compute BLEU, chrF and exact match on the corpus `data`.
 
-        With `paper_bleu`, BLEU by the paper's procedure is also computed.
+        With `paper_bleu`, BLEU by the paper's procedure is also computed. The report shows up to `show`
+        correct and up to `show` wrong translations.
         """
         model, tokenizer, settings = trained
         bleu_tokenizer = bleu_tokenizer or choose_tokenizer(settings.data)

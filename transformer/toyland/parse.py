@@ -1,4 +1,4 @@
-"""Writes and reads bracketed constituency parses of English sentences, the target texts in §6.3."""
+"""Writes and reads bracketed constituency parses of English sentences, the targets in §6.3."""
 
 import re
 from collections.abc import Iterator
