@@ -368,7 +368,7 @@ def test_another_process_may_be_faster(tiny_run, tmp_path, monkeypatch):
     monkeypatch.setattr("transformer.convert.engine.seal", seal_and_copy)
     translator = CTranslate2Translator.from_pretrained(run, device="cpu")
     assert len(translator.translate(["a"])) == 1
-    with pytest.raises(TypeError, match="not one text"):
+    with pytest.raises(TypeError, match="not one string"):
         translator.translate("a")
     with pytest.raises(ValueError, match=r"^line 2 holds U\+D83D"):
         translator.translate(["a", "\ud83d"])

@@ -396,7 +396,7 @@ def test_one_text_in_place_of_lines_is_refused(classifier: Path, masked: Path, e
         lambda lines: MaskFiller.from_pretrained(masked).fill(lines, count=1),
     ]
     for call in calls:
-        with pytest.raises(TypeError, match=r"^expected a list of texts .* not one text; write \[text\]$"):
+        with pytest.raises(TypeError, match=r"^expected a list of strings .*; write \[text\]$"):
             call("<mask>")
         with pytest.raises(ValueError, match=r"^line 2 holds U\+D83D, half of a surrogate pair"):
             call(["<mask>", "\ud83d"])

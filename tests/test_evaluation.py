@@ -32,9 +32,9 @@ def test_a_perfect_translation_has_the_highest_scores():
 
 
 def test_scores_need_a_reference_for_each_hypothesis():
-    with pytest.raises(TypeError, match="not one text"):
+    with pytest.raises(TypeError, match="not one string"):
         corpus_scores("Ja.", ["Ja."])
-    with pytest.raises(TypeError, match="not one text"):
+    with pytest.raises(TypeError, match="not one string"):
         corpus_scores(["Ja."], "Ja.")
     with pytest.raises(ValueError, match=r"^there are 1 hypotheses for 2 references"):
         corpus_scores(["Ja."], ["Ja.", "Nein."])

@@ -180,7 +180,7 @@ def test_a_list_of_texts_stays_as_it_is(lines):
 @pytest.mark.parametrize("text", ["one text", ""])
 def test_one_text_in_place_of_a_list_is_named(text):
     with pytest.raises(
-        TypeError, match=r"^expected a list of texts \(one line each\), not one text; write \["
+        TypeError, match=r"^expected a list of strings \(one line each\), not one string; write \["
     ):
         text_list(text)
 

@@ -161,7 +161,7 @@ def test_one_text_in_place_of_lines_is_refused(tokenizer):
     moses = [MosesTokenizer(tokenizer, "en", "de")] if find_spec("sacremoses") else []
     for each in (tokenizer, CharacterTokenizer("abc"), marian, *moses):
         for encode in (each.encode, each.encode_target):
-            with pytest.raises(TypeError, match=r"^expected a list of texts .* not one text; write \[text\]"):
+            with pytest.raises(TypeError, match=r"^expected a list of strings .*; write \[text\]"):
                 encode("abc")
             with pytest.raises(ValueError, match=r"^line 2 holds U\+D83D, half of a surrogate pair"):
                 encode(["a", "a\ud83d"])

@@ -123,7 +123,7 @@ def test_all_pairs_may_be_dropped(tokenizer):
 
 def test_a_tokenizer_must_return_a_list_of_ids_for_each_text(tokenizer, monkeypatch):
     monkeypatch.setattr(SentencePieceTokenizer, "encode", lambda _, lines: [[4]] * (len(lines) - 1))
-    with pytest.raises(ValueError, match="encoded 7 texts as 6 lists of ids"):
+    with pytest.raises(ValueError, match="encoded 7 lines as 6 lists of ids"):
         tokenize_pairs(parallel(PAIRS), tokenizer, max_tokens=20)
 
 
@@ -226,7 +226,7 @@ def test_sentence_piece_starts_its_own_threads_and_needs_no_processes(tokenizer,
 def test_an_error_in_a_process_is_raised_as_it_is(cores, monkeypatch):
     cores(2)
     monkeypatch.setattr(Letters, "encode", lambda _, lines: [] if "x" in lines else [[4]] * len(lines))
-    with pytest.raises(ValueError, match="encoded 5 texts as 0 lists of ids"):
+    with pytest.raises(ValueError, match="encoded 5 lines as 0 lists of ids"):
         tokenize_pairs(parallel([("a", "a")] * 9 + [("x", "a")]), Letters(), max_tokens=20)
 
 

@@ -70,7 +70,7 @@ def test_one_text_in_place_of_lines_is_refused(translator):
         lambda: translator.score(["x"], "y"),
         lambda: translator.align("x", outputs),
     ):
-        with pytest.raises(TypeError, match=r"^expected a list of texts .* not one text; write \[text\]$"):
+        with pytest.raises(TypeError, match=r"^expected a list of strings .*; write \[text\]$"):
             call()
 
 

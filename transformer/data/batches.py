@@ -39,9 +39,10 @@ class TokenBatches(EpochBatches[Batch]):
     """Endless batches of a tokenized table, epoch after epoch; the position in them can be saved.
 
     In each batch, the number of pairs times the length of the longest source is at most `tokens_per_batch`.
-    The same is true for the targets; lengths include EOS. The order depends only on seed and epoch. Each pair
-    takes 16 bytes of memory, and 8 more while the next epoch's order is in memory too. If pairs were dropped,
-    the table is a selection of rows, which takes another 8 bytes per pair. The tokens are not copied.
+    The same limit applies to the targets. Lengths include EOS. The order depends only on the seed and the
+    epoch. Each pair takes 16 bytes of memory, and 8 more while the next epoch's order is in memory too. If
+    pairs were dropped, the table is a selection of rows, which takes another 8 bytes per pair. The tokens are
+    not copied.
     """
 
     def __init__(
@@ -83,13 +84,13 @@ class TokenBatches(EpochBatches[Batch]):
         """All rows sorted by the length of the longer side; `ties` gives the order of pairs of equal lengths.
 
         Pairs whose longer sides have the same length are sorted by the difference of their two lengths: in
-        ascending order for one length, in descending order for the next. So neighbours have similar lengths
-        on both sides, even where the longer side gets longer by a token. This leaves half as much padding as
-        sorting by target length and then by source length.
+        ascending order for one length, in descending order for the next. Neighbours therefore have similar
+        lengths on both sides, even where the length of the longer side changes. This order leaves half as
+        much padding as sorting by target length and then by source length.
         """
-        # The same result as `lexsort((ties, in_turn, longer_side))`, but five times as fast. The inverse of
-        # the permutation `ties` lists the rows by increasing `ties` without a sort, and `lexsort` keeps this
-        # order among equal pairs. NumPy sorts 16-bit numbers in linear time.
+        # This gives the same result as `lexsort((ties, in_turn, longer_side))`, but is five times as fast.
+        # The inverse of the permutation `ties` lists the rows by increasing `ties` without a sort, and
+        # `lexsort` keeps this order among equal pairs. NumPy sorts 16-bit numbers in linear time.
         first = np.empty_like(ties)
         first[ties] = np.arange(len(ties))
         longer_side = self.longer_side[first]

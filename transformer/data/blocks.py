@@ -2,9 +2,9 @@
 
 This is three times as fast as reading pair by pair.
 
-`Dataset.from_generator` checks and converts every pair by itself. The builder below passes on whole blocks
-instead, and otherwise does the same. Importing `datasets` is slow. Because this module imports `datasets`,
-other modules import this module only inside the function that needs it.
+`Dataset.from_generator` checks and converts the pairs one by one. The builder below passes on whole blocks
+instead, and otherwise does the same. Importing `datasets` is slow, so other modules import this module only
+inside the function that needs it.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ import pyarrow as pa
 from datasets.packaged_modules.generator.generator import GeneratorConfig
 
 BLOCK = 1_000
-"""The number of pairs in a block: the size of the chunks that `datasets` writes when it gets single pairs."""
+"""The number of pairs in a block. The chunks that `datasets` writes from single pairs have the same size."""
 
 
-class PairsBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # it has no types
-    """Builds a table of the pairs that a function yields. Its cache key is the function and its arguments."""
+class PairsBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # `datasets` has no annotations
+    """Builds a table of the pairs that a function yields. Function and arguments are the cache key."""
 
     BUILDER_CONFIG_CLASS = GeneratorConfig
 
@@ -42,7 +42,7 @@ def blocks(pairs: Iterator[tuple[str, str]]) -> Iterator[pa.Table]:
 
 
 def table_of_pairs(read: Callable[..., Iterator[tuple[str, str]]], **arguments: Any) -> datasets.Dataset:
-    """The pairs that `read` yields, as a table on disk; the next call with equal arguments reuses it."""
+    """Write the pairs that `read` yields to a table on disk; a call with equal arguments reuses the table."""
     column = datasets.Value("string")
     features = datasets.Features(source=column, target=column)
     builder = PairsBuilder(

@@ -57,7 +57,7 @@ class Workers(Generic[Result]):
 
 
 def begin(function: Callable[..., Any]) -> None:
-    """Prepare a worker: it leaves signal handling to its parent process, and ends when the parent ends."""
+    """Prepare a worker process, which leaves signal handling to its parent and ends when the parent ends."""
     for name in ("SIGTERM", "SIGHUP", "SIGUSR1"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal

@@ -1,9 +1,9 @@
 """Loads parallel text as `datasets` tables from local files, the Hub or toyland, our generated language.
 
-`DataConfig` says how to name a text. Every table has the columns `source` and `target`; toyland adds
+`DataConfig` says how to name a corpus. Every table has the columns `source` and `target`; toyland adds
 `phenomena`, the grammatical phenomena in each sentence. Files are cached on disk as Arrow by `datasets`, so
-memory does not grow with the corpus. Only the Hub needs a network. Local files are read without
-`datasets.load_dataset`, because that function reports every load to a server.
+memory use does not grow with the corpus. Only loading from the Hub needs network access. Local files are read
+without `datasets.load_dataset`, because that function reports every load to a server.
 """
 
 import glob
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 TOYLAND_SIZES = {"train": 200_000, "valid": 1_000, "test": 1_000} | dict.fromkeys(
     toyland.GENERALISATION, 1_000
 )
-"""Number of pairs in a toyland split if its name does not end in a slice such as `[:N]`."""
+"""Number of pairs in each toyland split, unless the name ends in a slice such as `[:N]`."""
 
 TOYLAND_MOST = 10_000_000
 """A slice of toyland must end at or before the pair with this number."""
@@ -42,9 +42,9 @@ HUB_NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(:(?P<subset>[^:/]+))?:(?P<split>
 
 
 def load_parallel(name: str, source: str, target: str) -> "datasets.Dataset":
-    """Load a text as a table with the columns `source` and `target`.
+    """Load a corpus as a table with the columns `source` and `target`.
 
-    Raises `CorpusError` if it has no pairs.
+    Raises `CorpusError` if the corpus has no pairs.
     """
     text, part = split_slice(name)
     if text.startswith("toyland:"):
@@ -71,7 +71,7 @@ def load_whole(text: str, source: str, target: str) -> "datasets.Dataset":
 
 
 def nothing_found(text: str, source: str, target: str) -> str:
-    """One line that says why no text was found under this name."""
+    """A one-line message that says why no corpus was found under this name."""
     if is_file(Path(text)):
         found = f"{shortened(repr(text))} is one file of no known format, or one side of a corpus"
     else:
@@ -85,7 +85,7 @@ def nothing_found(text: str, source: str, target: str) -> str:
 
 @contextmanager
 def quiet_datasets() -> Iterator[None]:
-    """Silence the progress bars and log lines of `datasets`: errors are reported once, in our own line.
+    """Silence the progress bars and log lines of `datasets`, because we report each error once ourselves.
 
     If the cache cannot be written, the error names its folder and the environment variables that set it.
     """
@@ -96,7 +96,7 @@ def quiet_datasets() -> Iterator[None]:
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         yield
-    except ChildProcessError:  # from `Workers`, and not about the cache
+    except ChildProcessError:  # raised by `Workers`, and not caused by the cache
         raise
     except OSError as error:
         raise CorpusError(
@@ -112,7 +112,7 @@ def quiet_datasets() -> Iterator[None]:
 def load_toyland(split: str, part: Slice, source: str, target: str) -> "datasets.Dataset":
     """Load toyland as a table in memory.
 
-    A cache on disk could be older than the grammar, and toyland is small enough to do without one.
+    There is no cache on disk, because it could be older than the grammar.
     """
     import datasets
 
@@ -137,7 +137,7 @@ def load_toyland(split: str, part: Slice, source: str, target: str) -> "datasets
         )
     examples = islice(toyland.generate(split, chosen.stop), chosen.start, None)
     text = datasets.Value("string")
-    # Keep only the columns of the table: the syntax trees of all examples would fill the memory.
+    # Keep only the columns of the table, because the syntax trees of all examples would fill the memory.
     if target == "parse":
         pairs = ((example.source, toyland.parse(example)) for example in examples)
         sources, targets = zip(*pairs, strict=True)
@@ -168,7 +168,7 @@ def load_plain(text: str, sides: list[Path | None], source: str, target: str) ->
 
 
 def cached(read: Callable[..., Iterator[tuple[str, str]]], **arguments: Any) -> "datasets.Dataset":
-    """The pairs that `read` yields, as a table on disk; the next call with equal arguments reuses it."""
+    """Like `table_of_pairs`, but an error is reported as its cause or as a one-line `CorpusError`."""
     import datasets
 
     from transformer.data.blocks import table_of_pairs
@@ -201,7 +201,7 @@ def load_hub(name: re.Match[str], source: str, target: str) -> "datasets.Dataset
 
     try:
         table = datasets.load_dataset(name["id"], name["subset"], split=name["split"])
-    except Exception as error:  # the network, permissions, an unknown id, subset or split
+    except Exception as error:  # caused by the network, permissions, or an unknown id, subset or split
         raise_if_of_the_disk(error)
         message = f"there is no file {name[0]!r}, and it cannot be loaded from the Hub: {reason(error)}"
         raise CorpusError(message) from None
@@ -209,7 +209,7 @@ def load_hub(name: re.Match[str], source: str, target: str) -> "datasets.Dataset
 
 
 def reason(error: Exception) -> str:
-    """The cause of an error in one line; `datasets` wraps the error that has the useful message."""
+    """The cause of an error in one line: `datasets` wraps the error that has the useful message."""
     cause = error.__cause__ or error
     if isinstance(cause, StopIteration) or "corresponds to no data" in str(cause):
         return "the file is empty"
@@ -217,7 +217,7 @@ def reason(error: Exception) -> str:
 
 
 def raise_if_of_the_disk(error: Exception) -> None:
-    """Raise the error again if it names a file, as errors of the local disk do; network errors name none."""
+    """Raise the error again if it names a file: errors of the local disk do, and network errors do not."""
     for each in (error.__cause__, error):
         if isinstance(each, OSError) and each.filename is not None:
             raise each

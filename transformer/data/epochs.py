@@ -23,8 +23,8 @@ Plan = list[NDArray[np.int64]]
 def on_device(tokens: Tensor, device: torch.device | str) -> Tensor:
     """Copy `tokens` to `device`.
 
-    The copy to a GPU is asynchronous, from pinned memory, so that the CPU need not wait until the GPU has
-    finished its queued work.
+    The copy to a GPU is asynchronous and from pinned memory, so the CPU need not wait until the GPU finishes
+    its queued work.
     """
     if torch.device(device).type == "cuda" and tokens.device.type == "cpu":
         return tokens.pin_memory().to(device, non_blocking=True)
@@ -41,10 +41,10 @@ class TensorBatch:
 
 
 class EpochBatches(ABC, Generic[BatchType]):
-    """An endless iterator whose state is only the epoch and the position in it.
+    """An endless iterator whose only state is the epoch and the position in that epoch.
 
-    A subclass decides which rows make up the batches of an epoch, and fetches them. It must call `__init__`
-    last, because `__init__` calls `epoch`.
+    A subclass decides which rows make up the batches of an epoch, and fetches the batches. Its constructor
+    must call `super().__init__` last, because that calls `epoch`.
     """
 
     def __init__(self) -> None:
@@ -53,18 +53,19 @@ class EpochBatches(ABC, Generic[BatchType]):
         self.plan = self.epoch(0)
         self.planner: ThreadPoolExecutor | None = None
         self.following: Future[Plan] | None = None
-        """The plan of the next epoch, if it is already being made."""
+        """The plan of the next epoch, if a thread is already making it."""
 
     @abstractmethod
     def epoch(self, number: int) -> Plan:
         """The rows of each batch of an epoch; every row is in exactly one batch.
 
-        The result must depend on `number` alone: a thread may call this method while batches are fetched.
+        The result must depend on `number` alone, because another thread may call this method while batches
+        are fetched.
         """
 
     @abstractmethod
     def fetch(self, rows: NDArray[np.int64]) -> BatchType:
-        """The batch of these rows."""
+        """Make the batch of these rows."""
 
     @abstractmethod
     def sizes(self, rows: NDArray[np.int64]) -> tuple[int, ...]:
@@ -72,14 +73,14 @@ class EpochBatches(ABC, Generic[BatchType]):
 
     @abstractmethod
     def content(self) -> Iterator[NDArray[Any]]:
-        """All data that the batches are made from, in parts, for `fingerprint`.
+        """Yield all data that the batches are made from, in parts, for `fingerprint`.
 
-        It must not depend on the position: a thread may call it in any epoch.
+        The data must not depend on the position, because a thread may call this method in any epoch.
         """
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the tokens, so that a run is not resumed with a text that has changed."""
+        """A hash of the data, which prevents a run from being resumed with a corpus that has changed."""
         digest = hashlib.sha256()
         for part in self.content():
             digest.update(np.ascontiguousarray(part).data)
@@ -92,7 +93,7 @@ class EpochBatches(ABC, Generic[BatchType]):
         return self.fetch(self.take(1)[0])
 
     def take(self, count: int) -> Plan:
-        """The rows of the next `count` batches, which may span epochs."""
+        """Advance by `count` batches, which may span epochs, and return the rows of each batch."""
         taken: Plan = []
         while len(taken) < count:
             if self.next_batch >= len(self.plan):
@@ -113,7 +114,7 @@ class EpochBatches(ABC, Generic[BatchType]):
     def planning_ahead(self) -> Iterator[None]:
         """Inside the block, a thread makes the next epoch's plan during the second half of each epoch.
 
-        Sorting millions of rows takes seconds, and training need not wait for it.
+        Training therefore need not wait while millions of rows are sorted, which takes seconds.
         """
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="epochs") as self.planner:
             try:
@@ -130,8 +131,8 @@ class EpochBatches(ABC, Generic[BatchType]):
     def one_pass(self, rank: int = 0, size: int = 1) -> Iterator[BatchType]:
         """Yield batches that contain every row once, for validation.
 
-        The batches are dealt round-robin to `size` processes; the process `rank` gets its share of them. The
-        position that training has reached does not change.
+        The batches are dealt round-robin to `size` processes; the process with number `rank` gets its share.
+        The position that training has reached does not change.
         """
         return map(self.fetch, self.epoch(0)[rank::size])
 

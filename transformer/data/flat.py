@@ -1,8 +1,8 @@
 """Reads a tokenized table through NumPy views of its memory: one operation gathers the rows of a batch.
 
 A table on disk is mapped into memory in chunks of a thousand rows, and the rows of a batch are spread over
-many chunks. Slicing out one row after the other would take longer than a GPU needs for the whole batch.
-Tokens are copied only when their batch is made.
+many chunks. Slicing out the rows one by one would take longer than a GPU needs for the whole batch. Tokens
+are copied only when their batch is made.
 """
 
 from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ class FlatPairs:
         self.src, self.tgt = (ListSpan([chunk[name] for chunk in self.chunks]) for name in ("src", "tgt"))
         self.line = Span([chunk["line"] for chunk in self.chunks])
         self.selected: NDArray[np.int64] | None = None
-        """The index of each row in the stored table, or None if the table is used as it is stored."""
+        """The index of each row in the stored table, or None if the table is not a selection of rows."""
         if table._indices is not None:
             places = table._indices.column(0)
             whole = places.chunk(0) if places.num_chunks == 1 else places.combine_chunks()  # copies
@@ -85,8 +85,8 @@ class FlatPairs:
 class Span:
     """Several arrays of numbers from one file or buffer, accessed through a single array `values`.
 
-    `values` covers the memory from the first array to the last. Its elements between the arrays are other
-    data and must not be used.
+    `values` covers the memory from the first array to the last. The elements of `values` between the arrays
+    are unrelated data and must not be used.
     """
 
     def __init__(self, arrays: Sequence["pa.Array"]) -> None:
@@ -105,7 +105,7 @@ class Span:
 
 
 class ListSpan:
-    """Several arrays of lists of numbers. One `Span` has all lists' elements, another one their offsets."""
+    """Several arrays of lists of numbers: one `Span` holds all lists' elements, another holds the offsets."""
 
     def __init__(self, arrays: Sequence["pa.ListArray"]) -> None:
         self.offsets = Span([array.offsets for array in arrays])

@@ -15,11 +15,15 @@ def refuse_constant(name: str) -> NoReturn:
 
 
 DECODER = json.JSONDecoder(parse_int=float, parse_constant=refuse_constant)
-"""Reads every number as a float: JSON allows integers of any length, Python at most 4,300 digits."""
+"""Reads every number as a float, because JSON allows integers of any length, but Python reads at most 4,300
+digits."""
 
 
 def parse_json(text: str, where: str) -> Any:
-    """The value of a JSON text; `CorpusError` that begins with `where` if it is not JSON."""
+    """Parse a JSON document.
+
+    Raises `CorpusError`, with a message that begins with `where`, if `text` is not JSON.
+    """
     try:
         return DECODER.decode(text)
     except (ValueError, RecursionError) as error:
@@ -40,7 +44,7 @@ class Written(str):
 
 
 def parse_object(text: str, where: str, texts: Sequence[str]) -> tuple[dict[str, Any], dict[str, Written]]:
-    """The members of a JSON object, as values and as source text.
+    """Parse a JSON object, and return its members as values and as source text.
 
     Writing the source text back keeps every digit of a number, and nested values of any depth. Raises
     `CorpusError` if a member named in `texts` is missing or not a string.
@@ -75,7 +79,7 @@ def skip_space(text: str, place: int) -> int:
 
 
 def json_line(members: Mapping[str, Any]) -> str:
-    """The object on one line; a lone surrogate is written as the escape that it was read from."""
+    """A JSON object on one line; a lone surrogate is written as the escape that it was read from."""
     return "{" + ", ".join(f"{to_json(key)}: {to_json(value)}" for key, value in members.items()) + "}"
 
 
@@ -86,9 +90,9 @@ def to_json(value: Any) -> str:
 
 
 def why_no_text(value: Any) -> str | None:
-    """Why a value is not usable as text, or None if it is.
+    """Why a value is not usable as text, or None if the value is usable.
 
-    Valid JSON strings may contain half of a surrogate pair (`\\ud800`) or NUL (`\\u0000`), which are refused.
+    Valid JSON strings may contain half of a surrogate pair (`\\ud800`) or NUL (`\\u0000`); both are refused.
     """
     if not isinstance(value, str):
         kinds = {dict: "an object", list: "a list", bool: "true or false", float: "a number"}

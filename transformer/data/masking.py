@@ -1,6 +1,6 @@
 """Masked language modelling: which tokens of a sentence are hidden, and what replaces them.
 
-A tokenizer trained for this task has the token `<mask>` and reads `<mask>` in a text as that token.
+A tokenizer trained for this task has the token `<mask>`, and encodes `<mask>` in a sentence as that token.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,8 +25,8 @@ CHOSEN_SHARE = 0.15
 MASKED_SHARE = 0.8
 """Share of the predicted tokens that are replaced by `<mask>`."""
 RANDOM_SHARE = 0.1
-"""Share of the predicted tokens that are replaced by a random token. The rest is left unchanged, so that the
-model must represent every token, not only the masked ones."""
+"""Share of the predicted tokens that are replaced by a random token. The remaining predicted tokens are left
+unchanged, so the model must represent every token, not only the masked ones."""
 
 
 def has_mask(tokenizer: Tokenizer) -> bool:
@@ -34,7 +34,7 @@ def has_mask(tokenizer: Tokenizer) -> bool:
 
 
 def encode_with_masks(lines: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
-    """The ids of lines in which `<mask>` replaces tokens.
+    """Encode lines in which `<mask>` replaces tokens.
 
     SentencePiece makes the space before `<mask>` a separate token. This token is left out, because in
     training the space is part of the word that is masked.
@@ -62,9 +62,9 @@ class MaskedBatch(TensorBatch):
 def hide(
     ids: NDArray[np.int64], generator: np.random.Generator, vocab_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hide about 15 % of a sentence's tokens, at least one; returns the new tokens and the labels.
+    """Hide about 15 % of a sentence's tokens, at least one, and return the new tokens and the labels.
 
-    EOS, and a `<mask>` in the text itself, are never chosen.
+    EOS is never chosen, nor is a `<mask>` in the sentence itself.
     """
     places = np.flatnonzero((ids != EOS_ID) & (ids != MASK_ID))
     wanted = int(CHOSEN_SHARE * len(places) + generator.random())  # 15 % on average at any length
@@ -80,7 +80,7 @@ def hide(
 
 
 class MaskedBatches(SentenceBatches[MaskedBatch]):
-    """Batches that hide other tokens in each epoch; the choice depends on seed, epoch and sentence number."""
+    """Batches that hide different tokens in each epoch, chosen by the seed, epoch and sentence number."""
 
     def __init__(self, sentences: Sequence[NDArray[np.int64]], vocab_size: int, **options: int) -> None:
         self.vocab_size = vocab_size

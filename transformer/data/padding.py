@@ -1,4 +1,4 @@
-"""Rows of different lengths as one tensor."""
+"""Pads rows of different lengths and combines them into one tensor."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ Rows = Sequence[Sequence[int]] | Sequence[NDArray[Any]]
 
 
 def right_padded(rows: Rows, pad_id: int = PAD_ID) -> Int[Tensor, "batch length"]:
-    """Rows of ids as one tensor; shorter rows are filled up with `pad_id`."""
+    """Combine rows of ids into one tensor; shorter rows are padded with `pad_id`."""
     lengths = np.array([len(row) for row in rows])
     return padded(np.concatenate([np.asarray(row, dtype=np.int64) for row in rows]), lengths, pad_id)
 

@@ -1,6 +1,6 @@
 """Parallel text in local files: two plain files with one sentence per line, csv, tsv, json and jsonl.
 
-All are read through `read_lines`, so encodings, line endings and archives are treated alike.
+All these formats are read through `read_lines`, so encodings, line endings and archives are treated alike.
 """
 
 import csv
@@ -24,7 +24,7 @@ READER_VERSION = 2
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file's path, size and modification time. They are in the cache key, so an edited file is reread."""
+    """A file's path, size and modification time: part of the cache key, so an edited file is read again."""
 
     path: str
     size: int
@@ -43,9 +43,9 @@ def find_side(text: str, language: str) -> Path | None:
 
 
 def read_plain(source: LocalFile, target: LocalFile) -> Iterator[tuple[str, str]]:
-    """The pairs of lines of two files.
+    """Yield the pairs of lines of two files.
 
-    Raises `CorpusError` if their numbers of lines differ or both are empty.
+    Raises `CorpusError` if the files have different numbers of lines, or if both files are empty.
     """
     number = 0
     with closing(read_lines(source.path)) as sources, closing(read_lines(target.path)) as targets:
@@ -63,16 +63,16 @@ def read_plain(source: LocalFile, target: LocalFile) -> Iterator[tuple[str, str]
 
 
 class TableRow(NamedTuple):
-    """One row of a table: its fields by column name, and its file and line, which errors mention."""
+    """One row of a table: its fields by column name, and its file and line for error messages."""
 
     where: str
     fields: Mapping[str, Any]
 
 
 def read_table(file: LocalFile, source: str, target: str) -> Iterator[tuple[str, str]]:
-    """The pairs of a file with columns.
+    """Yield the pairs of a csv, tsv, json or jsonl file.
 
-    Raises `CorpusError` if a row lacks text on a side, or there are no rows.
+    Raises `CorpusError` if a row has no text on one side, or if the file has no rows.
     """
     read: dict[str, Callable[[str, Iterator[str]], Iterator[TableRow]]] = {
         ".csv": read_csv,
@@ -95,7 +95,7 @@ def read_table(file: LocalFile, source: str, target: str) -> Iterator[tuple[str,
 
 
 def ending_of(path: str) -> str:
-    """The ending of a path, ignoring `.gz` and `.xz`: `.csv` for `corpus.csv` and for `corpus.csv.gz`."""
+    """The extension of a path without `.gz` and `.xz`: `.csv` for `corpus.csv` and for `corpus.csv.gz`."""
     return Path(path.removesuffix(".gz").removesuffix(".xz")).suffix
 
 
@@ -122,8 +122,8 @@ def choose_columns(names: Collection[str], text: str, source: str, target: str) 
 
 
 def read_csv(path: str, lines: Iterator[str]) -> Iterator[TableRow]:
-    """Comma-separated fields, quoted as usual and otherwise unchanged; the first line names the columns."""
-    csv.field_size_limit(LONGEST_LINE)  # a field may have several lines; Python's limit is 131,072 characters
+    """Read comma-separated fields, which may be quoted; the first line names the columns."""
+    csv.field_size_limit(LONGEST_LINE)  # a field may span lines; Python's limit is 131,072 characters
     rows = csv.reader((f"{line}\n" for line in lines), strict=True)
     header: list[str] = []
     start = 1
@@ -140,7 +140,7 @@ def read_csv(path: str, lines: Iterator[str]) -> Iterator[TableRow]:
 
 
 def read_tsv(path: str, lines: Iterator[str], layouts: Collection[tuple[str, str]]) -> Iterator[TableRow]:
-    """Tab-separated fields; quotation marks have no special meaning.
+    """Read tab-separated fields; quotation marks have no special meaning.
 
     The first line is a header if it names both columns of one of the `layouts`. Without a header, the first
     two columns are source and target, and the others are ignored.
@@ -172,7 +172,7 @@ def named_row(where: str, header: list[str], fields: list[str]) -> TableRow:
 
 
 def read_json(path: str, lines: Iterator[str]) -> Iterator[TableRow]:
-    """JSON objects, one per line or in one list."""
+    """Read JSON objects, either one per line or all in one list."""
     numbered = enumerate(lines, start=1)
     written = ((number, line) for number, line in numbered if line.strip(JSON_SPACE))
     first = next(written, None)

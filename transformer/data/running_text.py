@@ -35,7 +35,7 @@ def read_text(name: str) -> str:
 
 
 def token_ids(text: str, tokenizer: Tokenizer) -> NDArray[np.int32]:
-    """The ids of a text as one sequence. If the tokenizer has no token for line breaks, they become EOS."""
+    """Encode `text` as one sequence. If the tokenizer has no token for line breaks, each becomes EOS."""
     if tokenizer.keeps_lines:
         return np.array(tokenizer.encode([text])[0], dtype=np.int32)
     lines = tokenizer.encode(text.split("\n"))
@@ -53,7 +53,7 @@ class TextBatch(TensorBatch):
 
 
 class BlockBatches(EpochBatches[TextBatch]):
-    """Batches of contiguous blocks of a text, in a seeded order.
+    """Batches of contiguous blocks of running text, in a seeded order.
 
     In each epoch, every token of the text except the first is predicted once. A block has at most `context`
     tokens to predict. Each epoch cuts the text at different positions. Without `shuffle`, every epoch starts

@@ -21,13 +21,13 @@ from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
 
 
 def after_tab(line: str) -> tuple[str, str]:
-    """Split `SENTENCE<TAB>LABEL` into sentence and label; the label is empty if it is missing."""
+    """Split `SENTENCE<TAB>LABEL` into sentence and label; a missing label becomes an empty string."""
     text, tab, label = line.rpartition("\t")
     return text, label if tab else ""
 
 
 def before_colon(line: str) -> tuple[str, str]:
-    """Split `LABEL:DETAIL SENTENCE` into sentence and label; the label is empty if it is missing."""
+    """Split `LABEL:DETAIL SENTENCE` into sentence and label; a missing label becomes an empty string."""
     first, _, text = line.partition(" ")
     label, colon, _ = first.partition(":")
     return text, label if colon else ""
@@ -46,15 +46,15 @@ class Sentence:
     label: str | None
     """None if the file has no labels."""
     where: str
-    """The file and the line number, which errors mention."""
+    """The file and the line number, for error messages."""
 
 
 def read_sentences(name: str, label_format: str | None) -> list[Sentence]:
     """Read a text file (plain, `.gz` or `.xz`) with one sentence per line.
 
     A slice at the end of `name`, such as `[:90%]` or `[100:200]`, selects some of the lines. Raises
-    `CorpusError` if there are no lines. Raises `CorpusError` with the file and the line number if a line has
-    no label.
+    `CorpusError` if no line is selected, or if a line has no label; the message then gives the file and the
+    line number.
     """
     path, part = split_slice(name)
     require_file(name, path)
@@ -86,7 +86,7 @@ def class_names(sentences: Sequence[Sentence], data: DataConfig) -> tuple[str, .
             raise CorpusError(f"{sentence.where}: the label {sentence.label!r} has a comma in it")
     if len(names) < 2 or len(set(names)) < len(names):
         raise CorpusError(
-            f"the classes are {', '.join(names)}; a classifier needs at least two different ones"
+            f"the classes are {', '.join(names)}; a classifier needs at least two distinct classes"
         )
     return names
 
@@ -102,7 +102,7 @@ def class_numbers(sentences: Sequence[Sentence], names: Sequence[str]) -> NDArra
 
 
 def encode_sentences(texts: Sequence[str], tokenizer: Tokenizer, max_tokens: int) -> list[NDArray[np.int64]]:
-    """Encode each text and append EOS; longer texts are cut to `max_tokens` ids, including EOS."""
+    """Encode each sentence, truncated if necessary, and append EOS: at most `max_tokens` ids in all."""
     starts = [text[: MAX_CHARACTERS_PER_TOKEN * max_tokens] for text in texts]
     return [np.array([*ids[: max_tokens - 1], EOS_ID]) for ids in tokenizer.encode(starts)]
 

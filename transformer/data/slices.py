@@ -1,4 +1,4 @@
-"""A slice at the end of a text's name, such as `[:90%]` or `[1000:2000]`, selects a part of the text.
+"""A slice at the end of a corpus name, such as `[:90%]` or `[1000:2000]`, selects a part of the corpus.
 
 The numbers of a slice count lines, sentence pairs or characters, depending on the task.
 """
@@ -17,7 +17,7 @@ FORMS = "[:1000], [1000:], [1000:2000], [:90%] or [90%:]"
 
 @dataclass(frozen=True)
 class Slice:
-    """The part of a text from `start` to `end`, both as the user wrote them: `10`, `90%` or empty."""
+    """The part of a corpus from `start` to `end`, both as the user wrote them: `10`, `90%` or empty."""
 
     start: str
     end: str
@@ -28,9 +28,9 @@ class Slice:
 
 
 def split_slice(name: str) -> tuple[str, Slice]:
-    """Split a name into the name of the whole text and a slice.
+    """Split a name into the name of the whole corpus and a slice.
 
-    A name without a slice selects the whole text. Raises `CorpusError` if the slice has a percentage above
+    A name without a slice selects the whole corpus. Raises `CorpusError` if the slice has a percentage above
     100.
     """
     match = SLICE.fullmatch(name)
@@ -44,7 +44,7 @@ def split_slice(name: str) -> tuple[str, Slice]:
 
 
 def require_slice(name: str) -> None:
-    """Check the name of a text that was not found: `CorpusError` if it ends in an invalid slice."""
+    """Raise `CorpusError` if `name`, under which no corpus was found, ends in an invalid slice."""
     if NO_SLICE.fullmatch(name) and not SLICE.fullmatch(name):
         raise CorpusError(f"{shortened(name)}: the brackets at the end are not a valid slice; write {FORMS}")
 
@@ -52,8 +52,8 @@ def require_slice(name: str) -> None:
 def require_file(name: str, path: str) -> None:
     """Check that a task can read `path`, which is `name` without its slice, as a text file.
 
-    If `path` does not exist and ends in an invalid slice or is a toyland corpus, a `CorpusError` says so. For
-    any other missing file, the error comes when the file is read.
+    Raises `CorpusError` if `path` does not exist and either ends in an invalid slice or names a toyland
+    corpus. Any other missing file causes an error only when it is read.
     """
     if Path(path).exists():
         return

@@ -17,12 +17,13 @@ from typing import Literal, NoReturn, Protocol, runtime_checkable
 OnError = Literal["error", "skip", "replace"]
 
 LONGEST_LINE = 2**27
-"""The longest allowed line of a file, in bytes; a language model's text may be one huge line."""
+"""The longest allowed line of a file, in bytes; the corpus of a language model may be one huge line."""
 LONGEST_INPUT_LINE = 2**20
-"""The longest allowed input line of a command, in bytes; a command holds many lines in memory at once."""
+"""The longest allowed input line of a command, in bytes. This limit is lower, because a command holds many
+lines in memory at once."""
 SKIPPED_AT_ONCE = 2**16
 MAX_CHARACTERS_PER_TOKEN = 64
-"""Before tokenization, a line is cut to this many characters for each token that the model can read.
+"""Before tokenization, a line is truncated to this many characters for each token that the model can read.
 Tokenizing a huge line would be slow, and the model reads only the start of the line anyway."""
 
 BYTES_THAT_BREAK_LINES = str.maketrans("\n\r", "  ")
@@ -37,7 +38,7 @@ class LineStream(Protocol):
 
 
 class CorpusError(ValueError):
-    """Text that cannot be used; the message is one line with the file, the position, and what to do."""
+    """Raised for text that cannot be used; the message is one line with the file, the position, and a fix."""
 
 
 def refuse(message: str) -> NoReturn:
@@ -51,7 +52,7 @@ def read_lines(
     longest: int = LONGEST_LINE,
     too_long: Callable[[str], None] = refuse,
 ) -> Generator[str]:
-    """The lines of a UTF-8 file, decompressed if `.gz` or `.xz`; the last line need not end in `\\n`."""
+    """Yield the lines of a UTF-8 file, which may be `.gz` or `.xz`; the last line need not end in `\\n`."""
     try:
         with open_bytes(Path(path)) as stream:
             yield from decode_lines(stream, str(path), on_error, longest=longest, too_long=too_long)
@@ -87,11 +88,12 @@ def decode_lines(
 ) -> Iterator[str]:
     """Yield the text of each line as soon as it arrives; error messages call the stream `name`.
 
-    `\\n` ends a line, and a `\\r` directly before it belongs to the line ending. A byte order mark at the
-    start of the stream is removed. `on_error` says how to treat a line that is not UTF-8 or contains NUL:
-    "error" raises a `CorpusError`; "skip" yields an empty text in place of the line; "replace" replaces each
-    bad byte by U+FFFD. No more than `longest` bytes of a line are held in memory. For a longer line,
-    `too_long` is called with a message. By default it raises a `CorpusError`; if it returns, the line is cut.
+    `\\n` ends a line, and a `\\r` directly before the `\\n` belongs to the line ending. A byte order mark at
+    the start of the stream is removed. `on_error` says how to treat a line that is not UTF-8 or contains NUL:
+    "error" raises a `CorpusError`; "skip" yields an empty string in place of the line; "replace" replaces
+    each bad byte with U+FFFD. No more than `longest` bytes of a line are held in memory. For a longer line,
+    `too_long` is called with a message. By default, `too_long` raises a `CorpusError`; if it returns, the
+    line is truncated.
     """
     for number, line in enumerate(iter(partial(stream.readline, longest + 1), b""), start=1):
         is_whole = len(line) <= longest or line.endswith(b"\n")
@@ -109,7 +111,7 @@ def decode_lines(
 
 
 def decoded(line: bytes, is_whole: bool, name: str, number: int, on_error: OnError) -> str:
-    """Decode a line. If the line was cut in the middle of its last character, that character is left out."""
+    """Decode a line. If the line was truncated inside its last character, that character is left out."""
     try:
         text, bad = codecs.utf_8_decode(line, "strict", is_whole)[0], line.find(b"\0")
     except UnicodeDecodeError as error:
@@ -133,14 +135,14 @@ def skip_to_next_line(stream: LineStream) -> None:
 
 
 def text_list(texts: Iterable[str], name: str = "line", first: int = 1) -> list[str]:
-    """Check the texts that a Python caller has passed and return them as a list.
+    """Check the strings that a Python caller has passed, and return them as a list.
 
-    Errors refer to a text by `name` and a number counted from `first`, such as `line 3`. A single string
-    raises `TypeError`, because Python would iterate over it letter by letter. A text with half of a surrogate
-    pair raises `ValueError`, because it cannot be encoded as UTF-8.
+    Errors refer to a string by `name` and a number counted from `first`, such as `line 3`. Raises `TypeError`
+    for a single string, because Python would iterate over its characters. Raises `ValueError` for a string
+    with half of a surrogate pair, because such a string cannot be encoded as UTF-8.
     """
     if isinstance(texts, str | bytes):
-        raise TypeError(f"expected a list of texts (one {name} each), not one text; write [text]")
+        raise TypeError(f"expected a list of strings (one {name} each), not one string; write [text]")
     found = list(texts)
     for number, text in enumerate(found, first):
         if not isinstance(text, str):
@@ -151,7 +153,10 @@ def text_list(texts: Iterable[str], name: str = "line", first: int = 1) -> list[
 
 
 def lone_surrogate(text: str) -> str | None:
-    """The first lone surrogate in a text, as `U+D800`; such a text cannot be encoded as UTF-8."""
+    """The first lone surrogate in `text`, in the form `U+D800`, or None.
+
+    A string with a lone surrogate cannot be encoded as UTF-8.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -42,11 +42,11 @@ class Counts:
 def tokenize_pairs(
     table: "datasets.Dataset", tokenizer: Tokenizer, *, max_tokens: int
 ) -> tuple["datasets.Dataset", Counts]:
-    """Tokenize the pairs of a table; returns the pairs that are not empty or too long, and the counts.
+    """Tokenize the pairs of a table, and return a table of the pairs that are kept, and the counts.
 
     The new table has the columns `src` and `tgt`, ids ending in EOS, and `line`, the number of the pair in
-    `table`, counted from 1. If `table` is on disk, the result is stored there too, and the next call with the
-    same tokenizer reuses it.
+    `table`, counted from 1. If `table` is on disk, the result is also stored on disk, and the next call with
+    the same tokenizer reuses it.
     """
     import datasets
     import pyarrow as pa
@@ -82,7 +82,7 @@ def is_threaded(tokenizer: Tokenizer) -> bool:
 
 
 class Tokenize:
-    """Calls `tokenized` on columns of Arrow, in as many processes as the attribute `processes` says.
+    """Calls `tokenized` on Arrow columns, in as many processes as the attribute `processes` says.
 
     `datasets` makes its cache key from the pickled object, so only values that affect the result are pickled.
     """
@@ -108,7 +108,7 @@ class Tokenize:
         lists = sources.to_pylist(), targets.to_pylist(), rows
         if self.processes == 1:
             return self.of_lists(*lists)
-        if self.workers is None:  # started at the first call; a cached result needs no call
+        if self.workers is None:  # started only at the first call, because a cached result needs no workers
             self.workers = Workers(self.of_lists, self.processes)
         return pa.concat_tables(self.workers(*lists))
 
@@ -137,20 +137,20 @@ def tokenized(
 
 
 def with_eos(lists: Iterable[Iterable[int]], count: int) -> Lists:
-    """The ids of `count` texts, each followed by EOS.
+    """Append EOS to each of the `count` lists of ids.
 
-    Raises `ValueError` if there are more or fewer lists.
+    Raises `ValueError` if there are more or fewer lists than `count`.
     """
     lists = [*lists]
     if len(lists) != count:
-        raise ValueError(f"the tokenizer has encoded {count} texts as {len(lists)} lists of ids")
+        raise ValueError(f"the tokenizer has encoded {count} lines as {len(lists)} lists of ids")
     lengths = np.fromiter(map(len, lists), np.int32, count)  # type: ignore[arg-type]
     ids: NDArray[Any] = np.fromiter(chain.from_iterable(lists), np.int32, lengths.sum())
     return Lists(np.insert(ids, lengths.cumsum(), EOS_ID), lengths + 1)
 
 
 def list_array(lists: Lists, kept: NDArray[np.bool_]) -> "pa.ListArray":
-    """Convert the lists to a column of Arrow; a list that is not `kept` becomes empty."""
+    """Convert the lists to an Arrow column; a list that is not `kept` becomes empty."""
     import pyarrow as pa
 
     offsets = np.concatenate([[0], (lists.lengths * kept).cumsum()]).astype(np.int32)

@@ -34,7 +34,7 @@ def write_vectors(path: str, sentences: Sequence[str], vectors: NDArray[np.float
                 vectors = np.ascontiguousarray(vectors)
                 header = np.lib.format.header_data_from_array_1_0(vectors)
                 np.lib.format.write_array_header_1_0(file, header)
-                file.write(vectors.data)  # not np.save: it does not report a full disk
+                file.write(vectors.data)  # not np.save, because it does not report a full disk
         else:
             with unfinished.open("w", encoding="utf-8") as lines:
                 for sentence, vector in zip(sentences, vectors.tolist(), strict=True):
@@ -47,7 +47,7 @@ def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[n
     """Read sentences and their vectors, which must have length 1.
 
     A `.npy` file has no sentences, so they are read from the file `sentences`. Raises `ValueError` if the
-    vectors cannot be used as an index; it names the file and, if possible, the line.
+    vectors cannot be used as an index; the message names the file and, if possible, the line.
     """
     require_vector_file(path)
     if path.endswith(".jsonl"):

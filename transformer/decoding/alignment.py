@@ -38,7 +38,7 @@ def align(
     layers: int = 2,
     batch_tokens: int = 4096,
 ) -> list[Alignment]:
-    """The alignment of each pair; `sources` end with EOS, `targets` have neither BOS nor EOS.
+    """Align the words of each pair; `sources` end with EOS, `targets` have neither BOS nor EOS.
 
     The attention of the last `layers` decoder layers is used; `benchmarks/alignment.py` compares values of
     `layers`.
@@ -93,8 +93,8 @@ def best_words(
 def alignment_error_rate(found: Sequence[Alignment], gold: Sequence[Alignment]) -> float:
     """The alignment error rate of Och and Ney (2003) over all sentences; 0 is perfect.
 
-    It is 1 - 2 |A ∩ G| / (|A| + |G|), where A is the set of links found and G the set of gold (correct)
-    links. All gold links count as sure.
+    The rate is 1 - 2 |A ∩ G| / (|A| + |G|), where A is the set of links found and G is the set of gold
+    (correct) links. All gold links count as sure.
     """
     common = sum(len(set(ours) & set(right)) for ours, right in zip(found, gold, strict=True))
     return 1 - 2 * common / (sum(map(len, found)) + sum(map(len, gold)))

@@ -2,7 +2,7 @@
 
 Shapes: B batch, S sentences whose search is still open, W live hypotheses per sentence, V vocabulary. The
 sentences are searched independently, and a sentence is removed from the batch when its search closes. Each
-step synchronizes with the device once, to learn which sentences close and if any hypothesis is complete.
+step synchronizes with the device once, to learn which sentences close and whether any hypothesis is complete.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ from transformer.decoding.search import (
 
 
 class Closed(StrEnum):
-    """Why the search of a sentence has ended."""
+    """Why the search for a sentence's translation ended."""
 
     LIMIT = "its limit is reached"
     BEATEN = "no live hypothesis can still win"
@@ -63,7 +63,7 @@ class Beam(NamedTuple):
     tokens: Int[Tensor, "sentences live length"]
     scores: Float[Tensor, "sentences live"]
     parents: Int[Tensor, "sentences live"]
-    """For each hypothesis, the index of the hypothesis that it continues, among those of the same sentence in
+    """The hypothesis that each hypothesis continues: its index among the hypotheses of the same sentence in
     the previous step; 0 in the first beam."""
 
     def flat(self) -> tuple[Int[Tensor, "hypotheses length"], Int[Tensor, " hypotheses"]]:
@@ -104,11 +104,11 @@ def beam_search(
     processors: Sequence[Processor] = (),
     observe: Callable[[BeamStep], None] | None = None,
 ) -> Hypotheses:
-    """The `n_best` hypotheses of each row by log-probability / length penalty (§6.1).
+    """Find the `n_best` hypotheses of each row by log-probability / length penalty (§6.1).
 
     A candidate that ends in EOS counts only if it is among the best `beam_size` candidates of its step. A
-    sentence closes when no live hypothesis can still become one of its `n_best`, or when it reaches its
-    limit. At the limit, the live hypotheses count as complete, with the same length penalty. A `beam_size` of
+    sentence closes when no live hypothesis can still become one of its `n_best`, or at the sentence's limit.
+    At the limit, the live hypotheses count as complete, with the same length penalty. A `beam_size` of
     1 is exactly greedy search. `max_length` is the limit in new tokens, including EOS: a number for all rows,
     or one number for each row. `observe` is called after each step. Raises `ValueError` if `n_best` is not
     between 1 and `beam_size`, or if the length penalties with this `alpha` are too large or too small for
@@ -203,8 +203,8 @@ def best_first(
 ) -> tuple[Float[Tensor, "rows {count}"], Int[Tensor, "rows {count}"]]:
     """The `count` most probable tokens; if several tie for first, the token that `greedy` picks is first.
 
-    `topk` does not define the order of ties, so its first token and `greedy`'s are exchanged. Without this,
-    a beam of 1 could differ from greedy search.
+    `topk` does not define the order of ties, so its first token is swapped with the one that `greedy` picks.
+    Otherwise, a beam of 1 could differ from greedy search.
     """
     best, tokens = log_probs.topk(count, dim=1)
     first = greedy(log_probs)[:, None]
@@ -215,8 +215,8 @@ def best_first(
 def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -> Beam:
     """The best `beam_size` candidates without EOS; a beam of 1 becomes empty if the best candidate has EOS.
 
-    A beam of 1 must give the same output as greedy search, which stops at that point. If the beam continued
-    with the second-best candidate, this candidate could win under the length penalty.
+    A beam of 1 must give the same output as greedy search, which stops at EOS. If the beam continued with the
+    second-best candidate, that candidate could win under the length penalty.
     """
     has_ended = candidates.tokens[:, :, -1] == eos_id
     # each live hypothesis has at most one candidate that ends in EOS
@@ -269,10 +269,10 @@ def read_back(
     candidates: Candidates,
     rows: Int[Tensor, " sentences"],
 ) -> tuple[list[Closed | None], bool]:
-    """Each sentence's verdict, and whether any hypothesis is complete. The only device sync of a step.
+    """Read each sentence's verdict, and whether any hypothesis is complete: the only device sync of a step.
 
-    Raises `ValueError` if a candidate's score is NaN; checking the first is enough, because sorting puts NaN
-    first.
+    Raises `ValueError` if a candidate's score is NaN. Only the first candidate of each sentence is checked,
+    because sorting puts NaN first.
     """
     has_complete = (complete.scores > -torch.inf).any()
     is_nan = candidates.scores[:, 0].isnan()
@@ -284,7 +284,7 @@ def read_back(
 
 
 def keep_open(live: Beam, verdicts: Sequence[Closed | None]) -> tuple[Beam, Int[Tensor, " open"] | None]:
-    """The beam of the sentences that stay open, and their indices in `live`, or None if all stay open."""
+    """Keep the sentences that stay open; also return their indices in `live`, or None if all stay open."""
     still_open = [place for place, why in enumerate(verdicts) if why is None]
     if len(still_open) == len(verdicts):
         return live, None
@@ -293,7 +293,7 @@ def keep_open(live: Beam, verdicts: Sequence[Closed | None]) -> tuple[Beam, Int[
 
 
 def state_rows(live: Beam, sentences: Int[Tensor, " open"] | None, width: int) -> Int[Tensor, "open live"]:
-    """The row of the model's state that each hypothesis continues; a sentence has `width` rows there."""
+    """The row of the model's state that each hypothesis continues; the state has `width` rows a sentence."""
     if sentences is None:
         sentences = torch.arange(live.rows.shape[0], device=live.rows.device)
     return sentences[:, None] * width + live.parents

@@ -54,7 +54,7 @@ class Finished:
         self.scores[rows] = ranking.scores
 
     def hypotheses(self, rows: Int[Tensor, " sentences"]) -> Hypotheses:
-        """All stored hypotheses of these sentences; missing ones have length 0 and only pads."""
+        """All stored hypotheses of these sentences; missing hypotheses have length 0 and are all padding."""
         tokens, scores, lengths = self.tokens[rows], self.scores[rows], self.lengths[rows]
         is_missing = scores == -torch.inf
         tokens = tokens.masked_fill(is_missing[:, :, None], self.pad_id)

@@ -18,10 +18,10 @@ INCOMPLETE = "\ufffd"  # the decoded form of a character while some of its bytes
 
 
 class TextGenerator:
-    """A decoder-only model and its tokenizer.
+    """Generates text with a decoder-only model and its tokenizer.
 
     The model keeps a key-value cache, so it processes each token only once. With sinusoidal positions, the
-    text may be longer than the blocks used in training, but the quality then drops. With learned positions, a
+    text may be longer than the blocks used in training, but its quality then drops. With learned positions,
     text longer than `model.max_positions` raises a `ValueError`.
     """
 
@@ -38,7 +38,7 @@ class TextGenerator:
         device: str = "auto",
         precision: InferencePrecision = "float32",
     ) -> "TextGenerator":
-        """Load a run's folder (its best checkpoint) or one checkpoint of it, frozen for inference.
+        """Load the best checkpoint of a run's folder, or one checkpoint, frozen for inference.
 
         `precision` applies to the matrix products.
         """
@@ -56,7 +56,7 @@ class TextGenerator:
     ) -> str:
         """Continue `prompt` by up to `max_length` tokens, picked by `choose`, or until EOS.
 
-        Returns the prompt and its continuation as one text. `write` is called with each new part of the text.
+        Returns the prompt and its continuation as one string. `write` is called with each new part of it.
         Raises `ValueError` for an empty prompt, or a prompt with characters outside the vocabulary.
         """
         ids = self.prompt_ids(prompt)

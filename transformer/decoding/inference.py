@@ -20,7 +20,8 @@ def freeze(model: nn.Module, precision: InferencePrecision = "float32") -> None:
     """Prepare `model` for inference only, in place, with matrix products in `precision`.
 
     On a CPU without fast products of 8-bit integers, int8 becomes float32, with a warning. Raises
-    `ValueError` for float16 on a CPU, which has no fast products for it, and for int8 on other devices.
+    `ValueError` for float16 on a CPU, because CPUs have no fast float16 products, and for int8 on other
+    devices.
     """
     model.requires_grad_(False)
     where = next(model.parameters()).device

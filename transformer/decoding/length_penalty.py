@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 SMALLEST_PENALTY = 1e-30
-"""Length penalties from this to 1 / `SMALLEST_PENALTY` are allowed. Log-probabilities divided by either limit
-still have full precision in float32."""
+"""Length penalties from this value to 1 / `SMALLEST_PENALTY` are allowed. Log-probabilities divided by either
+limit still have full precision in float32."""
 
 
 def length_penalty(length: Any, alpha: float) -> Any:

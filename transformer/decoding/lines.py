@@ -48,9 +48,9 @@ class SearchOptions:
 class LineTranslator(ABC):
     """Translates lines in batches of similar length; a subclass implements the search.
 
-    A blank line gives an empty translation. A line longer than the model's `max_positions` is cut, and `warn`
-    is called with a message. Translations never contain a line break. `decoding.batch_tokens` limits the size
-    of a batch.
+    A blank line gives an empty translation. A line longer than the model's `max_positions` is truncated, and
+    `warn` is called with a message. Translations never contain a line break. `decoding.batch_tokens` limits
+    the size of a batch.
     """
 
     can_align = False
@@ -78,12 +78,12 @@ class LineTranslator(ABC):
     def translate_batch(
         self, sources: Sequence[list[int]], starts: Sequence[list[int]], options: SearchOptions
     ) -> list[list[Translation]]:
-        """The `n_best` outputs of each source. `sources[i]` ends in EOS; outputs begin with `starts[i]`."""
+        """Find `n_best` outputs of each source. `sources[i]` ends in EOS; outputs begin with `starts[i]`."""
 
     def translate(
         self, lines: Iterable[str], *, beam_size: int | None = None, alpha: float | None = None
     ) -> list[str]:
-        """The best translation of each line; defaults are the `decoding` settings of the run."""
+        """Find the best translation of each line. The defaults are the run's `decoding` settings."""
         return [
             found[0].text
             for found in self.translate_n_best(lines, n_best=1, beam_size=beam_size, alpha=alpha)
@@ -101,12 +101,12 @@ class LineTranslator(ABC):
         prefixes: Sequence[str] | None = None,
         sampler: "Sampler | None" = None,
     ) -> list[list[Translation]]:
-        """The `n_best` translations of each line, best first; messages count lines from `first_line`.
+        """Find the `n_best` translations of each line, best first; messages count lines from `first_line`.
 
-        The texts of a line all differ. If the search finds fewer than `n_best` texts, the missing ones are
-        empty and have the score -inf. Each translation begins with its line's text in `prefixes`, and
-        `processors` can forbid tokens. With a `sampler`, translations are sampled instead: texts may then
-        repeat, and scores are log-probabilities.
+        The translations of a line are distinct. If the search finds fewer than `n_best`, the missing
+        translations are empty and have the score -inf. Each translation begins with its line's entry in
+        `prefixes`, and `processors` can forbid tokens. With a `sampler`, translations are sampled instead:
+        they may then repeat, and scores are log-probabilities.
         """
         lines = text_list(lines, first=first_line)
         options = self.search_options(n_best, beam_size, alpha, processors, sampler)
@@ -145,9 +145,9 @@ class LineTranslator(ABC):
         return MAX_CHARACTERS_PER_TOKEN * self.config.max_positions
 
     def encode(self, lines: Sequence[str], first_line: int | None = None) -> list[list[int]]:
-        """Ids of each line with EOS, cut at `max_positions`; an empty list for a blank line.
+        """Encode each line with EOS, truncated to `max_positions` ids; a blank line becomes an empty list.
 
-        If `first_line`, the number of the first line, is given, `warn` is called for each line that is cut.
+        If `first_line`, the number of the first line, is given, `warn` is called for each truncated line.
         """
         limit = self.config.max_positions
         sources = []
@@ -171,7 +171,7 @@ class LineTranslator(ABC):
         return self.encode_targets(prefixes, first_line, "prefix")
 
     def encode_targets(self, texts: Sequence[str], first_line: int, name: str) -> list[list[int]]:
-        """Ids of each text without EOS, cut so that EOS still fits; `warn` is called for each cut text."""
+        """Encode each target without EOS, truncated so that EOS still fits, and warn of truncated targets."""
         room = self.config.max_positions - 1
         encoded = self.tokenizer.encode_target([text[: self.longest] for text in texts])
         for number, (text, ids) in enumerate(zip(texts, encoded, strict=True), first_line):
@@ -193,7 +193,7 @@ class LineTranslator(ABC):
         return min(len(source) + len(start) + self.decoding.max_extra, self.config.max_positions)
 
     def read_out(self, found: Sequence[Sequence[Output]]) -> list[list[Translation]]:
-        """Each row's hypotheses as translations: their texts, scores, and tokens without EOS."""
+        """Convert each row's hypotheses to translations: their texts, scores, and tokens without EOS."""
         translations = []
         for outputs in found:
             ids = [[token for token in output.ids if token != self.config.eos_id] for output in outputs]

@@ -26,7 +26,7 @@ AnyReader = TypeVar("AnyReader", bound="Reader")
 
 
 class Reader:
-    """Base class of the predictors: encodes lines as in training and runs the model on batches of them."""
+    """Base class of the predictors: encodes lines as in training, and runs the model on batches of lines."""
 
     task: ClassVar[str]
     head = staticmethod(no_head)
@@ -45,7 +45,7 @@ class Reader:
         device: str = "auto",
         precision: InferencePrecision = "float32",
     ) -> AnyReader:
-        """Load a run's folder (its best checkpoint) or one checkpoint of it, for inference only.
+        """Load the best checkpoint of a run's folder, or one checkpoint, for inference only.
 
         `precision` applies to the matrix products, as in training. The model is frozen; use `load_pretrained`
         to train it further.
@@ -78,12 +78,12 @@ class Label(NamedTuple):
 
 
 class Classifier(Reader):
-    """Predicts the class of lines."""
+    """Predicts the class of each line."""
 
     task, head = "classification", staticmethod(sequence_classifier)
 
     def classify(self, lines: Sequence[str]) -> list[Label | None]:
-        """One label per line; None for a blank line."""
+        """Predict one label per line, or None for a blank line."""
         lines = text_list(lines)
         names = (self.settings.data.classes or "").split(",")
         labels: list[Label | None] = [None] * len(lines)
@@ -100,7 +100,7 @@ class Embedder(Reader):
     task, head = "sentence_embedding", staticmethod(sentence_embedder)
 
     def embed(self, lines: Sequence[str]) -> NDArray[np.float32]:
-        """An array (lines, d_model) with one vector per line; a blank line has a vector too."""
+        """Compute an array (lines, d_model) with one vector per line; blank lines have vectors too."""
         lines = text_list(lines)
         parts = dict[int, Any]()
         for rows, vectors in self.outputs(self.encode(lines)):
@@ -122,10 +122,10 @@ class MaskFiller(Reader):
     task, head = "masked_language_model", staticmethod(masked_language_model)
 
     def fill(self, lines: Sequence[str], *, count: int, first_line: int = 1) -> list[list[list[Candidate]]]:
-        """The `count` most probable tokens for each `<mask>` of each line, best first.
+        """Find the `count` most probable tokens for each `<mask>` of each line, best first.
 
-        Raises `CorpusError` for a line that has no `<mask>` or is too long; `first_line` is the first line's
-        number.
+        Raises `CorpusError` for a line that has no `<mask>` or is too long. Its message counts lines from
+        `first_line`.
         """
         lines = text_list(lines, first=first_line)
         sentences = [self.read(line, number) for number, line in enumerate(lines, first_line)]
@@ -141,7 +141,7 @@ class MaskFiller(Reader):
         return results
 
     def read(self, line: str, number: int) -> NDArray[np.int64]:
-        """The ids of line `number`. Raises `CorpusError` if it has no `<mask>` or is too long."""
+        """Encode line `number`. Raises `CorpusError` if the line has no `<mask>` or is too long."""
         limit = self.settings.data.max_tokens
         if len(line) > MAX_CHARACTERS_PER_TOKEN * limit:
             raise CorpusError(

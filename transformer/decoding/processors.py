@@ -70,7 +70,7 @@ class ForcedPrefix:
             changed = processor(changed, tokens, rows)
         if place >= self.tokens.shape[1]:
             return changed
-        self.tokens = self.tokens.to(rows.device)  # only once: each copy synchronizes with the GPU
+        self.tokens = self.tokens.to(rows.device)  # stored, because each copy synchronizes with the GPU
         forced = self.tokens[rows, place][:, None]  # -1 after the end of a prefix
         token = forced.clamp(min=0)
         alone = torch.full_like(log_probs, -torch.inf).scatter(1, token, log_probs.gather(1, token))

@@ -50,17 +50,17 @@ class Sampler:
         if has_nothing:
             raise ValueError("no token can be drawn: every token of the vocabulary is forbidden")
         temperature = max(self.temperature, torch.finfo(torch.float32).tiny)  # a smaller value may round to 0
-        # The difference is 0 for the best token and negative for the others: dividing cannot give +inf.
+        # The difference is 0 for the best token and negative for the others, so dividing cannot give +inf.
         probabilities = ((logits - highest) / temperature).softmax(dim=-1)
         best, tokens = probabilities.sort(dim=-1, descending=True)
         if self.top_k is not None:
             best[:, self.top_k :] = 0
         if self.top_p is not None:
             best = best / best.sum(dim=-1, keepdim=True)
-            # a token stays if all more probable tokens sum to less than top_p
+            # a token is kept if the probabilities of all more probable tokens sum to less than top_p
             before = best.cumsum(dim=-1) - best
             dropped = before >= self.top_p
-            dropped[:, 0] = False  # the best token always stays, even if a tiny top_p rounds to 0 in float32
+            dropped[:, 0] = False  # keep the best token, even if a tiny top_p rounds to 0 in float32
             best = best.masked_fill(dropped, 0)
         kept = torch.zeros_like(probabilities).scatter(1, tokens, best)
         return kept / kept.sum(dim=-1, keepdim=True)

@@ -23,7 +23,7 @@ class Score(NamedTuple):
 def score_pairs(
     model: nn.Module, sources: Sequence[list[int]], targets: Sequence[list[int]], *, batch_tokens: int
 ) -> list[Score]:
-    """The score of each pair; `sources` end with EOS, `targets` have neither BOS nor EOS."""
+    """Score each pair; `sources` end with EOS, `targets` have neither BOS nor EOS."""
     scores = [Score(0.0, [])] * len(sources)
     for rows in longest_first(pair_lengths(sources, targets), batch_tokens):
         ended = [[*targets[row], EOS_ID] for row in rows]
@@ -37,7 +37,7 @@ def score_pairs(
 
 
 def forced_log_probs(model: nn.Module, src_tokens: Tensor, tgt_tokens: Tensor) -> Tensor:
-    """(B, T): the log-probability of each target token, given those before it; `tgt_tokens` has no BOS."""
+    """(B, T): the log-probability of each target token, given the tokens before it, without BOS."""
     device = next(model.parameters()).device
     src_tokens, tgt_tokens = src_tokens.to(device), tgt_tokens.to(device)
     log_probs = model(src_tokens, with_bos(model, tgt_tokens)).float().log_softmax(dim=-1)

@@ -23,8 +23,8 @@ class StepModel(Protocol):
 
     `prefill` reads a batch of sources or prompts and returns the logits of the next token and a state. `step`
     reads one more token per row. The state's `select(rows)` returns the state of these rows; rows may repeat.
-    A state may also have `select_beams`, as `DecodeState` does. This method is told which rows belong to the
-    same sentence. `select` would have to read the row numbers to find this out, which forces a
+    A state may also have `select_beams`, as `DecodeState` does. `select_beams` is told which rows belong to
+    the same sentence, whereas `select` would have to read the row numbers to find out, which forces a
     synchronization with a GPU. For a model without the attributes `pad_id` and `eos_id`, 0 and 2 are used.
     """
 
@@ -34,16 +34,17 @@ class StepModel(Protocol):
 
 Processor = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A function that changes a step's log-probabilities before a token is chosen. Its arguments are the
-log-probabilities (n, V), the hypotheses so far (n, T), and each hypothesis' row in the batch (n,). It returns
-the changed log-probabilities, and may change its first argument in place. See `processors.py`."""
+log-probabilities (n, V), the hypotheses so far (n, T), and the row of each hypothesis in the batch (n,). The
+function returns the changed log-probabilities, and may change its first argument in place. See
+`processors.py`."""
 
 
 class Hypotheses(NamedTuple):
     """N outputs for each of B rows, best first.
 
-    Outputs have no BOS, and end in EOS unless the limit has cut them off. `scores` are log-probabilities; the
-    beam search divides them by the length penalty. If a row has fewer than N outputs, the missing ones have
-    length 0 and score -inf.
+    Outputs have no BOS, and end in EOS unless they are cut off at the limit. `scores` are log-probabilities;
+    beam search divides them by the length penalty. If a row has fewer than N outputs, the missing outputs
+    have length 0 and score -inf.
     """
 
     tokens: Int[Tensor, "batch n length"]
@@ -119,7 +120,7 @@ def generate(
 
 
 def without_missing(found: Hypotheses, pad_id: int) -> Hypotheses:
-    """Empty the outputs that have the score -inf, cut all to the longest output, and add the dimension N = 1.
+    """Empty the outputs with the score -inf, trim all to the longest output, and add the dimension N = 1.
 
     A row gets the score -inf if at some step all tokens were forbidden.
     """
@@ -133,10 +134,10 @@ def without_missing(found: Hypotheses, pad_id: int) -> Hypotheses:
 def ready_to_search(
     model: StepModel, tokens: Int[Tensor, "batch length"]
 ) -> Iterator[Int[Tensor, "batch length"]]:
-    """Put the model in evaluation mode for the block; yields the tokens as int64.
+    """Put the model in evaluation mode for the block, and yield the tokens as int64.
 
-    In training mode, dropout would change the model from step to step. Raises `ValueError` unless tokens are
-    integers and, if the model has a `pad_id`, rows are right-padded.
+    In training mode, dropout would change the model from step to step. Raises `ValueError` unless the tokens
+    are integers and, if the model has a `pad_id`, the rows are right-padded.
     """
     if tokens.is_floating_point():
         raise ValueError(f"tokens have type {tokens.dtype}; token ids are whole numbers, such as torch.int64")
@@ -212,7 +213,7 @@ def row_limits(
     """The limit of each row, and the greatest limit.
 
     `max_length` must be a whole number of at least 1, or a tensor with one such number per row. Raises
-    `ValueError` if it is anything else, or if there are no rows.
+    `ValueError` for any other `max_length`, or if there are no rows.
     """
     if len(rows) == 0:
         raise ValueError("there is nothing to search for: the batch has no rows")

@@ -1,4 +1,4 @@
-"""One output of a search or a translator, and n-best lists without duplicate texts."""
+"""One output of a search or a translator, and n-best lists without duplicates."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Translation(NamedTuple):
 
 
 MISSING = Translation("", -math.inf, [])
-"""The entry that fills up an n-best list if the search finds too few outputs."""
+"""The placeholder that pads an n-best list if the search finds too few outputs."""
 
 
 def is_missing(output: Translation) -> bool:
@@ -29,11 +29,11 @@ def is_missing(output: Translation) -> bool:
 
 
 def distinct_texts(outputs: Sequence[Translation], n_best: int) -> list[Translation]:
-    """Choose the first `n_best` outputs with different texts, best first; fewer if there are not enough.
+    """Choose the first `n_best` outputs with distinct text, best first, or fewer if there are not enough.
 
     `outputs` has the results of several searches one after the other, each best first. An output is skipped
-    if it has a higher score than the last chosen output. Otherwise it would have to be inserted before
-    results of earlier searches, but these must keep their places.
+    if it has a higher score than the last chosen output. Otherwise, that output would have to be inserted
+    before results of earlier searches, whose places must not change.
     """
     by_text: dict[str, Translation] = {}
     lowest = math.inf
@@ -45,5 +45,5 @@ def distinct_texts(outputs: Sequence[Translation], n_best: int) -> list[Translat
 
 
 def filled(outputs: Sequence[Translation], n_best: int) -> list[Translation]:
-    """The outputs, filled up with `MISSING` to `n_best` entries."""
+    """Pad the outputs with `MISSING` to `n_best` entries."""
     return [*outputs, *[MISSING] * (n_best - len(outputs))]

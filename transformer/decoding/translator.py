@@ -27,7 +27,7 @@ from transformer.model.build import build_model
 
 FURTHER_SEARCHES = (1, 1), (1, 4), (2, 4), (4, 8)
 """Factors for `beam_size` and `n_best`, one pair for each search. `Translator.search` runs these searches in
-turn until it has enough different texts."""
+turn until it has enough distinct translations."""
 
 
 class Translator(LineTranslator):
@@ -101,10 +101,10 @@ class Translator(LineTranslator):
             return self.read_out(as_outputs(self.sample(src_tokens, limits, options, options.sampler)))
 
     def search(self, src_tokens: Tensor, limits: Tensor, options: SearchOptions) -> list[list[Translation]]:
-        """Find the `n_best` texts with the highest scores for each row.
+        """Find the `n_best` distinct translations with the highest scores for each row.
 
-        Different token sequences may decode to the same text, so a search may find fewer than `n_best` texts.
-        Such rows are searched again, first for a longer list, then with wider beams.
+        Different token sequences may decode to the same text, so a search may find fewer than `n_best`
+        distinct translations. Such rows are searched again, first for a longer list, then with wider beams.
         """
         n_best = options.n_best
         results: list[list[Translation]] = [[] for _ in src_tokens]
@@ -130,7 +130,7 @@ class Translator(LineTranslator):
     def sample(
         self, src_tokens: Tensor, limits: Tensor, options: SearchOptions, sampler: Sampler
     ) -> Hypotheses:
-        """`n_best` samples for each row, the most probable first."""
+        """Draw `n_best` samples for each row, and sort them so that the most probable is first."""
         count = options.n_best
         places = torch.arange(src_tokens.shape[0], device=src_tokens.device).repeat_interleave(count)
         found = generate(
@@ -146,9 +146,9 @@ class Translator(LineTranslator):
         return Hypotheses(tokens, scores, lengths.gather(1, order))
 
     def align(self, lines: Iterable[str], translations: Sequence[Translation]) -> list[Alignment]:
-        """The word alignment of each line with its translation (`decoding/alignment.py`).
+        """Align the words of each line with those of its translation (`decoding/alignment.py`).
 
-        For an ensemble, the attention of its first model is used.
+        For an ensemble, the attention of the first model is used.
         """
         lines = text_list(lines)
         if len(lines) != len(translations):
@@ -163,22 +163,22 @@ class Translator(LineTranslator):
     def with_alignments(
         self, lines: Sequence[str], found: Sequence[Sequence[Translation]]
     ) -> list[list[tuple[Translation, str]]]:
-        """The translations of each line, each with its word alignment, such as `0-0 1-2`."""
+        """Pair each translation of each line with its word alignment, such as `0-0 1-2`."""
         sources = [line for line, row in zip(lines, found, strict=True) for _ in row]
         alignments = iter(self.align(sources, [output for row in found for output in row]))
         return [[(output, pharaoh(next(alignments))) for output in row] for row in found]
 
     def score(self, lines: Sequence[str], targets: Sequence[str], *, first_line: int = 1) -> list[Score]:
-        """The log-probability of each target as the translation of its line.
+        """Compute the log-probability of each target as the translation of its line.
 
-        Lines and targets are cut to `max_positions` tokens.
+        Lines and targets are truncated to `max_positions` tokens.
         """
         lines = text_list(lines, first=first_line)
         targets = text_list(targets, "target", first_line)
         if len(targets) != len(lines):
             raise ValueError(f"there are {len(targets)} targets for {len(lines)} lines; give one for each")
         sources = self.encode(lines, first_line)
-        ended = [source or [self.config.eos_id] for source in sources]  # a blank line is scored, too
+        ended = [source or [self.config.eos_id] for source in sources]  # a blank line is also scored
         ids = self.encode_targets(targets, first_line, "target")
         budget = self.decoding.one_pass_limit(self.device_type)
         return score_pairs(self.model, ended, ids, batch_tokens=budget)

@@ -58,7 +58,7 @@ def make_bleu(tokenizer: str) -> "BLEU":
 
 
 def signature(tokenizer: str) -> str:
-    """sacreBLEU's signature of a score with one reference per sentence."""
+    """sacreBLEU's signature for a score with one reference per sentence."""
     bleu = make_bleu(tokenizer)
     bleu.corpus_score(["a"], [["a"]])
     return str(bleu.get_signature())

@@ -52,7 +52,7 @@ CUSTOM = Use(None, "evaluate --run OWNER/NAME")
 def model_card(name: str | Path, scores: Mapping[str, Any] | None = None) -> str:
     """Write the card of the checkpoint `name` or, if `name` is a run, of the run's best checkpoint.
 
-    `scores` come from `evaluate --json`.
+    `scores` is the output of `evaluate --json`.
     """
     run, checkpoint = find_pretrained(name)
     settings = load_settings(run.config)
@@ -142,7 +142,7 @@ def data_table(run: Run, settings: Settings) -> str:
 
 
 def without_folders(name: str) -> str:
-    """The name of a text or folder; only the last part of its path if it is outside the working directory.
+    """Shorten the name of a corpus or folder outside the working directory to the last part of its path.
 
     The names of folders on somebody's computer mean nothing to other people, and may be private.
     """
@@ -202,18 +202,18 @@ def validation_figures(run: Run, checkpoint: Path) -> dict[str, float]:
 
 
 def data_event(run: Run) -> dict[str, Any]:
-    """The last `data` event in the log, which describes the text and the machine; `{}` if there is none."""
+    """The last `data` event in the log, which describes the corpus and the machine, or `{}`."""
     found: dict[str, Any] = {}
     if run.log.exists():
         for line in run.log.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, AttributeError):  # a line cut short by a full disk
+            with suppress(ValueError, AttributeError):  # raised for a line truncated by a full disk
                 entry = json.loads(line)
                 found = entry if entry.get("event") == "data" else found
     return found
 
 
 def read_scores(path: Path) -> dict[str, Any]:
-    """The scores in a file that holds the output of `transformer evaluate --json`."""
+    """Read the scores in a file that holds the output of `transformer evaluate --json`."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Comparing two systems on one test text: paired bootstrap, length, rare words, and single sentences."""
+"""Comparing two systems on one test set: paired bootstrap, length, rare words, and single sentences."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,12 +10,12 @@ from transformer.evaluation.metrics import exact_match
 from transformer.evaluation.scored import Scored
 
 LENGTHS = (1, 6, 11, 16, 21, 31, 51)
-"""The smallest number of words in each row of the table by length."""
+"""The smallest number of words, for each row of the table by length."""
 FREQUENCIES = (0, 1, 2, 5, 10, 100, 1000)
-"""The smallest number of occurrences in the training text in each row of the table by frequency."""
+"""The smallest number of occurrences in the training corpus, for each row of the table by frequency."""
 
 Cut = Callable[[str], Sequence[str]]
-"""A function that splits a text into words."""
+"""A function that splits a string into words."""
 
 
 class PairedScore(NamedTuple):
@@ -64,7 +64,7 @@ def require_same_text(one: Sequence[Scored], other: Sequence[Scored]) -> None:
 
 
 def words_of(bleu_tokenizer: str) -> Cut:
-    """A function that splits a text into the words that BLEU counts."""
+    """Return a function that splits a string into the words that BLEU counts."""
     tokenizer = make_bleu(bleu_tokenizer).tokenizer
     return lambda text: tokenizer(text).split()
 
@@ -72,12 +72,12 @@ def words_of(bleu_tokenizer: str) -> Cut:
 def paired_scores(
     one: Sequence[Scored], other: Sequence[Scored], bleu_tokenizer: str
 ) -> Iterator[PairedScore]:
-    """BLEU and chrF2 of both systems, with p-values by sacreBLEU's paired bootstrap.
+    """Yield BLEU and chrF2 of both systems, with p-values by sacreBLEU's paired bootstrap.
 
     p says how often resampling alone gives a difference at least as large as the observed difference. If the
     two scores are equal, every sample has such a difference, and p is 1. sacreBLEU itself counts only samples
-    with a larger difference. For two equal systems, its p would be nearly 0. The signatures state the number
-    of samples.
+    with a larger difference, so its p would be nearly 0 for two equal systems. The signatures state the
+    number of samples.
     """
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
@@ -121,9 +121,9 @@ def by_length(one: Sequence[Scored], other: Sequence[Scored], bleu_tokenizer: st
 def by_frequency(
     one: Sequence[Scored], other: Sequence[Scored], counts: Mapping[str, int], cut: Cut
 ) -> Iterator[Row]:
-    """Group the words by how often they occur in the training text, and compute the F1 of each group.
+    """Group the words by how often they occur in the training corpus, and compute the F1 of each group.
 
-    If an output has a word more often than the reference, the surplus occurrences count as wrong.
+    If an output contains a word more often than the reference, the surplus occurrences count as wrong.
     """
     for first, last in ranges(FREQUENCIES):
 

@@ -26,9 +26,9 @@ def comparison(
     training_words: Mapping[str, int] | None,
     show: int,
 ) -> str:
-    """The whole output: scores, tables, and up to `show` sentences where each system is most ahead.
+    """Write the whole output: scores, tables, and up to `show` sentences where each system is most ahead.
 
-    If `training_words` is None, the table by frequency in the training text is left out.
+    If `training_words` is None, the table by frequency in the training corpus is left out.
     """
     parts = [
         f"A  {names[0]}\nB  {names[1]}\n{len(one):,} sentences",
@@ -76,7 +76,7 @@ def difference(values: tuple[float, float]) -> str:
 
 
 def examples(found: Sequence[Difference], count: int) -> Iterator[str]:
-    """The sentences where each system is most ahead of the other, by chrF2 of the sentence."""
+    """Yield the sentences where each system is most ahead of the other, by chrF2 of the sentence."""
     for name, chosen in (("A", found), ("B", found[::-1])):
         sign = 1 if name == "A" else -1
         ahead = [each for each in chosen if sign * (each.values[0] - each.values[1]) > 0][:count]

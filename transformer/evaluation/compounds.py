@@ -1,9 +1,9 @@
 """BLEU by the paper's procedure (Table 2): words by Moses' rules, hyphenated compounds split.
 
-It follows the authors' script `get_ende_bleu.sh` of Tensor2Tensor: Moses' tokenizer, then a Perl substitution
-that splits compounds, then `multi-bleu.perl`. sacreBLEU without a tokenizer computes the same as
-`multi-bleu.perl`, except where no 4-gram matches. The script also escapes characters such as quotes, which
-changes no match.
+The procedure is that of the authors' script `get_ende_bleu.sh` in Tensor2Tensor: Moses' tokenizer, then a
+Perl substitution that splits compounds, then `multi-bleu.perl`. sacreBLEU without a tokenizer computes the
+same score as `multi-bleu.perl`, except where no 4-gram matches. The script also escapes characters such as
+quotes, but this does not change which words match.
 """
 
 import re
@@ -18,13 +18,13 @@ COMPOUND = re.compile(r"(\S)-(\S)")
 def split_compounds(words: str) -> str:
     """Split words at hyphens: `rich-text format` becomes `rich ##AT##-##AT## text format`.
 
-    As in the script, a hyphen is left alone if the one before it is only one letter away, as in `a-b-c`.
+    As in the script, the second hyphen of `a-b-c` is not split, because only one letter separates the two.
     """
     return COMPOUND.sub(r"\1 ##AT##-##AT## \2", words)
 
 
 def paper_words(language: str) -> Callable[[str], str]:
-    """A function that puts spaces between the words of a line as the paper's procedure counts them.
+    """Return a function that puts spaces between the words that the paper's procedure counts in a line.
 
     Raises `ValueError` if sacremoses is not installed.
     """
@@ -39,5 +39,5 @@ def paper_words(language: str) -> Callable[[str], str]:
 
 
 def paper_bleu(hypotheses: Sequence[str], references: Sequence[str], language: str) -> tuple[float, str]:
-    """The score and how sacreBLEU computed it. It is not comparable with sacreBLEU's own tokenization."""
+    """The score and sacreBLEU's signature; the score is not comparable with sacreBLEU's other tokenizers."""
     return tokenized_bleu(hypotheses, references, paper_words(language))

@@ -11,24 +11,24 @@ from transformer.data.text import decode_lines
 from transformer.pictures import show_legend
 
 Curve = dict[int, float]
-"""Maps the number of an update to the value at that update."""
+"""Maps a step number to the value at that step."""
 
 SCORES = {"bleu": "BLEU", "p@1": "P@1, %", "accuracy": "accuracy, %", "bits_per_byte": "bits per byte"}
 """Scores for the third panel, with their axis labels; the first score that any run has is plotted."""
 LONGEST_EVENT = 2**16
 """The maximum length of a log line in bytes. The lines that training writes have a few hundred bytes."""
 STARTS = ("data", "resume")
-"""Events that are logged when training starts. Their `step` is that of the loaded checkpoint, or 0 if none is
-loaded."""
+"""Events that are logged when training starts. Their `step` is the step number of the loaded checkpoint, or 0
+if no checkpoint is loaded."""
 
 
 def read_curves(run: Run) -> dict[str, Curve]:
-    """The numbers in a run's log as curves with names such as `train/loss` and `valid/bleu`.
+    """Read the numbers in a run's log as curves with names such as `train/loss` and `valid/bleu`.
 
     If training was restarted from update N, earlier entries for updates after N are left out, because those
     updates did not lead to the current model. N is 0 if training was restarted from scratch in the same
-    folder. Invalid lines, such as one cut off by a full disk, are skipped. Raises `CheckpointError` if there
-    is no log, or no number in it.
+    folder. Invalid lines, such as a line truncated by a full disk, are skipped. Raises `CheckpointError` if
+    there is no log, or if the log has no numbers.
     """
     try:
         lines = list(read_log(run.log))
@@ -57,7 +57,7 @@ def read_curves(run: Run) -> dict[str, Curve]:
 
 
 def read_log(path: Path) -> Iterator[str]:
-    """The lines of a log; a line that is too long to be an event is cut, which makes it invalid JSON."""
+    """Yield the lines of a log; a line too long to be an event is truncated, so it becomes invalid JSON."""
     with path.open("rb") as file:
         yield from decode_lines(file, str(path), "replace", longest=LONGEST_EVENT, too_long=lambda _: None)
 

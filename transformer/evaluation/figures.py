@@ -1,4 +1,4 @@
-"""Pictures of the paper's learning rate, positional encodings and Table 3.
+"""Plots of the paper's learning rate, positional encodings and Table 3.
 
 Each function draws on the matplotlib axes that it is given, and returns them.
 """
@@ -35,7 +35,7 @@ def draw_schedule(settings: Mapping[str, Settings], axes: Any) -> Any:
 
 
 def draw_positions(encoding: nn.Module, length: int, axes: Any) -> Any:
-    """Draw a positional encoding (§3.5): a row for the vector of each position from 0 to `length` - 1."""
+    """Draw a positional encoding (§3.5), with one row for each position from 0 to `length` - 1."""
     device = next((each.device for each in encoding.parameters()), torch.device("cpu"))
     with torch.no_grad():
         vectors = encoding(torch.arange(length, device=device)).float().cpu()

@@ -24,7 +24,7 @@ class Scores:
 def corpus_scores(
     hypotheses: Sequence[str], references: Sequence[str], bleu_tokenizer: str = "13a"
 ) -> Scores:
-    """Cased, detokenized BLEU, chrF2, and the percentage of lines that equal their reference."""
+    """Compute cased, detokenized BLEU, chrF2, and the percentage of lines that equal their reference."""
     from sacrebleu.metrics.chrf import CHRF
 
     hypotheses, references = text_list(hypotheses, "hypothesis"), text_list(references, "reference")

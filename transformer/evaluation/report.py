@@ -62,7 +62,7 @@ def score_table(scores: Scores) -> str:
 def examples(
     sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], count: int
 ) -> Iterator[str]:
-    """The first `count` right translations, then the first `count` wrong ones with their references."""
+    """Yield the first `count` correct translations, then the first `count` wrong ones with references."""
     triples = list(zip(sources, hypotheses, references, strict=True))
     right = [triple for triple in triples if triple[1] == triple[2]]
     wrong = [triple for triple in triples if triple[1] != triple[2]]

@@ -13,7 +13,7 @@ MEMBERS = ("source", "reference", "output")
 
 @dataclass(frozen=True)
 class Scored:
-    """One sentence of a test text, its reference, and a model's output."""
+    """One sentence of a test set, its reference, and a model's output."""
 
     source: str
     reference: str
@@ -21,7 +21,7 @@ class Scored:
 
 
 def write_scored(path: Path, sentences: Sequence[Scored]) -> None:
-    """One JSON object per sentence; the file is written whole or not at all."""
+    """Write one JSON object per sentence; the file appears only when it is complete."""
     write_whole(path, "".join(f"{json_line(asdict(sentence))}\n" for sentence in sentences))
 
 

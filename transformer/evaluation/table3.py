@@ -72,14 +72,14 @@ ROWS = (
 
 @cache
 def count_parameters(config: ModelConfig) -> int:
-    """The number of parameters (tied ones count once), counted on the meta device without allocating them."""
+    """The number of parameters, counted on the meta device, without memory; tied parameters count once."""
     with torch.device("meta"):
         model = build_model(config)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def records() -> Iterator[dict[str, Any]]:
-    """Every row with our exact parameter count, for JSON."""
+    """Yield every row with our exact parameter count, for JSON."""
     for row in ROWS:
         yield {
             "row": row.name,

@@ -1,4 +1,4 @@
-"""Code used by the validation of every task; each process evaluates only some of the batches."""
+"""Code that all tasks use for validation; each process evaluates only some of the batches."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ from transformer.training.objectives import Objective
 def mean_loss(
     model: nn.Module, batches: EpochBatches[Any], objective: Objective, group: Group
 ) -> tuple[float, int]:
-    """The loss per token and the number of tokens, over all processes.
+    """Compute the loss per token and the number of tokens, over all processes.
 
     A model that is sharded over the processes stays sharded: a layer's parameters are gathered only while the
     layer computes.

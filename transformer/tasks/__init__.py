@@ -1,1 +1,1 @@
-"""The tasks a model can be trained for: one file per task, with its data, loss, validation and scores."""
+"""The tasks that a model can be trained for, one file each, with their data, loss, validation and scores."""

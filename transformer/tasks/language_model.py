@@ -30,7 +30,7 @@ class LanguageModelLoss(TokenLoss):
 
 @dataclass(frozen=True)
 class LanguageModelValidation:
-    """Loss and perplexity per token, and bits per byte. Across tokenizers, compare only bits per byte."""
+    """Loss and perplexity per token, and bits per byte, the only metric to compare across tokenizers."""
 
     batches: BlockBatches
     objective: LanguageModelLoss
@@ -67,12 +67,12 @@ class LanguageModelTask(Task):
 
     @staticmethod
     def objective(settings: Settings) -> LanguageModelLoss:
-        """This loss overwrites the logits, which is safe because nothing else reads them."""
+        """Return a loss that overwrites the logits, which is safe because nothing else reads them."""
         return LanguageModelLoss(settings.training.label_smoothing, cross_entropy=overwriting_cross_entropy)
 
     @classmethod
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> LanguageModelValidation:
-        """Validate on the whole text `name`, cut into blocks of the same length as in training."""
+        """Return a validation on the whole file `name`, cut into blocks of the same length as in training."""
         text = read_text(name)
         batches = make_batches(text, tokenizer, settings, shuffle=False)
         objective = LanguageModelLoss(0.0, cross_entropy=overwriting_cross_entropy)

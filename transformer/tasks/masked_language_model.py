@@ -32,7 +32,7 @@ class MaskedLoss(TokenLoss):
 
 @dataclass(frozen=True)
 class MaskedValidation:
-    """Loss and perplexity per hidden token, and the percentage of hidden tokens predicted correctly."""
+    """Computes loss and perplexity per hidden token, and the percentage that is predicted correctly."""
 
     batches: MaskedBatches
     objective: MaskedLoss
@@ -85,18 +85,18 @@ class MaskedLanguageModelTask(Task):
 
     @staticmethod
     def objective(settings: Settings) -> MaskedLoss:
-        """This loss overwrites the logits, which is safe because nothing else reads them."""
+        """Return a loss that overwrites the logits, which is safe because nothing else reads them."""
         return MaskedLoss(settings.training.label_smoothing, cross_entropy=overwriting_cross_entropy)
 
     @classmethod
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> MaskedValidation:
-        """Every validation hides the same tokens, so that the metrics of different steps can be compared."""
+        """Return a validation that always hides the same tokens, so that its metrics can be compared."""
         batches = make_batches(read_texts(name, settings), tokenizer, settings, shuffle=False)
         return MaskedValidation(batches, MaskedLoss(0.0, cross_entropy=overwriting_cross_entropy))
 
 
 def read_texts(name: str, settings: Settings) -> list[str]:
-    """The sentences of a file, without blank lines."""
+    """Read the sentences of a file, without blank lines."""
     sentences = read_sentences(name, settings.data.label_format)
     texts = [sentence.text for sentence in sentences if sentence.text.strip()]
     require(bool(texts), f"{name}: every line is blank")

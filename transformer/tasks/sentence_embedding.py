@@ -28,7 +28,7 @@ class ContrastiveLoss:
     """InfoNCE: find the target of each source among all targets of the batch, and vice versa.
 
     The logits are cosine similarities divided by `temperature`. The losses of the two directions are
-    averaged, so that each pair counts once.
+    averaged, so each pair counts once.
     """
 
     temperature: float
@@ -36,7 +36,7 @@ class ContrastiveLoss:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
         sources, targets = model(batch.src_tokens), model(batch.tgt_tokens[:, 1:])  # without the targets' BOS
-        # not in bfloat16, because rounding errors, divided by a temperature of 0.05, would reach 0.1
+        # Not in bfloat16, because rounding errors, divided by a temperature of 0.05, would reach 0.1.
         with torch.autocast(sources.device.type, enabled=False):
             logits = sources @ targets.T / self.temperature  # (pairs, pairs)
         right = torch.arange(logits.shape[0], device=logits.device)
@@ -51,9 +51,9 @@ class ContrastiveLoss:
 class EmbeddingValidation:
     """Loss per pair, and P@1: how often a sentence's nearest neighbour is the other sentence of its pair.
 
-    The loss compares a sentence with the sentences of its batch, and P@1 compares it with those of the whole
-    text. `p@1` looks for the target nearest to each source, and `p@1_reversed` for the source nearest to each
-    target.
+    The loss compares a sentence with the sentences of its batch; P@1 compares a sentence with all sentences
+    of the corpus. `p@1` looks for the target nearest to each source, and `p@1_reversed` for the source
+    nearest to each target.
     """
 
     batches: PairBatches
@@ -87,7 +87,7 @@ def is_nearest(queries: Tensor, candidates: Tensor) -> Tensor:
 
 
 class SentenceEmbeddingTask(ParallelText):
-    """Trains one encoder for both sides of a parallel text. The text is read as in the translation task."""
+    """Trains one encoder for both sides of a parallel corpus, which is read as in the translation task."""
 
     kind, metrics = TASKS["sentence_embedding"].kind, TASKS["sentence_embedding"].metrics
     head = staticmethod(sentence_embedder)

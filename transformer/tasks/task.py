@@ -23,13 +23,13 @@ Evaluate = Callable[[nn.Module, Group], Mapping[str, Any]]
 """A validation function. It returns a model's metrics; the processes of the group share the work.
 
 The metrics may include the key `samples`. Its value is a list of dictionaries that map labels, such as
-`source` and `reference`, to texts; training prints and logs these texts.
+`source` and `reference`, to strings; training prints and logs these strings.
 """
 
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """A training text, tokenized and in batches."""
+    """The training data, tokenized and in batches."""
 
     batches: EpochBatches[Any]
     counts: dict[str, Any]
@@ -68,12 +68,12 @@ class Task(ABC):
 
     @abstractmethod
     def tokenize(self, tokenizer: Tokenizer, settings: Settings) -> TokenizedText:
-        """Return the training text in batches. Here, `settings` contain the tokenizer's vocabulary size."""
+        """Return the training data in batches; `settings` already contain the tokenizer's vocabulary size."""
 
     @staticmethod
     @abstractmethod
     def objective(settings: Settings) -> Objective:
-        """The training loss."""
+        """Return the training loss."""
 
     @staticmethod
     def head(model: nn.Module, settings: Settings) -> nn.Module:  # noqa: ARG004
@@ -83,11 +83,11 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> Evaluate:
-        """Return a function that validates a model on the text `name` and returns the `metrics`."""
+        """Return a function that validates a model on the corpus `name` and returns the `metrics`."""
 
     @classmethod
     def score(cls, trained: Pretrained, data: str) -> Report:
-        """Score a trained model on the text `data`. By default, the scores are the validation metrics."""
+        """Score a trained model on the corpus `data`. By default, the scores are the validation metrics."""
         model, tokenizer, settings = trained
         values = dict(cls.validation(data, tokenizer, settings)(model, ALONE))
         values.pop(SAMPLES, None)
@@ -96,14 +96,17 @@ class Task(ABC):
 
 
 def task_class(name: str) -> type[Task]:
-    """Import the class of the task that has this name in the registry."""
+    """Import the class of the task with this name in the registry."""
     module, _, class_name = TASKS[name].name.rpartition(":")
     found: type[Task] = getattr(import_module(module or f"transformer.tasks.{name}"), class_name)
     return found
 
 
 def validation_of(task: Task, tokenizer: Tokenizer, settings: Settings) -> Evaluate | None:
-    """The validation function for the text `data.valid`; None if that is null. Errors name the text."""
+    """The validation function for the corpus `data.valid`, or None if `data.valid` is null.
+
+    Error messages name the corpus.
+    """
     name = settings.data.valid
     if name is None:
         return None

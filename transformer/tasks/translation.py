@@ -52,9 +52,9 @@ class TranslationLoss(TokenLoss):
 
 @dataclass(frozen=True)
 class TranslationValidation:
-    """Computes loss and perplexity per token of a parallel text, and scores some translations of it.
+    """Computes loss and perplexity per token of a parallel corpus, and scores translations of a sample of it.
 
-    The first few of the translations are returned as samples.
+    The first few translations are returned, to be shown.
     """
 
     batches: TokenBatches
@@ -91,7 +91,7 @@ class ParallelText(Task):
         self.table = load_table(settings, settings.data.train)
 
     def train_tokenizer(self) -> Tokenizer:
-        """Train on both sides of the text; they share a vocabulary unless `data.target_vocab_size` is set."""
+        """Train on both sides, which share a vocabulary unless `data.target_vocab_size` is set."""
         return make_tokenizer(self.settings.data, self.side("source"), self.side("target"))
 
     def side(self, column: str) -> Iterator[str]:
@@ -128,12 +128,12 @@ class TranslationTask(ParallelText):
 
     @staticmethod
     def objective(settings: Settings) -> TranslationLoss:
-        """This loss overwrites the logits, which is safe because nothing else reads them."""
+        """Return a loss that overwrites the logits, which is safe because nothing else reads them."""
         return TranslationLoss(settings.training.label_smoothing, cross_entropy=overwriting_cross_entropy)
 
     @classmethod
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> TranslationValidation:
-        """Validate on the text `name`; `training.valid_sample` evenly spaced sentences are translated."""
+        """Validate on the corpus `name`, and translate `training.valid_sample` evenly spaced sentences."""
         table = load_table(settings, name)
         tokenized, _ = tokenize_pairs(table, tokenizer, max_tokens=settings.data.max_tokens)
         batches = TokenBatches(
@@ -168,9 +168,10 @@ class TranslationTask(ParallelText):
         paper_bleu: bool = False,
         show: int = 0,
     ) -> Report:
-        """BLEU, chrF and exact match on the text `data`, and `show` correct and `show` wrong translations.
+        """Compute BLEU, chrF and exact match on the corpus `data`.
 
-        With `paper_bleu`, BLEU by the paper's procedure is computed, too.
+        With `paper_bleu`, BLEU by the paper's procedure is also computed. The report shows up to `show`
+        correct and up to `show` wrong translations.
         """
         model, tokenizer, settings = trained
         bleu_tokenizer = bleu_tokenizer or choose_tokenizer(settings.data)
@@ -212,4 +213,4 @@ def load_table(settings: Settings, name: str) -> "datasets.Dataset":
 
 
 def ignore_warning(_: str) -> None:
-    """Discard a warning; otherwise every validation would warn again that the same lines were cut."""
+    """Discard a warning: otherwise, every validation would warn again that the same lines are truncated."""

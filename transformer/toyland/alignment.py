@@ -10,13 +10,13 @@ from transformer.toyland.tree import Branch, Leaf
 
 # The path from the root to a leaf. For each branch on the way, the path has a pair: the `id` of the child and
 # how often the same child occurs earlier in that branch. The path has no indices of children, because the two
-# languages order the children differently, but a leaf must have the same path in both.
+# languages order the children differently, but a leaf must have the same path in both languages.
 _Place = tuple[tuple[int, int], ...]
 _MARKS = (",", ".")
 
 
 def alignments(example: Example) -> list[tuple[int, int]]:
-    """Pairs of English and German words, counted from 0, in order.
+    """Pairs of English and German words, as word numbers counted from 0, in order.
 
     Words are separated by spaces; a punctuation mark belongs to the word before it and is not aligned itself.
     In a leaf of several words, and in linked leaves such as `macht … auf`, every English word is aligned with
@@ -35,8 +35,8 @@ def alignments(example: Example) -> list[tuple[int, int]]:
 def antecedents(example: Example) -> list[tuple[int, int]]:
     """Pairs of an English noun and the German pronoun that refers to it, as word numbers.
 
-    The pronouns are the translations of `it`: er, sie, es and ihn. They never refer to a person. A pronoun
-    is left out unless exactly one earlier noun has its gender.
+    The pronouns are the translations of `it`: er, sie, es and ihn. These pronouns never refer to a person. A
+    pronoun is left out unless exactly one earlier noun has the same gender.
     """
     english, german = _words(example.tree, is_german=False), _words(example.tree, is_german=True)
     nouns: list[tuple[_Place, Leaf]] = []

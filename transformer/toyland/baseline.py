@@ -17,13 +17,13 @@ _FURTHER = {
     "past": "nach",
     "quarter": "Viertel",
     "called": "angerufen",
-    # These words belong to a verb (`to sell`, `looks for`, `tries on`). The German verb translates them too.
+    # These words belong to a verb (`to sell`, `looks for`, `tries on`), whose German form translates both.
     **dict.fromkeys(("to", "for", "on", "off", "up", "along"), ""),
 }
 
 
 def dictionary_translation(sentence: str) -> str:
-    """The most frequent German form of each English word, in English order; unknown words are copied."""
+    """Replace each English word with its most frequent German form, in English order; copy unknown words."""
     words = (_translated(word) for word in sentence.split())
     text = " ".join(word for word in words if word).replace(" .", ".").replace(" ?", "?").replace(" ,", ",")
     return text[:1].upper() + text[1:]
@@ -38,7 +38,7 @@ def _translated(word: str) -> str:
 
 @cache
 def _dictionary() -> dict[str, str]:
-    """The most frequent translation of each word in training sentences; also all number words up to 99."""
+    """The most frequent translation of each word in training sentences, and all number words up to 99."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for example in generate("train", 5_000):
         for leaf in _leaves(example.tree):

@@ -93,7 +93,7 @@ class Clause:
         draft.begin(tense, negated)
 
     def finish(self) -> Branch:
-        """The clause as a branch, with its parts in the order of each language."""
+        """Return the clause as a branch, with its parts in the order of each language."""
         roles = self.roles
         supported = roles[SUPPORT] is not None
         order: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""The splits of the corpus. A hash of the English text puts each sentence into train, valid or test."""
+"""The splits of the corpus. A hash of the English sentence decides if it is in train, valid or test."""
 
 from collections.abc import Callable, Iterator
 from random import Random
@@ -12,7 +12,7 @@ from transformer.toyland.kinds import say
 from transformer.toyland.tree import Branch, english_text, german_text
 
 SPLITS = ("train", "valid", "test")
-# Longer sentences are discarded.
+# Sentences with more words are discarded.
 MAX_WORDS = 20
 _SEED = 1706_03762
 
@@ -48,11 +48,11 @@ _GENERALISATION = {
     "new_names": _Stream(_SEED + 4, NewNames, say, lambda draft: "name" in draft.seen),
 }
 GENERALISATION = tuple(_GENERALISATION)
-"""Splits whose sentences all have something that training never shows (see `docs/toyland.md`)."""
+"""Splits in which every sentence has something that never occurs in training (see `docs/toyland.md`)."""
 
 
 def generate(split: str, count: int) -> Iterator[Example]:
-    """The first `count` examples of a split, all different; a larger `count` continues the same list."""
+    """Yield the first `count` distinct examples of a split; a larger `count` continues the same list."""
     if split in SPLITS:
         return _examples(count, _Stream(_SEED, Draft, say, _is_usual), split)
     if split not in _GENERALISATION:
@@ -65,7 +65,7 @@ def _is_usual(draft: Draft) -> bool:
 
 
 def _examples(count: int, stream: _Stream, part: str | None) -> Iterator[Example]:
-    """The first `count` different sentences of the stream, restricted to the split `part` if it is given."""
+    """Yield the first `count` distinct sentences of the stream or, if `part` is given, of that split only."""
     random = Random(stream.seed).random
     said: set[str] = set()
     while len(said) < count:

@@ -44,22 +44,22 @@ class Draft:
         self.numbers: list[int] = []
 
     def pick(self, options: Sequence[T]) -> T:
-        """One of the options, all equally likely."""
+        """Choose one of the options, which are all equally likely."""
         return options[int(self.random() * len(options))]
 
     def pick_where(self, options: Sequence[T], suits: Callable[[T], bool]) -> T:
-        """One of the options for which `suits` is true; there must be at least one."""
+        """Choose an option for which `suits` is true; there must be at least one such option."""
         option = self.pick(options)
         while not suits(option):
             option = self.pick(options)
         return option
 
     def whole(self, share: float, first: int, count: int) -> int:
-        """One of the `count` whole numbers from `first` on; `share`, in [0, 1), decides which one."""
+        """Choose one of `count` whole numbers that start at `first`; `share`, in [0, 1), decides which."""
         return first + int(share * count)
 
     def name(self) -> str:
-        """The name of a person or town."""
+        """Choose the name of a person or town."""
         return invented_name(self.random)
 
     def begin(self, tense: int, negated: bool) -> None:

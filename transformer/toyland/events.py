@@ -74,7 +74,7 @@ def _direct_object(draft: Draft, clause: Clause, event: Event) -> None:
 
 
 def put_object(clause: Clause, phrase: Phrase) -> None:
-    """Add an object; if it contains `kein`, it also negates the clause."""
+    """Add an object. If the object contains `kein`, it also negates the clause."""
     clause.roles[OBJECT] = phrase.node
     clause.kein = phrase.negates
 
@@ -131,7 +131,7 @@ DEEDS = {noun.english: tuple(event for event in EVENTS if noun in event.subjects
 FATES = {
     noun.english: tuple(event for event in (*TRANSITIVE, *HELPING) if noun in event.objects) for noun in NOUNS
 }
-# If the subject is a name or a pronoun, it has no noun. It can then do the same as a friend.
+# A subject that is a name or a pronoun has no noun. Such a subject can do whatever a friend can do.
 PERSON_DEEDS = DEEDS["friend"]
 
 
@@ -141,7 +141,7 @@ def deeds(phrase: Phrase) -> tuple[Event, ...]:
 
 
 def choose_tense(draft: Draft, verb: Verb, shape: int, person: int, negated: bool) -> int:
-    """A random tense (present, perfect or modal) that the verb and the person allow."""
+    """Choose a random tense (present, perfect or modal) that the verb and the person allow."""
     if verb.state:
         return PRESENT
     choice = draft.random()
@@ -161,7 +161,7 @@ def choose_tense(draft: Draft, verb: Verb, shape: int, person: int, negated: boo
 def start(
     draft: Draft, event: Event, phrase: Phrase, shape: int, negated: bool = False, tense: int | None = None
 ) -> Clause:
-    """An unfinished clause with subject, verb and complements; times and places can still be added."""
+    """Begin a clause with subject, verb and complements; times and places can still be added."""
     if tense is None:
         tense = choose_tense(draft, event.verb, shape, phrase.person, negated)
     clause = Clause(draft, shape, tense, negated)
@@ -210,7 +210,7 @@ def put_first(draft: Draft, clause: Clause, node: Node) -> None:
 
 
 def time(draft: Draft, tense: int) -> Branch:
-    """A time that suits the tense; the English perfect cannot take a time of day."""
+    """A time that suits the tense: for example, the English perfect cannot take a time of day."""
     if tense == PERFECT:
         return draft.pick(PERFECT_TIMES)
     if draft.random() < 0.62:

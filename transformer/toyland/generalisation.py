@@ -34,7 +34,7 @@ _PEOPLE = nouns_of("person")
 
 
 def deeper(draft: Draft) -> Branch:
-    """A main clause and two subordinate ones; training sentences have at most two clauses in all."""
+    """A main clause and two subordinate clauses; training sentences have at most two clauses in all."""
     draft.expect(3)
     draft.mark("subordinate")
     return draft.pick((_saying_about_one_who, _because_one_who, _saying_because, _saying_that_one_says))(

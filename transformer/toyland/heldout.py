@@ -7,12 +7,12 @@ from transformer.toyland.draft import Draft
 from transformer.toyland.names import new_name
 
 # One number in a thousand is held out. The salt was chosen so that these numbers do not occur in the first
-# 200,000 training sentences or in the first few thousand sentences of valid and test. So these sentences did
-# not change when the split `new_numbers` was added.
+# 200,000 training sentences or in the first few thousand sentences of valid and test. Therefore, these
+# sentences did not change when the split `new_numbers` was added.
 _ONE_IN, _SALT = 1000, 1621
 
-# Each row has an adjective or verb, and nouns that it never combines with in training. The pairs are
-# plausible, but lexicon.py does not allow them: there, the kinds of the words (`animal`, `food`, ...) decide
+# Each row has an adjective or verb, and nouns that it is never combined with in training. The pairs are
+# plausible, but lexicon.py does not allow them: the kinds of the words (`animal`, `food`, ...) decide
 # which words can be combined.
 ADJECTIVE_PAIRS = """
 happy dog cat horse bird cow pig duck
@@ -63,7 +63,7 @@ def is_held_out(number: int) -> bool:
 
 @cache
 def held_out_numbers(first: int, count: int) -> tuple[int, ...]:
-    """The held-out numbers among the `count` whole numbers from `first` on."""
+    """The held-out numbers among the `count` whole numbers that start at `first`."""
     return tuple(filter(is_held_out, range(first, first + count)))
 
 
@@ -87,6 +87,6 @@ class NewNames(Draft):
 
 
 def pairs(table: str) -> dict[str, tuple[str, ...]]:
-    """Maps the first word of each row to the other words; a `|` in the first word stands for a space."""
+    """Map the first word of each row to the other words; a `|` in the first word stands for a space."""
     rows = (line.split() for line in table.strip().split("\n"))
     return {first.replace("|", " "): tuple(others) for first, *others in rows}

@@ -13,7 +13,7 @@ _GENDERS = {"m": MASCULINE, "f": FEMININE, "n": NEUTER}
 
 
 def _table(masculine: str, feminine: str, neuter: str, plural: str) -> tuple[list[str], ...]:
-    """Make a list of each column: nominative, accusative, dative. `-` stands for an empty ending."""
+    """Split each argument into nominative, accusative and dative. `-` stands for an empty ending."""
     return tuple(column.replace("-", "").split(" ") for column in (masculine, feminine, neuter, plural))
 
 

@@ -26,7 +26,7 @@ def giving(draft: Draft) -> Branch:
     return sentence(statement(draft, draft.pick(GIVING)).finish())
 
 
-# For each kind: its percentage of all sentences, the number of its clauses, and the function that makes one.
+# For each kind: its percentage of all sentences, its number of clauses, and the function that makes it.
 _KINDS: tuple[tuple[int, int, Callable[[Draft], Branch]], ...] = (
     (24, 1, plain),
     (12, 1, question),
@@ -44,7 +44,7 @@ _TOTALS = tuple(accumulate(share for share, _, _ in _KINDS))
 
 
 def say(draft: Draft) -> Branch:
-    """A random sentence."""
+    """Make a random sentence."""
     _, clauses, maker = _KINDS[bisect(_TOTALS, draft.random() * _TOTALS[-1])]
     draft.expect(clauses)
     return maker(draft)

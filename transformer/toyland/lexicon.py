@@ -1,6 +1,6 @@
 """The words of toyland, as tables.
 
-Each word has kinds, such as `food`, which decide with which words it can be combined: nobody eats a book.
+Each word has kinds, such as `food`, which decide which words it can be combined with: nobody eats a book.
 """
 
 # Columns: English singular and plural; German singular, gender and plural; kinds.

@@ -1,4 +1,4 @@
-"""Invented names of people and towns. There are tens of millions, with two or three syllables each."""
+"""Invented names of people and towns. Tens of millions are possible, with two or three syllables each."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ _ENDINGS = ["a", "o", "i", "en", "el", "us", "is", "an", "or"]
 
 
 # The endings of the names in the held-out split `new_names`. None of them shares its last letter with an
-# ending in `_ENDINGS`, so no name can be made with both lists.
+# ending in `_ENDINGS`, so no name can be made from both lists.
 _NEW_ENDINGS = ["u", "e", "ot", "ek", "im", "ath", "ip", "und"]
 
 
@@ -33,7 +33,7 @@ def new_name(random: Callable[[], float]) -> str:
 
 
 def is_invented(word: str) -> bool:
-    """Whether `invented_name` or `new_name` could have made this name."""
+    """Whether `invented_name` or `new_name` could have returned this word."""
     return _SPELLING.fullmatch(word.lower()) is not None
 
 

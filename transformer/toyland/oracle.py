@@ -2,7 +2,7 @@
 
 The oracle generates sentences with the code that generates the corpus. Where that code makes a random choice,
 the oracle tries one option after another, and backtracks as soon as the output does not occur in the given
-sentence. Since both use the same grammar, the oracle and the corpus cannot disagree.
+sentence. Because both use the same grammar, the oracle and the corpus cannot disagree.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,13 +18,13 @@ from transformer.toyland.tree import Branch, Node, english_text, german_text
 
 T = TypeVar("T")
 LONGEST = 60
-"""Sentences with more words than this are not parsed, because parsing takes quadratic time. Sentences of the
-corpus have at most a third of this number."""
+"""Sentences with more words than this number are not parsed, because parsing takes quadratic time. Sentences
+of the corpus have at most a third as many words."""
 _MODALS = ("must", "can", "cannot", "should", "want", "wants")
 
 
 def translate(sentence: str) -> str:
-    """The only correct translation.
+    """The only correct translation of a sentence.
 
     Raises `ValueError` with the reason if the sentence is outside toyland.
     """
@@ -32,9 +32,9 @@ def translate(sentence: str) -> str:
 
 
 def analyse(sentence: str) -> Example:
-    """The sentence's translation, phenomena and tree.
+    """Find a sentence's translation, phenomena and tree.
 
-    Raises `ValueError` if the grammar cannot produce it.
+    Raises `ValueError` if the grammar cannot produce the sentence.
     """
     sentence = " ".join(sentence.split())
     if (reason := obviously_outside(sentence)) is not None:
@@ -47,7 +47,7 @@ def analyse(sentence: str) -> Example:
 
 
 def why_outside(sentence: str) -> str | None:
-    """Why a sentence is outside toyland; `None` if the grammar can produce it."""
+    """Why a sentence is outside toyland, or `None` if the grammar can produce the sentence."""
     try:
         analyse(sentence)
     except ValueError as error:
@@ -56,9 +56,9 @@ def why_outside(sentence: str) -> str | None:
 
 
 def obviously_outside(sentence: str) -> str | None:
-    """Like `why_outside`, but without parsing: this checks only words, length, first letter and punctuation.
+    """Like `why_outside`, but checks only words, length, first letter and punctuation, without parsing.
 
-    The sentence may therefore be outside toyland although the result is `None`.
+    The sentence may therefore be outside toyland even if the result is `None`.
     """
     if unknown := unknown_words(sentence):
         return f"outside toyland: unknown word{'s' * (len(unknown) > 1)} {', '.join(unknown)}"
@@ -87,7 +87,7 @@ def _search(maker: Callable[[Draft], Branch], sentence: str, reading: Reading) -
 
 
 class _DeadEnd(Exception):  # noqa: N818
-    """The output so far cannot be part of the given sentence."""
+    """Raised when the output so far cannot be part of the given sentence."""
 
 
 class _Decisions:
@@ -105,9 +105,9 @@ class _Decisions:
         return self.taken[self.position - 1][0]
 
     def turn_back(self) -> bool:
-        """Go back to the last choice that has an untried branch, and start a path that takes this branch.
+        """Backtrack to the last choice that has an untried branch, and start a path that takes this branch.
 
-        Returns False if all paths were tried.
+        Returns False if all paths have been tried.
         """
         self.position = 0
         while self.taken:
@@ -119,7 +119,7 @@ class _Decisions:
 
 
 class _Interval:
-    """Bounds of a number that the generator would have drawn at random. The search narrows the bounds."""
+    """Bounds of a number that the generator would have drawn at random; the search narrows the bounds."""
 
     __slots__ = ("high", "low")
 

@@ -1,4 +1,4 @@
-"""Writes and reads bracketed constituency parses of English sentences, the target texts in §6.3."""
+"""Writes and reads bracketed constituency parses of English sentences, the targets in §6.3."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from transformer.toyland.tree import Branch, punctuated
 
 
 class Constituent(NamedTuple):
-    """A label for the words from `start` up to, not including, `stop`; punctuation marks count as words."""
+    """A label for the words from `start` up to but not including `stop`; punctuation marks count as words."""
 
     label: str
     start: int
@@ -17,10 +17,10 @@ class Constituent(NamedTuple):
 
 
 def parse(example: Example) -> str:
-    """A parse such as `(ROOT (S (NP (DT the ) (NN man ) ) (VB sleeps ) ) (. . ) )`.
+    """Write the parse of a sentence, such as `(ROOT (S (NP (DT the ) (NN man ) ) (VB sleeps ) ) (. . ) )`.
 
-    Each opening bracket with its label, each word and each closing bracket is a token of its own, separated
-    by spaces. The first word has no capital letter; `read_words` turns a parse back into its sentence.
+    Each opening bracket with its label, each word and each closing bracket is a separate token, and tokens
+    are separated by spaces. The first word is not capitalised; `read_words` recovers the sentence.
     German words without an English counterpart are left out.
     """
     return " ".join(_brackets(example.tree))

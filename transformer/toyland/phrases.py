@@ -41,7 +41,7 @@ class Phrase(NamedTuple):
 
 
 _PRONOUNS = (
-    *[Phrase(Leaf("PRP", "I", "ich"), FIRST)] * 2,  # twice as likely: `ich` has verb forms of its own
+    *[Phrase(Leaf("PRP", "I", "ich"), FIRST)] * 2,  # twice as likely, because `ich` has its own verb forms
     Phrase(Leaf("PRP", "we", "wir"), MANY),
     Phrase(Leaf("PRP", "he", "er"), THIRD),
     Phrase(Leaf("PRP", "she", "sie"), THIRD),
@@ -177,7 +177,7 @@ def _determiner(draft: Draft, noun: Noun, plural: bool, indefinite: float) -> De
     rest = (choice - indefinite) / (1.0 - indefinite)
     if rest < 0.12:
         return THIS
-    # A noun for a person takes a possessive only in the singular (`my friend`), others also in the plural.
+    # A noun for a person takes a possessive only in the singular (`my friend`), others in the plural too.
     if "own" in noun.kinds and not (plural and "person" in noun.kinds) and rest < 0.32:
         return draft.pick(POSSESSIVES)
     return THE

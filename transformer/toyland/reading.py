@@ -47,7 +47,7 @@ _NUMBER_WORDS = {*_UNITS, "hundred", "thousand"}
 
 
 class Reading:
-    """Prepares a sentence so that many questions about its words are answered fast, ignoring case."""
+    """A sentence, prepared for many fast look-ups of its words, which ignore case."""
 
     def __init__(self, sentence: str) -> None:
         words = tokens(sentence)
@@ -79,8 +79,8 @@ class Reading:
             different = {id(option): option for option in options}.values()
             possible = [option for option in different if self._may_say(option)]
             if not any(map(is_person, possible)):
-                # The generator chooses a noun even if a pronoun or a name then replaces it. So one noun for a
-                # person is kept, no matter which, although the sentence does not contain it.
+                # The generator chooses a noun even if a pronoun or a name then replaces the noun. Therefore,
+                # one noun for a person is kept (no matter which), although the sentence does not contain it.
                 possible += [option for option in different if is_person(option)][:1]
             # A reference to the options is kept, so that no other object can get the same id.
             known = self._possible[id(options)] = (options, possible)
@@ -136,7 +136,7 @@ def tokens(sentence: str) -> list[str]:
 def may_be_name(word: str) -> bool:
     """Whether a word may be a name: a capitalised word that is unknown, or spelt like an invented name.
 
-    Some known words, such as `Garden` and `Women`, are spelt like invented names. They may also be names.
+    Some known words, such as `Garden` and `Women`, are spelt like invented names, so they may be names too.
     """
     if not (word[:1].isupper() and word.isalpha()):
         return False
@@ -166,7 +166,7 @@ def vocabulary() -> frozenset[str]:
 
 
 def numbers(words: Sequence[str]) -> Iterator[int]:
-    """Every number in the words, including `three` in `three hundred`; numbers with more words come first."""
+    """Yield every number in the words, including `three` in `three hundred`; longer numbers come first."""
     words = [word.lower() for word in words]
     for length in range(len(words), 0, -1):
         for start in range(len(words) - length + 1):

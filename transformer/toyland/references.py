@@ -1,4 +1,4 @@
-"""The pronoun `it`, which is er, sie or es in German, depending on the noun it refers to."""
+"""The pronoun `it`, which is er, sie or es in German, depending on the noun that `it` refers to."""
 
 from transformer.toyland.clauses import (
     BECAUSE,

@@ -83,7 +83,7 @@ def _reason(draft: Draft, phrase: Phrase) -> Branch:
 def _personal_pronoun(phrase: Phrase) -> Leaf | None:
     """`he` or `she` for a phrase about one person; None for any other phrase.
 
-    A neuter noun gets None, too, because German has two pronouns to choose from: `das Mädchen` can be
+    The result is also None for a neuter noun, because German then allows two pronouns: `das Mädchen` can be
     followed by `es` or by `sie`.
     """
     if phrase.noun is None or phrase.plural or "person" not in phrase.noun.kinds:

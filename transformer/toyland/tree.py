@@ -43,14 +43,14 @@ Node: TypeAlias = Leaf | Branch
 
 
 def english_text(tree: Branch) -> str:
-    """The tree as an English text."""
+    """The English sentence of a tree."""
     words: list[str] = []
     _collect_english(tree, words)
     return punctuated(words)
 
 
 def german_text(tree: Branch) -> str:
-    """The tree as a German text."""
+    """The German sentence of a tree."""
     words: list[str] = []
     _collect_german(tree, words)
     return punctuated(words)
@@ -73,7 +73,7 @@ def _collect_german(branch: Branch, words: list[str]) -> None:
 
 
 def punctuated(words: list[str]) -> str:
-    """Words and punctuation as text: no space before punctuation, a capital at the start of a sentence."""
+    """Join words and punctuation: no space before punctuation, a capital at the start of a sentence."""
     text = " ".join(words).replace(" ,", ",").replace(" .", ".").replace(" ?", "?")
     if ",," in text or ",." in text or ",?" in text:
         # A German relative clause ends with a comma, which is dropped before another punctuation mark.

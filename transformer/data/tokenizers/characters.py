@@ -31,7 +31,7 @@ class CharacterTokenizer:
         return ["<pad>", "<s>", "</s>", "<unk>", *self.characters]
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, without BOS and EOS."""
+        """The ids of each line, without BOS and EOS."""
         return [[self.id_of.get(character, UNK_ID) for character in line] for line in text_list(lines)]
 
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
@@ -50,7 +50,7 @@ class CharacterTokenizer:
 
 
 def train_character_tokenizer(texts: Iterable[str]) -> CharacterTokenizer:
-    """A tokenizer with the characters that occur in `texts`, in the order of their code points."""
+    """Make a tokenizer from the distinct characters of `texts`, in the order of their code points."""
     found: set[str] = set()
     for text in texts:
         found.update(text)

@@ -15,11 +15,11 @@ START = '{"kind": "custom", '
 
 
 class CustomTokenizer(ABC):
-    """The base class for a tokenizer of your own, which must be a dataclass with fields of plain data.
+    """The base class for your own tokenizer, which must be a dataclass whose fields hold plain data.
 
     The fields are saved with the run as JSON. The first four ids are padding, begin of sentence, end of
-    sentence, and unknown text. Before a run is loaded, the module of the class must be imported. On the
-    command line, a `--build` or `--task` from that module imports it.
+    sentence, and unknown text. The module of the class must be imported before the run is loaded. On the
+    command line, a `--build` or `--task` from that module imports the module.
     """
 
     keeps_lines = False
@@ -34,7 +34,7 @@ class CustomTokenizer(ABC):
     @property
     @abstractmethod
     def pieces(self) -> list[str]:
-        """The text of each token, by its id."""
+        """The text of each token, in the order of the ids."""
 
     @abstractmethod
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
@@ -45,7 +45,7 @@ class CustomTokenizer(ABC):
         """The text of each row of ids, without its special ids."""
 
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
-        """The ids of lines in the target language; override it if their encoding differs."""
+        """The ids of lines in the target language; override this method if the two languages differ."""
         return self.encode(lines)
 
     @property

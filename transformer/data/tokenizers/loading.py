@@ -1,4 +1,4 @@
-"""Loading a run's tokenizer, whatever its kind."""
+"""Loads a run's tokenizer, whatever its kind."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from transformer.files import read_bounded
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Load a tokenizer of any kind that `save` wrote to `path`. Raises `ValueError` if there is none."""
+    """Load the tokenizer, of any kind, that `save` wrote to `path`. Raises `ValueError` if this fails."""
     path = Path(path)
     try:
         if (path / SOURCE).exists():

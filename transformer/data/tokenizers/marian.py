@@ -13,7 +13,7 @@ from transformer.data.tokenizers.protocol import UNK_ID
 from transformer.files import read_bounded, whole_folder, write
 
 LARGEST_FILE = 2**28
-"""The largest allowed file of a tokenizer, in bytes; a million pieces need a tenth of that."""
+"""The maximum size of a tokenizer's file, in bytes; a million pieces need a tenth of this size."""
 SOURCE, TARGET, VOCABULARY = "source.spm", "target.spm", "vocabulary.json"
 
 
@@ -22,11 +22,12 @@ class MarianTokenizer:
 
     `pieces` lists the vocabulary in the order of our ids: the special tokens first, with the ids of
     `ModelConfig`, then all others in Marian's order. `marian_ids[id]` is Marian's id of the same token, or
-    None if Marian has no such token. For BOS, it is the id of the token that Marian's decoder starts with.
+    None if Marian has no such token. The entry for BOS is the id of the token that Marian's decoder starts
+    with.
 
-    If Marian has a vocabulary for each language, `marian_ids` are the ids in the target's vocabulary and
-    `source_ids` the ids in the source's. A piece that is in only one of the two vocabularies is never
-    produced by encoding the other language.
+    If Marian has one vocabulary per language, `marian_ids` are the ids in the target vocabulary, and
+    `source_ids` are the ids in the source vocabulary. A piece that is in only one of the two vocabularies is
+    never produced by encoding the other language.
     """
 
     keeps_lines = False
@@ -60,7 +61,7 @@ class MarianTokenizer:
         return len(self.pieces)
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
-        """The ids of each source line, without EOS; a piece that the vocabulary lacks becomes `unk`."""
+        """The ids of each source line, without EOS; a piece outside the vocabulary becomes `unk`."""
         return encode(lines, self.source, self.source_id_of)
 
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
@@ -86,7 +87,7 @@ class MarianTokenizer:
 
 
 def ids_of_text(pieces: list[str], marian_ids: list[int | None]) -> dict[str, int]:
-    """Map the pieces of one language to our ids, except pad, BOS and EOS, which never occur in a text."""
+    """Map the pieces of one language to our ids, except pad, BOS and EOS, which never occur in text."""
     numbered = enumerate(zip(pieces, marian_ids, strict=True))
     return {piece: ours for ours, (piece, theirs) in numbered if ours >= UNK_ID and theirs is not None}
 
@@ -123,14 +124,14 @@ def read_model(name: str, content: bytes) -> Any:
 def load_marian_tokenizer(folder: Path) -> MarianTokenizer:
     """Load the tokenizer that `save` wrote to `folder`.
 
-    Raises `ValueError` if a file there holds something else.
+    Raises `ValueError` if a file in the folder has any other content.
     """
     names = (SOURCE, TARGET, VOCABULARY)
     source, target, content = (read_bounded(folder / name, LARGEST_FILE) for name in names)
     try:
         vocabulary = json.loads(content)
         pieces, marian_ids = vocabulary["pieces"], vocabulary["marian_ids"]
-        source_ids = vocabulary.get("source_ids")  # only where Marian has two vocabularies
+        source_ids = vocabulary.get("source_ids")  # only present if Marian has two vocabularies
         is_valid = all(type(piece) is str for piece in pieces)
         for ids in (marian_ids, source_ids or []):
             is_valid &= all(number is None or type(number) is int for number in ids)

@@ -1,6 +1,6 @@
 """Lowercasing and word tokenization by Moses' rules before SentencePiece.
 
-Many translation papers after 2007 prepared their text in this way, and computed BLEU on such words.
+Many translation papers after 2007 prepared their text in this way, and computed BLEU on the resulting words.
 """
 
 import base64
@@ -55,7 +55,7 @@ class MosesTokenizer:
         return self.subwords.encode([self.target.cut(line) for line in text_list(lines)])
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """The target text of each row, without its special ids, detokenised."""
+        """The detokenised target text of each row, without its special ids."""
         return [self.target.join(words) for words in self.subwords.decode(ids)]
 
     def serialized(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Two vocabularies: one tokenizer for the source and another one for the target."""
+"""Two vocabularies: one tokenizer for the source and another for the target."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ SOURCE, TARGET = "source", "target"
 
 
 class PairTokenizer:
-    """Combines two tokenizers: `encode` uses the source's; the vocabulary and `decode` are the target's."""
+    """Two tokenizers: `encode` uses the source tokenizer; `decode` and `pieces` use the target tokenizer."""
 
     def __init__(self, source: Tokenizer, target: Tokenizer) -> None:
         self.source = source
@@ -39,7 +39,7 @@ class PairTokenizer:
         return self.target.decode(ids)
 
     def save(self, path: str | Path) -> None:
-        """Write the folder `path`, or replace it."""
+        """Write both tokenizers to the folder `path`; an existing folder is replaced."""
         with whole_folder(Path(path), replace=True) as folder:
             self.source.save(folder / SOURCE)
             self.target.save(folder / TARGET)

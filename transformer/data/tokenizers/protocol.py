@@ -15,7 +15,10 @@ SPECIAL_IDS = frozenset((PAD_ID, BOS_ID, EOS_ID, UNK_ID))
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Converts text to ids and back. It is saved in a run's folder, and its `digest` in each checkpoint."""
+    """Converts text to ids and back.
+
+    The tokenizer is saved in a run's folder, and its `digest` in each checkpoint.
+    """
 
     keeps_lines: bool
     """Whether line breaks are tokens."""
@@ -28,11 +31,11 @@ class Tokenizer(Protocol):
     def vocab_size(self) -> int: ...
     @property
     def pieces(self) -> list[str]:
-        """All tokens by id, written as in a vocabulary file: SentencePiece has ▁ for a space."""
+        """All tokens by id, written as in a vocabulary file: SentencePiece writes ▁ for a space."""
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]: ...
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
-        """`encode` for texts in the target language; Marian has a separate SentencePiece model for them."""
+        """Like `encode`, for the target language: Marian has a separate SentencePiece model for it."""
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]: ...
     def save(self, path: str | Path) -> None: ...

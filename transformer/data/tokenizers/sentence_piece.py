@@ -18,15 +18,16 @@ from transformer.files import write_whole
 Line = TypeVar("Line")
 
 TRAINING_LINES = 1_000_000
-"""Maximum number of lines that BPE is trained on; a larger text is sampled."""
+"""Maximum number of lines that BPE is trained on; a larger corpus is sampled."""
 MOST_ENTRIES = 37_000
-"""The most entries that `suitable_size` chooses: the size of the paper's vocabulary."""
+"""The largest vocabulary that `suitable_size` chooses: the size of the paper's vocabulary."""
 MOST = re.compile(r"set it to a value <= (\d+)")
 LEAST = re.compile(r"smaller than required_chars. \d+ vs (\d+)")
 """If a vocabulary size is too large, SentencePiece's error names the largest possible size, which `MOST`
 finds. If a size is too small, the error names the smallest possible size, which `LEAST` finds."""
 MAX_LINE_BYTES = 65_536
-"""SentencePiece would silently ignore longer lines, so they are split."""
+"""The maximum length of a training line. Longer lines are split, because SentencePiece would silently ignore
+them."""
 
 
 class SentencePieceTokenizer:
@@ -38,7 +39,7 @@ class SentencePieceTokenizer:
 
     def __init__(self, model: bytes) -> None:
         self.processor = sentencepiece.SentencePieceProcessor()
-        self.processor.LoadFromSerializedProto(model)  # RuntimeError if it is not a model
+        self.processor.LoadFromSerializedProto(model)  # raises RuntimeError if `model` is not valid
         self.digest: str = hashlib.sha256(model).hexdigest()
         """Identifies the model in checkpoints and in the cache of tokenized text."""
         processor = self.processor
@@ -81,8 +82,8 @@ def train_tokenizer(
 ) -> SentencePieceTokenizer:
     """Train BPE with byte fallback and full character coverage; the same lines give the same model.
 
-    Each of `symbols` is always one token, wherever it occurs in a text. If `vocab_size` is None, the
-    size is chosen by the amount of text, as the setting `data.vocab_size` describes.
+    Each of `symbols` is always one token, wherever it occurs. If `vocab_size` is None, the size depends on
+    the amount of text, as described at the setting `data.vocab_size`.
     """
     sample = sample_lines(cut_lines(lines, MAX_LINE_BYTES), TRAINING_LINES)
     size = suitable_size(sample) if vocab_size is None else vocab_size
@@ -90,17 +91,17 @@ def train_tokenizer(
         return train_bpe(sample, size, normalization, symbols)
     except RuntimeError as error:
         limit = MOST.search(str(error)) or LEAST.search(str(error))
-        if vocab_size is None and limit:  # the text has few different words or many different characters
+        if vocab_size is None and limit:  # the text has few distinct words or many distinct characters
             return train_bpe(sample, int(limit[1]), normalization, symbols)
         raise ValueError(explain(str(error), size)) from None
 
 
 def suitable_size(lines: Sequence[str]) -> int:
-    """The vocabulary size for a text: all bytes, special tokens and distinct characters, plus 4 × √length.
+    """The vocabulary size for a corpus: all bytes, special tokens and distinct characters, plus 4 × √length.
 
-    The length of the text is counted in characters. The number of different words grows roughly like the
-    square root of this length (Heaps' law). So most words become a single token, and only rare words are
-    split. A text of 500 short pairs gets 1,300 entries, and a text of 30,000 short pairs gets 8,000.
+    The length of the corpus is counted in characters. The number of distinct words grows roughly like the
+    square root of this length (Heaps' law). Therefore, most words become a single token, and only rare words
+    are split. A corpus of 500 short pairs gets 1,300 entries, and a corpus of 30,000 short pairs gets 8,000.
     """
     single = 256 + len(SPECIAL_IDS) + len(set().union(*lines))
     return min(single + 4 * math.isqrt(sum(map(len, lines))), MOST_ENTRIES)
@@ -160,7 +161,7 @@ def cut_lines(lines: Iterable[str], most_bytes: int) -> Iterator[str]:
 
 
 def sample_lines(lines: Iterable[Line], size: int) -> list[Line]:
-    """A uniform sample of up to `size` lines (reservoir sampling).
+    """Draw a uniform sample of up to `size` lines (reservoir sampling).
 
     SentencePiece can sample too, but draws a different sample in every process.
     """

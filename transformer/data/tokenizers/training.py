@@ -1,4 +1,4 @@
-"""Training the tokenizer that the setting `data.tokenizer` names."""
+"""Trains the tokenizer that the setting `data.tokenizer` names."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -16,7 +16,7 @@ Texts = Iterable[str]
 
 
 def make_tokenizer(data: DataConfig, *sides: Texts) -> Tokenizer:
-    """Train the tokenizer that `data` describes on the source and target texts, or on a single text.
+    """Train the tokenizer that `data` describes on source and target lines, or on a single corpus.
 
     The source and the target share one vocabulary, unless `data.target_vocab_size` is set.
     """
