@@ -20,7 +20,7 @@ BLOCK = 1_000
 
 
 class PairsBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # `datasets` has no annotations
-    """Builds a table of the pairs that a function yields. Function and arguments are the cache key."""
+    """Builds a table of the pairs that a function yields; the cache key is the function and its arguments."""
 
     BUILDER_CONFIG_CLASS = GeneratorConfig
 
