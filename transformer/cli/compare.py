@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from transformer.config import Settings
     from transformer.evaluation.scored import Scored
 
-DESCRIPTION = """Compare two translation systems on the same text: BLEU and chrF with sacreBLEU's paired
-bootstrap, BLEU by sentence length, F1 of words by their frequency in the training text, and the sentences
-where each system beats the other by most.
+DESCRIPTION = """Compare two translation systems on the same text. Prints BLEU and chrF with sacreBLEU's
+paired bootstrap, BLEU grouped by sentence length, the F1 of words grouped by their frequency in the training
+text, and, for each system, the sentences where it beats the other by the widest margin.
 A system is a run, which is used to translate the text, or a file written by `evaluate --output`."""
 
 

@@ -75,7 +75,7 @@ class EpochBatches(ABC, Generic[BatchType]):
     def content(self) -> Iterator[NDArray[Any]]:
         """Yield all data that the batches are made from, in parts, for `fingerprint`.
 
-        The data must not depend on the position, because a thread may call this method in any epoch.
+        The data must be the same in every epoch, because a thread may call this method at any time.
         """
 
     @cached_property

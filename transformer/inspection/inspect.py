@@ -210,7 +210,7 @@ def inspect_embedding(embedder: Embedder, line: str) -> Inspection:
     found, axes, tokens = read_sentence(embedder, line)
     vector = model(tokens)[0]
     part = basis("embedding", model, found, axes, None, lambda: float(model(tokens)[0] @ vector))
-    note = "No predictions: the model makes a vector. “Without it”: the change of the cosine to that vector."
+    note = "No predictions: the model makes a vector. “Without it” shows how the cosine changes."
     return replace(part, missing=[*part.missing, note])
 
 

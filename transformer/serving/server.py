@@ -35,9 +35,9 @@ def address(listening: socket.socket) -> str:
 def serve(models: Sequence[ServedModel], limits: Limits, listening: socket.socket) -> None:
     """Answer requests until SIGTERM or Ctrl-C arrives; requests that arrived earlier are still answered.
 
-    A second Ctrl-C ends the server without answering the remaining requests. When the server has stopped,
-    uvicorn raises the signal again: after Ctrl-C this function raises `KeyboardInterrupt`, and after SIGTERM
-    it returns.
+    A second Ctrl-C ends the server without answering the remaining requests. After the server has
+    stopped, uvicorn sends the signal to the process again. So this function raises `KeyboardInterrupt` after
+    Ctrl-C, and it returns after SIGTERM.
     """
     config = uvicorn.Config(
         make_app(models, limits),

@@ -7,8 +7,8 @@ from transformer.toyland.draft import Draft
 from transformer.toyland.names import new_name
 
 # One number in a thousand is held out. The salt was chosen so that these numbers do not occur in the first
-# 200,000 training sentences or in the first few thousand sentences of valid and test. Therefore, these
-# sentences did not change when the split `new_numbers` was added.
+# 200,000 training sentences or in the first few thousand sentences of valid and test. So these sentences
+# stayed the same when the split `new_numbers` was added.
 _ONE_IN, _SALT = 1000, 1621
 
 # Each row has an adjective or verb, and nouns that it is never combined with in training. The pairs are

@@ -118,8 +118,8 @@ class Saver:
     def has_room(self, state: TrainingState) -> bool:
         """Whether the first process has memory for a copy of the whole state; all get the same answer.
 
-        The question is decided only once, because torch keeps the pinned memory of a copy for the next copy,
-        and the system does not count this memory as available.
+        This is decided only once: torch keeps the pinned memory of the first copy for later copies, but the
+        system counts it as used, so a second check could wrongly find too little memory.
         """
         if self.fits is None:
             tensors = chain.from_iterable(file.values() for file in state.tensors().values())
@@ -135,7 +135,7 @@ class Saver:
             raise
 
     def folder_of_parts(self, step: int) -> Path:
-        """Make a folder for a checkpoint's parts: in the run or, if the run's folder is lost, next to it."""
+        """Make a folder for the parts: in the run's folder or, if that is lost, in the folder that contained it."""
         self.parts.close()
         is_lost = self.rescue is not None and self.rescue.is_needed()
         place = self.run.path if is_lost else self.run.checkpoint(step)

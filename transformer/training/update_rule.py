@@ -181,8 +181,8 @@ def part_of(value: Any, parameter: Tensor, path: Path) -> Any:
     if value.shape != parameter.shape:
         raise CheckpointError(
             f"{path}: holds a tensor of shape {tuple(value.shape)} for a parameter of shape "
-            f"{tuple(parameter.shape)}, which cannot be divided among the processes; "
-            "set training.parallel to ddp"
+            f"{tuple(parameter.shape)}; only tensors of the parameter's shape can be divided among the "
+            "processes, so set training.parallel to ddp"
         )
     return divided_as(parameter, value)
 
@@ -191,7 +191,7 @@ def require_adams(kept: dict[str, Any], name: str, parameter: Tensor, path: Path
     """Raise `CheckpointError` if Adam cannot have written this state of the parameter `name`."""
     tensors = {key: value for key, value in kept.items() if isinstance(value, Tensor) and key in ADAM_STATE}
     if len(tensors) < len(ADAM_STATE):
-        raise CheckpointError(f"{path}: lacks a part of {name}")
+        raise CheckpointError(f"{path}: lacks a part of the state of {name}")
     for key, value in tensors.items():
         if value.shape != (() if key == "step" else parameter.shape):
             raise CheckpointError(
