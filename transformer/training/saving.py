@@ -135,7 +135,7 @@ class Saver:
             raise
 
     def folder_of_parts(self, step: int) -> Path:
-        """Make a folder for the parts: in the run's folder or, if that is lost, in the folder that contained it."""
+        """Make a folder for the parts: in the run's folder or, if that is lost, in its parent."""
         self.parts.close()
         is_lost = self.rescue is not None and self.rescue.is_needed()
         place = self.run.path if is_lost else self.run.checkpoint(step)
