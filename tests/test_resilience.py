@@ -513,7 +513,7 @@ def test_a_signal_before_the_first_update_ends_what_is_being_prepared(
     monkeypatch.setattr("transformer.recipe.set_up", lambda *_: signal.raise_signal(number))
     monkeypatch.setattr("transformer.recipe.fit", None)
     before = signal.getsignal(number)
-    assert main(["train", "--output", str(tmp_path / "run")]) == code
+    assert main(["train", "--config", "toyland", "--output", str(tmp_path / "run")]) == code
     assert said in capsys.readouterr().err
     assert signal.getsignal(number) == before
 
