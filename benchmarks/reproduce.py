@@ -215,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{options.name} needs {', '.join(missing)} in {folder} (TRANSFORMER_DATA)")
     try:
         found = reproduce(figure, options.output)
-    except ValueError as error:
+    except (ValueError, LookupError) as error:
         print(f"nothing to compare: {error}", file=sys.stderr)
         return 2
     agrees = figure.agrees(found)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import assert_close, random_rows, right_padded, tiny_model
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from transformer.kernels import attention as kernel
 from transformer.kernels.attention import fused_attention
@@ -64,6 +65,27 @@ def test_the_kernels_equal_written_out_attention(arguments, needs_gradients, lim
             strict=True,
         ):
             assert_close(ours, theirs)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit.script:DeprecationWarning"
+)  # in torch's own forward derivatives
+def test_long_sequences_have_second_derivatives_and_forward_derivatives():
+    q, k, v = (torch.randn(1, 2, 40, 4, requires_grad=True) for _ in range(3))
+    assert kernel.LONG_IN_FLOAT32 < 40 * 40
+
+    def penalty(compute):
+        (gradient,) = torch.autograd.grad(compute(q, k, v).square().sum(), q, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), k)[0]
+
+    with sdpa_kernel(SDPBackend.MATH):
+        assert_close(penalty(fused_attention), penalty(attention), rtol=1e-3, atol=1e-3)
+    tangents = tuple(map(torch.randn_like, (q, k, v)))
+    found, expected = (
+        torch.func.jvp(compute, (q, k, v), tangents) for compute in (fused_attention, attention)
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("needs_gradients", [True, False])

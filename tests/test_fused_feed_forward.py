@@ -94,6 +94,16 @@ def test_what_is_attached_to_a_part_has_its_effect(name, attach):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("name", ["w_1", "w_2"])
+def test_a_bias_can_be_removed(name):
+    plain, other = plain_and_fused()
+    for network in (plain, other):
+        getattr(network, name).bias = None
+    x = torch.randn(2, 3, 16)
+    assert_close(other(x), plain(x))
+
+
+@torch.no_grad()
 def test_another_activation_is_used():
     plain, other = plain_and_fused()
     x = torch.randn(2, 3, 16)

@@ -68,14 +68,17 @@ def test_train_without_a_recipe_lists_them_and_trains_nothing(tmp_path, capsys):
     ("arguments", "reason"),
     [
         (["--output", "runs/mistyped", "--resume"], "there is no run to resume in runs/mistyped"),
-        (["--seed", "3", "--device", "cpu", "--output", "new"], "no recipe or setting is given"),
-        (["--dry-run"], "no recipe or setting is given"),
+        (
+            ["--seed", "3", "--device", "cpu", "--output", "new"],
+            "all settings of the model, the data and the training are the defaults",
+        ),
+        (["--dry-run"], "all settings of the model, the data and the training are the defaults"),
     ],
 )
 def test_a_command_that_names_no_recipe_does_not_train_the_base_model(tmp_path, capsys, arguments, reason):
     assert main(["train", *arguments]) == 2
     assert capsys.readouterr().err == (
-        f"transformer train: error: {reason}; start one with a recipe, as in: "
+        f"transformer train: error: {reason}; start with a recipe, as in: "
         "transformer train --config toyland\n"
     )
     assert list(tmp_path.iterdir()) == []

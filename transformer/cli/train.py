@@ -69,7 +69,7 @@ def run(arguments: list[str], prog: str) -> int:
 
 
 def require_a_choice(settings: Settings, resume: bool, prog: str) -> None:
-    """Raise `ValueError` if the settings choose no model, data or training, and no run is resumed.
+    """Raise `ValueError` if model, data and training all have their defaults, and no run is resumed.
 
     Otherwise, a command with a mistyped folder would train the paper's base model on the built-in corpus.
     """
@@ -79,8 +79,12 @@ def require_a_choice(settings: Settings, resume: bool, prog: str) -> None:
     ):
         return
     is_recorded = Path(settings.output, "config.yaml").exists()
-    missing = f"there is no run to resume in {settings.output}" if resume else "no recipe or setting is given"
-    require(is_recorded and resume, f"{missing}; start one with a recipe, as in: {prog} --config toyland")
+    problem = (
+        f"there is no run to resume in {settings.output}"
+        if resume
+        else "all settings of the model, the data and the training are the defaults"
+    )
+    require(is_recorded and resume, f"{problem}; start with a recipe, as in: {prog} --config toyland")
 
 
 def table_of(needs: "list[Need]") -> Iterator[str]:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils.weak import WeakTensorKeyDictionary
 
 ALIGNMENT = 8
@@ -33,6 +34,9 @@ def fused_attention(
     Uses `scaled_dot_product_attention`, unless gradients are needed and `is_faster_plain` is true. An
     exported or traced graph always uses the fused call, because the graph may run on other devices, and
     because `torch.jit.trace` compares the graph with a run without gradients.
+
+    The fused call has no second derivatives on a CPU. For these, use the block
+    `with torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`.
     """
     has_gradients = torch.is_grad_enabled() and not is_exporting()
     if has_gradients and is_faster_plain(q, k, has_extras=bias is not None or dropout > 0):
@@ -58,11 +62,12 @@ def is_faster_plain(
 
     They are faster on a CPU, if a head has few weights (`benchmarks/attention_kernels.py`). In bfloat16 and
     float16, the fused backward pass takes up to ten times as long as the plain one. With a bias or dropout,
-    there is no fused backward pass. For long sequences, the plain products would need memory that grows with
-    the square of the length.
+    there is no fused backward pass, and there is never a fused forward derivative. For long sequences, the
+    plain products would need memory that grows with the square of the length.
     """
-    is_slow_fused = has_extras or q.dtype in (torch.bfloat16, torch.float16)
-    limit = LONG if is_slow_fused else LONG_IN_FLOAT32
+    is_coarse = q.dtype in (torch.bfloat16, torch.float16)
+    has_forward_derivative = forward_ad._current_level >= 0
+    limit = LONG if has_extras or is_coarse or has_forward_derivative else LONG_IN_FLOAT32
     return q.device.type == "cpu" and q.shape[2] * k.shape[2] < limit
 
 

@@ -45,6 +45,7 @@ def can_multiply(x: Tensor, linear: nn.Module) -> bool:
     return (
         isinstance(linear, PackedLinear)
         and is_plain(linear, PackedLinear)
+        and linear.bias is not None
         and can_pack(x, linear.weight)
         and is_faster_packed(x.numel() // x.shape[-1], linear.weight, linear.packed_dtype)
     )
