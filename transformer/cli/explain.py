@@ -16,7 +16,7 @@ def run(arguments: list[str], prog: str) -> None:
         type=int,
         metavar="N",
         help="the number of the predicted word, from 1; punctuation marks are words too (default: a pronoun "
-        "in toyland sentences, else the word whose attention is furthest from that of the previous word)",
+        "if toyland's grammar finds one, else the word where attention jumps furthest)",
     )
     options = parser.parse_args(arguments)
     if options.word is not None and options.word < 1:

@@ -197,6 +197,11 @@ PLACES = (
         "`tests/test_parsing.py`",
     ),
     Place(
+        "Table 2 BLEU, tokenized, compounds split",
+        "`transformer/evaluation/compounds.py: paper_bleu`",
+        "`tests/test_compounds.py: test_half_of_a_compound_earns_credit_and_the_score_is_that_by_hand`",
+    ),
+    Place(
         "Table 2 base, big",
         "`configs/wmt14_en_de_base.yaml`, `configs/wmt14_en_de_big.yaml`",
         "`tests/test_configs.py: test_the_papers_models_have_the_sizes_derived_by_hand`",
