@@ -273,7 +273,7 @@ def reseal(folder: Path, name: str) -> None:
     ("change", "message"),
     [
         (lambda t: t | {"stranger.exp_avg": torch.ones(2)}, r"has the unexpected stranger\.exp_avg"),
-        (lambda t: t | {next(iter(t)): torch.ones(7, 7)}, r"has shape \(7, 7\), but its parameter's is"),
+        (lambda t: t | {next(iter(t)): torch.ones(7, 7)}, r"has shape \(7, 7\), but the parameter has"),
         (lambda t: dict(list(t.items())[1:]), r"lacks a part of the state of"),
         (lambda _: {}, r"holds nothing"),
     ],

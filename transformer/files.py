@@ -205,7 +205,7 @@ def delete_leftovers(path: Path, kind: str = "") -> None:
 
 def delete_leftover(folder: Path) -> None:
     if not (folder / LOCK).exists():
-        folder.rmdir()  # empty, because its writer was killed before making or after deleting the lock file
+        folder.rmdir()  # it is empty: its writer was killed without a lock file
     elif (lock := take_lock(folder / LOCK)) is not None:
         delete_temporary(folder, lock)
 

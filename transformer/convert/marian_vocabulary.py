@@ -48,7 +48,7 @@ class Vocabulary:
 
 
 def free_name(name: str, taken: Container[str]) -> str:
-    """Return `name`, enclosed in further angle brackets for as long as the name is taken."""
+    """Return `name`, with pairs of angle brackets added until the name is not in `taken`."""
     return free_name(f"<{name}>", taken) if name in taken else name
 
 

@@ -56,7 +56,7 @@ class TextGenerator:
     ) -> str:
         """Continue `prompt` by up to `max_length` tokens, picked by `choose`, or until EOS.
 
-        Returns the prompt and its continuation as one string. `write` is called with each new part of it.
+        Returns the prompt and its continuation as one string. `write` is called with each new part.
         Raises `ValueError` for an empty prompt, or a prompt with characters outside the vocabulary.
         """
         ids = self.prompt_ids(prompt)
@@ -78,7 +78,7 @@ class TextGenerator:
         return self.tokenizer.decode([ids])[0]
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        if surrogate := lone_surrogate(prompt):  # Python's form of invalid UTF-8 in sys.argv
+        if surrogate := lone_surrogate(prompt):  # how Python decodes invalid UTF-8 in sys.argv
             raise ValueError(f"the prompt is not UTF-8: it holds {surrogate}, half of a surrogate pair")
         [ids] = self.tokenizer.encode([prompt])
         if not ids:

@@ -38,8 +38,8 @@ _KEEPING = {
     english: tuple(event for event in events if event.verb.english not in _CONSUMING)
     for english, events in _HANDLING.items()
 }
-# For each English noun: the events that can be the reason, as in `because she wants to read it`. The reason
-# is about another person, who can hardly have or find the same thing.
+# For each English noun: the events that can be the reason, as in `because she wants to read it`. `have` and
+# `find` are left out, because the reason is about a second person, who does not have or find the same thing.
 _WANTING = {
     english: tuple(event for event in events if event.verb.english not in ("have", "find"))
     for english, events in _HANDLING.items()

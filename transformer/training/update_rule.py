@@ -195,7 +195,7 @@ def require_adams(kept: dict[str, Any], name: str, parameter: Tensor, path: Path
     for key, value in tensors.items():
         if value.shape != (() if key == "step" else parameter.shape):
             raise CheckpointError(
-                f"{path}: {name}.{key} has shape {tuple(value.shape)}, but its parameter's is "
+                f"{path}: {name}.{key} has shape {tuple(value.shape)}, but the parameter has "
                 f"{tuple(parameter.shape)}"
             )
         require_finite_floats({f"{name}.{key}": value}, path)
