@@ -197,7 +197,7 @@ def delete_leftovers(path: Path, kind: str = "") -> None:
     names = re.escape(kind) + ".*" if kind else re.escape(path.name[:LONGEST_NAME])
     is_leftover = re.compile(rf"{re.escape(UNFINISHED)}{names}-\d+", re.DOTALL)
     with suppress(OSError):
-        for name in os.listdir(path.parent):  # noqa: PTH208  (names are enough)
+        for name in os.listdir(path.parent):  # noqa: PTH208  (only the names are needed)
             if is_leftover.fullmatch(name):
                 with suppress(OSError):  # its writer is alive, or the folder belongs to another user
                     delete_leftover(path.parent / name)
@@ -205,7 +205,8 @@ def delete_leftovers(path: Path, kind: str = "") -> None:
 
 def delete_leftover(folder: Path) -> None:
     if not (folder / LOCK).exists():
-        folder.rmdir()  # it is empty: its writer was killed without a lock file
+        # The folder is empty: its writer died before it created the lock file or after it deleted the file.
+        folder.rmdir()
     elif (lock := take_lock(folder / LOCK)) is not None:
         delete_temporary(folder, lock)
 

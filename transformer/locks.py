@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 LOCK = ".lock"
-"""The lock file in a folder. It names the process that is writing to the folder, or the last that did."""
+"""The lock file in a folder. It names the process that holds the lock, or the last process that held it."""
 LONGEST_HOLDER = 300
 """At most this many bytes of a lock file are read."""
 UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -25,7 +25,7 @@ GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 
 
 class FolderInUseError(ValueError):
-    """Another process is writing to a folder; the message names the folder and the process."""
+    """Raised if another process is writing to a folder; the message names the folder and the process."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def take_lock(path: Path, *, on_acquired: Callable[[int], None] | None = None) -
     """Lock the file `path`, creating it if needed; return None if its file system does not support locks.
 
     Raises `Timeout` if another process holds the lock. `on_acquired` is called with the locked file's
-    descriptor. filelock closes that descriptor in forked processes, so that they do not keep the lock.
+    descriptor. In forked processes, filelock closes the descriptor, so they do not keep the lock.
     """
     lock = FileLock(path, thread_local=False, fallback_to_soft=False, on_acquired=on_acquired)
     try:

@@ -8,8 +8,8 @@ from typing import Any, TextIO, cast
 class UnfailingStream:
     """A text stream whose writes never fail; text that cannot be written is discarded.
 
-    All other attributes are those of the wrapped stream. If the stream is `None`, Python's value for a closed
-    standard error, all text is discarded.
+    All other attributes are those of the wrapped stream. The stream may be `None`, because Python sets a
+    closed standard error to `None`; all text is then discarded.
     """
 
     def __init__(self, stream: Any) -> None:

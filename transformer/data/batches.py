@@ -32,17 +32,17 @@ class Batch(TensorBatch):
     lines: NDArray[np.int64]
     """The line number of each pair in its corpus, counted from 1."""
     target_tokens: int
-    """Number of tokens to predict: every target with its EOS, without padding."""
+    """Number of tokens to predict: all target tokens, with EOS but without padding."""
 
 
 class TokenBatches(EpochBatches[Batch]):
-    """Endless batches of a tokenized table, epoch after epoch; the position in them can be saved.
+    """Endless batches from a tokenized table, epoch after epoch; the current position can be saved.
 
     In each batch, the number of pairs times the length of the longest source is at most `tokens_per_batch`.
     The same limit applies to the targets. Lengths include EOS. The order depends only on the seed and the
     epoch. Each pair takes 16 bytes of memory, and 8 more while the next epoch's order is in memory too. If
-    pairs were dropped, the table is a selection of rows, which takes another 8 bytes per pair. The tokens are
-    not copied.
+    pairs were dropped, the table stores the indices of the remaining rows, which takes another 8 bytes per
+    pair. The tokens are not copied.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class TokenBatches(EpochBatches[Batch]):
         return [np.sort(batch) for batch in batches]  # reading the table in order is faster
 
     def by_length(self, ties: NDArray[np.int64]) -> NDArray[np.int64]:
-        """All rows sorted by the length of the longer side; `ties` gives the order of pairs of equal lengths.
+        """All rows sorted by the length of the longer side; pairs of equal lengths are ordered by `ties`.
 
-        Pairs whose longer sides have the same length are sorted by the difference of their two lengths: in
-        ascending order for one length, in descending order for the next. Neighbours therefore have similar
-        lengths on both sides, even where the length of the longer side changes. This order leaves half as
-        much padding as sorting by target length and then by source length.
+        Pairs whose longer sides have the same length are sorted by the difference of their two lengths:
+        in ascending order if the length of the longer side is odd, in descending order if it is even.
+        Neighbours therefore have similar lengths on both sides, even where the length of the longer side
+        changes. This order leaves half as much padding as sorting by target length and then by source length.
         """
         # This gives the same result as `lexsort((ties, in_turn, longer_side))`, but is five times as fast.
         # The inverse of the permutation `ties` lists the rows by increasing `ties` without a sort, and

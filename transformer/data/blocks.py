@@ -16,7 +16,7 @@ import pyarrow as pa
 from datasets.packaged_modules.generator.generator import GeneratorConfig
 
 BLOCK = 1_000
-"""The number of pairs in a block. The chunks that `datasets` writes from single pairs have the same size."""
+"""The number of pairs in a block. `datasets` also uses this size when it writes pairs one by one."""
 
 
 class PairsBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # `datasets` has no annotations
@@ -42,7 +42,7 @@ def blocks(pairs: Iterator[tuple[str, str]]) -> Iterator[pa.Table]:
 
 
 def table_of_pairs(read: Callable[..., Iterator[tuple[str, str]]], **arguments: Any) -> datasets.Dataset:
-    """Write the pairs that `read` yields to a table on disk; a call with equal arguments reuses the table."""
+    """Store the pairs from `read` in a table on disk; a later call with equal arguments reuses the table."""
     column = datasets.Value("string")
     features = datasets.Features(source=column, target=column)
     builder = PairsBuilder(

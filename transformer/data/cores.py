@@ -60,7 +60,7 @@ def begin(function: Callable[..., Any]) -> None:
     """Prepare a worker process, which leaves signal handling to its parent and ends when the parent ends."""
     for name in ("SIGTERM", "SIGHUP", "SIGUSR1"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the workers; the parent handles it
     threading.Thread(target=end_with_parent, daemon=True).start()
     Workers.function = function
 

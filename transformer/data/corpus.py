@@ -37,7 +37,7 @@ TOYLAND_SIZES = {"train": 200_000, "valid": 1_000, "test": 1_000} | dict.fromkey
 """Number of pairs in each toyland split, unless the name ends in a slice such as `[:N]`."""
 
 TOYLAND_MOST = 10_000_000
-"""A slice of toyland must end at or before the pair with this number."""
+"""The largest allowed end of a slice of toyland, in pairs."""
 HUB_NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(:(?P<subset>[^:/]+))?:(?P<split>[^:/]+)")
 
 
@@ -168,7 +168,7 @@ def load_plain(text: str, sides: list[Path | None], source: str, target: str) ->
 
 
 def cached(read: Callable[..., Iterator[tuple[str, str]]], **arguments: Any) -> "datasets.Dataset":
-    """Like `table_of_pairs`, but an error is reported as its cause or as a one-line `CorpusError`."""
+    """Like `table_of_pairs`, but raises the cause of an error, or a one-line `CorpusError`."""
     import datasets
 
     from transformer.data.blocks import table_of_pairs
@@ -217,7 +217,7 @@ def reason(error: Exception) -> str:
 
 
 def raise_if_of_the_disk(error: Exception) -> None:
-    """Raise the error again if it names a file: errors of the local disk do, and network errors do not."""
+    """Raise the error again if it names a file, because such errors come from the disk, not the network."""
     for each in (error.__cause__, error):
         if isinstance(each, OSError) and each.filename is not None:
             raise each

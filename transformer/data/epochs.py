@@ -17,7 +17,7 @@ from torch import Tensor
 BatchType = TypeVar("BatchType")
 Moved = TypeVar("Moved", bound="TensorBatch")
 Plan = list[NDArray[np.int64]]
-"""The batches of an epoch; each is an array of the rows that it contains."""
+"""The batches of an epoch; each is an array of row numbers."""
 
 
 def on_device(tokens: Tensor, device: torch.device | str) -> Tensor:
@@ -73,7 +73,7 @@ class EpochBatches(ABC, Generic[BatchType]):
 
     @abstractmethod
     def content(self) -> Iterator[NDArray[Any]]:
-        """Yield all data that the batches are made from, in parts, for `fingerprint`.
+        """Yield, part by part, all data that the batches are made from; `fingerprint` hashes these parts.
 
         The data must be the same in every epoch, because a thread may call this method at any time.
         """

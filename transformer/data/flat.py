@@ -68,7 +68,7 @@ class FlatPairs:
         return chunk, stored - self.first_rows[chunk]
 
     def content(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int32]]:
-        """Yield the lengths and the tokens of these rows' sources, then of their targets.
+        """Yield the lengths and tokens of the sources in these rows, then those of the targets.
 
         The tokens are yielded as views, not copies.
         """

@@ -64,7 +64,7 @@ def hide(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Hide about 15 % of a sentence's tokens, at least one, and return the new tokens and the labels.
 
-    EOS is never chosen, nor is a `<mask>` in the sentence itself.
+    EOS is never chosen, nor is a `<mask>` that the sentence already contains.
     """
     places = np.flatnonzero((ids != EOS_ID) & (ids != MASK_ID))
     wanted = int(CHOSEN_SHARE * len(places) + generator.random())  # 15 % on average at any length

@@ -100,7 +100,7 @@ def ending_of(path: str) -> str:
 
 
 def layouts(source: str, target: str) -> list[tuple[str, str]]:
-    """The possible names of the two columns; the first pair of names that a file has is used."""
+    """The possible pairs of column names, in order of preference."""
     found = [(f"translation.{source}", f"translation.{target}"), (source, target), ("source", "target")]
     return [pair for pair in found if pair[0] != pair[1]]
 

@@ -78,9 +78,9 @@ class BlockBatches(EpochBatches[TextBatch]):
         super().__init__()
 
     def epoch(self, number: int) -> list[NDArray[np.int64]]:
-        """The batches of one epoch; each is an array with the index of every block's first token.
+        """The batches of one epoch; for each block in a batch, the index of the block's first token.
 
-        The first block of the text may have a negative index; `fetch` makes that block shorter.
+        The index may be negative for the first block of the text; `fetch` makes that block shorter.
         """
         generator = np.random.default_rng((self.seed, number))
         offset = int(generator.integers(self.context)) if self.shuffle else 0

@@ -42,11 +42,11 @@ class Counts:
 def tokenize_pairs(
     table: "datasets.Dataset", tokenizer: Tokenizer, *, max_tokens: int
 ) -> tuple["datasets.Dataset", Counts]:
-    """Tokenize the pairs of a table, and return a table of the pairs that are kept, and the counts.
+    """Tokenize the pairs of a table, and return a table of the kept pairs, and the counts.
 
-    The new table has the columns `src` and `tgt`, ids ending in EOS, and `line`, the number of the pair in
-    `table`, counted from 1. If `table` is on disk, the result is also stored on disk, and the next call with
-    the same tokenizer reuses it.
+    In the new table, the columns `src` and `tgt` hold ids that end in EOS, and `line` holds the number of the
+    pair in `table`, counted from 1. If `table` is on disk, the result is also stored on disk, and the next
+    call with the same tokenizer reuses it.
     """
     import datasets
     import pyarrow as pa

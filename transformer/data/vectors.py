@@ -66,7 +66,7 @@ def read_vectors(path: str, sentences: str | None) -> tuple[list[str], NDArray[n
     if not texts:
         raise CorpusError(f"{path}: there are no vectors in it")
     lengths = np.linalg.norm(vectors, axis=1)
-    for row in np.flatnonzero(~(np.abs(lengths - 1) < 0.01))[:1]:  # NaN is not near 1 either
+    for row in np.flatnonzero(~(np.abs(lengths - 1) < 0.01))[:1]:  # not `>=`, so that NaN is refused too
         raise CorpusError(
             f"{path}: vector {row + 1} has the length {lengths[row]:.3g}; `transformer embed` writes vectors "
             "of length 1, whose products are cosines"

@@ -187,7 +187,7 @@ def first_beam(src_tokens: Int[Tensor, "batch source"]) -> Beam:
 
 
 def expand(live: Beam, log_probs: Float[Tensor, "hypotheses vocabulary"], beam_size: int) -> Candidates:
-    """The best 2 × `beam_size` continuations; at most half end in EOS, so `beam_size` can stay alive."""
+    """The best 2 × `beam_size` continuations; at most half end in EOS, so at least `beam_size` do not."""
     count = min(2 * beam_size, log_probs.shape[1])
     best, tokens = best_first(log_probs, count)
     scores = (live.scores[:, :, None] + best.view(*live.scores.shape, count)).flatten(1)
@@ -213,7 +213,7 @@ def best_first(
 
 
 def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -> Beam:
-    """The best `beam_size` candidates without EOS; a beam of 1 becomes empty if the best candidate has EOS.
+    """The best `beam_size` candidates without EOS; a beam of 1 becomes empty if the best one ends in EOS.
 
     A beam of 1 must give the same output as greedy search, which stops at EOS. If the beam continued with the
     second-best candidate, that candidate could win under the length penalty.
@@ -293,7 +293,7 @@ def keep_open(live: Beam, verdicts: Sequence[Closed | None]) -> tuple[Beam, Int[
 
 
 def state_rows(live: Beam, sentences: Int[Tensor, " open"] | None, width: int) -> Int[Tensor, "open live"]:
-    """The row of the model's state that each hypothesis continues; the state has `width` rows a sentence."""
+    """The row of the model's state that each hypothesis continues; a sentence has `width` state rows."""
     if sentences is None:
         sentences = torch.arange(live.rows.shape[0], device=live.rows.device)
     return sentences[:, None] * width + live.parents

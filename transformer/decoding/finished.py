@@ -19,7 +19,7 @@ class Complete(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """The best of each sentence's complete hypotheses, earlier and new together, with normalised scores."""
+    """The best complete hypotheses of each sentence, earlier and new ones, with normalised scores."""
 
     scores: Float[Tensor, "sentences n"]
     order: Int[Tensor, "sentences n"]
@@ -70,5 +70,5 @@ class Finished:
 def take(
     tokens: Int[Tensor, "sentences from length"], places: Int[Tensor, "sentences to"]
 ) -> Int[Tensor, "sentences to length"]:
-    """Select from each sentence's hypotheses those at the indices `places`."""
+    """For each sentence, select the hypotheses at the indices `places`."""
     return tokens.gather(1, places[:, :, None].expand(-1, -1, tokens.shape[2]))

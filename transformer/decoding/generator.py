@@ -54,9 +54,10 @@ class TextGenerator:
         choose: Callable[[Tensor], Tensor] = greedy,
         write: Callable[[str], None] = lambda text: None,  # noqa: ARG005
     ) -> str:
-        """Continue `prompt` by up to `max_length` tokens, picked by `choose`, or until EOS.
+        """Continue `prompt` with tokens picked by `choose`, until EOS or for `max_length` tokens.
 
-        Returns the prompt and its continuation as one string. `write` is called with each new part.
+        Returns the prompt and its continuation as one string. After each token, `write` is called with the
+        text that has become known since the previous call; the first call also gets the prompt.
         Raises `ValueError` for an empty prompt, or a prompt with characters outside the vocabulary.
         """
         ids = self.prompt_ids(prompt)
@@ -78,7 +79,8 @@ class TextGenerator:
         return self.tokenizer.decode([ids])[0]
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        if surrogate := lone_surrogate(prompt):  # how Python decodes invalid UTF-8 in sys.argv
+        # Python decodes invalid UTF-8 bytes in sys.argv to lone surrogates.
+        if surrogate := lone_surrogate(prompt):
             raise ValueError(f"the prompt is not UTF-8: it holds {surrogate}, half of a surrogate pair")
         [ids] = self.tokenizer.encode([prompt])
         if not ids:

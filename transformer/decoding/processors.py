@@ -34,7 +34,7 @@ class MinLength:
 
 @dataclass(frozen=True)
 class NoRepeat:
-    """Forbid each token after which some sequence of `size` tokens would occur twice in the output."""
+    """Forbid every token that would make a sequence of `size` tokens occur twice in the output."""
 
     size: int
 

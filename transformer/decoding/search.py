@@ -19,7 +19,7 @@ PAD_ID, EOS_ID = 0, 2  # for a model without the attributes pad_id and eos_id
 
 @runtime_checkable
 class StepModel(Protocol):
-    """The methods of a model that a search needs: `EncoderDecoder`, `DecoderOnly`, or a custom model.
+    """The methods that a search needs from `EncoderDecoder`, `DecoderOnly` or a custom model.
 
     `prefill` reads a batch of sources or prompts and returns the logits of the next token and a state. `step`
     reads one more token per row. The state's `select(rows)` returns the state of these rows; rows may repeat.
@@ -120,7 +120,7 @@ def generate(
 
 
 def without_missing(found: Hypotheses, pad_id: int) -> Hypotheses:
-    """Empty the outputs with the score -inf, trim all to the longest output, and add the dimension N = 1.
+    """Make outputs with the score -inf empty, trim all to the longest output, and add the dimension N = 1.
 
     A row gets the score -inf if at some step all tokens were forbidden.
     """

@@ -31,9 +31,9 @@ def is_missing(output: Translation) -> bool:
 def distinct_texts(outputs: Sequence[Translation], n_best: int) -> list[Translation]:
     """Choose the first `n_best` outputs with distinct text, best first, or fewer if there are not enough.
 
-    `outputs` has the results of several searches one after the other, each best first. An output is skipped
-    if it has a higher score than the last chosen output. Otherwise, that output would have to be inserted
-    before results of earlier searches, whose places must not change.
+    `outputs` contains the results of several searches, one search after another, each best first. An output
+    with a higher score than the last chosen output is skipped, because its place would be before results of
+    an earlier search, and the places of those results must not change.
     """
     by_text: dict[str, Translation] = {}
     lowest = math.inf

@@ -8,9 +8,9 @@ from transformer.toyland.corpus import Example
 from transformer.toyland.inflection import IT, NOUN
 from transformer.toyland.tree import Branch, Leaf
 
-# The path from the root to a leaf. For each branch on the way, the path has a pair: the `id` of the child and
-# how often the same child occurs earlier in that branch. The path has no indices of children, because the two
-# languages order the children differently, but a leaf must have the same path in both languages.
+# The path from the root to a leaf. For each branch on the way, the path has a pair: the `id` of the next
+# child, and how often that child occurs earlier in the branch. A leaf must have the same path in both
+# languages, so the path cannot use the indices of children, which each language orders differently.
 _Place = tuple[tuple[int, int], ...]
 _MARKS = (",", ".")
 

@@ -17,7 +17,8 @@ _FURTHER = {
     "past": "nach",
     "quarter": "Viertel",
     "called": "angerufen",
-    # These words belong to a verb (`to sell`, `looks for`, `tries on`), whose German form translates both.
+    # These words belong to a verb (`to sell`, `looks for`, `tries on`). The German form of the verb
+    # translates both words.
     **dict.fromkeys(("to", "for", "on", "off", "up", "along"), ""),
 }
 

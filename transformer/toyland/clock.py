@@ -6,8 +6,8 @@ German names the coming hour after `halb`: `halb zehn` is half past nine.
 from transformer.toyland.numbers import ENGLISH_SMALL, GERMAN_SMALL
 from transformer.toyland.tree import Branch, Leaf
 
-# For each minute: the English and the German words before the hour, and a number for each of the two
-# languages, which is 1 if the language names the coming hour, and 0 if it names the current hour.
+# For each minute: the English and the German words before the hour, then one number for English and one
+# for German: 1 if the language names the coming hour, 0 if it names the current hour.
 _MINUTES: dict[int, tuple[str, str, int, int]] = {
     5: ("five past", "fünf nach", 0, 0),
     10: ("ten past", "zehn nach", 0, 0),

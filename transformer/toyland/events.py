@@ -1,4 +1,4 @@
-"""Events, which are verbs with the subjects and objects that suit them, and clauses about events."""
+"""Events, and clauses about them. An event is a verb with the subjects and objects that suit it."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -154,7 +154,7 @@ def thing(
     plural = noun.has_plural and not singular and draft.random() < 0.28
     if plural and not negated and draft.random() < 0.25:
         return Phrase(counted(draft, small_number(draft), noun, case, adjectives), MANY, noun, True)
-    # A person as an object is mostly definite, because people visit somebody they know.
+    # An object that is a person is usually definite, because people visit somebody they know.
     indefinite = 0.45 if not person else 0.0 if plural else 0.1
     determiner: Determiner | None = _determiner(draft, noun, plural, indefinite)
     negates = False

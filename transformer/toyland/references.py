@@ -39,7 +39,8 @@ _KEEPING = {
     for english, events in _HANDLING.items()
 }
 # For each English noun: the events that can be the reason, as in `because she wants to read it`. `have` and
-# `find` are left out, because the reason is about a second person, who does not have or find the same thing.
+# `find` are left out: the main clause and the reason are about two people, who are unlikely to have or find
+# the same thing.
 _WANTING = {
     english: tuple(event for event in events if event.verb.english not in ("have", "find"))
     for english, events in _HANDLING.items()
@@ -105,7 +106,7 @@ def _it_is(draft: Draft, noun: Noun, shape: int, link: Leaf | None) -> Branch:
 def _somebody_does_it(draft: Draft, noun: Noun, event: Event, shape: int, link: Leaf | None) -> Branch:
     """A clause such as `the man wants to sell it`.
 
-    If the clause is a reason (`because …`), it has a modal verb or its verb describes a state.
+    A clause with `because` has a modal verb, unless its verb describes a state.
     """
     handling = event._replace(complement=_pronoun_object, objects=(noun,))
     tense = MODAL if shape == FINAL and not event.verb.state else None

@@ -19,7 +19,7 @@ class CustomTokenizer(ABC):
 
     The fields are saved with the run as JSON. The first four ids are padding, begin of sentence, end of
     sentence, and unknown text. The module of the class must be imported before the run is loaded. On the
-    command line, a `--build` or `--task` from that module imports the module.
+    command line, `--build` and `--task` import the module that they name.
     """
 
     keeps_lines = False

@@ -22,8 +22,7 @@ class MarianTokenizer:
 
     `pieces` lists the vocabulary in the order of our ids: the special tokens first, with the ids of
     `ModelConfig`, then all others in Marian's order. `marian_ids[id]` is Marian's id of the same token, or
-    None if Marian has no such token. The entry for BOS is the id of the token that Marian's decoder starts
-    with.
+    None if Marian has no such token. For BOS, the entry is the id of Marian's decoder start token.
 
     If Marian has one vocabulary per language, `marian_ids` are the ids in the target vocabulary, and
     `source_ids` are the ids in the source vocabulary. A piece that is in only one of the two vocabularies is
@@ -124,7 +123,7 @@ def read_model(name: str, content: bytes) -> Any:
 def load_marian_tokenizer(folder: Path) -> MarianTokenizer:
     """Load the tokenizer that `save` wrote to `folder`.
 
-    Raises `ValueError` if a file in the folder has any other content.
+    Raises `ValueError` if a file in the folder is not valid.
     """
     names = (SOURCE, TARGET, VOCABULARY)
     source, target, content = (read_bounded(folder / name, LARGEST_FILE) for name in names)
