@@ -78,8 +78,8 @@ class ArrivingLines:
         """Whether `readline` would return at once.
 
         The result is also true if a megabyte has arrived without a line break, because a client that sends so
-        much is not waiting for an answer. As few blocks as possible are taken from the queue, because the
-        thread then reads another block into memory for each block taken.
+        much is not waiting for an answer. As few blocks as possible are taken from the queue, because for
+        each block taken, the thread reads another block into memory.
         """
         number, start, held = 0, self.start, 0
         while held < BLOCKS_AHEAD * BLOCK:

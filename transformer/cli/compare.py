@@ -107,7 +107,7 @@ def require_translation(name: str, options: Namespace) -> None:
 
 
 def translated(name: str, first: "Settings", options: Namespace) -> "Sequence[Scored]":
-    """Translate --data, or by default the test text in the settings `first`, with the run `name`."""
+    """Translate a text with the run `name`: --data or, by default, the test text in the settings `first`."""
     from transformer.custom import chosen_task
     from transformer.trained import load_pretrained, text_to_score
 

@@ -22,7 +22,7 @@ OPTIONS_OF_A_TASK: dict[str, dict[str, Any]] = {
     "--paper-bleu is for translations": {"paper_bleu": False},
     "--output is for translations": {"output": None},
 }
-"""Options that only some tasks have, with their defaults. Each key is the error message for other tasks."""
+"""Options that only some tasks support, with their defaults. A key is the error message for other tasks."""
 
 
 def run(arguments: list[str], prog: str) -> None:

@@ -14,7 +14,7 @@ tokens are sampled from the model's distribution, and the same seed gives the sa
 when it predicts the end of the line; a character model always continues to --max-length."""
 
 LONGEST = 1_000_000
-"""The largest --max-length, in tokens. Long outputs are slow: each new token attends to all tokens before."""
+"""The largest --max-length, in tokens. Long outputs are slow: a new token attends to all previous tokens."""
 
 
 def run(arguments: list[str], prog: str) -> None:

@@ -94,8 +94,8 @@ def write_shared(
         for number, chunk in enumerate(chunks):
             if number % group.size == group.rank:
                 content = work(number, chunk)
-                # Not "ab", which would create a missing file, because opening the file must fail if the first
-                # process has failed and deleted the folder.
+                # Not "ab", which would create a missing file: if the first process has failed and deleted the
+                # folder, opening the file must fail.
                 with naming(output, parts[group.rank]), parts[group.rank].open("r+b") as part:
                     part.seek(0, 2)
                     part.write(content)

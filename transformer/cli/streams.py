@@ -86,7 +86,7 @@ def occupy_closed_descriptors() -> None:
 def escape(error: UnicodeError) -> tuple[str | bytes, int]:
     """Handle characters that a stream cannot encode: an error handler for `codecs.register_error`.
 
-    Python reads an undecodable byte of a file name as a surrogate; a surrogate is written as the original
+    Python decodes an invalid byte of a file name to a lone surrogate, which is written as the original
     byte. All other characters are written as escapes, such as `\\u03b5`.
     """
     try:

@@ -88,7 +88,7 @@ def require_a_choice(settings: Settings, resume: bool, prog: str) -> None:
 
 
 def table_of(needs: "list[Need]") -> Iterator[str]:
-    """Yield the lines of a table: the memory that one process needs, for each number of processes."""
+    """Yield the lines of a table that shows, by number of processes, the memory that each process needs."""
     yield f"parameters       {needs[0].parameters:,}"
     yield "memory of one process, in GiB, without activations:"
     yield "processes   weights, gradients, moments   gathered layers        total"

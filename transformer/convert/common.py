@@ -1,4 +1,4 @@
-"""Code that the conversions share: an error class, folders that appear only when complete, imports."""
+"""Code that all conversions share: the error class, the output folder, and checks of runs and packages."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

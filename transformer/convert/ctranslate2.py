@@ -63,7 +63,7 @@ def to_ctranslate2(
 def lines_to_compare(settings: Settings) -> tuple[str, list[str]]:
     """Return the name of the text to compare on, and its first source lines.
 
-    The text is the run's validation text, or toyland's if the run has none or its text cannot be read.
+    The text is the run's validation text, or `toyland:valid` if that text is missing or cannot be read.
     """
     data = settings.data
     try:

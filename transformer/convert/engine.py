@@ -27,7 +27,7 @@ PATIENCE = 2
 stops when no incomplete hypothesis can still win. With a patience of 2 and the paper's length penalty, both
 searches find the same translations (docs/convert.md)."""
 SMALLEST_PENALTY = 1e-3
-"""Used instead of 0, because with a length penalty of 0 CTranslate2 finishes a sentence by another rule."""
+"""Replaces a length penalty of 0, with which CTranslate2 would end the search by another rule."""
 
 
 class CTranslate2Translator(LineTranslator):
@@ -89,7 +89,7 @@ class CTranslate2Translator(LineTranslator):
     def translate_batch(
         self, sources: Sequence[list[int]], starts: Sequence[list[int]], options: SearchOptions
     ) -> list[list[Translation]]:
-        """Translate token ids; raise `ValueError` for processors, prefixes or sampling: unsupported here."""
+        """Translate token ids; raise `ValueError` for processors, prefixes or sampling (not supported)."""
         if options.processors or options.sampler or any(starts):
             raise ValueError("CTranslate2 supports no processors, prefixes or sampler; use a Translator")
         return [
@@ -102,9 +102,9 @@ class CTranslate2Translator(LineTranslator):
         limits = [self.limit(source, []) for source in sources]
         found = self.translate_ids(sources, max(limits), options)
         for row, limit in enumerate(limits):
-            # CTranslate2 supports only one length limit per batch, so it gets the largest of the rows'
-            # limits. A limit has no effect on hypotheses that do not reach it, so a row is searched again
-            # with its own limit only if one of its hypotheses is longer than this limit.
+            # CTranslate2 supports only one length limit per batch, so the batch is searched with the largest
+            # limit. A row is searched again with its own limit only if one of its hypotheses exceeds this
+            # limit; otherwise the limit would have had no effect.
             if any(len(output.ids) > limit for output in found[row]):
                 (found[row],) = self.translate_ids([sources[row]], limit, options)
         return found
@@ -152,7 +152,7 @@ def convert_checkpoint(opened: OpenedRun, folder: Path, quantization: str) -> No
     """Convert a checkpoint into `folder`, which is created or replaced only when the model is complete."""
     from transformer.convert.ctranslate2_spec import write_checkpoint_model  # imports torch
 
-    # FileExistsError: another process has written the folder first
+    # FileExistsError means that another process has written the folder first, which is harmless
     with suppress(FileExistsError), whole_folder(folder, replace=folder.is_dir()) as unfinished:
         write_checkpoint_model(opened, unfinished, quantization)
         seal(opened, unfinished)

@@ -179,7 +179,7 @@ def compare(
 def random_batch(
     lengths: tuple[int, ...], marian_ids: Sequence[int | None], generator: torch.Generator
 ) -> Int[Tensor, "batch length"]:
-    """Make right-padded rows of random tokens that Marian's vocabulary has too, without special tokens."""
+    """Make right-padded rows of random tokens that both vocabularies contain, except special tokens."""
     known = [ours for ours, number in enumerate(marian_ids) if number is not None and ours not in SPECIAL_IDS]
     tokens = torch.full((len(lengths), max(lengths)), PAD_ID)
     for row, length in enumerate(lengths):

@@ -41,7 +41,7 @@ YAML, LIST, SENTENCEPIECE = (".yml", ".yaml", ".json"), (".vocab", ".txt"), ".sp
 
 
 def find_npz(path: Path) -> Path | None:
-    """Find the model's `.npz` file: `path` itself or the only one in this folder; None if it has none."""
+    """Return `path`, or the only model in it if it is a folder; None if the folder has no `.npz` model."""
     if not path.is_dir():
         return path
     models = sorted(file for file in path.glob("*.npz") if not file.name.endswith(".optimizer.npz"))
@@ -57,8 +57,8 @@ class MarianFiles:
     The `.npz` file holds the weights and the model's settings. `NAME.npz.decoder.yml` or `decoder.yml` has
     the settings of the search, and `NAME.npz.yml` has the settings of training. The search settings or,
     failing that, the training settings name the vocabulary files. The vocabulary files must be in the same
-    folder as the `.npz` file, wherever they were in training. Raises `ConversionError` for settings that the
-    models of this package do not support.
+    folder as the `.npz` file, even if the settings name another folder. Raises `ConversionError` for settings
+    that the models of this package do not support.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,7 +72,7 @@ class MarianFiles:
         self.search = self.companion(f"{path.name}.decoder.yml", "decoder.yml")
 
     def companion(self, *names: str) -> Fields:
-        """Read the settings in the first of these files that exists; no settings if none exists."""
+        """Read the first of these settings files that exists; return empty settings if none exists."""
         for name in names:
             path = self.path.with_name(name)
             if path.is_file():

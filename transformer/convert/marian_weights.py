@@ -35,7 +35,7 @@ class Embeddings(NamedTuple):
 
 
 class MarianWeights(ABC):
-    """The weights of a file. `left` holds the weights that are not converted yet; `take` removes one."""
+    """The weights of a file. `left` holds the weights that are not converted yet; `take` pops one of them."""
 
     def __init__(self, path: Path, tensors: dict[str, Tensor]) -> None:
         self.path = path

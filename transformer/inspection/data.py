@@ -1,4 +1,4 @@
-"""The classes in which `inspect` records a sentence, to be shown as a page or as text."""
+"""The classes that hold what `inspect` records about a sentence; other modules show it as HTML or text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ class Head:
     """The name of the head's largest measure (see `roles.py`); "broad" or "mixed" if none is large enough."""
     measures: dict[str, float]
     cost: float
-    """How much the log-probability of the output falls if this head is removed, in nats."""
+    """The drop in the log-probability of the output, in nats, if this head is removed."""
 
     @property
     def name(self) -> str:
@@ -73,7 +73,7 @@ class Prediction:
     place: int
     """The index of the piece on the axis; 0 if there is no axis."""
     by_layer: list[list[Guess]]
-    """For each layer, the best guesses from its hidden states; the last layer's guesses are the output."""
+    """The best guesses from the hidden states of each layer; the last list is the model's own output."""
     own: list[float]
     """The probability of `text` after each layer."""
 
@@ -99,9 +99,9 @@ class Gold:
     reference: str
     alignment: list[tuple[int, int]] = field(default_factory=list)
     pronouns: list[tuple[int, int]] = field(default_factory=list)
-    """Each pair has a noun of the source, and the pronoun of the target that refers to this noun."""
+    """Pairs of a source noun and the target pronoun that refers to it."""
     particles: list[tuple[int, int]] = field(default_factory=list)
-    """Each pair has a source verb, and the particle of the separable German verb that translates it."""
+    """Pairs of a source verb and the particle of its translation, a separable German verb."""
 
 
 class Output(NamedTuple):
@@ -112,7 +112,7 @@ class Output(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The word that the page shows first, and the most informative head for it."""
+    """The word that the HTML page shows first, and the most informative head for this word."""
 
     kind: str
     word: int
@@ -143,7 +143,7 @@ class Findings:
     """The model's alignment: pairs of source and target words, from the attention of the last layers."""
     roles_from: str = "this sentence"
     missing: Sequence[str] = ()
-    """Sentences that say which parts the page cannot show for this model, and why."""
+    """Sentences that say which parts the HTML page cannot show for this model, and why."""
 
     @property
     def is_right(self) -> bool | None:

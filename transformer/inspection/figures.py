@@ -18,7 +18,7 @@ ATTENTION_NAMES = {
 }
 WINNER, OTHER = "tab:blue", "0.6"
 PATHS = {"greedy": ("tab:orange", "--"), "reference": ("tab:green", ":")}
-"""The colour and line style for each output that a search is compared with."""
+"""The colour and line style of each output that is drawn for comparison with the beam search."""
 
 
 def head_named(inspection: Findings, name: str | None) -> Choice:
@@ -53,10 +53,11 @@ def search_size(record: SearchRecord) -> tuple[float, float]:
 
 
 def draw_attention(inspection: Findings, axes: Any, *, kind: str, layer: int, head: int) -> Any:
-    """Draw one head's weights between words, as in Figures 3 to 5; layer and head are counted from 1.
+    """Draw the weights between words of one head, like the paper's Figures 3 to 5.
 
-    In cross-attention and in the decoder, row t is the position at which word t is predicted. If the output
-    is the correct translation of a toyland sentence, the true word alignment is outlined in cross-attention.
+    Layer and head are counted from 1. In cross-attention and in the decoder, row t is the position at which
+    word t is predicted. If the output is the correct translation of a toyland sentence, the true word
+    alignment is outlined in cross-attention.
     """
     rows, columns = (inspection.axes[name] for name in AXES[kind])
     weights = by_words(inspection.module(kind, layer).weights[head - 1], rows, columns)
@@ -88,7 +89,7 @@ def draw_search(record: SearchRecord, axes: Any) -> Any:
 
     The winner is in the top lane, and complete hypotheses are squares with their scores. The number below a
     token is the sum of its hypothesis's log-probabilities up to that token. The output of greedy search and
-    the reference are drawn as lines, each of which ends at the step in which the beam dropped the output.
+    the reference are drawn as lines. A line ends at the step, if any, that drops the output.
     """
     for number, step in enumerate(record.steps, start=1):
         for node in step.nodes:

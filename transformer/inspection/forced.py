@@ -1,8 +1,8 @@
-"""A forced pass: the model reads a finished output once more, while hooks record what the page shows.
+"""A forced pass: the model reads a finished output once more, while hooks record its inner values.
 
-The search itself therefore needs no hooks. One pass covers all positions at once, and also works for an
-output that did not come from the search. The numbers of the forced pass equal those of the search up to
-rounding, about 1e-6 in float32.
+Because the recording is separate from the search, the search needs no hooks. One pass covers all positions at
+once, and also works for an output that did not come from the search. The numbers of the forced pass equal
+those of the search up to rounding, about 1e-6 in float32.
 """
 
 import math
@@ -36,7 +36,7 @@ class ForcedPass:
     attention: list[Attention]
     sublayers: dict[str, Sublayer]
     calls: dict[str, Call]
-    """The shapes of each module's input and output, by module name, in the order in which calls ended."""
+    """The input and output shapes of each module, by name, in the order in which the calls returned."""
     missing: list[str]
 
     def last_rows(self, count: int) -> "ForcedPass":

@@ -279,7 +279,7 @@ def read_sentence(reader: Reader, line: str) -> tuple[ForcedPass, dict[str, Axis
 
 
 def changed(decoding: DecodingConfig, beam_size: int | None, alpha: float | None) -> DecodingConfig:
-    """Replace `beam_size` and `alpha` in `decoding`, unless None; raise `ValueError` if out of range."""
+    """Set `beam_size` and `alpha` in `decoding` unless None; raise `ValueError` for a value out of range."""
     given = {"beam_size": beam_size, "alpha": alpha}
     return replace(decoding, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
@@ -291,7 +291,7 @@ def chosen(logits: Tensor, tokens: Sequence[int]) -> list[float]:
 
 
 def has_cross(found: ForcedPass) -> bool:
-    """Whether the attention of a module called `cross_attention`, which alignments need, was recorded."""
+    """Whether the weights of a module called `cross_attention` were recorded; an alignment needs them."""
     return any(each.name.endswith("cross_attention") for each in found.attention)
 
 

@@ -45,4 +45,4 @@ def open_model(run: str | Path, *, device: str = "auto", build: Build = build_mo
 
 
 def no_gold(_: str) -> None:
-    """Replace `toyland_gold` for runs whose correct translations are unknown."""
+    """Return None; used instead of `toyland_gold` for runs whose correct translations are unknown."""

@@ -83,7 +83,7 @@ def line(name: str, axis: Axis) -> str:
 
 
 def direction(text: str) -> str:
-    """Return the direction of the first character that has a direction, as browsers do."""
+    """Return the writing direction of a line: that of the first letter that has one, as in browsers."""
     strong = [bidirectional(character) for character in text]
     return next((("ltr" if each == "L" else "rtl") for each in strong if each in ("L", "R", "AL")), "ltr")
 

@@ -40,7 +40,7 @@ MOST_TERMS = 100_000
 the largest terms of each row, but at least `FEWEST_TERMS` per row."""
 FEWEST_TERMS = 5
 NOTHING = 65535
-"""Written instead of the number of a term's column if a mask hides the term."""
+"""Stored in place of a term's column index if a mask hides the term."""
 
 
 def page_data(inspection: Findings) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def axis_data(axis: Axis) -> dict[str, Any]:
 
 
 def read_places(inspection: Findings) -> list[tuple[str, int] | None]:
-    """Locate each token that the decoder reads at the top of the page: an axis, and an index on the axis.
+    """Find where the page shows each token that the decoder reads: an axis, and an index on this axis.
 
     No axis shows the start token of a translation, so the entry of the start token is None.
     """
@@ -164,7 +164,7 @@ def thousandths(values: Float[Tensor, "heads rows columns"]) -> Any:
 
 
 def terms_of(attention: list[Attention]) -> list[dict[str, Any] | None]:
-    """Collect the largest scores of each row with their columns, and log Σ exp of all the row's scores."""
+    """For each row, collect the largest scores with their columns, and log Σ exp of all scores."""
     rows = sum(module.weights.shape[0] * module.weights.shape[1] for module in attention)
     most = max(FEWEST_TERMS, MOST_TERMS // max(rows, 1))
     return [None if module.scores is None else module_terms(module.scores, most) for module in attention]
@@ -255,7 +255,7 @@ def search_data(search: SearchRecord) -> dict[str, Any]:
 
 
 def node_data(node: Node, paths: dict[str, tuple[int, ...]], winner: tuple[int, ...]) -> dict[str, Any]:
-    """Describe an unfinished hypothesis; `marks` names the paths, except the winner, that begin with it."""
+    """Describe an unfinished hypothesis; `marks` names the paths that begin with it, except the winner."""
     marks = [
         name
         for name, tokens in paths.items()

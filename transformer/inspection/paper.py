@@ -1,5 +1,5 @@
 # ruff: noqa: E501  (rows of a table)
-"""Where each part of the paper is in the code: the table of docs/paper_to_code.md, as records.
+"""The table of docs/paper_to_code.md, which maps each part of the paper to its code, as records.
 
 `transformer explain` and the page of `transformer inspect` read these records, so they cannot disagree with
 the document. `python -m transformer.inspection.paper` prints the table; a test compares it with the document.

@@ -88,7 +88,7 @@ def mean(values: Tensor) -> float:
 
 
 def breadth(weights: Float[Tensor, "rows columns"]) -> float:
-    """Divide the entropy of each row by that of equal weights on all visible keys, and average the rows."""
+    """Average the rows' entropies, each divided by the entropy of equal weights on all visible keys."""
     visible = (weights > 0).sum(dim=1)
     entropies = -(weights * weights.clamp(min=1e-30).log()).sum(dim=1)
     has_choice = visible > 1

@@ -1,7 +1,7 @@
-"""A record of a beam search as plain data, from which a web page draws the search.
+"""A record of a beam search as plain data, from which an HTML page draws the search.
 
-Each candidate has a fate, which says what became of the candidate. Each hypothesis has a lane, the height at
-which the page draws the hypothesis.
+The fate of a candidate is what the search did with it. The lane of a hypothesis is the height at which the
+page draws it.
 """
 
 import math
@@ -246,10 +246,10 @@ def live_tokens(step: BeamStep) -> set[tuple[int, ...]]:
 
 
 def give_lanes(nodes: list[Node], before: Sequence[Node], winner: tuple[int, ...]) -> None:
-    """Give the winner lane 0, and any other hypothesis its parent's lane or else the first free lane.
+    """Give the winner lane 0, and any other hypothesis its parent's lane or, if taken, the first free one.
 
     If a hypothesis has several continuations, the best continuation gets its lane. Once the winner is
-    complete, lane 0 stays empty, so there may be one lane more than the beam has hypotheses.
+    complete, lane 0 stays empty, so the hypotheses may need one lane more than the beam size.
     """
     taken = {0}
     waiting = []

@@ -1,4 +1,4 @@
-"""Searching for one line's output, and recording where the search drops other outputs."""
+"""Searching for one line's output, and recording the step in which the search drops other outputs."""
 
 from collections.abc import Callable, Mapping, Sequence
 

@@ -115,7 +115,7 @@ def strongest_head(inspection: Findings, choice: Choice, word: int) -> Choice:
 
 
 def predicted(inspection: Findings, choice: Choice | None) -> Prediction | None:
-    """Return the prediction of the chosen word's first piece, or else the first prediction."""
+    """Return the prediction of the chosen word's first piece, or the first prediction if there is none."""
     if choice is not None:
         axis = AXES[choice.kind][0]
         words = inspection.axes[axis].word_of

@@ -95,8 +95,8 @@ def words_in(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[list[str], list[
 def word_starts(texts: Sequence[str], by_space: Sequence[int]) -> list[int]:
     """Return the indices of the pieces that begin a word.
 
-    A new word begins after a space. A new word also begins both at and after a piece that is a word by
-    itself: a line break, a piece that `stands_alone` accepts, or punctuation at the end of a word.
+    A new word begins after a space. Three kinds of pieces are words by themselves: a line break, a piece that
+    `stands_alone` accepts, and punctuation at the end of a word. A new word also begins after such a piece.
     """
     alone = [stands_alone(text) or "\n" in text for text in texts]
     for place in reversed(range(1, len(texts))):

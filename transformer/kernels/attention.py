@@ -16,7 +16,7 @@ memory-efficient kernel copies the bias in each call."""
 
 LONG, LONG_IN_FLOAT32 = 2**18, 2**10
 """On a CPU, the fused call with its backward pass is at least as fast as plain matrix products if a head has
-at least this many weights: 512 queries × 512 keys, or 32 × 32 in float32."""
+at least this many weights: 32 queries × 32 keys in float32 without bias and dropout, otherwise 512 × 512."""
 
 
 def fused_attention(
@@ -35,7 +35,7 @@ def fused_attention(
     exported or traced graph always uses the fused call, because the graph may run on other devices, and
     because `torch.jit.trace` compares the graph with a run without gradients.
 
-    The fused call has no second derivatives on a CPU. For these, use the block
+    The fused call has no second derivatives on a CPU. To compute them, call this function inside
     `with torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`.
     """
     has_gradients = torch.is_grad_enabled() and not is_exporting()
@@ -61,9 +61,9 @@ def is_faster_plain(
     """Whether plain matrix products are faster than the fused call with its backward pass.
 
     They are faster on a CPU, if a head has few weights (`benchmarks/attention_kernels.py`). In bfloat16 and
-    float16, the fused backward pass takes up to ten times as long as the plain one. With a bias or dropout,
-    there is no fused backward pass, and there is never a fused forward derivative. For long sequences, the
-    plain products would need memory that grows with the square of the length.
+    float16, the fused backward pass takes up to ten times as long as the plain one. The backward
+    pass is not fused with a bias or dropout, and forward-mode derivatives are never fused. For long
+    sequences, the plain products would need memory that grows with the square of the length.
     """
     is_coarse = q.dtype in (torch.bfloat16, torch.float16)
     has_forward_derivative = forward_ad._current_level >= 0
@@ -107,7 +107,7 @@ MADE = WeakTensorKeyDictionary()
 def bias_of(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
     """Return `as_bias(mask, dtype)`, computed once for all layers that are given the same mask.
 
-    If the mask has been written to since, the bias is computed again. Writes to a mask that was created in
+    If the mask has been modified in place, the bias is computed again. Writes to a mask that was created in
     inference mode are not detected, because such a mask has no version counter.
     """
     if is_recorded():  # compilers remove repeated computations themselves
@@ -125,7 +125,7 @@ def bias_of(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "
 
 
 def as_bias(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
-    """Return 0 where `mask` is True, else -inf; adding this is cheaper than `masked_fill` in both passes."""
+    """Return 0 where `mask` is True, else -inf; it is faster to add this bias than to use `masked_fill`."""
     return torch.where(mask, 0.0, -math.inf).to(dtype)
 
 

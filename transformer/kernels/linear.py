@@ -107,10 +107,10 @@ def is_float32_parameter(weight: Tensor) -> bool:
 
 
 def is_faster_packed(rows: int, weight: Tensor, dtype: torch.dtype) -> bool:
-    """Whether the packed product of a matrix with `rows` rows is faster than `F.linear`.
+    """Whether the packed product is faster than `F.linear` for an input of `rows` rows.
 
-    For int8 the answer is always True. Otherwise, whether a row is rounded to 8 bits would depend on the
-    number of other rows in the same call.
+    For int8 the result is always True, because the number of rows in a call must not decide whether a row is
+    rounded to 8 bits.
     """
     if dtype == torch.int8:
         return True

@@ -41,7 +41,7 @@ class GradientScale:
         self.made: dict[tuple[torch.dtype, torch.device, torch.Size], Tensor] = {}
 
     def like(self, loss: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the number as a tensor like `loss`: the same object for the same dtype, device and shape."""
+        """Return the number as a tensor; losses of the same dtype, device and shape get the same object."""
         key = loss.dtype, loss.device, loss.shape
         if key not in self.made:
             self.made[key] = self.scaler.scale(torch.full_like(loss.detach(), self.factor))
@@ -128,7 +128,7 @@ class OverwritingCrossEntropy(torch.autograd.Function):
         chunks = zip(*(torch.split(x, rows) for x in (logits, labels, is_real, weights)), strict=True)
         for part, gold, real, weight in chunks:
             score = part.gather(1, gold[:, None])[:, 0].to(dtype)
-            if epsilon:  # not with ε = 0, where one logit of -inf would make this NaN: 0 × -inf
+            if epsilon:  # skipped for ε = 0, because a logit of -inf would make the score NaN: 0 × -inf
                 score = (1 - epsilon) * score + epsilon * part.mean(dim=1, dtype=dtype)
             probabilities = part.softmax(dim=1, dtype=dtype)  # fast, but its rows sum only to almost 1
             one = probabilities.sum(dim=1)

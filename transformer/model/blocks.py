@@ -1,4 +1,4 @@
-"""One layer of a stack (§3.1): self-attention, in a decoder also cross-attention, then feed-forward."""
+"""One layer of a stack (§3.1): self-attention, in a `DecoderBlock` cross-attention, then feed-forward."""
 
 from collections.abc import Callable
 from functools import partial

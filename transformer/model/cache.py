@@ -165,7 +165,7 @@ class DecodeState:
     def select_beams(
         self, rows: Int[Tensor, "sentences beam"], sentences: Int[Tensor, " sentences"] | None
     ) -> "DecodeState":
-        """Do the same as `select`, if the caller knows which rows share a memory: `rows[i]` share memory i.
+        """Do the same as `select`, if the caller knows which rows share a memory: all rows in `rows[i]`.
 
         `sentences` are the memories to keep, in this order; None keeps all of them as they are.
         """

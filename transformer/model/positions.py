@@ -72,7 +72,7 @@ POSITIONS: dict[str, Callable[[ModelConfig], nn.Module]] = {
 
 
 def require_positions(encoding: nn.Module, length: int) -> None:
-    """Raise `ValueError` if `length` exceeds the `max_positions` of `encoding`, if it has this attribute."""
+    """Raise `ValueError` if `encoding` has an attribute `max_positions` and `length` exceeds it."""
     limit = getattr(encoding, "max_positions", None)
     if limit is not None and length > limit:
         raise ValueError(

@@ -32,7 +32,7 @@ class ServedModel:
     translator: LineTranslator
     info: ModelInfo
     why_outside: Callable[[str], str | None] | None = None
-    """For a line that the model was not trained for, returns the reason (`outside toyland: …`), else None.
+    """Returns why the model was not trained for a line (`outside toyland: …`), or None if it was.
 
     The attribute itself is None for models that have no such check.
     """

@@ -154,7 +154,7 @@ class Batcher:
 
 
 def cut_lines(translator: LineTranslator, lines: Sequence[str]) -> list[str]:
-    """Return the warnings about one request's lines, numbered from the request's first line."""
+    """Return the warnings about one request's lines, in which the request's first line has number 1."""
     found: list[str] = []
     translator.warn = found.append
     translator.encode(lines, first_line=1)

@@ -22,7 +22,7 @@ class Limits:
     body_bytes: int = 1_000_000
     """Bytes in a request's body."""
     seconds: float = 60.0
-    """Seconds from a request's headers to its answer."""
+    """Seconds from the arrival of a request's headers to its answer."""
     waiting_lines: int = 1_000
     """Lines that may wait for translation at the same time, added up over all requests."""
 

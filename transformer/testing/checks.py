@@ -102,9 +102,9 @@ def padding_invariance(subject: Subject) -> Iterator[Comparison | str]:
 
 
 def batch_invariance(subject: Subject) -> Iterator[Comparison | str]:
-    """Compare each row of a ragged batch with a batch of this row alone.
+    """Compare the output for each row of a ragged batch with the output for the same row in a batch of one.
 
-    The row alone keeps its padding, because `padding_invariance` is a separate law.
+    In the batch of one, the row keeps its padding, because `padding_invariance` is a separate law.
     """
     batch = subject.batch(LENGTHS, SOURCE_LENGTHS)
     together = subject.run(batch)

@@ -50,7 +50,8 @@ def largest_in(comparison: Comparison, tolerance: Tolerance) -> Difference:
         return Difference(torch.inf, 0.0, f"{where}: {shapes}")
     if actual.numel() == 0:
         return Difference(0.0, 0.0, where)
-    # Equal infinities have error 0, because both sides may forbid a token with the logit -inf; NaN has inf.
+    # Equal infinities have error 0, because both sides may forbid a token with the logit -inf. The error of
+    # NaN is inf.
     error = (actual - expected).abs().nan_to_num(nan=torch.inf).masked_fill(actual == expected, 0.0)
     size = expected.abs().nan_to_num(nan=0.0, posinf=0.0)
     allowed = (
