@@ -20,7 +20,7 @@ SENTENCES = [
 
 
 def updates(default: int = 300) -> int:
-    """Return the number of updates given as in `python examples/NAME.py [UPDATES]`, or `default`."""
+    """Return the number of updates given on the command line, or `default` if none is given."""
     return int(sys.argv[1]) if len(sys.argv) > 1 else default
 
 

@@ -36,7 +36,7 @@ class DistillationLoss(TranslationLoss):
 
 
 def distilled_from(run: str | Path) -> type[TranslationTask]:
-    """Make a translation task whose teacher is the model of `run`; the student must share its vocabulary."""
+    """Make a translation task whose teacher is the model of `run`; both must use the same vocabulary."""
     teacher = transformer.load_pretrained(run).model.requires_grad_(False)
 
     class DistillationTask(TranslationTask):

@@ -59,7 +59,7 @@ def build(config: transformer.ModelConfig, num_kv_heads: int = 1) -> nn.Module:
 
 
 def cache_bytes(model: nn.Module, source_length: int, max_length: int) -> int:
-    """Count the bytes of the source's and the translation's keys and values when decoding one sentence."""
+    """Count the bytes that the keys and values of one source and its translation take during decoding."""
     source = torch.full((1, source_length), 5)
     with torch.no_grad():
         _, state = model.prefill(source, max_length=max_length)

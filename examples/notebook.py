@@ -43,7 +43,8 @@ print(translator.translate([SENTENCE]))
 # %% [markdown]
 # ## Look
 #
-# In `cross.png`, rows are German words that are being predicted; elsewhere, all words are English.
+# In `cross.png`, each row is a German word that is being predicted, and each column is an English word. In
+# the other pictures, rows and columns are English words.
 
 
 # %%

@@ -3,8 +3,8 @@
 python examples/rotary.py [UPDATES]
 
 Each pair of numbers in a query or key is treated as a point in a plane, and this point is rotated by an angle
-proportional to the position. The positions then affect the dot product of a query and a key only through
-their difference.
+proportional to the position. The dot product of a query and a key then depends only on the difference of
+the two positions, not on the positions themselves.
 """
 
 import torch

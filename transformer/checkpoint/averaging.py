@@ -16,8 +16,8 @@ from transformer.checkpoint.writing import write_checkpoint
 def average_checkpoints(run: Run, count: int, *, minutes: float = 0.0) -> Path:
     """Write the mean of the weights of the `count` newest checkpoints as a new checkpoint.
 
-    If `minutes` is given (10 in the paper), checkpoints are skipped so that those averaged are at least this
-    many minutes of training apart.
+    If `minutes` is given (10 in the paper), some checkpoints are skipped, so that at least this many minutes
+    of training lie between any two of the averaged checkpoints.
     """
     if not 0 <= minutes < math.inf:
         raise CheckpointError(f"{minutes:g} minutes between checkpoints; the time must be 0 or more")

@@ -11,8 +11,8 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 def local_folder(name: str | Path, *, patterns: Sequence[str] | None = None) -> Path:
     """Return the path `name` or, if `name` is a Hub id OWNER/NAME, the folder with the downloaded files.
 
-    A name is a Hub id if it looks like one and neither this path nor its parent exists locally. For example,
-    if there is a folder `runs`, `runs/mistyped` is a path. Only files that match the `patterns` are
+    `name` is a Hub id if it has this form and neither `name` nor its parent exists as a local path. For
+    example, if there is a folder `runs`, `runs/mistyped` is a path. Only files that match the `patterns` are
     downloaded; files that are already in the Hub's local cache are not downloaded again. Raises `ValueError`
     if the Hub cannot be reached or has no such repository.
     """

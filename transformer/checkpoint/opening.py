@@ -31,9 +31,9 @@ def find_pretrained(name: str | Path) -> tuple[Run, Path]:
 def open_run(path: str | Path, *, task: str) -> OpenedRun:
     """Open a checkpoint of a run that was trained for `task`.
 
-    `path` is the folder of a checkpoint, the folder of a run, or the Hub id of a run. If it is a run, its
-    best checkpoint is opened. A run of a custom task is also accepted if its `model.kind` is the one that
-    `task` needs.
+    `path` is the folder of a checkpoint, the folder of a run, or the Hub id of a run. If `path` is a
+    run, the run's best checkpoint is opened. A run of a custom task is also accepted if its `model.kind` is
+    the one that `task` needs.
     """
     run, checkpoint = find_pretrained(path)
     settings = load_settings(run.config)

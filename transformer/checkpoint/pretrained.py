@@ -43,7 +43,7 @@ def require_builder(settings: Settings, build: Build, path: str | Path) -> None:
 def load_run(
     path: str | Path, *, task: str, build: Build = build_model, head: Head = no_head, device: str = "auto"
 ) -> Pretrained:
-    """Load a run's model; `build` must be the function that built it for training. See `open_run`."""
+    """Load a run's model. See `open_run`; `build` must be the function that built the model for training."""
     opened = open_run(path, task=task)
     require_builder(opened.settings, build, path)
     return load_opened(opened, build=build, head=head, device=device)

@@ -41,7 +41,7 @@ def read_manifest(folder: Path, *, unread: Collection[str] = ()) -> dict[str, An
         version = manifest["format_version"]
     except (OSError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{folder}: no readable {MANIFEST}; the checkpoint is damaged") from error
-    if type(version) is not int or version not in READABLE_VERSIONS:  # True == 1 in Python
+    if type(version) is not int or version not in READABLE_VERSIONS:  # not `isinstance`: True is an int
         readable = " and ".join(map(str, READABLE_VERSIONS))
         found = shortened(json.dumps(version))
         raise CheckpointError(

@@ -54,9 +54,10 @@ class Run:
         return sorted(step for step in steps if f"{step:08d}" in names)  # ignores names such as `step-1`
 
     def marked(self, name: str) -> Path | None:
-        """Return the checkpoint that the file `best` or `last` names, or None if either does not exist.
+        """Return the checkpoint that is named in the file `name`, which is `best` or `last`.
 
-        Raises `CheckpointError` if the file names a path outside the folder of checkpoints.
+        Returns None if the file or the checkpoint does not exist. Raises `CheckpointError` if the file names
+        a path outside the folder of checkpoints.
         """
         marker = self.path / name
         if not marker.is_file():

@@ -53,7 +53,7 @@ def read_settings(
 
 
 def require_size_once(values: Mapping[str, Any], options: Collection[str]) -> None:
-    """Raise `UsageError` if a size of the model is set that `training.model_size: by_text` would replace.
+    """Raise `UsageError` if `training.model_size: by_text` would replace a model size that the user has set.
 
     A file may set a size to its default, because a file may list all settings. Setting a size on the command
     line (its name is then in `options`) is always an error.

@@ -46,7 +46,10 @@ def save_settings(settings: Settings, path: Path | str) -> None:
 
 
 def build_settings(section: type, values: Mapping[str, Any], prefix: str = "") -> Any:
-    """Build the dataclass `section` from values by dotted name; missing settings get their defaults."""
+    """Build the dataclass `section` from `values`; missing settings get their defaults.
+
+    The keys of `values` are dotted names such as `model.d_ff`.
+    """
     arguments = {}
     for item, kind in get_type_hints(section).items():
         name = prefix + item
@@ -125,9 +128,9 @@ def setting_types(section: type = Settings, prefix: str = "") -> Iterator[tuple[
 def read_value(name: str, node: yaml.Node, kind: Any) -> Any:
     """Convert a YAML scalar to the type of its setting.
 
-    YAML's own types are not used, because they may differ from the setting's: to YAML, 1e-4 is a string.
+    Apart from null, the types that YAML infers are not used, because YAML takes 1e-4 for a string.
     """
-    # The origin of `Literal | None` is Union, that of `int | None` is UnionType.
+    # `get_origin` returns Union for `Literal | None`, but UnionType for `int | None`.
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     for option in options:
         with suppress(ValueError, KeyError):

@@ -91,8 +91,9 @@ def paragraphs(action: Action) -> Iterator[str]:
 def setting_line(action: Action, room: int) -> str:
     """Return the line of a setting in the help, with the default in brackets.
 
-    The line has the summary and the choices if they fit into `room` characters. Otherwise it has only the
-    choices if they fit, or else the summary and the default.
+    If the setting has choices, the line is the summary and the choices. If this is longer than `room`
+    characters, the line is only the choices. If the choices are also too long, or if there are none, the line
+    is the summary and the default.
     """
     summary = (action.help or "").partition("\n")[0].rstrip(".").partition("; null: ")[0]
     default = default_of(action)
@@ -106,8 +107,8 @@ def setting_line(action: Action, room: int) -> str:
 def default_of(action: Action) -> str:
     """Return the default as a string.
 
-    For a default of null, this is the explanation after `; null: ` in the first line of the setting's
-    docstring, such as `no clipping`.
+    If the default is null, return the explanation of null, such as `no clipping`, which follows `; null: ` in
+    the first line of the setting's docstring.
     """
     if action.default is not None:
         return as_typed(action.default)

@@ -13,7 +13,8 @@ from transformer.config.help import CommandHelp, types_of
 from transformer.messages import standard_error
 
 LONGEST_MESSAGE = 400
-"""A longer message from jsonargparse is shortened, because it may repeat the whole command line."""
+"""Maximum length of a message from jsonargparse. A longer message is shortened, because it may repeat the
+whole command line."""
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 

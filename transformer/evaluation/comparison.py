@@ -10,9 +10,9 @@ from transformer.evaluation.metrics import exact_match
 from transformer.evaluation.scored import Scored
 
 LENGTHS = (1, 6, 11, 16, 21, 31, 51)
-"""The smallest number of words, for each row of the table by length."""
+"""For each row of the table by length: the smallest number of words in the reference."""
 FREQUENCIES = (0, 1, 2, 5, 10, 100, 1000)
-"""The smallest number of occurrences in the training corpus, for each row of the table by frequency."""
+"""For each row of the table by frequency: the smallest number of occurrences in the training corpus."""
 
 Cut = Callable[[str], Sequence[str]]
 """A function that splits a string into words."""
@@ -30,7 +30,7 @@ class PairedScore(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a table: its range, its number of sentences or words, and each system's figure in %."""
+    """A row of a table: its range, its number of sentences or words, and each system's score (0 to 100)."""
 
     first: int
     last: int | None
@@ -152,7 +152,10 @@ def word_counts(texts: Iterable[str], cut: Cut) -> "Counter[str]":
 
 
 def differences(one: Sequence[Scored], other: Sequence[Scored]) -> list[Difference]:
-    """The sentences with different outputs, sorted by how far the second system is ahead in chrF2."""
+    """Return the sentences with different outputs, sorted by the difference in chrF2.
+
+    The list goes from the sentence where the first system is furthest ahead to the one where the second is.
+    """
     from sacrebleu.metrics.chrf import CHRF
 
     chrf = CHRF()

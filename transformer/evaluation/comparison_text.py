@@ -26,8 +26,9 @@ def comparison(
     training_words: Mapping[str, int] | None,
     show: int,
 ) -> str:
-    """Write the whole output: scores, tables, and up to `show` sentences where each system is most ahead.
+    """Return the whole output: scores, tables and example sentences.
 
+    For each system, the examples are up to `show` sentences where the system is furthest ahead of the other.
     If `training_words` is None, the table by frequency in the training corpus is left out.
     """
     parts = [

@@ -18,13 +18,13 @@ COMPOUND = re.compile(r"(\S)-(\S)")
 def split_compounds(words: str) -> str:
     """Split words at hyphens: `rich-text format` becomes `rich ##AT##-##AT## text format`.
 
-    As in the script, the second hyphen of `a-b-c` is not split, because only one letter separates the two.
+    As in the script, `a-b-c` is split only at the first hyphen, because two matches cannot share the letter.
     """
     return COMPOUND.sub(r"\1 ##AT##-##AT## \2", words)
 
 
 def paper_words(language: str) -> Callable[[str], str]:
-    """Return a function that puts spaces between the words that the paper's procedure counts in a line.
+    """Return a function that splits a line into words by the paper's procedure, and joins them with spaces.
 
     Raises `ValueError` if sacremoses is not installed.
     """
@@ -39,5 +39,8 @@ def paper_words(language: str) -> Callable[[str], str]:
 
 
 def paper_bleu(hypotheses: Sequence[str], references: Sequence[str], language: str) -> tuple[float, str]:
-    """The score and sacreBLEU's signature; the score is not comparable with sacreBLEU's other tokenizers."""
+    """Return the score and sacreBLEU's signature.
+
+    The score cannot be compared with scores that use sacreBLEU's own tokenizers.
+    """
     return tokenized_bleu(hypotheses, references, paper_words(language))

@@ -15,7 +15,7 @@ from transformer.pictures import show_legend
 from transformer.training.schedule import learning_rate
 
 POINTS = 1000
-"""The approximate number of updates at which the learning rate is plotted; more would not be visible."""
+"""The approximate number of points at which the learning rate is plotted; more would not be visible."""
 
 
 def draw_schedule(settings: Mapping[str, Settings], axes: Any) -> Any:

@@ -72,14 +72,14 @@ ROWS = (
 
 @cache
 def count_parameters(config: ModelConfig) -> int:
-    """The number of parameters, counted on the meta device, without memory; tied parameters count once."""
+    """Count the parameters without allocating memory, on the meta device; tied parameters count once."""
     with torch.device("meta"):
         model = build_model(config)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def records() -> Iterator[dict[str, Any]]:
-    """Yield every row with our exact parameter count, for JSON."""
+    """Yield every row as a dictionary for JSON, with the exact parameter count of our model."""
     for row in ROWS:
         yield {
             "row": row.name,
@@ -92,7 +92,10 @@ def records() -> Iterator[dict[str, Any]]:
 
 
 def table() -> str:
-    """The paper's Table 3 with our exact parameter counts; a cell is blank if it equals the base model's."""
+    """Return the paper's Table 3 with our exact parameter counts.
+
+    In the rows below the base model, a cell is blank if its value is that of the base model.
+    """
     columns = [*MODEL_COLUMNS, *TRAINING_COLUMNS]
     lines = [["", *columns, "PPL", "BLEU", "params ×10⁶", "ours"]]
     for row in ROWS:

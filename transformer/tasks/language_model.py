@@ -30,7 +30,7 @@ class LanguageModelLoss(TokenLoss):
 
 @dataclass(frozen=True)
 class LanguageModelValidation:
-    """Loss and perplexity per token, and bits per byte, the only metric to compare across tokenizers."""
+    """Computes loss and perplexity per token, and bits per byte, which can be compared across tokenizers."""
 
     batches: BlockBatches
     objective: LanguageModelLoss

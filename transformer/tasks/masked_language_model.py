@@ -32,7 +32,7 @@ class MaskedLoss(TokenLoss):
 
 @dataclass(frozen=True)
 class MaskedValidation:
-    """Computes loss and perplexity per hidden token, and the percentage that is predicted correctly."""
+    """Computes loss and perplexity per hidden token, and the percentage of correctly predicted tokens."""
 
     batches: MaskedBatches
     objective: MaskedLoss

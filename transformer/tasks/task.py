@@ -55,7 +55,7 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]] = ("loss",)
     """The names of the validation metrics; `training.best_metric` is one of them."""
     settings: Settings
-    """The settings that the task was created with, and the values that it added, such as the class names."""
+    """The settings that the task was created with, and values that the task adds, such as the class names."""
     score_options: ClassVar[frozenset[str]] = frozenset()
     """The options of `transformer evaluate` for this task; all except `output` are passed to `score`."""
 

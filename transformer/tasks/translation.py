@@ -52,9 +52,9 @@ class TranslationLoss(TokenLoss):
 
 @dataclass(frozen=True)
 class TranslationValidation:
-    """Computes loss and perplexity per token of a parallel corpus, and scores translations of a sample of it.
+    """Computes loss and perplexity per token on a parallel corpus, and scores translations of some sentences.
 
-    The first few translations are returned, to be shown.
+    Also returns the first few translations, which training prints.
     """
 
     batches: TokenBatches

@@ -1,4 +1,4 @@
-"""Checks that a run's settings fit the run that training starts from and are the same in all processes."""
+"""Checks that all processes have the same settings, and that these fit the run that training starts from."""
 
 from operator import attrgetter
 from typing import Any
@@ -23,7 +23,8 @@ FREE_AT_START = (
     ),
     *("model.dropout", "model.attention_dropout", "model.activation_dropout", "model.residual_gain"),
 )
-"""Model settings that may differ from those of `training.start_from`; `load_model` checks the shapes."""
+"""Model settings that may differ from those of the run `training.start_from`. Some of these settings change
+the shapes of weights, but `load_model` checks all shapes."""
 
 
 def require_free(run: Run, resume: bool) -> None:

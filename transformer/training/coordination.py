@@ -1,4 +1,4 @@
-"""How processes that share work exchange objects and wait for each other. A single process needs no torch."""
+"""Exchange of objects and barriers between processes that share work. A single process needs no torch."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -90,7 +90,7 @@ class Processes:
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Run the block in the first process before the others, which can then read the files it writes."""
+        """Let the first process run the block before the others, so that the others can read its files."""
         if not self.is_first:
             self.wait()
         yield

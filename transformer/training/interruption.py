@@ -38,11 +38,11 @@ class StopRequest:
         self.name = name
         self.imports = imports_in(sys._getframe())
         self.is_raised = False
-        """Whether the signal's exception has been raised: another SIGTERM must not disturb the cleanup."""
+        """Whether `Interrupted` has been raised. If so, another SIGTERM is ignored, so cleanup can finish."""
         self.is_repeated = False
         """Whether the next signal is a repetition by `repeat_soon` and not a new signal from outside."""
         self.is_over = False
-        """Whether the block to interrupt has ended, so that further signals have no effect."""
+        """Whether the block to interrupt has ended; further signals then have no effect."""
 
     def __bool__(self) -> bool:
         return self.name is not None
@@ -54,7 +54,7 @@ class StopRequest:
         self.name = signal.Signals(number).name
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Raise `Interrupted` at once, or during an import as soon as the import has finished.
+        """Raise `Interrupted` at once or, during an import, as soon as the import has finished.
 
         An import that is interrupted half-way makes other modules fail and can make C++ code abort. A second
         Ctrl-C does not wait for the import.
@@ -159,7 +159,7 @@ def interrupting(numbers: tuple[signal.Signals, ...]) -> Iterator[StopRequest]:
 
 
 def unanswered() -> str | None:
-    """Return the name of a signal that should have ended the command, if a library caught its exception."""
+    """Return the name of a signal whose exception was caught by a library instead of ending the command."""
     return next((request.name for request in INTERRUPTING if request), None)
 
 

@@ -32,8 +32,8 @@ def recompute_layers(model: nn.Module) -> None:
 def recomputed(forward: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Return `forward(*args, **options)`, and make the backward pass compute it again.
 
-    Without gradients, this is an ordinary call, because nothing would be stored anyway, and torch's
-    `checkpoint` would save the state of the random generator for every layer and token of a search.
+    If gradients are disabled, `forward` is called directly: nothing is stored for a backward pass then, and
+    torch's `checkpoint` would save the state of the random generator for every layer and token of a search.
     """
     if not torch.is_grad_enabled():
         return forward(*args, **options)

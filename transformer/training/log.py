@@ -23,7 +23,7 @@ class Event:
     """One event of a training run; `log.jsonl` has one line for each event."""
 
     name: str
-    """data, train, valid, save, resume, skip, stop and so on."""
+    """The kind of the event: data, train, valid, save, resume, skip, stop and so on."""
     step: int
     """The number of updates done so far."""
     figures: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The training loop (§5): one function, in the order of events."""
+"""The training loop (§5), written as one function in the order in which things happen."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -179,13 +179,14 @@ def accumulate_gradients(
     group: Group = ALONE,
     scaler: GradScaler = UNSCALED,
 ) -> Loss:
-    """Compute the gradients of the update's mean loss per token, however the update is divided into batches.
+    """Compute the gradients of the update's mean loss per token.
 
-    The gradients are multiplied by the loss scale of `scaler`; call its `unscale_` before using them.
+    The gradients do not depend on how the update is divided into batches. They are multiplied by the loss
+    scale of `scaler`; call `scaler.unscale_` before using them.
 
-    `tokens` is the number of target tokens in all processes of `group`; None stands for the number in
-    `batches`. DDP averages gradients over the processes; multiplying by the number of processes turns the
-    average back into a sum. Returns the sum of this process's losses.
+    `tokens` is the number of target tokens in all processes of `group`; if it is None, only the tokens in
+    `batches` are counted. DDP averages gradients over the processes; multiplying by the number of processes
+    turns the average back into a sum. Returns the sum of this process's losses.
     """
     tokens = max(1, tokens or sum(batch.target_tokens for batch in batches))
     scale = GradientScale(group.size / tokens, scaler)

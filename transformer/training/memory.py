@@ -22,7 +22,7 @@ CONTAINER_USE = (
     ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
     ("/sys/fs/cgroup/memory/memory.usage_in_bytes", "/sys/fs/cgroup/memory/memory.stat"),
 )
-"""For each file in `CONTAINER_LIMITS`, the files that hold the memory in use and a breakdown of it."""
+"""For each file in `CONTAINER_LIMITS`: the file with the memory in use, and the file with its breakdown."""
 MACHINE_USE = "/proc/meminfo"
 USABLE = 0.8
 """The fraction of the available host memory that copies of tensors may take."""
@@ -88,7 +88,7 @@ def needs(model: nn.Module) -> Iterator[Need]:
 
 
 def own_numbers(shape: torch.Size, processes: int) -> int:
-    """Count the numbers of a parameter that the first process holds: its share of the rows, rounded up."""
+    """Count the values of a parameter that the first process holds: its share of the rows, rounded up."""
     rows, *rest = shape or (1,)
     return -(-rows // processes) * math.prod(rest)
 
@@ -130,7 +130,7 @@ def available_bytes() -> int | None:
 
 
 def table_of(path: str, *names: str) -> list[int]:
-    """Return the numbers after these names in a file with one name on each line; [] if there is no file."""
+    """Return the numbers of the lines that begin with one of `names`; [] if the file does not exist."""
     if not Path(path).exists():
         return []
     rows = [line.split() for line in Path(path).read_text().splitlines()]

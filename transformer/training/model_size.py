@@ -25,7 +25,7 @@ SIZES = (
     (100_000, ModelSize(d_model=64, num_heads=4, d_ff=256, num_layers=2)),
     (1_000_000, ModelSize(d_model=128, num_heads=4, d_ff=512, num_layers=3)),
 )
-"""Pairs (limit, size), smallest first. The size is for a corpus with fewer `padded_tokens` than the limit."""
+"""Pairs (limit, size), smallest first. Each size is for corpora with fewer `padded_tokens` than the limit."""
 LARGEST = ModelSize(d_model=256, num_heads=4, d_ff=1024, num_layers=3)
 """The size for any larger corpus; two CPU cores can train such a model in an hour or two."""
 

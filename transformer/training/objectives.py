@@ -17,7 +17,7 @@ CrossEntropy = Callable[..., Tensor]
 
 
 class Loss(NamedTuple):
-    """The loss of a batch. `total` is a sum, so that losses can be added before dividing by all tokens."""
+    """The loss of a batch. `total` is a sum, so that losses can be added and then divided by all tokens."""
 
     total: Float[Tensor, ""]
     tokens: int

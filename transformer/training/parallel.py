@@ -23,7 +23,7 @@ def replicated(make: Callable[[], nn.Module], device: torch.device, group: Group
 
 
 def sharded(make: Callable[[], nn.Module], device: torch.device, group: Group, defer: bool) -> nn.Module:
-    """Return the model with only this process's part of every parameter; a single process has all of it."""
+    """Return the model with this process's part of every parameter; a single process gets the whole model."""
     if group.size == 1:
         return make().to(device)
     if not defer:
@@ -83,7 +83,7 @@ def fix_prefetching(model: Any) -> None:
 
 
 def reshard(model: Any) -> None:
-    """Free the parameters that a sharded model still has gathered after a forward pass without gradients."""
+    """Free the gathered parameters that a sharded model keeps after a forward pass without gradients."""
     if is_sharded(model):
         model.reshard()
 

@@ -21,7 +21,7 @@ LONGEST_TEXT = 200
 
 
 def labelled(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Format the metrics, by label; metrics that are not in `FIGURES` get four decimal places."""
+    """Return the formatted metrics by label; metrics that are not in `FIGURES` get four decimal places."""
     figures = {name: FIGURES.get(name, (name, "{:.4f}")) for name in metrics if name != SAMPLES}
     return {label: form.format(metrics[name]) for name, (label, form) in figures.items()}
 
@@ -33,7 +33,7 @@ def in_a_line(metrics: Mapping[str, Any]) -> str:
 def validation_report(step: int, metrics: Mapping[str, Any], best_metric: str | None) -> str:
     """Return a line with the metrics, followed by the lines of the samples.
 
-    If this validation is the best so far, `best_metric` is the metric that decides. Otherwise it is None.
+    `best_metric` is the metric by which this validation is the best so far, or None if it is not the best.
     """
     best = "" if best_metric is None else f" (best so far by {FIGURES.get(best_metric, (best_metric,))[0]})"
     lines = [f"update {step:,}: {in_a_line(metrics)}{best}"]

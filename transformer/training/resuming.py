@@ -12,7 +12,7 @@ BEST_DEPENDS_ON = ("data.valid", "data.bleu_tokenizer", "training.best_metric")
 
 
 def with_recorded(now: Settings, before: Settings, metrics: Collection[str]) -> tuple[Settings, Settings]:
-    """Return both settings, with `data.bleu_tokenizer` set to the tokenizer that the earlier run used.
+    """Return `now` and `before`, with `data.bleu_tokenizer` set to the tokenizer that the earlier run used.
 
     If `now` already names a tokenizer, `now` keeps it. If BLEU is not among the task's `metrics`, nothing is
     changed. The default tokenizer depends on which packages are installed, so a resumed run must use the

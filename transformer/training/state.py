@@ -39,7 +39,8 @@ class TrainingState:
     step: int = 0
     """Number of updates done."""
     position: dict[str, int] | None = None
-    """The data position after `step` updates; None at the start. `batches` may be ahead, as it prefetches."""
+    """The data position after `step` updates; None at the start. The position of `batches` may be further on,
+    because `batches` prefetches."""
     best: float | None = None
     """The best value so far of the metric that `training.best_metric` names."""
     stale: int = 0
@@ -143,7 +144,7 @@ class Snapshot:
         return self.values["step"]
 
     def save(self, run: Run, *, tokenizer_hash: str, keep: int, is_best: bool) -> None:
-        """Write a checkpoint, mark it, and delete all but the `keep` newest and the best."""
+        """Write and mark a checkpoint; then delete all checkpoints except the `keep` newest and the best."""
         if self.copied is not None:
             self.copied.synchronize()
         folder = run.checkpoint(self.step)
@@ -191,7 +192,7 @@ def require_well_formed(state: dict[str, Any], folder: Path) -> None:
 
 
 def is_scaler(state: Any) -> bool:
-    """Whether `state` is the state of a `GradScaler`: empty if the precision is not float16."""
+    """Whether `state` is a valid state of a `GradScaler`; without float16, the state is empty."""
     expected = GradScaler("cpu").state_dict() if state else {}
     return (
         isinstance(state, dict)

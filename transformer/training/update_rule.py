@@ -24,7 +24,7 @@ Schedule = Callable[[int], float]
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 """The names of the values that Adam keeps for each parameter."""
 EARLY_VALUES: dict[str, Any] = {"classes": ["AdamW"], "numbers": {}, "groups": [{}]}
-"""Replaces the result of `UpdateRule.values` for early checkpoints, which do not contain it."""
+"""Used for early checkpoints, which do not store the result of `UpdateRule.values`."""
 
 
 class UpdateRule:
@@ -130,7 +130,7 @@ class UpdateRule:
         return [type(optimizer).__name__ for optimizer in self.optimizers]
 
     def read(self, path: Path, numbers: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Read the stored state of each parameter, by the parameter's name; some may have no state."""
+        """Return the stored state by parameter name; parameters without stored state are left out."""
         tensors = read_tensors(path)
         keys = {name.rpartition(".")[2] for name in tensors}
         tensors = with_current_names(tensors, [f"{name}.{key}" for name in self.parameters for key in keys])

@@ -36,7 +36,7 @@ def updates(
     into the next epoch if necessary. The batches are distributed round-robin to the processes, so each update
     has the same batches with two processes as with one process and twice the `accumulate`. A thread
     prefetches the next updates and moves them to the device. If the thread fails, this generator raises the
-    error when the failed update is due. The thread ends with the generator.
+    error when the failed update is due. Closing the generator ends the thread.
     """
 
     def prepare() -> Update:
