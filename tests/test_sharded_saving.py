@@ -119,6 +119,7 @@ def test_tensors_of_every_type_and_shape_are_merged(tmp_path):
         "cube": torch.randn(3, 2, 2, dtype=torch.float64),
     }
     others = {"step": torch.tensor(7.0), "count": torch.tensor([2**40, 3]), "flag": torch.tensor(True)}
+    others["transposed"] = torch.arange(12.0).reshape(3, 4).t()
 
     def work(_: int) -> None:
         from torch.distributed.device_mesh import init_device_mesh
@@ -128,6 +129,7 @@ def test_tensors_of_every_type_and_shape_are_merged(tmp_path):
             mesh = init_device_mesh("cpu", (PROCESSES,))
             tensors = {name: distribute_tensor(value, mesh, [Shard(0)]) for name, value in whole.items()}
             tensors["columns"] = distribute_tensor(whole["rows"], mesh, [Shard(1)])
+            tensors["transposed_rows"] = tensors["columns"].clone().t()
             write = shards.write_shards(tensors | others, tmp_path / "parts", group.untimed)
             if group.is_first:
                 assert write(tmp_path / "merged") == file_hash(tmp_path / "merged")
@@ -136,7 +138,7 @@ def test_tensors_of_every_type_and_shape_are_merged(tmp_path):
                     write(tmp_path / "again")
 
     together(work)
-    expected = whole | others | {"columns": whole["rows"]}
+    expected = whole | others | {"columns": whole["rows"], "transposed_rows": whole["rows"].t()}
     torch.testing.assert_close(read_tensors(tmp_path / "merged"), expected, rtol=0, atol=0)
 
 
