@@ -3,19 +3,15 @@
 The two processes are forked, as in `test_forked_group.py`. They find no memory for a copy of the whole state.
 """
 
-import errno
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from fixtures_run import events
 from test_distributed import assert_same_training
 from test_forked_group import PROCESSES, settings_of, together
 from test_fully_sharded import assert_same_moments, divided
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 from transformer.checkpoint import shards
 from transformer.checkpoint.averaging import average_checkpoints
@@ -28,41 +24,34 @@ from transformer.decoding.translator import Translator
 from transformer.files import UNFINISHED
 from transformer.recipe import train
 from transformer.training import memory, saving, state
-from transformer.training.coordination import ProcessLostError
 from transformer.training.distributed import process_group
-from transformer.training.rescue import FolderLostError
-
-DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-write_parts = HuggingFaceStorageWriter.write_data
 
 
 def refused(*_: Any, **__: Any) -> None:
     raise AssertionError("this way of saving was not to be used")
 
 
-@pytest.fixture(autouse=True)
-def without_memory(monkeypatch):
+def save_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the first process no memory for a copy of the state; each process writes several files."""
     monkeypatch.setattr(saving, "has_room_for", lambda _: False)
-    monkeypatch.setattr(shards, "FILE_BYTES", 5000)  # several files for each process
+    monkeypatch.setattr(shards, "FILE_BYTES", 5000)
 
 
-@pytest.fixture
-def settings(tmp_path) -> Settings:
+def few_updates(folder: Path) -> Settings:
     """Six updates, three checkpoints; some matrices are tied, others have an odd number of rows."""
-    made = settings_of("translation", tmp_path, save_every=2, keep=9)
+    made = settings_of("translation", folder, save_every=2, keep=9)
     assert made.model.tie_embeddings
     return replace(made, model=replace(made.model, d_ff=33))
 
 
-def fault_at(call: int, fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process call `fault` instead of the `call`-th writing of parts; a checkpoint has two."""
-    calls = []
+@pytest.fixture(autouse=True)
+def without_memory(monkeypatch):
+    save_in_parts(monkeypatch)
 
-    def write(*arguments: Any) -> Any:
-        calls.append(arguments)
-        return fault() if len(calls) == call else write_parts(*arguments)
 
-    monkeypatch.setattr(HuggingFaceStorageWriter, "write_data", write)
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    return few_updates(tmp_path)
 
 
 def leftovers(run: Run) -> list[Path]:
@@ -122,103 +111,6 @@ def test_one_and_two_processes_continue_a_run_saved_in_parts(settings):
     assert not leftovers(run)
 
 
-@pytest.mark.parametrize("death", ["writing", pytest.param("merging", marks=pytest.mark.slow)])
-def test_a_process_that_dies_while_writing_leaves_the_previous_checkpoint_and_nothing_is_lost(
-    settings, monkeypatch, death
-):
-    alone = Run(train(settings))
-    ours = divided(settings)
-    run = Run(Path(ours.output))
-    blocks = shards.blocks
-
-    def dying(*arguments: Any) -> Any:
-        for number, block in enumerate(blocks(*arguments)):
-            if run.steps() and number > 2:
-                os._exit(0)
-            yield block
-
-    def work(rank: int) -> None:
-        if death == "merging" and rank == 0:
-            monkeypatch.setattr(shards, "blocks", dying)
-        elif death == "writing" and rank == 1:
-            fault_at(4, lambda: os._exit(0), monkeypatch)
-        with pytest.raises(ProcessLostError, match="another process has died"):
-            train(ours)
-
-    together(work)
-    assert run.steps() == [2]
-    assert run.marked("last") == run.checkpoint(2)
-    read_manifest(run.checkpoint(2))
-    assert bool(leftovers(run)) == (death == "merging")  # of the process that died
-    together(lambda _: train(ours, resume=True))
-    assert_same_training(run, alone)
-    assert_same_moments(run, alone)
-    assert not leftovers(run)
-
-
-def test_a_full_disk_of_one_process_does_not_stop_training(settings, monkeypatch):
-    ours = divided(replace(settings, training=replace(settings.training, log_every=1)))
-
-    def full() -> None:
-        raise DISK_FULL
-
-    def work(rank: int) -> None:
-        if rank == 1:
-            fault_at(3, full, monkeypatch)
-        train(ours)
-
-    together(work)
-    run = Run(Path(ours.output))
-    assert run.steps() == [2, 5, 6]
-    (failure,) = events(run.path, "save_failed")
-    assert failure["step"] == 4
-    assert os.strerror(errno.ENOSPC) in failure["error"]
-    assert not leftovers(run)
-
-
-@pytest.mark.slow
-def test_the_last_checkpoint_is_tried_again_and_then_all_processes_report_the_error(settings, monkeypatch):
-    ours = divided(settings)
-    monkeypatch.setattr(saving, "LAST_TRIES", (0.0, 0.0))
-
-    def full(*_: Any) -> None:
-        raise DISK_FULL
-
-    def work(rank: int) -> None:
-        if rank == 1:
-            monkeypatch.setattr(HuggingFaceStorageWriter, "write_data", full)
-        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-            train(ours)
-
-    together(work)
-    run = Run(Path(ours.output))
-    assert not run.steps()
-    assert [entry["step"] for entry in events(run.path, "save_failed")][-3:] == [6, 6, 6]
-    assert not leftovers(run)
-
-
-@pytest.mark.slow
-def test_the_state_of_a_run_whose_folder_was_moved_is_saved_in_parts_elsewhere(settings, tmp_path):
-    ours = divided(settings)
-    calls = []
-
-    def move(_: Any) -> dict[str, float]:
-        calls.append(1)
-        if len(calls) == 3 and os.environ["RANK"] == "0":
-            Path(ours.output).rename(tmp_path / "moved")
-        return {}
-
-    def work(_: int) -> None:
-        with pytest.raises(FolderLostError, match="its last state was saved as a new run"):
-            train(ours, figures=move)
-
-    together(work)
-    rescued = Run(Path(f"{ours.output}-rescued"))
-    assert rescued.steps() == [4]
-    assert read_tensors(rescued.checkpoint(4) / OPTIMIZER)
-    assert not list(tmp_path.glob(f"{UNFINISHED}*"))
-
-
 def test_tensors_of_every_type_and_shape_are_merged(tmp_path):
     whole = {
         "rows": torch.arange(15.0).reshape(5, 3),
@@ -227,6 +119,7 @@ def test_tensors_of_every_type_and_shape_are_merged(tmp_path):
         "cube": torch.randn(3, 2, 2, dtype=torch.float64),
     }
     others = {"step": torch.tensor(7.0), "count": torch.tensor([2**40, 3]), "flag": torch.tensor(True)}
+    others["transposed"] = torch.arange(12.0).reshape(3, 4).t()
 
     def work(_: int) -> None:
         from torch.distributed.device_mesh import init_device_mesh
@@ -236,6 +129,7 @@ def test_tensors_of_every_type_and_shape_are_merged(tmp_path):
             mesh = init_device_mesh("cpu", (PROCESSES,))
             tensors = {name: distribute_tensor(value, mesh, [Shard(0)]) for name, value in whole.items()}
             tensors["columns"] = distribute_tensor(whole["rows"], mesh, [Shard(1)])
+            tensors["transposed_rows"] = tensors["columns"].clone().t()
             write = shards.write_shards(tensors | others, tmp_path / "parts", group.untimed)
             if group.is_first:
                 assert write(tmp_path / "merged") == file_hash(tmp_path / "merged")
@@ -244,7 +138,7 @@ def test_tensors_of_every_type_and_shape_are_merged(tmp_path):
                     write(tmp_path / "again")
 
     together(work)
-    expected = whole | others | {"columns": whole["rows"]}
+    expected = whole | others | {"columns": whole["rows"], "transposed_rows": whole["rows"].t()}
     torch.testing.assert_close(read_tensors(tmp_path / "merged"), expected, rtol=0, atol=0)
 
 

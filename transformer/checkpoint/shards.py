@@ -64,11 +64,27 @@ def write_shards(tensors: Mapping[str, Tensor], folder: Path, group: Any) -> Wri
     )
     with naming(folder):
         try:
-            save(dict(tensors), storage_writer=writer, process_group=group)
+            parts = {name: contiguous(tensor) for name, tensor in tensors.items()}
+            save(parts, storage_writer=writer, process_group=group)
         except CheckpointException as error:  # contains the exceptions of the processes that failed
             raise next(iter(error.failures.values()))[0] from None
     layouts = {name: Layout(tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
     return partial(merge, folder, layouts)
+
+
+def contiguous(tensor: Tensor) -> Tensor:
+    """Make this process's part of a tensor contiguous, because torch's writer rejects other parts.
+
+    `DTensor.contiguous` is not enough, because it looks at the strides of the whole tensor.
+    """
+    from torch.distributed.tensor import DTensor
+
+    if not isinstance(tensor, DTensor):
+        return tensor.contiguous()
+    part = tensor.to_local().contiguous()
+    return DTensor.from_local(
+        part, tensor.device_mesh, tensor.placements, shape=tensor.shape, stride=tensor.stride()
+    )
 
 
 def file_numbers(tensors: Mapping[str, Tensor], processes: int) -> dict[str, int]:

@@ -84,36 +84,47 @@ class Saver:
         The other processes wait for the first one and raise the same error. `OSError` is raised only at the
         end of training, after several attempts. Raises `FolderLostError` if the run's folder has disappeared.
         """
-        take: Callable[[], Snapshot] = state.snapshot
-        if is_sharded(state.model):
-            self.group.from_first(self.finish)  # so that only one snapshot at a time is in memory
-            snapshot = self.common_snapshot(state, is_best=is_best, is_end=is_end)
-            if snapshot is None:
-                return
-            take = lambda: snapshot  # noqa: E731
-        self.group.from_first(partial(self.write, take, is_best=is_best, is_end=is_end))
-
-    def common_snapshot(self, state: TrainingState, *, is_best: bool, is_end: bool) -> Snapshot | None:
-        """Take a snapshot of a sharded model; all processes must call this method.
-
-        Returns None if the processes could not write their parts and training continues.
-        """
-        if self.has_room(state):
-            return state.snapshot(keep=self.group.is_first)
+        self.group.from_first(self.finish)  # so that only one snapshot at a time is in memory
         self.owes_best = self.owes_best or is_best
-        for wait in LAST_TRIES if is_end else ():
-            try:
-                return self.snapshot_in_parts(state)
-            except OSError as error:
-                self.report(state.step, error, f"trying again in {wait:.0f} s")
-                time.sleep(wait)
+        self.saved_at = time.monotonic()
+        take = self.snapshots(state)
+        if not is_end:
+            self.begin(take, state.step, CONTINUES)
+            return
+        for wait in LAST_TRIES:
+            if self.complete(take, state.step, f"trying again in {wait:.0f} s") is None:
+                return
+            time.sleep(wait)
+        if (error := self.complete(take, state.step, None)) is not None:
+            raise error
+
+    def snapshots(self, state: TrainingState) -> Callable[[], Snapshot]:
+        """Return a function that gives each attempt to write a checkpoint its snapshot.
+
+        All processes must call this method and the function. A copy in memory is made only once. Parts are
+        written anew for each attempt, because the parts may have been moved together with the run's folder.
+        """
+        if is_sharded(state.model) and not self.has_room(state):
+            return partial(self.snapshot_in_parts, state)
+        snapshot = state.snapshot(keep=self.group.is_first)
+        return lambda: snapshot
+
+    def begin(self, take: Callable[[], Snapshot], step: int, then: str | None) -> OSError | None:
+        """Take a snapshot and begin to write it; all processes must call this method.
+
+        If the processes could not write their parts, the error is reported as in `finish`, and returned.
+        """
         try:
-            return self.snapshot_in_parts(state)
+            snapshot = take()
         except OSError as error:
-            self.report(state.step, error, None if is_end else CONTINUES)
-            if is_end:
-                raise
-            return None
+            self.report(step, error, then)
+            return error
+        self.group.from_first(partial(self.start, snapshot))
+        return None
+
+    def complete(self, take: Callable[[], Snapshot], step: int, then: str | None) -> OSError | None:
+        """Like `begin`, but also wait until the checkpoint is written, and return the error, if any."""
+        return self.begin(take, step, then) or self.group.from_first(partial(self.finish, then))
 
     def has_room(self, state: TrainingState) -> bool:
         """Whether the first process has memory for a copy of the whole state; all get the same answer.
@@ -129,7 +140,9 @@ class Saver:
     def snapshot_in_parts(self, state: TrainingState) -> Snapshot:
         folder = self.group.from_first(partial(self.folder_of_parts, state.step))
         try:
-            return state.sharded_snapshot(folder, self.group)
+            snapshot = state.sharded_snapshot(folder, self.group)
+            self.group.from_first(folder.stat)  # raises OSError if the run's folder was moved meanwhile
+            return snapshot
         except OSError:
             self.parts.close()
             raise
@@ -141,22 +154,6 @@ class Saver:
         place = self.run.path if is_lost else self.run.checkpoint(step)
         place.parent.mkdir(parents=True, exist_ok=True)
         return self.parts.enter_context(unfinished_folder(place))
-
-    def write(self, take: Callable[[], Snapshot], *, is_best: bool, is_end: bool) -> None:
-        self.finish()
-        self.owes_best = self.owes_best or is_best
-        snapshot = take()
-        self.saved_at = time.monotonic()
-        self.start(snapshot)
-        if not is_end:
-            return
-        for wait in LAST_TRIES:
-            if self.finish(f"trying again in {wait:.0f} s") is None:
-                return
-            time.sleep(wait)
-            self.start(snapshot)
-        if (error := self.finish(None)) is not None:
-            raise error
 
     def start(self, snapshot: Snapshot) -> None:
         """Begin to write this checkpoint. Raises `FolderLostError` if the run's folder has disappeared."""
@@ -182,9 +179,9 @@ class Saver:
         step, written = self.unfinished
         error = written.exception()
         self.unfinished = None
+        self.parts.close()  # the parts are merged, or useless: the next attempt writes new ones
         if error is None:
             self.owes_best = False
-            self.parts.close()
             self.log("save", step)
             return None
         if not isinstance(error, OSError):
