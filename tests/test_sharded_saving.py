@@ -120,6 +120,7 @@ def test_tensors_of_every_type_and_shape_are_merged(tmp_path):
     }
     others = {"step": torch.tensor(7.0), "count": torch.tensor([2**40, 3]), "flag": torch.tensor(True)}
     others["transposed"] = torch.arange(12.0).reshape(3, 4).t()
+    others["view"] = others["count"].view(1, 2)  # shares the memory of another tensor
 
     def work(_: int) -> None:
         from torch.distributed.device_mesh import init_device_mesh

@@ -75,12 +75,13 @@ def write_shards(tensors: Mapping[str, Tensor], folder: Path, group: Any) -> Wri
 def contiguous(tensor: Tensor) -> Tensor:
     """Make this process's part of a tensor contiguous, because torch's writer rejects other parts.
 
-    `DTensor.contiguous` is not enough, because it looks at the strides of the whole tensor.
+    A tensor that is not divided is copied, because the writer also rejects tensors that share memory; it is
+    small. `DTensor.contiguous` is not enough, because it looks at the strides of the whole tensor.
     """
     from torch.distributed.tensor import DTensor
 
     if not isinstance(tensor, DTensor):
-        return tensor.contiguous()
+        return tensor.clone(memory_format=torch.contiguous_format)
     part = tensor.to_local().contiguous()
     return DTensor.from_local(
         part, tensor.device_mesh, tensor.placements, shape=tensor.shape, stride=tensor.stride()
