@@ -6,8 +6,8 @@ python benchmarks/silences.py --list
 python benchmarks/silences.py --table [--figures docs/figures/silences]
 
 Multi30k, English to German, with configs/multi30k_en_de.yaml in less time: 2,000 updates instead of 5,000,
-of at most 2,048 tokens instead of 4,096. The learning rate is the recipe's at the same share of the training, but
-falls to zero over the second half. The mean of the last 8 checkpoints covers the same share as the recipe's.
+of at most 2,048 tokens instead of 4,096. The learning rate is the recipe's at the same share of the training,
+but falls to zero over the second half. The mean of the last 8 checkpoints covers the recipe's share, too.
 One thread a run: an update takes 0.34 s of an AMD EPYC, so a run with its scores takes 13 minutes of an idle
 core, and more next to other work.
 
@@ -69,7 +69,7 @@ class Folders:
 
 
 def shortened(recipe: Settings, updates: int, tokens: int) -> Settings:
-    """The recipe for fewer and smaller updates, with its rate at each share of the training, and the cooldown."""
+    """The recipe for fewer and smaller updates, with its rate at each share of the training, and a cooldown."""
     before = recipe.training
     share = updates / before.max_steps
     warmup = max(1, round(share * before.warmup_steps))
