@@ -69,7 +69,7 @@ class Folders:
 
 
 def shortened(recipe: Settings, updates: int, tokens: int) -> Settings:
-    """The recipe for fewer and smaller updates, with its rate at each share of the training, and a cooldown."""
+    """The recipe for fewer and smaller updates; its rate at each share of the training, and a cooldown."""
     before = recipe.training
     share = updates / before.max_steps
     warmup = max(1, round(share * before.warmup_steps))
