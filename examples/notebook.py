@@ -43,8 +43,7 @@ print(translator.translate([SENTENCE]))
 # %% [markdown]
 # ## Look
 #
-# In `cross.png`, each row is a German word that is being predicted, and each column is an English word. In
-# the other pictures, rows and columns are English words.
+# In `cross.png`, each row is a German word that is being predicted; all other rows and columns are English.
 
 
 # %%
