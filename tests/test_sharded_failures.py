@@ -50,6 +50,18 @@ def full(*_: Any) -> None:
     raise DISK_FULL
 
 
+def train_with_a_full_disk(ours: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train in two processes, of which the second can never write; both must report it at the end."""
+
+    def work(rank: int) -> None:
+        if rank == 1:
+            monkeypatch.setattr(HuggingFaceStorageWriter, "write_data", full)
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            train(ours)
+
+    together(work)
+
+
 def fault_at(call: int, fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process call `fault` instead of the `call`-th writing of parts; a checkpoint has two."""
     calls = []
@@ -120,14 +132,7 @@ def test_a_failed_attempt_counts_for_the_minutes_between_checkpoints(settings, m
     clock = SimpleNamespace(monotonic=lambda: next(now), sleep=time.sleep)
     monkeypatch.setattr(saving, "time", clock)
     monkeypatch.setattr(saving, "LAST_TRIES", (0.0,))
-
-    def work(rank: int) -> None:
-        if rank == 1:
-            monkeypatch.setattr(HuggingFaceStorageWriter, "write_data", full)
-        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-            train(ours)
-
-    together(work)
+    train_with_a_full_disk(ours, monkeypatch)
     failures = events(Path(ours.output), "save_failed")
     assert [entry["step"] for entry in failures] == [3, 6, 6]  # a minute per reading of the clock
 
@@ -158,14 +163,7 @@ def test_parts_that_could_not_be_merged_are_deleted_at_once(settings, monkeypatc
 def test_the_last_checkpoint_is_tried_again_and_then_all_processes_report_the_error(settings, monkeypatch):
     ours = divided(settings)
     monkeypatch.setattr(saving, "LAST_TRIES", (0.0, 0.0))
-
-    def work(rank: int) -> None:
-        if rank == 1:
-            monkeypatch.setattr(HuggingFaceStorageWriter, "write_data", full)
-        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-            train(ours)
-
-    together(work)
+    train_with_a_full_disk(ours, monkeypatch)
     run = Run(Path(ours.output))
     assert not run.steps()
     assert [entry["step"] for entry in events(run.path, "save_failed")][-3:] == [6, 6, 6]

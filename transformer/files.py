@@ -6,7 +6,7 @@ file.
 New content is written to a temporary folder `.unfinished-NAME-NUMBER` next to its destination. When the
 content is complete and flushed to disk, it is renamed to NAME. Each writer has its own temporary folder and
 holds a lock in this folder until it finishes or its process dies. The next writer of the same NAME looks for
-unlocked temporary folders, which killed processes have left behind, and deletes them.
+temporary folders without a lock, which come from killed processes, and deletes them.
 """
 
 import errno
