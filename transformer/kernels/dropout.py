@@ -25,5 +25,5 @@ class Dropout(nn.Dropout):
         dropped = round(self.p * LEVELS)
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         levels = words.view(torch.int16)[: x.numel()].view(x.shape)
-        kept = levels >= dropped - LEVELS // 2
+        kept = levels.ge_(dropped - LEVELS // 2)  # 0 or 1 as integers: torch converts booleans slowly
         return x * kept.to(x.dtype).mul_(LEVELS / (LEVELS - dropped))

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.autograd.function import once_differentiable
 
-CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**28}
-"""Logits per chunk. On a CPU, a chunk fits in a core's cache. On a GPU, a chunk is a gigabyte in float32, so
-few kernels are launched."""
+CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**28}
+"""Logits per chunk. In float32, a chunk fits in the cache of a CPU's core. On a GPU, a chunk is a gigabyte in
+float32, so few kernels are launched."""
 
 VIEWS = {"ViewBackward0", "UnsafeViewBackward0"}
 LINEAR = {
@@ -127,13 +127,15 @@ class OverwritingCrossEntropy(torch.autograd.Function):
         rows = max(1, elements // vocabulary)
         chunks = zip(*(torch.split(x, rows) for x in (logits, labels, is_real, weights)), strict=True)
         for part, gold, real, weight in chunks:
-            score = part.gather(1, gold[:, None])[:, 0].to(dtype)
+            # a CPU reduces float32 several times faster than bfloat16; a GPU's kernels convert as they read
+            scores = part.to(dtype) if part.is_cpu else part
+            score = scores.gather(1, gold[:, None])[:, 0].to(dtype)
             if epsilon:  # skipped for ε = 0, because a logit of -inf would make the score NaN: 0 × -inf
-                score = (1 - epsilon) * score + epsilon * part.mean(dim=1, dtype=dtype)
-            probabilities = part.softmax(dim=1, dtype=dtype)  # fast, but its rows sum only to almost 1
+                score = (1 - epsilon) * score + epsilon * scores.mean(dim=1, dtype=dtype)
+            probabilities = scores.softmax(dim=1, dtype=dtype)  # fast, but its rows sum only to almost 1
             one = probabilities.sum(dim=1)
             # log Σ exp(scores) = max score - log(max probability), safe because that probability is ≥ 1 / V
-            log_sums = part.amax(dim=1) - (probabilities.amax(dim=1) / one).log()
+            log_sums = scores.amax(dim=1) - (probabilities.amax(dim=1) / one).log()
             total += (log_sums - score).masked_fill(~real, 0).sum()
             if context.needs_input_grad[0]:
                 write_gradient(probabilities, one, gold, weight, epsilon, out=part)
@@ -172,8 +174,12 @@ def write_gradient(
     gold, slope = gold[:, None], (weight / one)[:, None]
     rest = (weight * (-epsilon / probabilities.shape[1]))[:, None]
     at_gold = probabilities.gather(1, gold) * slope + rest - (1 - epsilon) * weight[:, None]
-    if out.is_cpu:  # `addcmul` is not vectorised for one-column operands; two passes over the cache are fast
-        torch.add(probabilities.mul_(slope), rest, out=out)
-    else:  # one pass over the memory
-        torch.addcmul(rest, probabilities, slope, out=out)
-    out.scatter_(1, gold, at_gold.to(out.dtype))
+    if not out.is_cpu:  # one pass over the memory
+        torch.addcmul(rest, probabilities, slope, out=out).scatter_(1, gold, at_gold.to(out.dtype))
+        return
+    # In the cache, several passes are fast. `addcmul` is not vectorised for one-column operands, and in
+    # bfloat16 `scatter_` takes as long as a softmax.
+    slopes = out if out.dtype == probabilities.dtype else probabilities
+    torch.add(probabilities.mul_(slope), rest, out=slopes).scatter_(1, gold, at_gold)
+    if slopes is not out:
+        out.copy_(slopes)
