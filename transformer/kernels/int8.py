@@ -24,7 +24,9 @@ FACTOR = torch.tensor(float(LARGEST))
 LARGE = 2**20
 """A matrix with at least this many weights is also kept in packed form, for inputs of few rows."""
 LEAST_ROWS, FEW_ROWS = 2, 64
-"""The packed form is faster for inputs of at least `LEAST_ROWS` and at most `FEW_ROWS` rows."""
+"""Without AMX, the packed form is faster for inputs of at least `LEAST_ROWS` and at most `FEW_ROWS` rows."""
+HAS_AMX = torch.cpu._is_amx_tile_supported()
+"""Whether this CPU multiplies tiles of 8-bit integers; the packed form is then faster for all inputs."""
 ZERO = 128
 """The unsigned byte that represents 0 when signed bytes are shifted to unsigned bytes."""
 
@@ -66,11 +68,11 @@ def scaled_product(rows: Int8[Tensor, "rows width"], weight: Int8Weight) -> Floa
     """Multiply the integers exactly, by the faster of two operators, then multiply by the weight's scales.
 
     If there are several rows, `_int_mm` first copies the matrix into the layout that `packed` already has.
-    With few rows and a large matrix, copying takes longer than multiplying. The operator for packed matrices
-    is fast only with unsigned rows, so signed rows are shifted by `ZERO`, and oneDNN shifts the result back.
-    Both operators give the same numbers.
+    With few rows and a large matrix, copying takes longer than multiplying; with AMX, it does so for any
+    number of rows. The operator for packed matrices is fast only with unsigned rows, so signed rows are
+    shifted by `ZERO`, and oneDNN shifts the result back. Both operators give the same numbers.
     """
-    if weight.packed is None or not LEAST_ROWS <= rows.shape[0] <= FEW_ROWS:
+    if weight.packed is None or not (HAS_AMX or LEAST_ROWS <= rows.shape[0] <= FEW_ROWS):
         return torch._int_mm(rows, weight.matrix).float().mul_(weight.scales)
     unsigned = rows.view(torch.uint8).bitwise_xor(ZERO)
     product = torch.ops.onednn.qlinear_pointwise.default
