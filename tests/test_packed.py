@@ -60,19 +60,22 @@ def test_a_packed_layer_computes_the_same(layers, shape):
 
 
 @pytest.mark.parametrize(
-    ("rows", "outputs", "dtype", "is_expected"),
+    ("rows", "outputs", "dtype", "has_amx", "is_expected"),
     [
-        (7, 20, torch.float32, False),  # a small matrix for few rows
-        (8, 20, torch.float32, True),
-        (1, 400, torch.float32, True),  # a large one
-        (1, 30, torch.bfloat16, True),
-        (1, 30, torch.float32, False),  # a large one with a long sum for each output, for one row
-        (2, 30, torch.float32, True),
-        (1, 20, torch.int8, True),  # in int8 a row must not depend on the number of rows
+        (7, 20, torch.float32, False, False),  # a small matrix for few rows
+        (8, 20, torch.float32, False, True),
+        (1, 400, torch.float32, False, True),  # a large one
+        (1, 400, torch.float32, True, False),
+        (2, 400, torch.float32, True, True),
+        (1, 30, torch.bfloat16, True, True),
+        (1, 30, torch.float32, False, False),  # a large one with a long sum for each output, for one row
+        (2, 30, torch.float32, False, True),
+        (1, 20, torch.int8, True, True),  # in int8 a row must not depend on the number of rows
     ],
 )
-def test_a_copy_is_used_where_it_is_faster(monkeypatch, rows, outputs, dtype, is_expected):
+def test_a_copy_is_used_where_it_is_faster(monkeypatch, rows, outputs, dtype, has_amx, is_expected):
     monkeypatch.setattr(packed, "is_faster_packed", is_faster_packed)
+    monkeypatch.setattr(packed, "HAS_AMX", has_amx)
     monkeypatch.setattr(packed, "SMALL", 900)
     layer = packed_copy(nn.Linear(33, outputs), dtype)
     with torch.no_grad():

@@ -18,7 +18,7 @@ from torch.autograd import forward_ad
 
 from transformer.kernels.attention import is_recorded
 from transformer.kernels.derived import Derived
-from transformer.kernels.int8 import int8_linear, quantized_weight
+from transformer.kernels.int8 import HAS_AMX, int8_linear, quantized_weight
 
 SMALLEST = 2**16
 """A matrix with fewer weights than this is not packed, because packing would save too little time."""
@@ -110,11 +110,12 @@ def is_faster_packed(rows: int, weight: Tensor, dtype: torch.dtype) -> bool:
     """Whether the packed product is faster than `F.linear` for an input of `rows` rows.
 
     For int8 the result is always True, because the number of rows in a call must not decide whether a row is
-    rounded to 8 bits.
+    rounded to 8 bits. For one row in float32, `F.linear` is faster with wide matrices; on Intel's CPUs, where
+    it calls MKL's best code, with all matrices. AMX identifies the newer ones of these CPUs.
     """
     if dtype == torch.int8:
         return True
-    if rows == 1 and dtype == torch.float32 and weight.shape[1] > weight.shape[0]:
+    if rows == 1 and dtype == torch.float32 and (HAS_AMX or weight.shape[1] > weight.shape[0]):
         return False
     return rows >= FEW_ROWS or weight.numel() >= SMALL
 
