@@ -19,7 +19,7 @@ from transformer.decoding.search import (
     Hypotheses,
     Processor,
     StepModel,
-    greedy,
+    best_first,
     next_log_probs,
     no_number,
     pad_and_eos,
@@ -196,20 +196,6 @@ def expand(live: Beam, log_probs: Float[Tensor, "hypotheses vocabulary"], beam_s
     parents = order // count
     tokens = tokens.view(len(order), -1).gather(1, order)
     return Candidates(torch.cat((take(live.tokens, parents), tokens[:, :, None]), dim=2), scores, parents)
-
-
-def best_first(
-    log_probs: Float[Tensor, "rows vocabulary"], count: int
-) -> tuple[Float[Tensor, "rows {count}"], Int[Tensor, "rows {count}"]]:
-    """The `count` most probable tokens; if several tie for first, the token that `greedy` picks is first.
-
-    `topk` does not define the order of ties, so its first token is swapped with the one that `greedy` picks.
-    Otherwise, a beam of 1 could differ from greedy search.
-    """
-    best, tokens = log_probs.topk(count, dim=1)
-    first = greedy(log_probs)[:, None]
-    tokens = torch.where(tokens == first, tokens[:, :1], tokens)
-    return best, torch.cat((first, tokens[:, 1:]), dim=1)
 
 
 def keep_live(live: Beam, candidates: Candidates, beam_size: int, eos_id: int) -> Beam:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from transformer.kernels.topk import best_first_by_blocks, is_faster_by_blocks, with_first
 from transformer.model.padding import require_right_padded
 
 PAD_ID, EOS_ID = 0, 2  # for a model without the attributes pad_id and eos_id
@@ -55,6 +56,20 @@ class Hypotheses(NamedTuple):
 def greedy(logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
     """The most probable token of each row; if several are equally probable, the token with the lowest id."""
     return logits.max(dim=-1).indices  # `argmax` gives the same ids, but takes three times as long on a CPU
+
+
+def best_first(
+    log_probs: Float[Tensor, "rows vocabulary"], count: int
+) -> tuple[Float[Tensor, "rows {count}"], Int[Tensor, "rows {count}"]]:
+    """The `count` most probable tokens; if several tie for first, the token that `greedy` picks is first.
+
+    `topk` does not define the order of ties, so its first token is swapped with the one that `greedy` picks.
+    Otherwise, a beam of 1 could differ from greedy search.
+    """
+    if is_faster_by_blocks(log_probs, count):
+        return best_first_by_blocks(log_probs, count)
+    best, tokens = log_probs.topk(count, dim=1)
+    return best, with_first(tokens, greedy(log_probs)[:, None])
 
 
 def greedy_search(
