@@ -46,7 +46,7 @@ BELOW: dict[str, list[str]] = {
         "version",
     ],
     "decoding.length_penalty": [],
-    "decoding.search": ["model.padding"],
+    "decoding.search": ["kernels", "model.padding"],
     "decoding.finished": ["decoding.length_penalty", "decoding.search"],
     "decoding.beam": ["decoding.length_penalty", "decoding.search", "decoding.finished"],
     "decoding.sampling": [],
