@@ -59,6 +59,7 @@ def train(steps, *options):
     arguments += ["--data.train", "toyland:train[:60]", "--data.valid", "toyland:valid[:8]"]
     arguments += ["--data.vocab_size", "330", "--data.max_tokens", "64", "--model.max_positions", "64"]
     arguments += ["--model.d_model", "16", "--model.num_heads", "2", "--model.num_layers", "1"]
+    arguments += ["--model.d_ff", "32", "--decoding.beam_size", "2", "--decoding.max_extra", "4"]
     assert main(["train", *arguments, *options]) == 0
 
 train("2", "--dry-run")
