@@ -7,14 +7,11 @@ settings are excluded, because they validate themselves, and their tests should 
 import os
 import signal
 import socket
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-import jaxtyping
-from beartype import BeartypeConf, beartype
+import shape_checks
 
 # SIGHUP is ignored under nohup, and SIGINT in a script's background job. Children would inherit that, but
 # some tests send these signals.
@@ -24,44 +21,7 @@ if hasattr(signal, "SIGHUP"):
 
 PACKAGE = Path(__file__).parents[1] / "transformer"
 PARTS = sorted({path.stem for path in PACKAGE.glob("[a-z]*")} - {"config", "py"})
-CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  # accepts an int as a float
-beartyped = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=jaxtyping.TypeCheckError))
-jaxtyped = jaxtyping.jaxtyped
-
-
-def checked(*, typechecker: Any) -> Callable[[Any], Any]:
-    """A faster `jaxtyping.jaxtyped`, for the import hook.
-
-    The original checks all arguments twice, and prepares to compare shapes where no type has one, a
-    third to a half of the time of a test.
-    """
-
-    def decorate(item: Any) -> Any:
-        if isinstance(item, type):
-            return jaxtyped(item, typechecker=typechecker)
-        item.__annotations__ = {name: known(hint, item) for name, hint in item.__annotations__.items()}
-        has_shapes = any(map(names_a_shape, item.__annotations__.values()))
-        return jaxtyped(beartyped(item), typechecker=None) if has_shapes else beartyped(item)
-
-    return decorate
-
-
-def known(hint: Any, item: Callable[..., Any]) -> Any:
-    """A type hint that is a string, evaluated; `Any` if it names something that is defined later."""
-    try:
-        names = vars(sys.modules[item.__module__])
-        return get_type_hints(SimpleNamespace(__annotations__={"hint": hint}), names)["hint"]
-    except Exception:
-        return Any
-
-
-def names_a_shape(hint: Any) -> bool:
-    is_shape = isinstance(hint, type) and issubclass(hint, jaxtyping.AbstractArray)
-    return is_shape or any(map(names_a_shape, get_args(hint)))
-
-
-jaxtyping.jaxtyped = checked
-jaxtyping.install_import_hook([f"transformer.{part}" for part in PARTS], CHECKER)
+shape_checks.install([f"transformer.{part}" for part in PARTS])
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402

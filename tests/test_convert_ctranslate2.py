@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures_run import tiny_settings
+from fork_server import python
 from helpers import VARIANTS, be_second_of_two, random_rows, tiny_config, tiny_model
 
 from transformer.checkpoint.format import CheckpointError
@@ -275,14 +276,14 @@ sys.exit(code)
 def test_a_converted_model_is_served_without_importing_torch(engine, tiny_run, tmp_path):
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     options = ["--run", str(run), "--engine", engine, "--device", "cpu", "--scores"]
-    command = [sys.executable, "-c", TRANSLATE_AND_TELL, *options]
+    program = ["-c", TRANSLATE_AND_TELL, *options]
     lines = "Is the house old?\nThe dog sleeps.\n"
     (tmp_path / "lines").write_text(lines)
     of_files = ["--input", str(tmp_path / "lines"), "--output", str(tmp_path / "output")]
     first, second, third = (
-        subprocess.run([*command, *more], input=lines, capture_output=True, text=True, check=True)
-        for more in ([], [], of_files)
-    )
+        subprocess.run([executable, *program, *more], input=lines, capture_output=True, text=True, check=True)
+        for executable, more in ((python(), []), (sys.executable, []), (sys.executable, of_files))
+    )  # the first, which converts the model, runs in a fork that has imported torch
     told = [each.stderr.splitlines()[-1] for each in (first, second, third)]
     assert told == ["with torch", "without torch", "without torch"]
     assert [len(line.split("\t")) for line in first.stdout.splitlines()] == [2, 2]

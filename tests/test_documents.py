@@ -181,7 +181,7 @@ def test_the_site_lists_every_page_and_stages_every_link() -> None:
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
 def test_programs_run(number: int, tmp_path: Path) -> None:
-    """With 2,000 sentences of toyland, and 4 updates instead of 100."""
+    """With 2,000 sentences of toyland to train on, 20 to translate, and 4 updates instead of 100."""
     program = LITTLE_TEXT + blocks("python")[number].replace("max_steps=100", "max_steps=4")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([python(), "-c", program], cwd=tmp_path, env=environment, check=True)

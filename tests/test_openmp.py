@@ -8,13 +8,12 @@ import pytest
 
 from transformer.kernels.openmp import SETTINGS, WAITING, wait_briefly
 
-# prints what a command sees once it has imported torch
+# prints what a command sees just before it imports torch
 SHOW = """
 import os, sys
 from transformer import cli
 def show(*_):
     assert "torch" not in sys.modules
-    import torch
     print({name: os.environ[name] for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY") if name in os.environ})
     return 0
 cli.dispatch = show

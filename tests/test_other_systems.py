@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fork_server import python
 
 ROOT = Path(__file__).parents[1]
 
@@ -15,6 +16,10 @@ import ctypes, importlib, os, pkgutil, shutil, signal, sys
 # Other packages support other systems in their own way, so they are imported before anything is hidden.
 import datasets, fastapi, jsonargparse, numpy, sacrebleu, safetensors.torch, sentencepiece, torch, tqdm
 import uvicorn, yaml
+
+# A fork of the server has imported the package, which must be imported again.
+for name in [name for name in sys.modules if name.partition(".")[0] == "transformer"]:
+    del sys.modules[name]
 
 for module, names in {
     signal: ("SIGALRM", "SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2", "pthread_sigmask", "setitimer"),
@@ -54,6 +59,7 @@ def train(steps, *options):
     arguments += ["--data.train", "toyland:train[:60]", "--data.valid", "toyland:valid[:8]"]
     arguments += ["--data.vocab_size", "330", "--data.max_tokens", "64", "--model.max_positions", "64"]
     arguments += ["--model.d_model", "16", "--model.num_heads", "2", "--model.num_layers", "1"]
+    arguments += ["--model.d_ff", "32", "--decoding.beam_size", "2", "--decoding.max_extra", "4"]
     assert main(["train", *arguments, *options]) == 0
 
 train("2", "--dry-run")
@@ -69,7 +75,7 @@ assert main(["average", "--run", "run", "--last", "1"]) == 0
 def test_importing_training_and_translating_need_no_posix(platform, tmp_path):
     (tmp_path / "in").write_text("The man sees the dog.\n\n")
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_POSIX, platform],
+        [python(), "-c", WITHOUT_POSIX, platform],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

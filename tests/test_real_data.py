@@ -43,7 +43,7 @@ def test_multi30k_is_read_as_it_is(data_dir: Path) -> None:
 
 def test_multi30k_from_files_to_translations(data_dir: Path, tmp_path: Path) -> None:
     settings = on_real_data("multi30k_en_de", data_dir, tmp_path / "run")
-    smaller = dataclasses.replace(settings.data, vocab_size=2000, train=f"{settings.data.train}[:2000]")
+    smaller = dataclasses.replace(settings.data, vocab_size=1000, train=f"{settings.data.train}[:1000]")
     run = train(dataclasses.replace(settings, data=smaller))
     assert len(Translator.from_pretrained(run).translate(["A man sleeps.", ""])) == 2
     assert main(["evaluate", "--run", str(run), "--data", f"{settings.data.test}[:5]", "--json"]) == 0

@@ -20,7 +20,8 @@ NAMES = (
 )
 SHORT = """--model.d_model 16 --model.d_ff 24 --model.num_heads 2 --model.num_layers 1 --data.vocab_size 300
     --training.max_steps 10 --training.warmup_steps 2 --training.tokens_per_batch 300
-    --training.save_every 1 --training.valid_every 10 --training.log_every 10"""
+    --training.save_every 1 --training.valid_every 10 --training.log_every 10
+    --decoding.beam_size 2 --decoding.max_extra 4"""
 SHORT_TOYLAND = """--data.train toyland:train[:60] --data.valid toyland:valid[:5] --data.test toyland:test[:5]
     --data.vocab_size 350 --training.valid_sample 5"""
 """Options that make any recipe take a second."""

@@ -16,7 +16,7 @@ RECIPE = """
 model: {d_model: 16, num_heads: 2, d_ff: 24, num_layers: 1, dropout: 0.3}
 data: {train: "toyland:train[:300]", valid: "toyland:valid[:20]", test: "toyland:test[:20]", vocab_size: 330}
 training: {max_steps: 20, warmup_steps: 5, tokens_per_batch: 400, save_every: 2, log_every: 1, keep: 3}
-decoding: {beam_size: 2}
+decoding: {beam_size: 2, max_extra: 4}
 """
 OTHERS = "zero_start", "loss_by_sentence"
 

@@ -23,6 +23,7 @@ def settings(folder):
     yield from ("--data.train", "toyland:train[:60]", "--data.valid", "toyland:valid[:8]")
     yield from ("--data.vocab_size", "330", "--data.max_tokens", "64", "--training.log_every", "1")
     yield from ("--model.d_model", "16", "--model.num_heads", "2", "--model.num_layers", "1")
+    yield from ("--model.d_ff", "32", "--decoding.beam_size", "2", "--decoding.max_extra", "4")
 
 translated = main(["translate", "--run", sys.argv[1]])
 trained = main(["train", *settings(sys.argv[2])])
