@@ -2,8 +2,9 @@
 
 python benchmarks/topk.py [--rows 1 4 32 128] [--vocabularies 1000 4000 10000 37000] [--count 8]
 
-Prints the microseconds of both for random log-probabilities, one thread, the fastest of `--rounds` rounds in
-turn. A row is a hypothesis; a beam search of size W takes the 2 W most probable tokens of each.
+Prints the microseconds of both for random log-probabilities with one thread. The two alternate, and the
+fastest of `--rounds` rounds counts. A row is a hypothesis. A beam search of size W takes the 2 W most likely
+tokens of each.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Setup for all tests: run-time checks of types and shapes, a fixed seed, no network, real data if available.
 
-The import hook below makes the first calls of each function in the package check its signature, including
-shapes, in every test. The settings are excluded, because they validate themselves, and their tests should see
-the same errors as a user.
+In every test, the first calls of each function in the package check the types and shapes of its arguments and
+its result, by the import hook below. The settings are excluded, because they validate themselves, and their
+tests should see the same errors as a user.
 """
 
 import os
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
-from types import SimpleNamespace
+from types import CodeType, SimpleNamespace
 from typing import Any, get_args, get_type_hints
 
 import jaxtyping
@@ -30,9 +30,9 @@ PARTS = sorted({path.stem for path in PACKAGE.glob("[a-z]*")} - {"config", "py"}
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  # accepts an int as a float
 beartyped = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=jaxtyping.TypeCheckError))
 jaxtyped = jaxtyping.jaxtyped
-CHECKED_CALLS = int(os.environ.get("CHECKED_CALLS", "5"))
+CHECKED_CALLS = 5
 """How many calls of each function a test checks; checking all of them takes a third longer."""
-calls: Counter[Callable[..., Any]] = Counter()
+calls: Counter[CodeType] = Counter()
 
 
 def checked(*, typechecker: Any) -> Callable[[Any], Any]:
@@ -52,8 +52,8 @@ def checked(*, typechecker: Any) -> Callable[[Any], Any]:
 
         @wraps(item)
         def call(*args: Any, **options: Any) -> Any:
-            calls[item] += 1
-            return (with_shapes if calls[item] <= CHECKED_CALLS else item)(*args, **options)
+            calls[item.__code__] += 1
+            return (with_shapes if calls[item.__code__] <= CHECKED_CALLS else item)(*args, **options)
 
         return call
 
@@ -87,17 +87,17 @@ hypothesis.settings.load_profile("repeatable")
 torch.set_num_threads(1)  # the models are too small for a second thread to help
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Every test, with the fixtures that are set up for it, checks the first calls of each function."""
+    calls.clear()
+
+
 @pytest.fixture(autouse=True)
 def seed() -> int:
     """Every test starts from the same random numbers."""
     torch.manual_seed(1)
     return 1
-
-
-@pytest.fixture(autouse=True)
-def checks_begin_again() -> None:
-    """Every test checks the first calls of each function."""
-    calls.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -39,6 +39,11 @@ def test_nothing_happens_in_evaluation_or_without_probability() -> None:
     assert torch.equal(Dropout(0.0)(x), x)
 
 
+@pytest.mark.parametrize("p", [1.0, 0.999999])
+def test_everything_is_dropped(p: float) -> None:
+    assert torch.equal(Dropout(p)(torch.randn(1000)), torch.zeros(1000))
+
+
 def test_the_seed_repeats() -> None:
     x = torch.ones(1000)
     torch.manual_seed(3)

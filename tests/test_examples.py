@@ -53,7 +53,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def run_example(path: Path, updates: int, folder: Path) -> str:
     """Runs an example with 2,000 sentences of toyland to train on and 20 to translate.
 
-    All of them would take most of its time.
+    With the whole text, preparing it would take most of the time.
     """
     return run("-c", LITTLE_TEXT + SCRIPT, str(path), str(updates), folder=folder)
 

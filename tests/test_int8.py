@@ -87,14 +87,17 @@ def test_an_int8_layer_follows_its_weight_and_ignores_the_number_of_rows():
     assert torch.equal(layer(x[:1]), layer(x)[:1])
 
 
-def test_both_operators_give_the_same_numbers(monkeypatch):
+@pytest.mark.parametrize("has_amx", [False, True])
+def test_both_operators_give_the_same_numbers(monkeypatch, has_amx):
+    monkeypatch.setattr(int8, "HAS_AMX", has_amx)
     weight, bias, x = random_layer()
     plain = quantized_weight(weight)
     monkeypatch.setattr(int8, "LARGE", 1)
     packed_too = quantized_weight(weight)
     assert plain.packed is None
     assert packed_too.packed is not None
-    for rows in (1, 2, 9):
+    x = torch.cat([x] * 20)
+    for rows in (1, 2, 9, 100):
         assert torch.equal(int8_linear(x[:rows], packed_too, bias), int8_linear(x[:rows], plain, bias))
 
 

@@ -39,6 +39,16 @@ def test_among_ties_the_lowest_id_is_first_and_no_token_occurs_twice(plain, size
     assert all(len(set(row)) == 8 for row in tokens.tolist())
 
 
+def test_the_choice_among_ties_does_not_depend_on_the_other_rows():
+    log_probs = torch.randn(40, 2**13).bfloat16().float()
+    best, tokens = search.best_first(log_probs, 8)
+    assert (best[:, :-1] == best[:, 1:]).any(), "there are no ties"
+    for row in range(len(log_probs)):
+        ours = search.best_first(log_probs[row : row + 1], 8)
+        assert torch.equal(ours[0][0], best[row])
+        assert torch.equal(ours[1][0], tokens[row])
+
+
 @pytest.mark.parametrize("place", [0, 5 * BLOCK, 33 * BLOCK + 3])
 def test_a_nan_is_found_as_topk_finds_it(plain, place):
     log_probs = torch.randn(4, 33 * BLOCK + 7)
@@ -48,10 +58,10 @@ def test_a_nan_is_found_as_topk_finds_it(plain, place):
         torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
 
 
-def test_blocks_are_used_only_for_many_numbers_and_few_tokens(monkeypatch):
+def test_blocks_are_used_only_for_large_vocabularies_and_few_tokens(monkeypatch):
     log_probs = torch.zeros(2, 64 * BLOCK)
     assert not is_faster_by_blocks(log_probs, 8)
-    monkeypatch.setattr(topk, "LARGE", log_probs.numel())
+    monkeypatch.setattr(topk, "LARGE", 64 * BLOCK)
     assert is_faster_by_blocks(log_probs, 16)
     assert not is_faster_by_blocks(log_probs, 17)
     assert not is_faster_by_blocks(log_probs.to("meta"), 8)

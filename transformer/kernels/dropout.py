@@ -19,10 +19,10 @@ class Dropout(nn.Dropout):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        is_plain = self.p == 0 or x.device.type != "cpu"
+        dropped = round(self.p * LEVELS)
+        is_plain = dropped in (0, LEVELS) or x.device.type != "cpu"
         if is_plain or is_recorded():  # a compiler fuses torch's dropout into the code around it
             return super().forward(x)
-        dropped = round(self.p * LEVELS)
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         levels = words.view(torch.int16)[: x.numel()].view(x.shape)
         kept = levels.ge_(dropped - LEVELS // 2)  # 0 or 1 as integers: torch converts booleans slowly

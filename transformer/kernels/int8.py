@@ -22,10 +22,10 @@ LARGEST = 127
 FACTOR = torch.tensor(float(LARGEST))
 """`LARGEST` as a tensor, because torch takes longer to multiply by a Python number than by a tensor."""
 LARGE = 2**20
-"""A matrix with at least this many weights is also kept in packed form, for inputs of few rows."""
+"""A matrix with at least this many weights is also kept in packed form."""
 LEAST_ROWS, FEW_ROWS = 2, 64
 """Without AMX, the packed form is faster for inputs of at least `LEAST_ROWS` and at most `FEW_ROWS` rows."""
-HAS_AMX = torch.cpu._is_amx_tile_supported()
+HAS_AMX = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
 """Whether this CPU multiplies tiles of 8-bit integers; the packed form is then faster for all inputs."""
 ZERO = 128
 """The unsigned byte that represents 0 when signed bytes are shifted to unsigned bytes."""
@@ -68,8 +68,8 @@ def scaled_product(rows: Int8[Tensor, "rows width"], weight: Int8Weight) -> Floa
     """Multiply the integers exactly, by the faster of two operators, then multiply by the weight's scales.
 
     If there are several rows, `_int_mm` first copies the matrix into the layout that `packed` already has.
-    With few rows and a large matrix, copying takes longer than multiplying; with AMX, it does so for any
-    number of rows. The operator for packed matrices is fast only with unsigned rows, so signed rows are
+    With few rows and a large matrix, copying takes longer than multiplying. With AMX, the packed operator is
+    faster for any number of rows, even one. This operator is fast only with unsigned rows, so signed rows are
     shifted by `ZERO`, and oneDNN shifts the result back. Both operators give the same numbers.
     """
     if weight.packed is None or not (HAS_AMX or LEAST_ROWS <= rows.shape[0] <= FEW_ROWS):

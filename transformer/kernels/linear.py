@@ -110,8 +110,8 @@ def is_faster_packed(rows: int, weight: Tensor, dtype: torch.dtype) -> bool:
     """Whether the packed product is faster than `F.linear` for an input of `rows` rows.
 
     For int8 the result is always True, because the number of rows in a call must not decide whether a row is
-    rounded to 8 bits. For one row in float32, `F.linear` is faster with wide matrices; on Intel's CPUs, where
-    it calls MKL's best code, with all matrices. AMX identifies the newer ones of these CPUs.
+    rounded to 8 bits. For one row in float32, `F.linear` is faster with wide matrices. On Intel's CPUs, where
+    `F.linear` calls MKL, it is faster with all matrices; AMX identifies the newer ones of these CPUs.
     """
     if dtype == torch.int8:
         return True

@@ -17,8 +17,8 @@ from torch.amp import GradScaler
 from torch.autograd.function import once_differentiable
 
 CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**28}
-"""Logits per chunk. In float32, a chunk fits in the cache of a CPU's core. On a GPU, a chunk is a gigabyte in
-float32, so few kernels are launched."""
+"""Logits per chunk. In float32, a chunk is 2 MB on a CPU, to stay in a core's cache, and 1 GB on a GPU, so
+few kernels are launched."""
 
 VIEWS = {"ViewBackward0", "UnsafeViewBackward0"}
 LINEAR = {

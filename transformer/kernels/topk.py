@@ -2,8 +2,9 @@
 
 torch's `topk` and `max` look at one number after another. Here, a vectorised pass finds the maximum of each
 block of the vocabulary. The `count` largest numbers are then in the `count` blocks with the largest maxima,
-or in the rest that fills no block, so the slow operators look only at these. `best_first` in
-`decoding/search.py` is the plain version; `tests/test_topk.py` checks that the two agree.
+or in the rest that fills no block, so the slow operators look only at these. The rest
+of `best_first` in `decoding/search.py` is the plain version; `tests/test_topk.py` checks that the two agree,
+except for the choice among ties.
 """
 
 import torch
@@ -13,15 +14,19 @@ from torch import Tensor
 from transformer.kernels.attention import is_recorded
 
 BLOCK = 64
-LARGE = 2**15
-"""With fewer numbers than this, the plain version is as fast (`benchmarks/topk.py`)."""
+LARGE = 2**13
+"""For smaller vocabularies, the plain version is at least as fast (`benchmarks/topk.py`).
+
+The number of rows does not decide: the two versions may take other tokens among ties, and a sentence's
+translation should not depend on the other sentences of its batch.
+"""
 
 
 def is_faster_by_blocks(log_probs: Float[Tensor, "rows vocabulary"], count: int) -> bool:
     """Whether `best_first_by_blocks` can be used for these numbers, and is faster than the plain version."""
     return (
         log_probs.is_cpu
-        and log_probs.numel() >= LARGE
+        and log_probs.shape[1] >= LARGE
         and 4 * count <= log_probs.shape[1] // BLOCK  # else most blocks would be looked at again
         and not is_recorded()
     )
@@ -57,6 +62,6 @@ def tokens_of(
 ) -> Int[Tensor, "rows tokens"]:
     """Return the ids of the tokens in the chosen blocks of each row, then of those after the last block."""
     size = log_probs.shape[1]
-    inside = chosen[:, :, None] * BLOCK + torch.arange(BLOCK)
-    rest = torch.arange(size - size % BLOCK, size)
+    inside = chosen[:, :, None] * BLOCK + torch.arange(BLOCK, device=chosen.device)
+    rest = torch.arange(size - size % BLOCK, size, device=chosen.device)
     return torch.cat((inside.flatten(1), rest.expand(len(chosen), -1)), dim=1)
