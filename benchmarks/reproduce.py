@@ -116,8 +116,8 @@ FIGURES = {
         from_json("tokenized_bleu"), (40.89, 41.23, 41.04), "41.05", 90, MULTI30K,
     ),
     "tatoeba": Figure(
-        "[Tatoeba]", "BLEU", trained("tatoeba_en_de"), from_json("bleu"), (43.2,), "43.2", 92, TATOEBA, 1.6,
-        "only one seed was trained; sacreBLEU's 95 % interval of this score",
+        "[Tatoeba](#tatoeba-english-german)", "BLEU", trained("tatoeba_en_de"), from_json("bleu"), (43.2,), "43.2",
+        92, TATOEBA, 1.6, "only one seed was trained; sacreBLEU's 95 % interval of this score",
     ),
     "tinyshakespeare": Figure(
         "[Tiny Shakespeare]", "nats per character", trained("shakespeare_char"), from_json("loss"),

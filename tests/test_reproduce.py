@@ -15,8 +15,8 @@ from transformer.cli import main
 
 ROOT = Path(__file__).parents[1]
 NAMES = (
-    *("toyland", "multi30k", "multi30k_tiny", "tatoeba", "tinyshakespeare", "trec"),
-    *("trec_from_scratch", "sst2", "retrieval", "parsing"),
+    *("toyland", "multi30k", "multi30k_tiny", "tatoeba", "tatoeba_french"),
+    *("tinyshakespeare", "trec", "trec_from_scratch", "sst2", "retrieval", "parsing"),
 )
 SHORT = """--model.d_model 16 --model.d_ff 24 --model.num_heads 2 --model.num_layers 1 --data.vocab_size 300
     --training.max_steps 10 --training.warmup_steps 2 --training.tokens_per_batch 300
@@ -117,6 +117,8 @@ def texts(tmp_path, monkeypatch):
     for part in ("train", "valid", "test"):
         write(folder / f"tatoeba_en_de/{part}.en", lines)
         write(folder / f"tatoeba_en_de/{part}.de", [line.title() for line in lines])
+        write(folder / f"tatoeba_en_fr/{part}.en", lines)
+        write(folder / f"tatoeba_en_fr/{part}.fr", [line.title() for line in lines])
     for part in ("train", "dev", "test"):
         write(folder / f"sst2/{part}.tsv", [f"{line}\t{number % 2}" for number, line in enumerate(lines)])
     for part in ("train", "test"):
