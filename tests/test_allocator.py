@@ -73,12 +73,14 @@ def test_few_shapes_are_kept_unless_the_user_has_said_how_many(monkeypatch):
     assert (os.environ[first], os.environ[second]) == ("7", str(KEPT_SHAPES))
 
 
-def test_the_server_limits_the_caches_before_torch_reads_the_variables():
+@pytest.mark.parametrize("command", ["serve", "train"])
+def test_caches_are_limited_before_torch_reads_the_variables(command):
+    options = {"serve": ["--run", "somewhere"], "train": ["--config", "toyland"]}
     program = (
         "import sys\n"
-        "import transformer.cli.serve as serve\n"
+        f"import transformer.cli.{command} as command\n"
         "def check(): assert 'torch' not in sys.modules; sys.exit(7)\n"
-        "serve.keep_few_shapes = check\n"
-        "serve.run(['--run', 'somewhere'], 'serve')\n"
+        "command.keep_few_shapes = check\n"
+        f"command.run({options[command]}, '{command}')\n"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 7

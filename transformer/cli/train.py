@@ -11,6 +11,7 @@ from transformer.config.command_line import read_settings
 from transformer.config.files import SECTIONS
 from transformer.config.parser import CommandParser
 from transformer.config.recipes import overview
+from transformer.kernels.allocator import keep_few_shapes
 from transformer.messages import tell
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def run(arguments: list[str], prog: str) -> int:
         return 2
     settings, options = read_settings(arguments, prog=prog, description=DESCRIPTION, add_options=add_options)
     require_a_choice(settings, options.resume, prog)
+    keep_few_shapes()
     from transformer.cli.results import results
     from transformer.processes import rank_and_size
     from transformer.recipe import (

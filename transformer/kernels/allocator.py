@@ -35,8 +35,9 @@ def keep_freed_memory() -> None:
 def keep_few_shapes() -> None:
     """Limit the caches of `SHAPE_CACHES` to `KEPT_SHAPES` shapes; call this before torch is imported.
 
-    Almost every batch that a server computes has a new shape. By default, each cache keeps the last 1,024
-    shapes, so memory grows over thousands of requests (docs/serving.md). Variables that are already set are
+    Almost every batch of a server or a training has a new shape. By default, each cache keeps the last 1,024
+    shapes, so memory grows over thousands of requests (docs/serving.md) and over hundreds of updates: from
+    1.6 to 6 GB in a training of `configs/tatoeba_en_fr.yaml` in bfloat16. Variables that are already set are
     not changed.
     """
     for name in SHAPE_CACHES:
