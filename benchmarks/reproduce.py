@@ -123,8 +123,8 @@ FIGURES = {
         "43.2", 92, TATOEBA, 1.6, "only one seed was trained; sacreBLEU's 95 % interval of this score",
     ),
     "tatoeba_french": Figure(
-        "[Tatoeba](#tatoeba-english-french)", "BLEU", trained("tatoeba_en_fr"), from_json("bleu"), (47.0,), "47.0",
-        60, TATOEBA_FRENCH, 1.6, "only one seed was trained; sacreBLEU's 95 % interval of this score",
+        "[Tatoeba](#tatoeba-english-french)", "BLEU", trained("tatoeba_en_fr"), from_json("bleu"), (47.0,),
+        "47.0", 60, TATOEBA_FRENCH, 1.6, "only one seed was trained; sacreBLEU's 95 % interval of this score",
     ),
     "tinyshakespeare": Figure(
         "[Tiny Shakespeare]", "nats per character", trained("shakespeare_char"), from_json("loss"),
