@@ -2,9 +2,9 @@
 
 torch's `topk` and `max` look at one number after another. Here, a vectorised pass finds the maximum of each
 block of the vocabulary. The `count` largest numbers are then in the `count` blocks with the largest maxima,
-or in the rest that fills no block, so the slow operators look only at these. The rest
-of `best_first` in `decoding/search.py` is the plain version; `tests/test_topk.py` checks that the two agree,
-except for the choice among ties.
+or in the rest that fills no block, so the slow operators look only at these. `best_first` in
+`decoding/search.py` calls this version for large vocabularies and has the plain one for the others;
+`tests/test_topk.py` checks that the two agree, except for the choice among ties.
 """
 
 import torch
