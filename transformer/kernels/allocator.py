@@ -36,9 +36,8 @@ def keep_few_shapes() -> None:
     """Limit the caches of `SHAPE_CACHES` to `KEPT_SHAPES` shapes; call this before torch is imported.
 
     Almost every batch of a server or a training has a new shape. By default, each cache keeps the last 1,024
-    shapes, so memory grows over thousands of requests (docs/serving.md) and over hundreds of updates: from
-    1.6 to 6 GB in a training of `configs/tatoeba_en_fr.yaml` in bfloat16. Variables that are already set are
-    not changed.
+    shapes, so memory grows over thousands of requests (docs/serving.md) and over hundreds of updates
+    (docs/training.md). Variables that are already set are not changed.
     """
     for name in SHAPE_CACHES:
         os.environ.setdefault(name, str(KEPT_SHAPES))
