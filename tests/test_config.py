@@ -216,11 +216,6 @@ def test_every_word_of_a_choice_has_its_part(section, name, table):
     assert list(table) == words_of(get_type_hints(section)[name])
 
 
-def test_every_metric_belongs_to_a_task():
-    named = {metric for task in TASKS.values() for metric in task.metrics}
-    assert named == set(words_of(get_type_hints(TrainingConfig)["best_metric"]))
-
-
 @pytest.mark.parametrize("rule", words_of(get_type_hints(DataConfig)["normalization"]))
 def test_every_normalisation_is_one_of_sentence_piece(rule):
     """Otherwise SentencePiece would reject an unknown name only after reading the whole text."""

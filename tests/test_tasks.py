@@ -17,21 +17,33 @@ from torch import Tensor, nn
 from transformer.__main__ import main
 from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.run import Run
+from transformer.cli.results import results
 from transformer.config import Settings
 from transformer.data.epochs import EpochBatches, TensorBatch
 from transformer.data.running_text import BlockBatches, TextBatch, read_text, token_ids
 from transformer.data.tokenizers.protocol import PAD_ID, Tokenizer
 from transformer.data.tokenizers.training import make_tokenizer
+from transformer.decoding.generator import TextGenerator
+from transformer.checkpoint.pretrained import load_run
 from transformer.decoding.translator import Translator
+from transformer.evaluation.card import model_card
 from transformer.evaluation.validation import mean_loss
 from transformer.recipe import train
-from transformer.tasks.registry import TASKS, TaskEntry, tasks_of_kind
+from transformer.tasks.registry import TASKS, TaskEntry, Use, tasks_of_kind
 from transformer.tasks.task import Evaluate, Task, TokenizedText, task_class
 from transformer.trained import evaluate, load_pretrained
 from transformer.training.distributed import Group
 from transformer.training.objectives import Loss, Objective
 
 TEXT = "a dog sees a cat, and the cat sees a dog.\n" * 20
+
+
+class Skipper(TextGenerator):
+    """Loads the models of the new task."""
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, **how: Any) -> "Skipper":
+        return cls(*load_run(path, task="skipping", **how)[:2])
 
 
 def skipping_loss(model: nn.Module, batch: TextBatch) -> Loss:
@@ -96,6 +108,29 @@ def test_a_registered_task_is_resumed_and_evaluated(settings: Settings) -> None:
     run = train(settings, resume=True)
     last = events(run, "valid")[-1]["loss"]
     assert evaluate(run, data=settings.data.valid) == {"loss": pytest.approx(last)}
+
+
+def test_a_new_task_has_a_card_and_can_be_inspected_if_the_registry_says_how(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(settings)
+    show = ["inspect", "--run", str(run), "a dog sees", "--output", str(run / "page.html")]
+    assert "transformer evaluate --run OWNER/NAME\n" in model_card(run)
+    assert not any(line.startswith("use it:") for line in results(run))
+    assert main(show) == 2
+    assert "was trained for skipping; models of this task cannot be inspected" in capsys.readouterr().err
+
+    loader = f"{__name__}:Skipper"
+    use = Use(loader, "skip {run}", hub_tag="skipping", inspection_options=("max_length",))
+    monkeypatch.setitem(TASKS, "skipping", TASKS["skipping"]._replace(use=use))
+    card = model_card(run)
+    assert "pipeline_tag: skipping" in card
+    assert "transformer skip --run OWNER/NAME < lines.txt\n" in card
+    assert f"use it:    transformer skip --run {run}" in results(run)
+    assert main([*show, "--max-length", "2"]) == 0
+    assert (run / "page.html").exists()
+    assert main([*show, "--beam-size", "2"]) == 2
+    assert "the run's task is skipping, which has no --beam-size" in capsys.readouterr().err
 
 
 def test_the_settings_know_a_new_task(settings: Settings) -> None:
@@ -182,7 +217,8 @@ class LengthTask(Task):
     """Predicting how long a sentence is, with its own head, batches, loss and metric, but no tokenizer."""
 
     kind = "encoder_only"
-    metrics = ("loss", "error")
+    metrics = ("loss", "error", "score")
+    lower_is_better = Task.lower_is_better | {"error"}
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -205,7 +241,7 @@ class LengthTask(Task):
     def validation(cls, name: str, tokenizer: Tokenizer, settings: Settings) -> Evaluate:  # noqa: ARG003
         def measure(model: nn.Module, group: Group) -> dict[str, float]:
             loss, _ = mean_loss(model, NumberBatches(), length_loss, group)
-            return {"loss": loss, "error": loss**0.5}
+            return {"loss": loss, "error": loss**0.5, "score": -loss}
 
         return measure
 
@@ -225,7 +261,7 @@ def test_a_task_given_as_a_class_is_trained_resumed_loaded_and_evaluated(tmp_pat
     assert events(parts, "train")[-1]["loss"] == events(whole, "train")[-1]["loss"]
     last = events(whole, "valid")[-1]
     assert evaluate(whole, task=LengthTask, data="unused") == {
-        name: pytest.approx(last[name]) for name in ("loss", "error")
+        name: pytest.approx(last[name]) for name in LengthTask.metrics
     }
     loaded = load_pretrained(whole, task=LengthTask)
     assert isinstance(loaded.model, LengthRegressor)
@@ -240,6 +276,18 @@ def test_a_task_given_as_a_class_is_trained_resumed_loaded_and_evaluated(tmp_pat
 def test_a_task_of_the_package_given_as_a_class_is_recorded_by_its_name(tmp_path: Path) -> None:
     run = train(tiny_settings(tmp_path / "run", max_steps=1, valid_every=5), task=task_class("translation"))
     assert load_pretrained(run).settings.task == "translation"
+
+
+@pytest.mark.parametrize("metric", ["error", "score"])
+def test_a_task_says_which_metrics_should_fall(metric: str, tmp_path: Path) -> None:
+    data = {"tokenizer": "characters", "valid": "unused"}
+    made = tiny_settings(tmp_path / "run", data=data, max_steps=3, valid_every=1, keep=9)
+    training = replace(made.training, best_metric=metric)
+    ours: Any = {"model": replace(TINY_MODEL, kind="encoder_only"), "task": f"{__name__}:LengthTask"}
+    run = train(replace(made, **ours, training=training), task=LengthTask)
+    losses = {entry["step"]: entry["loss"] for entry in events(run, "valid")}
+    assert len(set(losses.values())) == 3
+    assert Run(run).marked("best") == Run(run).checkpoint(min(losses, key=lambda step: losses[step]))
 
 
 # The registry

@@ -102,7 +102,8 @@ def set_up(
         recompute_layers(model)
     scaler = loss_scaler(device, precision)
     rule = make_update_rule(model, settings, parts.optimizer, parts.schedule)
-    state = TrainingState(model, rule, text.batches, scaler=scaler)
+    is_lower_better = settings.training.best_metric in task.lower_is_better
+    state = TrainingState(model, rule, text.batches, lower_is_better=is_lower_better, scaler=scaler)
     if last is not None:
         state.load(last)
         if group.is_first:  # only now, when no check can fail any more, may files be deleted or overwritten

@@ -7,6 +7,7 @@ from jsonargparse import Namespace
 from transformer.cli.custom_code import add_build_option
 from transformer.config import INFERENCE_PRECISIONS
 from transformer.config.parser import CommandParser
+from transformer.tasks.registry import use_of
 
 
 def add_run_option(parser: CommandParser) -> None:
@@ -39,13 +40,6 @@ def add_on_error_option(parser: CommandParser) -> None:
     )
 
 
-INSPECTION_OPTIONS = {
-    "translation": ("beam_size", "alpha"),
-    "language_model": ("beam_size", "alpha", "max_length"),
-}
-"""The options of `add_inspection_options` that each task supports; other tasks support none."""
-
-
 def add_inspection_options(parser: CommandParser) -> None:
     parser.add_argument(
         "--beam-size", type=int, help="hypotheses of the search; 1 is greedy (default: the run's)"
@@ -63,7 +57,8 @@ def options_of_task(options: Namespace, task: str) -> dict[str, Any]:
     """
     names = ("beam_size", "alpha", "max_length")
     given = {name: options[name] for name in names if options[name] is not None}
+    use = use_of(task)
     for name in given:
-        if name not in INSPECTION_OPTIONS.get(task, ()):
+        if use is None or name not in use.inspection_options:
             raise ValueError(f"the run's task is {task}, which has no --{name.replace('_', '-')}")
     return given

@@ -8,17 +8,8 @@ from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.run import STEP, Run
 from transformer.config.files import load_settings
 from transformer.evaluation.curves import read_curves
-from transformer.tasks.registry import is_custom
+from transformer.tasks.registry import is_custom, use_of
 from transformer.training.report import in_a_line
-
-NEXT = {
-    "translation": "translate {run}",
-    "language_model": "generate {run} --prompt TEXT",
-    "masked_language_model": "fill-mask {run}",
-    "classification": "classify {run}",
-    "sentence_embedding": "embed {run} --output FILE.npy",
-}
-"""For each task, the command that uses a trained model."""
 
 
 def results(folder: Path) -> Iterator[str]:
@@ -31,8 +22,8 @@ def results(folder: Path) -> Iterator[str]:
     settings = load_settings(run.config)
     task = settings.trained_task
     given = f"--run {shlex.quote(str(folder))}" + (f" --build {settings.build}" if settings.build else "")
-    if task in NEXT:
-        yield f"use it:    transformer {NEXT[task].format(run=given)}"
+    if (use := use_of(task)) is not None:
+        yield f"use it:    transformer {use.command.format(run=given)}"
     given += f" --task {task}" if is_custom(task) else ""
     given += "" if settings.data.test else " --data TEXT"
     yield f"score it:  transformer evaluate {given}"

@@ -15,11 +15,10 @@ from transformer.config.settings import (
     differing,
     setting_names,
 )
-from transformer.config.training import LOWER_IS_BETTER, TrainingConfig
+from transformer.config.training import TrainingConfig
 
 __all__ = [
     "INFERENCE_PRECISIONS",
-    "LOWER_IS_BETTER",
     "BleuTokenizer",
     "DataConfig",
     "DecodingConfig",

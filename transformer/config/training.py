@@ -11,13 +11,6 @@ from transformer.config.checks import (
     require_share,
 )
 
-MetricName = Literal[
-    "loss", "perplexity", "bits_per_byte", "bleu", "exact_match", "accuracy", "p@1", "p@1_reversed"
-]
-"""The validation metrics of the package's tasks; a custom task may have others."""
-LOWER_IS_BETTER = frozenset(("loss", "perplexity", "bits_per_byte"))
-"""The metrics for which a lower value is better. For all others, a higher value is better."""
-
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -99,8 +92,9 @@ class TrainingConfig:
     valid_sample: int = 200
     """Validation sentences to translate.
     The translations are needed for exact match and BLEU. With 0, these two metrics are not computed."""
-    best_metric: MetricName | str = "loss"
-    """Metric that chooses the best checkpoint."""
+    best_metric: str = "loss"
+    """Metric that chooses the best checkpoint.
+    It is one of the metrics that the task's validation computes, such as loss, bleu or accuracy."""
     patience: int | None = None
     """Stop after this many poor validations; null: never.
     A validation is poor if it does not improve best_metric. Only consecutive poor validations count."""

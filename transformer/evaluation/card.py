@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 from safetensors import safe_open
@@ -20,7 +20,7 @@ from transformer.config.settings import differing
 from transformer.data.json_text import parse_object
 from transformer.data.text import CorpusError
 from transformer.evaluation.curves import read_curves
-from transformer.tasks.registry import is_custom
+from transformer.tasks.registry import Use, is_custom, use_of
 from transformer.version import DISTRIBUTION
 
 LICENCE = "unknown"
@@ -32,23 +32,6 @@ LEFT_OUT = ("output", "device")
 """Settings that the card leaves out, because they say nothing about the model."""
 
 
-class Use(NamedTuple):
-    """The Hub's name for a task, and the command that uses a model trained for that task."""
-
-    tag: str | None
-    command: str
-
-
-USES = {
-    "translation": Use("translation", "translate --run OWNER/NAME < lines.txt"),
-    "language_model": Use("text-generation", 'generate --run OWNER/NAME --prompt "…"'),
-    "masked_language_model": Use("fill-mask", "fill-mask --run OWNER/NAME < lines.txt"),
-    "classification": Use("text-classification", "classify --run OWNER/NAME < lines.txt"),
-    "sentence_embedding": Use("sentence-similarity", "embed --run OWNER/NAME --output lines.npy < lines.txt"),
-}
-CUSTOM = Use(None, "evaluate --run OWNER/NAME")
-
-
 def model_card(name: str | Path, scores: Mapping[str, Any] | None = None) -> str:
     """Write the card of the checkpoint `name` or, if `name` is a run, of the run's best checkpoint.
 
@@ -58,7 +41,7 @@ def model_card(name: str | Path, scores: Mapping[str, Any] | None = None) -> str
     settings = load_settings(run.config)
     if scores is not None and (scored := Path(scores["checkpoint"]).name) != checkpoint.name:
         raise ValueError(f"the scores are those of {scored}, but the card is about {checkpoint.name}")
-    use = USES.get(settings.trained_task, CUSTOM)
+    use = use_of(settings.trained_task)
     title = run.path.resolve().name
     sections = {
         f"# {title}": introduction(settings, checkpoint),
@@ -77,15 +60,17 @@ def model_card(name: str | Path, scores: Mapping[str, Any] | None = None) -> str
     return f"---\n{front_matter(settings, use)}---\n\n{body}\n"
 
 
-def command(use: Use, settings: Settings) -> str:
+def command(use: Use | None, settings: Settings) -> str:
     """The command that uses the model, with options that name the custom code that the model needs."""
     task = settings.trained_task
     custom = {"--build": settings.build, "--task": task if is_custom(task) else None}
-    given = [f" {option} {name}" for option, name in custom.items() if name is not None]
-    return use.command.replace("OWNER/NAME", "".join(["OWNER/NAME", *given]))
+    run = " ".join(["--run OWNER/NAME", *(f"{option} {name}" for option, name in custom.items() if name)])
+    if use is None:
+        return f"evaluate {run}"
+    return use.command.format(run=run) + (" < lines.txt" if use.reads_lines else "")
 
 
-def front_matter(settings: Settings, use: Use) -> str:
+def front_matter(settings: Settings, use: Use | None) -> str:
     from huggingface_hub import ModelCardData
 
     languages = [each for each in (settings.data.source, settings.data.target) if LANGUAGE.fullmatch(each)]
@@ -93,7 +78,7 @@ def front_matter(settings: Settings, use: Use) -> str:
     data = ModelCardData(
         language=[re.split("[-_]", each)[0] for each in languages] if is_translation else None,
         license=LICENCE,
-        pipeline_tag=use.tag,
+        pipeline_tag=use.hub_tag if use else None,
         tags=["transformer", settings.model.kind, settings.model.norm + "-norm"],
     )
     return data.to_yaml().rstrip().replace(f"license: {LICENCE}", f"license: {LICENCE}{FILL_IN}") + "\n"

@@ -1,29 +1,19 @@
 """Loading a run of any task for inspection."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from transformer.checkpoint.format import CheckpointError
 from transformer.checkpoint.opening import find_pretrained
 from transformer.checkpoint.pretrained import Build
 from transformer.config.files import load_settings
-from transformer.decoding.generator import TextGenerator
-from transformer.decoding.predictors import Classifier, Embedder, MaskFiller
-from transformer.decoding.translator import Translator
 from transformer.inspection.data import Gold
 from transformer.inspection.gold import has_oracle, toyland_gold
 from transformer.inspection.inspect import Inspectable
 from transformer.model.build import build_model
-from transformer.tasks.registry import is_custom, tasks_of_kind
-
-LOADERS: dict[str, type[Any]] = {
-    "translation": Translator,
-    "language_model": TextGenerator,
-    "masked_language_model": MaskFiller,
-    "classification": Classifier,
-    "sentence_embedding": Embedder,
-}
-"""For each built-in task, the class that loads its runs."""
+from transformer.tasks.registry import is_custom, tasks_of_kind, use_of
 
 
 class Opened(NamedTuple):
@@ -40,7 +30,11 @@ def open_model(run: str | Path, *, device: str = "auto", build: Build = build_mo
     task = settings.trained_task
     if is_custom(task):  # take the first built-in task that trains the same kind of model
         task = next(tasks_of_kind(settings.model.kind))
-    model = LOADERS[task].from_pretrained(run, build=build, device=device)
+    use = use_of(task)
+    if use is None:
+        raise CheckpointError(f"{run} was trained for {task}; models of this task cannot be inspected")
+    module, _, name = use.loader.partition(":")
+    model = getattr(import_module(module), name).from_pretrained(run, build=build, device=device)
     return Opened(model, task, toyland_gold if has_oracle(settings) else no_gold)
 
 

@@ -54,6 +54,8 @@ class Task(ABC):
     """The kind of model that the task trains, a value of `model.kind`; `None` for any kind."""
     metrics: ClassVar[tuple[str, ...]] = ("loss",)
     """The names of the validation metrics; `training.best_metric` is one of them."""
+    lower_is_better: ClassVar[frozenset[str]] = frozenset(("loss", "perplexity", "bits_per_byte"))
+    """The metrics for which a lower value is better. For all others, a higher value is better."""
     settings: Settings
     """The settings that the task was created with, and values that the task adds, such as the class names."""
     score_options: ClassVar[frozenset[str]] = frozenset()

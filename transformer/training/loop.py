@@ -149,7 +149,7 @@ def fit(
                     metrics = evaluate(model.eval(), group)
                 reshard(model)
                 log("valid", step, **metrics)
-                is_best = state.is_better(training.best_metric, group.of_first(metrics[training.best_metric]))
+                is_best = state.is_better(group.of_first(metrics[training.best_metric]))
                 if group.is_first:
                     tell(validation_report(step, metrics, training.best_metric if is_best else None))
                 is_last = is_last or is_stale(state, training)

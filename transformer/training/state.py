@@ -24,7 +24,6 @@ from transformer.checkpoint.run import Run
 from transformer.checkpoint.shards import write_shards
 from transformer.checkpoint.weights import load_model, unique_tensors
 from transformer.checkpoint.writing import WriteFile, write_checkpoint_files, write_hashed
-from transformer.config import LOWER_IS_BETTER
 from transformer.data.epochs import EpochBatches
 from transformer.training.distributed import Group
 from transformer.training.finite import require_finite
@@ -43,6 +42,8 @@ class TrainingState:
     because `batches` prefetches."""
     best: float | None = None
     """The best value so far of the metric that `training.best_metric` names."""
+    lower_is_better: bool = True
+    """Whether lower values of that metric are better."""
     stale: int = 0
     """Number of validations since the best one."""
     seconds: float = 0.0
@@ -50,11 +51,11 @@ class TrainingState:
     scaler: GradScaler = field(default_factory=lambda: GradScaler(enabled=False))
     """Scales the loss in float16; a no-op in other precisions."""
 
-    def is_better(self, metric: str, value: float) -> bool:
+    def is_better(self, value: float) -> bool:
         """Record the result of a validation, and return whether it is the best so far."""
         is_lower = self.best is None or value < self.best
         is_higher = self.best is None or value > self.best
-        improves = math.isfinite(value) and (is_lower if metric in LOWER_IS_BETTER else is_higher)
+        improves = math.isfinite(value) and (is_lower if self.lower_is_better else is_higher)
         self.best, self.stale = (value, 0) if improves else (self.best, self.stale + 1)
         return improves
 
