@@ -100,6 +100,15 @@ ENDINGS = {
 }
 
 
+@pytest.mark.parametrize("number", OTHERS)
+def test_a_dry_run_leaves_signals_to_the_system(number, command):
+    """It saves nothing, so no message may say that it can be continued."""
+    found = []
+    command(lambda *_: found.append(signal.getsignal(number)))
+    assert main(["train", "--dry-run"]) == main(["train"]) == 0
+    assert found[0] == signal.getsignal(number) != found[1]
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_training_in_one_line_whatever_becomes_of_the_exception(

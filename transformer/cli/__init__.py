@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     prog = " ".join(["transformer", *(name for name in arguments[:1] if name in COMMANDS)])
-    with interrupting(SIGNALS if prog == "transformer train" else (signal.SIGINT,)) as request:
+    is_resumable = prog == "transformer train" and "--dry-run" not in arguments
+    with interrupting(SIGNALS if is_resumable else (signal.SIGINT,)) as request:
         try:
             atexit.register(end_at_once)
             prepare_streams()
