@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def available(systems: list[str], *, is_forced: bool) -> list[str]:
-    """The systems that can be measured; prints why where eole is not among them."""
+    """Return the systems that can be measured. If eole cannot be, print the reason."""
     from peers import missing_modules
 
     if "eole" in systems and not is_forced:

@@ -1,7 +1,8 @@
 """The paper's model in eole, the successor of OpenNMT-py: its training and its beam search.
 
 Installation: benchmarks/peers.py. The model differs from ours in one point: eole's decoder can only be
-pre-norm, so both stacks are, and each ends in one more LayerNorm. It cannot use the weights of ours.
+pre-norm, so both stacks are pre-norm, with a LayerNorm at the end of each. So our model's weights cannot be
+loaded.
 """
 
 import warnings
@@ -31,7 +32,7 @@ with warnings.catch_warnings():  # about its own operators for a GPU
 
 
 def vocabularies(config: ModelConfig) -> dict[str, Any]:
-    """A vocabulary for both sides, with the special tokens where ours are."""
+    """A vocabulary for both sides, whose special tokens have the same ids as ours."""
     tokens = [f"token {number}" for number in range(config.vocab_size)]
     specials = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     for number, token in zip(config.special_ids, specials.values(), strict=True):
@@ -87,8 +88,8 @@ class Eole(nn.Module):
 def eole_update(peer: nn.Module, config: ModelConfig, precision: Precision) -> Any:
     """eole's own training step, in bfloat16 with its autocast.
 
-    It counts correct predictions in every update. Other than by default its Adam is fused, gradients are not
-    clipped, and there is no loss scaling, which bfloat16 does not need.
+    It counts correct predictions in every update. Three settings differ from eole's defaults: Adam is fused,
+    gradients are not clipped, and the loss is not scaled, because bfloat16 needs no scaling.
     """
     assert isinstance(peer, Eole)
     adam = torch.optim.Adam(peer.model.parameters(), lr=1e-4, betas=(0.9, 0.98), eps=1e-9, fused=True)
@@ -121,9 +122,10 @@ def eole_update(peer: nn.Module, config: ModelConfig, precision: Precision) -> A
 
 
 def make_translator(config: ModelConfig, *, beam: int, length: int) -> Translator:
-    """eole's search with random weights: every output has `length` tokens, scored as ours with α 0.6.
+    """eole's search with random weights: every output has `length` tokens, scored with our length penalty.
 
-    Its fastest settings: greedy search for a beam of 1, and one product for queries, keys and values.
+    These are eole's fastest settings: greedy search for a beam of 1, and one product for queries, keys and
+    values.
     """
     peer = Eole(config).eval()
     settings = PredictConfig(

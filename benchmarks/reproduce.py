@@ -66,7 +66,7 @@ class Figure:
     needs: tuple[str, ...] = ()
     """Files that must exist in the folder with the texts."""
     given_tolerance: float = math.nan
-    """How far from what is written a figure may be, where there are too few runs to calculate it."""
+    """The allowed distance from the documented figure, if there are too few runs to calculate it."""
     why: str = ONE_RUN
 
     @property

@@ -155,7 +155,7 @@ def evaluated(variant: Variant, settings: Settings) -> tuple[dict[str, Any], lis
 
 
 def origin(settings: Settings) -> dict[str, str]:
-    """When, where and from which code a figure comes."""
+    """The command, code version, machine and date of a figure."""
     variant, training = Path(settings.output).name.rpartition("_")[0], settings.training
     options = f"--updates {training.max_steps} --tokens {training.tokens_per_batch}"
     return {

@@ -1,8 +1,8 @@
 """A CUDA device without a GPU: torch's fake tensors are on it, and each operation computes shapes only.
 
-What a program reads back from such a device has no value. So `run_on_both` runs it on the CPU first and keeps
-what it reads there, by the function that reads; the second run, on the fake device, is given these values and
-therefore takes the same course.
+Values read from the fake device are meaningless, so `run_on_both` first runs the program on the CPU and
+records each value by the function that read it. The second run, on the fake device, gets these values and
+therefore takes the same branches.
 """
 
 import ctypes
@@ -77,7 +77,7 @@ torch.Event = Event
 
 
 class Reads(TorchFunctionMode):
-    """Keeps what is read from real tensors; gives it back, in this order, to who reads from fake ones."""
+    """Records the values read from real tensors; reads from fake tensors get them in the same order."""
 
     def __init__(self, record: Record) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Marian's Transformer in NumPy, from its own file's names and shapes, written apart from the package."""
+"""Marian's Transformer in NumPy: it reads Marian's own weight files, and shares no code with the package."""
 
 import numpy as np
 
@@ -11,7 +11,10 @@ class MarianOracle:
         self.heads, self.depth, self.activation = heads, depth, activation
 
     def log_probs(self, source: list[int], target: list[int]) -> np.ndarray:
-        """Of every token of Marian's vocabulary, at each position of the target; both end in EOS."""
+        """Return the log-probability of every token of the vocabulary at each target position.
+
+        Source and target end in EOS.
+        """
         w = self.w
         memory = self.embed(w[self.name("encoder")][source])
         for layer in range(1, self.depth + 1):

@@ -16,7 +16,7 @@ from transformer.model.recording import record_attention
 
 B, H, T, S, D_K, D_V = 2, 3, 5, 7, 4, 6
 KEYS = torch.tensor([[5] * 7, [5] * 4 + [0] * 3])  # the second row ends in three pads
-OFFSETS = torch.tensor([[2, 3, 4, 5, 6], [0, 1, 2, 3, 4]])  # where each row's queries stand in a cache
+OFFSETS = torch.tensor([[2, 3, 4, 5, 6], [0, 1, 2, 3, 4]])  # the positions of each row's queries in a cache
 ORDER = torch.ones(T, S, dtype=torch.bool).tril()
 MASKS = {
     "none": {},

@@ -119,7 +119,7 @@ def test_too_many_waiting_lines_are_refused_and_the_others_answered(echo, batche
     assert texts(batcher.submit(kind(echo), ["b"])) == ["b"]
 
 
-def test_a_failure_is_that_of_its_own_request(echo, batcher):
+def test_a_failure_only_concerns_its_own_request(echo, batcher):
     begun(echo, batcher)
     good, bad, other = (batcher.submit(kind(echo), [line]) for line in ("a", "bad", "c"))
     echo.gate.set()

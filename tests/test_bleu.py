@@ -176,7 +176,7 @@ def test_a_recorded_tokenizer_that_is_not_installed_is_named(
     assert main(["evaluate", "--run", str(chinese_run), "--bleu-tokenizer", "zh"]) == 0
 
 
-def test_a_run_from_before_the_setting_goes_on_with_13a(
+def test_a_run_from_before_the_setting_continues_with_13a(
     chinese_run: Path, tmp_path: Path, capsys: Any
 ) -> None:
     edit_config(chinese_run, "  bleu_tokenizer: zh\n", "")
@@ -187,7 +187,7 @@ def test_a_run_from_before_the_setting_goes_on_with_13a(
     assert load_settings(chinese_run / "config.yaml").data.bleu_tokenizer == "13a"
 
 
-def test_tasks_without_bleu_record_none_and_go_on(tmp_path: Path) -> None:
+def test_tasks_without_bleu_record_none_and_continue(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("the clock strikes\n" * 50)
     data = {"train": str(tmp_path / "text"), "valid": None, "test": None, "tokenizer": "characters"}
     settings = tiny_settings(tmp_path / "run", data={**data, "context": 16}, max_steps=2)

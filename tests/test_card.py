@@ -1,4 +1,4 @@
-"""`transformer card`: the card says what the run knows, and is not written over the user's own."""
+"""`transformer card`: the card has the facts of the run, and does not overwrite one that the user wrote."""
 
 import json
 import re

@@ -185,7 +185,7 @@ def test_the_newest_and_the_best_are_kept(run):
 
 
 @pytest.mark.parametrize("name", ["step-00000003-copy", "step-3", "step-4"])
-def test_a_users_own_folders_beside_the_checkpoints_are_no_checkpoints(run, name):
+def test_other_folders_next_to_the_checkpoints_are_ignored(run, name):
     write(run, 3)
     shutil.copytree(run.checkpoint(3), run.checkpoints / name)
     assert run.steps() == [3]
@@ -221,7 +221,7 @@ def test_a_checkpoint_means_itself_and_knows_its_run(run, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file", "empty"])
-def test_what_is_no_run_is_refused(name, tmp_path):
+def test_what_is_not_a_run_is_refused(name, tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     with pytest.raises(
@@ -325,7 +325,7 @@ def test_weights_of_another_model_are_refused(model_folder, change, message):
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\xff" * 100])
-def test_a_file_that_is_no_safetensors_is_refused(model_folder, content):
+def test_a_file_that_is_not_safetensors_is_refused(model_folder, content):
     (model_folder / MODEL).write_bytes(content)
     for read in (
         lambda: load_model(nn.Linear(1, 1), model_folder),

@@ -22,7 +22,7 @@ def test_every_config_loads():
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_opens_with_its_command_and_has_a_folder_of_its_own(path):
+def test_a_recipe_begins_with_its_command_and_has_its_own_folder(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     opening = lines[: next(number for number, line in enumerate(lines) if not line.startswith("#"))]
     name = path.relative_to(ROOT).as_posix()

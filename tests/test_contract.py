@@ -270,7 +270,7 @@ class Pooled(nn.Module):
         return (self.encoder(tokens) * is_real).sum(dim=1) / is_real.sum(dim=1)
 
 
-def test_an_own_model_says_what_it_is():
+def test_a_custom_model_reports_its_sizes():
     report = assert_transformer_contract(Recurrent(), kind="decoder_only")
     assert report.vocab_size == 11
     assert [result.name for result in report.results if result.status is Status.OK] == [

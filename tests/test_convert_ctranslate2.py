@@ -379,7 +379,7 @@ def test_another_process_may_be_faster(tiny_run, tmp_path, monkeypatch):
     ("device", "gpus", "expected"),
     [("auto", 2, ("cuda", 1)), ("cuda", 2, ("cuda", 1)), ("auto", 0, ("cpu", 0)), ("cpu", 2, ("cpu", 0))],
 )
-def test_each_process_of_a_machine_has_a_gpu_of_its_own(device, gpus, expected, monkeypatch, tmp_path):
+def test_each_process_of_a_machine_has_its_own_gpu(device, gpus, expected, monkeypatch, tmp_path):
     be_second_of_two(monkeypatch)
     found = []
     monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: gpus)

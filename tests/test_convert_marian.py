@@ -549,7 +549,7 @@ def test_without_transformers_nothing_is_compared(marian, tmp_path, monkeypatch)
     assert said[1:] == ["transformers is not installed, so the logits were not compared with the original's"]
 
 
-def test_a_hub_id_stands_for_its_folder(marian, tmp_path, monkeypatch):
+def test_a_hub_id_is_accepted_instead_of_a_folder(marian, tmp_path, monkeypatch):
     asked = []
 
     def snapshot_download(name, allow_patterns):

@@ -140,7 +140,7 @@ READERS = {
 
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
 @pytest.mark.parametrize("part", ["[5]", "[-5:]", "[:x]", "[1:2:3]", "[:0.9]", "[]"])
-def test_brackets_that_are_no_slice_are_refused(tmp_path, part, read):
+def test_brackets_that_are_not_a_slice_are_refused(tmp_path, part, read):
     with pytest.raises(CorpusError, match=r"the brackets at the end are not a valid slice; write \[:1000\]"):
         read(f"{tmp_path}/text{part}")
     with pytest.raises(CorpusError, match="900% is more than the whole text"):

@@ -56,7 +56,7 @@ def test_it_is_put_back_after_an_error():
         fail()
 
 
-def test_who_has_switched_it_off_finds_it_off():
+def test_if_the_user_has_switched_it_off_it_stays_off():
     enable_cudnn_sdp(False)
     with without_cudnn_attention():
         assert not cudnn_sdp_enabled()

@@ -81,7 +81,7 @@ def test_the_command_draws_several_runs(run, tiny_run, tmp_path, ending):
         "[" * 9999,
     ],
 )
-def test_a_line_that_is_no_event_is_passed_over(run, line):
+def test_a_line_that_is_not_an_event_is_skipped(run, line):
     before = read_curves(run)
     with run.log.open("a") as file:
         file.write(line + "\n")

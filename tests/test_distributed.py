@@ -110,7 +110,7 @@ def test_processes_train_as_one_does(settings, alone, tmp_path, processes):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_another_number_of_processes(settings, alone, tmp_path):
+def test_a_run_continues_with_another_number_of_processes(settings, alone, tmp_path):
     assert torchrun(4, changed(settings, tmp_path / "run", accumulate=1, max_steps=3)).returncode == 0
     assert torchrun(2, changed(settings, tmp_path / "run", accumulate=2)).returncode == 0
     assert_same_training(Run(tmp_path / "run"), alone)

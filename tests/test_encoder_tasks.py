@@ -112,7 +112,7 @@ def test_an_epoch_holds_every_sentence_once(lengths: list[int], epoch: int, shuf
     assert all(batches.fetch(rows).tokens.numel() <= 30 for rows in plan)
 
 
-def test_a_mask_in_a_line_stands_for_a_whole_word() -> None:
+def test_a_mask_in_a_line_hides_a_whole_word() -> None:
     tokenizer = train_tokenizer(LINES, vocab_size=330, normalization="nmt_nfkc", symbols=[MASK])
     assert has_mask(tokenizer)
     assert not has_mask(train_tokenizer(LINES, vocab_size=330, normalization="nmt_nfkc"))

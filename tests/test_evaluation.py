@@ -64,7 +64,7 @@ def test_the_table_by_phenomenon_adds_up(toyland):
     assert sum(row.sentences for row in rows[:-1]) == sum(len(tags) for tags in phenomena)
 
 
-def test_the_dictionary_stands_beside_the_model(toyland):
+def test_the_dictionary_is_listed_next_to_the_model(toyland):
     sources = [example.source for example in toyland]
     references = [example.target for example in toyland]
     word_for_word = [dictionary_translation(source) for source in sources]
@@ -85,7 +85,7 @@ def test_the_score_table_shows_every_figure_with_its_signature():
         assert part in text
 
 
-def test_examples_show_right_ones_then_wrong_ones_beside_the_answer():
+def test_examples_show_right_ones_then_wrong_ones_with_the_answer():
     shown = list(examples(["s0", "s1", "s2", "s3"], ["a", "x", "c", "y"], ["a", "b", "c", "d"], 1))
     assert [line.split()[0] for line in shown[0].splitlines()] == ["source", "right"]
     assert [line.split()[1] for line in shown[1].splitlines()] == ["s1", "x", "b"]

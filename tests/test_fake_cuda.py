@@ -1,4 +1,4 @@
-"""What a GPU would be told to do, seen without one: torch's fake tensors on a CUDA device that does nothing.
+"""The operations that a GPU would be given, recorded without one: torch's fake tensors on a fake CUDA device.
 
 `fake_cuda_audit.py` runs whole updates and searches there, in one process. An operation with tensors of two
 devices is an error. The tests here state where the program may wait for the device, and how many operators it

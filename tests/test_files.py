@@ -148,7 +148,7 @@ def test_of_many_writers_of_a_new_folder_one_wins(tmp_path):
     assert names(tmp_path) == [*(f"done-{number}" for number in range(4)), "folder"]
 
 
-def test_who_comes_too_late_is_told_so_and_changes_nothing(tmp_path):
+def test_a_second_writer_gets_an_error_and_changes_nothing(tmp_path):
     path = tmp_path / "folder"
 
     def come_too_late():

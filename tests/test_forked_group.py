@@ -101,7 +101,7 @@ def test_a_text_may_take_longer_to_read_than_training_waits():
     together(prepare)
 
 
-def test_who_dies_while_a_text_is_read_is_missed(capfd):
+def test_a_process_that_dies_while_a_text_is_read_is_noticed(capfd):
     def prepare():
         with process_group(torch.device("cpu"), timeout=60.0) as group:
             if group.rank == 1:

@@ -32,14 +32,16 @@ def test_a_run_of_format_1_computes_what_it_did():
     assert tokenizer.encode(["the apple"]) == [[271, 282, 287, 303, 303, 293, 283]]
 
 
-def test_a_run_of_format_1_goes_on(tmp_path):
+def test_a_run_of_format_1_can_be_continued(tmp_path):
     folder = Path(shutil.copytree(DATA / "run_v1", tmp_path / "run"))
     settings = load_settings(folder / "config.yaml")
     longer = replace(settings.training, max_steps=62, valid_every=100)
     train(replace(settings, output=str(folder), training=longer), resume=True)
     state = read_state(Run(folder).marked("last"))
     assert state["step"] == 62
-    assert 3.8 < state["best"] <= 3.86867  # the old best is known, and the new end is a little better
+    assert (
+        3.8 < state["best"] <= 3.86867
+    )  # the recorded best was kept, and the last checkpoint is slightly better
 
 
 def train_to(run: Path, step: int) -> Run:
@@ -126,7 +128,7 @@ def test_names_of_format_1_are_read_for_every_kind(tmp_path, kind, tie_embedding
         assert torch.equal(tensor, other.state_dict()[name]), name
 
 
-def test_a_model_of_ones_own_keeps_the_names_it_has():
+def test_a_custom_model_keeps_its_names():
     """Even if it uses the module names of format 1, or both old and new names."""
     names = {"blocks.0.weight": 1.0, "decoder.blocks.0.weight": 2.0, "embedding.weight": 3.0}
     stored = {name: torch.tensor(value) for name, value in names.items()}

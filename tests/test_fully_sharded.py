@@ -242,7 +242,7 @@ def settings(tmp_path_factory) -> Settings:
 
 
 @pytest.mark.slow
-def test_four_processes_go_on_as_two_after_one_has_died(settings, tmp_path):
+def test_four_processes_continue_as_two_after_one_has_died(settings, tmp_path):
     alone = Run(train(settings))
     output = tmp_path / "run"
     begun = changed(settings, output, accumulate=1, parallel="fsdp", timeout=60.0)

@@ -348,7 +348,7 @@ CUTS = st.just(1.0) | SHARE
 @fuzzing(30)
 @given(changes=CHANGES, cut=CUTS)
 def test_a_damaged_header_of_weights_is_refused(tiny_run, tmp_path_factory, changes, cut):
-    """Its hash in the manifest is right, as one who means harm would make it."""
+    """The hash in the manifest is right, as an attacker would make it."""
     folder = tmp_path_factory.mktemp("run")
     run = Run(Path(shutil.copytree(tiny_run, folder / "run")))
     checkpoint = run.marked("best")

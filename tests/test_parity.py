@@ -17,7 +17,7 @@ layers = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.parametrize("parity", [torch_layers.fused_attention, torch_layers.multi_head_attention])
+@pytest.mark.parametrize("parity", [torch_layers.equation_against_kernel, torch_layers.multi_head_attention])
 def test_attention_equals_torch(parity):
     for comparison in parity(CPU):
         assert_close(comparison.actual, comparison.expected)

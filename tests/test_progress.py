@@ -62,7 +62,7 @@ def test_on_a_terminal_the_bar_keeps_its_width(shown):
     assert {len(count) for _, count in bars} == {len("1,000/1,000")}
 
 
-def test_what_is_said_gets_a_line_of_its_own_above_the_bar(shown):
+def test_a_message_gets_a_separate_line_above_the_bar(shown):
     assert re.search(r"\r *\rhalf\n\r", shown(Screen()))
     assert ABOVE_BARS == []
 

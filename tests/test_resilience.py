@@ -123,7 +123,7 @@ class KilledAt:
 
 
 def killed_at_operation(number: int, settings: Settings, straight: Run, folder: Path) -> bool:
-    """Train, get killed before that file operation, resume; returns whether there was such an operation."""
+    """Train, be killed just before file operation `number`, resume. False if there were fewer operations."""
     ours = replace(settings, output=str(folder / "run"))
 
     def work():

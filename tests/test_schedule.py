@@ -32,7 +32,7 @@ def test_updates_count_from_1(step):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
-def test_the_cooldown_falls_by_equal_steps_to_0_just_behind_the_last_update(share):
+def test_the_cooldown_falls_by_equal_steps_to_0_just_after_the_last_update(share):
     factors = [cooldown_factor(step, 200, share) for step in range(1, 202)]
     falling = int(share * 200)
     assert factors[: 200 - falling] == [1.0] * (200 - falling)

@@ -84,7 +84,7 @@ def test_loading_what_was_saved_gives_the_same_settings(settings, config_path):
     assert load_settings(config_path) == settings
 
 
-def test_a_saved_file_holds_every_setting_in_order_and_nothing_is_left_beside_it(tmp_path):
+def test_a_saved_file_holds_every_setting_in_order_and_leaves_no_other_file(tmp_path):
     save_settings(Settings(), tmp_path / "config.yaml")
     keys = [line.split(":")[0].strip() for line in (tmp_path / "config.yaml").read_text().splitlines()]
     sections = {"model", "data", "training", "decoding"}
@@ -140,7 +140,7 @@ def test_underscores_nulls_booleans_and_dotted_keys(yaml_file):
     assert settings.model.d_k is None
 
 
-def test_the_commands_own_options_come_back_beside_the_settings():
+def test_the_commands_own_options_are_returned_with_the_settings():
     def add_options(parser):
         parser.add_argument("--resume", action="store_true", help="continue the run")
 

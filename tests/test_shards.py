@@ -140,7 +140,7 @@ def test_what_cannot_be_joined_leaves_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
-def test_each_process_of_a_machine_has_a_gpu_of_its_own(device, tmp_path, monkeypatch):
+def test_each_process_of_a_machine_has_its_own_gpu(device, tmp_path, monkeypatch):
     be_second_of_two(monkeypatch)
     devices = []
 

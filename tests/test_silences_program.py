@@ -134,7 +134,7 @@ def test_the_paired_bootstrap_is_sacrebleus():
 
     assert silence_table.bleu_of(counted(one).sum(axis=0)) == pytest.approx(expected.score, rel=1e-12)
     p = silence_table.paired_bootstrap(counted(one), counted(other))
-    assert 0.001 < p < 0.9  # a p that says something
+    assert 0.001 < p < 0.9  # neither the smallest nor the largest p
     assert p == pytest.approx(expected.p_value)
     assert silence_table.paired_bootstrap(counted(one), counted(one)) == 1.0
 

@@ -46,7 +46,7 @@ def run(*arguments, program=sys.executable, to="", unbuffered="", **options):
 
 @pytest.mark.parametrize("to", ["2>&-", "2>/dev/full", "2>to a reader that is gone", "0<&- 1>&- 2>&-"])
 def test_without_standard_error_commands_work(to, tiny_run, tmp_path):
-    """Only the warning about a line that is too long and the progress bar are lost."""
+    """Only two things are lost: the warning about an overlong line, and the progress bar."""
     reading, writing = os.pipe()
     os.close(reading)
     done = run(
@@ -113,7 +113,7 @@ def test_the_error_handler_that_a_user_chose_stays(written):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
-def test_a_file_name_that_is_no_text_is_written_as_it_is(encoding, written, monkeypatch):
+def test_a_file_name_that_is_not_text_is_written_unchanged(encoding, written, monkeypatch):
     name = os.fsdecode(b"runs/\xff")
     monkeypatch.setattr("transformer.cli.dispatch", lambda _: print(name) or 0)
     assert written(encoding, "strict") == b"runs/\xff\n"

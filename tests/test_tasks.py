@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from transformer.__main__ import main
 from transformer.checkpoint.format import CheckpointError
+from transformer.checkpoint.pretrained import load_run
 from transformer.checkpoint.run import Run
 from transformer.cli.results import results
 from transformer.config import Settings
@@ -24,7 +25,6 @@ from transformer.data.running_text import BlockBatches, TextBatch, read_text, to
 from transformer.data.tokenizers.protocol import PAD_ID, Tokenizer
 from transformer.data.tokenizers.training import make_tokenizer
 from transformer.decoding.generator import TextGenerator
-from transformer.checkpoint.pretrained import load_run
 from transformer.decoding.translator import Translator
 from transformer.evaluation.card import model_card
 from transformer.evaluation.validation import mean_loss
@@ -172,7 +172,7 @@ def test_an_objective_is_told_the_number_of_the_update(
 
 
 class LengthRegressor(nn.Module):
-    """A head of its own: one number per sentence."""
+    """A custom head: one number per sentence."""
 
     def __init__(self, encoder: nn.Module, d_model: int) -> None:
         super().__init__()
@@ -185,14 +185,14 @@ class LengthRegressor(nn.Module):
 
 @dataclass(frozen=True)
 class Lengths(TensorBatch):
-    """A batch of its own."""
+    """A custom batch."""
 
     tokens: Tensor
     target_tokens: int
 
 
 class NumberBatches(EpochBatches[Lengths]):
-    """A dataset of its own, without a text: rows of 3 to 8 random tokens, all of a batch equally long."""
+    """A custom dataset, without a text: rows of 3 to 8 random tokens, all of a batch equally long."""
 
     def epoch(self, number: int) -> list[NDArray[np.int64]]:
         lengths = np.random.default_rng(number).integers(3, 9, 4)

@@ -1,4 +1,4 @@
-"""Pairs become ids once: on disk they stay, with the reasons why pairs are dropped."""
+"""Pairs are tokenized once; the ids, and the reasons for dropped pairs, are kept on disk."""
 
 import os
 import signal

@@ -124,7 +124,7 @@ def test_a_run_that_was_stopped_between_checkpoints_does_the_lost_updates_again(
     assert_equal_checkpoints(run.marked("last"), Run(tmp_path / "straight").marked("last"))
 
 
-def test_a_finished_run_goes_on_to_more_updates_and_otherwise_stays_as_it_is(tiny_run, tmp_path):
+def test_a_finished_run_is_continued_for_more_updates_and_otherwise_left_unchanged(tiny_run, tmp_path):
     folder = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     train(tiny_settings(folder), resume=True)
     assert Run(folder).marked("last").name == "step-00000006"

@@ -12,7 +12,7 @@ from transformer.config import Settings, setting_names
 from transformer.config.errors import UsageError
 from transformer.config.files import SECTIONS, build_settings, read_file
 from transformer.config.help import LEGEND, HelpAction, SettingsHelp, is_setting, metavar
-from transformer.config.model import SPECIAL_IDS
+from transformer.config.model import FIXED_BY_TOKENIZER
 from transformer.config.parser import CommandParser, command_parser
 from transformer.config.recipes import find_recipe
 
@@ -82,7 +82,7 @@ def settings_parser(prog: str, description: str) -> CommandParser:
     add("--config", action="append", metavar="FILE", help="recipe (name or file); later ones override")
     parser.add_class_arguments(Settings)
     for action in parser._actions:
-        if action.dest in (*SECTIONS, *SPECIAL_IDS):  # the tokenizer fixes the special ids
+        if action.dest in (*SECTIONS, *FIXED_BY_TOKENIZER):  # the tokenizer fixes the special ids
             action.help = SUPPRESS
         elif is_setting(action):
             action.metavar = metavar(action)

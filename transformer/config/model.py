@@ -12,7 +12,8 @@ from transformer.config.checks import (
 )
 
 Kind = Literal["encoder_decoder", "decoder_only", "encoder_only"]
-SPECIAL_IDS = ("model.pad_id", "model.bos_id", "model.eos_id", "model.unk_id")
+FIXED_BY_TOKENIZER = ("model.pad_id", "model.bos_id", "model.eos_id", "model.unk_id")
+"""Settings that the tokenizer decides, so training refuses other values."""
 
 
 @dataclass(frozen=True)

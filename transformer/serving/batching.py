@@ -18,7 +18,7 @@ from transformer.decoding.translation import Translation
 if TYPE_CHECKING:
     from transformer.decoding.translator import Translator  # imports torch
 
-Row = Sequence[tuple[Translation, str | None]]
+Outputs = Sequence[tuple[Translation, str | None]]
 """The outputs for one line, best first, each with its word alignment if the request asked for it."""
 
 
@@ -37,7 +37,7 @@ class Kind(NamedTuple):
 class Answer(NamedTuple):
     """The translations of one request."""
 
-    results: list[Row]
+    results: list[Outputs]
     warnings: list[str]
     """A warning for each line that was cut to the model's `max_positions`; lines are counted from 1."""
 
@@ -144,7 +144,7 @@ class Batcher:
         )
         self.lines += len(lines)
         self.batches += 1
-        rows: Sequence[Row] = [[(output, None) for output in outputs] for outputs in found]
+        rows: Sequence[Outputs] = [[(output, None) for output in outputs] for outputs in found]
         if kind.with_alignment:
             rows = cast("Translator", translator).with_alignments(lines, found)
         rest = iter(rows)

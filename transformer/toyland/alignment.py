@@ -9,7 +9,7 @@ from transformer.toyland.inflection import IT, NOUN
 from transformer.toyland.tree import Branch, Leaf
 
 # The path from the root to a leaf. For each branch on the way, the path has a pair: the `id` of the next
-# child, and how often that child occurs earlier in the branch. A leaf must have the same path in both
+# child, and how many times that child occurs earlier in the branch. A leaf must have the same path in both
 # languages, so the path cannot use the indices of children, which each language orders differently.
 _Place = tuple[tuple[int, int], ...]
 _MARKS = (",", ".")

@@ -45,7 +45,7 @@ def counting(draft: Draft) -> Branch:
 _FORTUNES = tuple(
     NOUN[english] for english in ("house", "castle", "hotel", "school", "car", "boat", "bus", "train", "ship")
 )
-_WARES = nouns_of("ware")
+_GOODS = nouns_of("ware")
 _COUNTED = nouns_of("readable", "thing", "animal", "food")
 _STORES = tuple(NOUN[english] for english in ("village", "castle", "park", "school", "library", "hotel"))
 _TRADE = tuple(event for event in EVENTS if event.verb.english in ("buy", "sell", "need", "have"))
@@ -53,10 +53,10 @@ _TRADE = tuple(event for event in EVENTS if event.verb.english in ("buy", "sell"
 
 def _price(draft: Draft) -> Clause:
     """`The car costs … euros.`"""
-    dear = draft.random() < 0.6
-    noun = draft.pick(_FORTUNES if dear else _WARES)
-    number = large_number(draft) if dear else small_number(draft)
-    if dear and number < 1000:
+    is_expensive = draft.random() < 0.6
+    noun = draft.pick(_FORTUNES if is_expensive else _GOODS)
+    number = large_number(draft) if is_expensive else small_number(draft)
+    if is_expensive and number < 1000:
         number *= 1000
     clause = Clause(draft, PLAIN)
     clause.roles[SUBJECT] = subject(draft, (noun,), singular=True).node

@@ -40,7 +40,7 @@ class StopRequest:
         self.is_raised = False
         """Whether `Interrupted` has been raised. If so, another SIGTERM is ignored, so cleanup can finish."""
         self.is_repeated = False
-        """Whether the next signal is a repetition by `repeat_soon` and not a new signal from outside."""
+        """Whether the next signal is one that `repeat_soon` sends again, and not a new one."""
         self.is_over = False
         """Whether the block to interrupt has ended; further signals then have no effect."""
 
@@ -48,13 +48,13 @@ class StopRequest:
         return self.name is not None
 
     def receive(self, number: int, _: FrameType | None) -> None:
-        """Record the signal for the training loop; a second Ctrl-C interrupts at once."""
+        """Record the signal for the training loop; a second Ctrl-C interrupts immediately."""
         if self.name and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.name = signal.Signals(number).name
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Raise `Interrupted` at once or, during an import, as soon as the import has finished.
+        """Raise `Interrupted` immediately or, during an import, as soon as the import has finished.
 
         An import that is interrupted half-way makes other modules fail and can make C++ code abort. A second
         Ctrl-C does not wait for the import.
@@ -108,7 +108,7 @@ def stop_requests() -> Iterator[StopRequest]:
 
 @contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """Inside the block, signals interrupt at once, because before training there is no update to finish.
+    """Inside the block, signals interrupt immediately, because before training there is no update to finish.
 
     Ctrl-C raises `KeyboardInterrupt`. The other signals raise `TrainingStopped`, because `--resume` can
     continue the run.

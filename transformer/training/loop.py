@@ -36,8 +36,8 @@ from transformer.training.state import TrainingState, seed_update
 from transformer.training.updates import Update, shapes_of, updates
 
 HALVINGS = 16
-"""How often float16's initial loss scale, 2^16, can be halved until it is 1. Each halving skips an update, so
-this many skipped updates in a row are normal."""
+"""How many times float16's initial loss scale, 2^16, can be halved until it is 1. Each halving skips an
+update, so this many skipped updates in a row are normal."""
 
 
 UNSCALED = GradScaler(enabled=False)

@@ -69,7 +69,7 @@ def cached_decoding(device: torch.device) -> Iterator[Comparison]:
 Parity = Callable[[torch.device], Iterable[Comparison]]
 
 OWN: dict[str, Parity] = {
-    "attention equation vs fused kernel": torch_layers.fused_attention,
+    "attention equation vs fused kernel": torch_layers.equation_against_kernel,
     "multi-head attention vs torch.nn": torch_layers.multi_head_attention,
     "encoder layer vs torch.nn, post- and pre-norm": torch_layers.encoder_layers,
     "decoder layer vs torch.nn, post- and pre-norm": torch_layers.decoder_layers,

@@ -21,7 +21,7 @@ RESIDUALS: tuple[type[PostNorm], ...] = (PostNorm, PreNorm)
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"ReLU": F.relu, "GELU": F.gelu}
 
 
-def fused_attention(device: torch.device) -> Iterator[Comparison]:
+def equation_against_kernel(device: torch.device) -> Iterator[Comparison]:
     """Compare equation 1 with torch's kernel: without a mask, with padding, and with causal masking.
 
     On a CPU, our own kernel is compared with torch's too.
