@@ -1,4 +1,4 @@
-"""Decoding speed on a CPU of this project, Hugging Face and CTranslate2 with the same weights, and of eole.
+"""Decoding speed on a CPU: this project, Hugging Face and CTranslate2 with the same weights, and eole.
 
     TRANSFORMER_DATA=FOLDER python benchmarks/decoding.py [--sizes small base] [--run RUN] [--beams 1 4]
 

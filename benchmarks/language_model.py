@@ -2,7 +2,7 @@
 
     python benchmarks/language_model.py [--sizes characters words] [--threads 1]
 
-The plain loop is what people write by hand after GPT-2: one linear layer for queries, keys and values,
+The plain loop is what people write by hand for GPT-2: one linear layer for queries, keys and values,
 `scaled_dot_product_attention`, torch's cross-entropy, fused AdamW, and autocast for bfloat16. It has no guard
 against non-finite gradients and measures no norm; ours does both, as `transformer.train` does. Both models
 have pre-norm blocks, GELU, learned positions, biases, tied embeddings, no dropout, and the same number of

@@ -1,4 +1,4 @@
-"""The speed of classes, sentence vectors and scores, which need one pass: ours and Hugging Face's.
+"""Speed of classifying, embedding and scoring, which need one forward pass: ours and Hugging Face's.
 
     python benchmarks/one_pass.py [--batches 1 1024t] [--threads 1] [--rounds 5]
 

@@ -1,16 +1,16 @@
 """The alternatives to this project's training, and how each is trained: `build` and `make_update`.
 
-Each is skipped where a package that it needs is missing. `transformers` is in our extra `benchmarks`. eole,
-torchlingo and x-transformers are in no extra: they depend on dozens of packages that training does not use,
-and eole 0.6.4 on a version of sentencepiece below that of constraints.txt. Install them without dependencies,
-and with them the packages that they import:
+An alternative is skipped if a package that it needs is missing. `transformers` is in our extra `benchmarks`.
+eole, torchlingo and x-transformers are in no extra: they depend on dozens of packages that training does not
+use, and eole 0.6.4 depends on an older sentencepiece than constraints.txt has. Install them without
+dependencies, together with the packages that they import:
 
     pip install --no-deps eole==0.6.4 pyonmttok configargparse rapidfuzz
     pip install --no-deps torchlingo==0.2.9
     pip install --no-deps x-transformers==2.31.10 torch-einops-utils einops einx frozendict loguru
 
-All but eole are trained by the loop of a tutorial, with torch's cross-entropy; eole by its own trainer
-(benchmarks/peer_eole.py). The optimiser is torch's fused Adam everywhere.
+All but eole are trained by a plain loop, as in a tutorial, with torch's cross-entropy; eole is trained by its
+own trainer (benchmarks/peer_eole.py). The optimiser is torch's fused Adam everywhere.
 """
 
 from collections.abc import Callable

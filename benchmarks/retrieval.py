@@ -10,8 +10,7 @@ the 1,000 captions of the test, then with 5,000 captions of the training text as
 95 % intervals (Student's t over the seeds), the number of queries that only one of the two models gets right,
 and the p-value of a paired permutation test. `--part valid` measures on the validation text, on which the
 settings were chosen; `--part test_2017` measures on test_2017_flickr. Existing runs are reused. Needs the
-extra
-`benchmarks`.
+extra `benchmarks`.
 """
 
 import argparse

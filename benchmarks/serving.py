@@ -6,9 +6,8 @@ First translates the lines without a server, with `Translator`: a fifth of the l
 and all lines in one call. Then starts a server on a free port. Each client has one connection and sends one
 line per request, one request after the other. Prints the speed of `Translator`, the server's throughput, the
 latency as the clients see it, the mean size of the server's batches, its errors, the answers that differ from
-those of
-`Translator`, and the server's memory before and after each fifth of the requests (Linux).
-Needs the extra `serve`.
+those of `Translator`, and the server's memory before and after each fifth of the requests (Linux). Needs the
+extra `serve`.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""The memory of real FSDP processes on a CPU, next to what `transformer train --dry-run` predicts for them.
+"""The memory of real FSDP processes on a CPU, compared with what `transformer train --dry-run` predicts.
 
 python benchmarks/sharded_memory.py [--processes 1 2 4] [--layers 8] [--width 1024] [--keep]
 
-For each number, so many processes (gloo, float32, one thread each) train a language model for two updates
-of a few tokens, so that activations are small, and save it. Printed for each process, in GiB:
+For each number, that many processes (gloo, float32, one thread each) train a language model for two updates
+of a few tokens, so that activations are small, and save it. Prints for each process, in GiB:
 
 predicted  what the dry run says: weights, gradients, moments and gathered layers
 start      resident memory before the model is built: Python, torch and the text
@@ -12,7 +12,7 @@ more       updates − start − predicted: what the prediction leaves out
 saved      peak resident memory after a checkpoint was written: by the first process alone (whole), or from
            the parts that every process had written (parts)
 
-glibc returns freed memory to the system, unless --keep is given: then it keeps some of it, as in `transformer
+glibc returns freed memory to the system, unless --keep is given: then it keeps some, as in `transformer
 train`. Linux only.
 """
 

@@ -5,12 +5,12 @@ python benchmarks/silences.py [--variants default zero_start] [--seeds 1 2 3] [-
 python benchmarks/silences.py --list
 python benchmarks/silences.py --table [--figures docs/figures/silences]
 
-Multi30k, English to German, with configs/multi30k_en_de.yaml in less time: 2,000 updates instead of 5,000.
-The learning rate is the recipe's at the same share of the training, and the mean of the last 8 checkpoints
-covers the same share. One thread per run: a run with its scores took 17 to 20 minutes of a core of a Xeon
-with AMX, and the default reached 31.6, 32.0 and 33.1 BLEU. (On an AMD EPYC, a run with `--tokens 2048` took
-14 minutes and reached 18.3 BLEU, too early to compare variants; with the rate falling to zero over the second
-half it reached 17.3.)
+Multi30k, English to German, with configs/multi30k_en_de.yaml shortened to 2,000 updates instead of 5,000.
+After the same share of the training, the learning rate is the recipe's, and the mean of the last 8
+checkpoints covers the same share. One thread per run: a run with its scores took 17 to 20 minutes of a core
+of a Xeon with AMX, and the default reached 31.6, 32.0 and 33.1 BLEU. (On an AMD EPYC, a run with `--tokens
+2048` took 14 minutes and reached 18.3 BLEU, too early to compare variants; with the rate falling to zero over
+the second half it reached 17.3.)
 
 Runs continue after an interruption, and finished ones are not repeated. A run takes 225 MB on disk, and may
 be deleted when it is finished. It leaves three files in the folder of figures: its scores (.json), its

@@ -1,4 +1,4 @@
-"""The training speed on a CPU of this project and of its alternatives, on the same batches.
+"""Training speed on a CPU: this project and its alternatives, on the same batches.
 
 python benchmarks/training.py --size small --threads 1 2
 

@@ -57,7 +57,7 @@ def parse(arguments: list[str], prog: str) -> Namespace:
     parser.add_argument(
         "--temperature", type=float, default=1.0, help="below 1: more predictable; above 1: more varied"
     )
-    parser.add_argument("--top-k", type=int, help="sample from the K most probable tokens only")
+    parser.add_argument("--top-k", type=int, help="sample from the N most probable tokens only")
     parser.add_argument(
         "--top-p", type=float, help="sample from the smallest set of tokens with this total probability"
     )

@@ -7,9 +7,9 @@ from transformer.config.checks import require
 from transformer.config.parser import command_parser
 from transformer.config.recipes import copy_recipe, overview
 
-DESCRIPTION = """List the recipes that come with the package, with the requirements, training time and score
-of each recipe. `transformer train --config NAME` trains a recipe. `transformer recipes copy NAME` copies a
-recipe's file into the current folder, so that you can edit it."""
+DESCRIPTION = """List the recipes that come with the package: what each needs, its training time and its
+score. `transformer train --config NAME` trains a recipe. `transformer recipes copy NAME` copies a recipe's
+file into the current folder, so that you can edit it."""
 
 
 def run(arguments: list[str], prog: str) -> None:

@@ -21,10 +21,10 @@ DESCRIPTION = """Train a model from settings. --config is a file or the name of 
 (`transformer recipes` prints all names); further --config and --section.key VALUE options override its
 settings. The defaults are the paper's base model. --resume needs only --output, because the run's folder
 holds the settings.
-On SIGTERM, SIGHUP, SIGUSR1 or Ctrl-C the current update is finished, a checkpoint is saved and the exit code
-is 75; --resume continues from there. --dry-run writes nothing: it measures the largest batch and a few
-updates, and estimates how long the training would take. With training.parallel fsdp, --dry-run instead prints
-how much memory one process would need, for several numbers of processes.
+On SIGTERM, SIGHUP, SIGUSR1 or Ctrl-C, training finishes the current update, saves a checkpoint and ends with
+exit code 75; --resume continues from there. --dry-run writes nothing: it measures the largest batch and a few
+updates, and estimates how long training would take. With training.parallel fsdp, it instead prints how much
+memory each process would need, for several numbers of processes.
 Under torchrun (`torchrun --nproc-per-node 4 -m transformer train ...`) all processes train one model."""
 
 

@@ -46,7 +46,7 @@ class TrainingConfig:
     run's weights. Otherwise the earlier run must have trained an encoder-only model, and only the weights of
     its encoder are used. In this case, the new model can be encoder-only or a translation model."""
     model_size: Literal["given", "by_text"] = "given"
-    """Where the size of the model comes from.
+    """Size of the model.
     given: from the settings of the model. by_text: model.d_model, num_heads, d_ff and num_layers are chosen
     by the number of tokens in the training text, source and target together: 64, 4, 256 and 2 below 100,000
     tokens; 128, 4, 512 and 3 below a million; 256, 4, 1024 and 3 above. The run's config.yaml records the
@@ -57,9 +57,9 @@ class TrainingConfig:
     accumulate: int = 1
     """Batches per update and process."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """How several processes train one model.
-    ddp: each process holds the whole model; fsdp: each process holds a part of every parameter, its gradient
-    and its moments (docs/distributed.md). With a single process there is no difference."""
+    """Parallel training.
+    How several processes train one model. ddp: each holds the whole model; fsdp: each holds a part of every
+    parameter, its gradient and its moments (docs/distributed.md). With one process there is no difference."""
     recompute: bool = False
     """Recompute layers to save memory.
     Only the input of each layer is kept for the backward pass, which then computes the layer again."""
@@ -96,8 +96,8 @@ class TrainingConfig:
     """Metric that chooses the best checkpoint.
     It is one of the metrics that the task's validation computes, such as loss, bleu or accuracy."""
     patience: int | None = None
-    """Stop after this many poor validations; null: never.
-    A validation is poor if it does not improve best_metric. Only consecutive poor validations count."""
+    """Stop after N validations without gain; null: never.
+    Only consecutive validations that do not improve best_metric count."""
     save_every: int = 1000
     """Updates between checkpoints.
     The last update is always saved."""
