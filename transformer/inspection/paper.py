@@ -73,7 +73,8 @@ PLACES = (
     ),
     Place(
         "§3.2.1 equation 1",
-        "`transformer/model/attention.py: attention`, `transformer/model/attention.py: attention_weights`",
+        "`transformer/model/attention.py: attention`, `transformer/model/attention.py: attention_weights`; training "
+        "calls `transformer/kernels/attention.py: fused_attention`, which computes the same",
         "`tests/test_attention.py: test_written_out_attention_equals_torch`; by hand in [attention_by_hand.md](attention_by_hand.md)",
     ),
     Place(
@@ -96,7 +97,8 @@ PLACES = (
     Place(
         "§3.2.3 masking",
         "`transformer/model/masks.py: padding_mask`, "
-        "`transformer/model/masks.py: causal_mask`; what makes training causal: `transformer/model/masks.py: causal_context`",
+        "`transformer/model/masks.py: causal_mask`; what makes training causal: `transformer/model/masks.py: causal_context`, "
+        "whose `is_causal` tells `transformer/kernels/attention.py: fused_attention` to hide the future",
         "`tests/test_masks.py`, `tests/test_models.py: test_the_future_cannot_change_the_past`",
     ),
     Place(
@@ -147,7 +149,8 @@ PLACES = (
     ),
     Place(
         "§5.3 equation 3",
-        "`transformer/training/schedule.py: inverse_sqrt_rate`",
+        "`transformer/training/schedule.py: inverse_sqrt_rate`; training calls "
+        "`transformer/training/schedule.py: learning_rate`, which also applies the settings of the schedule",
         "`tests/test_schedule.py: test_the_rate_is_equation_3`",
     ),
     Place(
