@@ -144,7 +144,7 @@ def read_material(
         task = task_class(wanted)
     with group.first_alone():
         if resumed is None and group.is_first:
-            say("making the tokenizer")
+            say("training the tokenizer")
             made = task.train_tokenizer() if start is None else start.tokenizer
             run.path.mkdir(parents=True, exist_ok=True)
             made.save(run.tokenizer)

@@ -101,7 +101,7 @@ def require_content(file: BinaryIO) -> None:
     start = file.tell()
     promised, there = math.prod(shape) * kind.itemsize, file.seek(0, os.SEEK_END) - start
     if promised > there:
-        raise ValueError(f"its header promises {promised:,} bytes, but it has {there:,}")
+        raise ValueError(f"its header promises {promised:,} bytes, but the file has {there:,}")
     file.seek(0)
 
 

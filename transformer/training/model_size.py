@@ -45,7 +45,7 @@ def sized_by_text(settings: Settings, batches: EpochBatches[Any], say: Callable[
         return settings
     tokens = padded_tokens(batches)
     size = size_for(tokens)
-    say(f"a model for {tokens:,} tokens of text: {size}")
+    say(f"model size chosen for {tokens:,} tokens of text: {size}")
     return with_size(settings, size)
 
 
