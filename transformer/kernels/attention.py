@@ -1,4 +1,7 @@
-"""Computes equation 1 by the fastest method on each device; `model/attention.py` has the plain version."""
+"""Computes equation 1 by the fastest method on each device.
+
+`attention` in `model/attention.py` is the plain version; `tests/test_attention.py` checks that the two agree.
+"""
 
 import math
 from typing import NamedTuple

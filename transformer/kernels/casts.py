@@ -1,4 +1,7 @@
-"""Casting a tensor once, instead of once for each matrix product that reads it, as autocast does."""
+"""Casting a tensor once, instead of once for each matrix product that reads it.
+
+autocast, which casts for each product, is the plain version.
+"""
 
 import torch
 from jaxtyping import Float

@@ -1,4 +1,7 @@
-"""Dropout (§5.4) that spends less CPU time on random numbers."""
+"""Dropout (§5.4) that spends less CPU time on random numbers.
+
+`nn.Dropout` is the plain version; `tests/test_dropout.py` checks that this one has the same properties.
+"""
 
 import torch
 from torch import Tensor, nn

@@ -3,7 +3,7 @@
 Decoding multiplies a few rows at a time by the same matrices. `F.linear` in float32 reads the matrices
 unpacked. oneDNN reads a packed copy of a large matrix several times faster. If the CPU has instructions for
 these types, copies in bfloat16 are faster still, and copies in 8-bit integers are the smallest
-(docs/performance.md).
+(docs/performance.md). `F.linear` is the plain version; `tests/test_packed.py` checks that the two agree.
 """
 
 from collections.abc import Callable
