@@ -33,21 +33,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from measuring import machine
-from silence_variants import VARIANTS, Variant
+from transformer.kernels.allocator import keep_few_shapes
 
-import transformer
-from transformer.checkpoint.averaging import average_checkpoints
-from transformer.checkpoint.reading import read_state
-from transformer.checkpoint.run import Run
-from transformer.config import Settings, setting_names
-from transformer.config.settings import differing
-from transformer.evaluation.bleu import make_bleu
-from transformer.evaluation.scored import Scored
-from transformer.files import write_whole
-from transformer.training.distributed import ALONE
-from transformer.training.finite import DivergedError
+keep_few_shapes()  # before torch is imported
+
+import torch  # noqa: E402
+from measuring import machine  # noqa: E402
+from silence_variants import VARIANTS, Variant  # noqa: E402
+
+import transformer  # noqa: E402
+from transformer.checkpoint.averaging import average_checkpoints  # noqa: E402
+from transformer.checkpoint.reading import read_state  # noqa: E402
+from transformer.checkpoint.run import Run  # noqa: E402
+from transformer.config import Settings, setting_names  # noqa: E402
+from transformer.config.settings import differing  # noqa: E402
+from transformer.evaluation.bleu import make_bleu  # noqa: E402
+from transformer.evaluation.scored import Scored  # noqa: E402
+from transformer.files import write_whole  # noqa: E402
+from transformer.training.distributed import ALONE  # noqa: E402
+from transformer.training.finite import DivergedError  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "configs" / "multi30k_en_de.yaml"
