@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from transformer.data.padding import right_padded
 from transformer.data.token_budget import longest_first
 from transformer.data.tokenizers.pair import PairTokenizer
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
+from transformer.decoding.inference import padded_rows
 from transformer.decoding.scoring import pair_lengths, with_bos
 from transformer.hardware import without_cudnn_attention
 from transformer.model.recording import record_attention
@@ -49,8 +49,8 @@ def align(
         rows = [row for row in batch if sources[row]]  # leave out blank lines
         if not rows:
             continue
-        src_tokens = right_padded([sources[row] for row in rows])
-        tgt_tokens = right_padded([[*targets[row], EOS_ID] for row in rows])
+        src_tokens = padded_rows(model, [sources[row] for row in rows])
+        tgt_tokens = padded_rows(model, [[*targets[row], EOS_ID] for row in rows])
         attention = cross_attention(model, src_tokens, tgt_tokens)[-layers:].mean(dim=(0, 2)).float().cpu()
         for row, weights in zip(rows, attention, strict=True):
             source = words_of(source_side, sources[row][:-1])
@@ -63,9 +63,8 @@ def cross_attention(
     model: nn.Module, src_tokens: Tensor, tgt_tokens: Tensor
 ) -> Float[Tensor, "layers batch heads target source"]:
     """Each decoder layer's cross-attention at the position that predicts each target token."""
-    device = next(model.parameters()).device
     with record_attention(model) as recorded:
-        model(src_tokens.to(device), with_bos(model, tgt_tokens).to(device))
+        model(src_tokens, with_bos(model, tgt_tokens))
     found = [weights for name, weights in recorded.items() if name.endswith("cross_attention")]
     if not found:
         raise ValueError("the model has no module called cross_attention to read an alignment from")

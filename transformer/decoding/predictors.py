@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from transformer.checkpoint.pretrained import Build, load_run, no_head
 from transformer.config import InferencePrecision, Settings
 from transformer.data.masking import MASK, MASK_ID, encode_with_masks
-from transformer.data.padding import right_padded
 from transformer.data.sentences import encode_sentences
 from transformer.data.text import MAX_CHARACTERS_PER_TOKEN, CorpusError, one_line, text_list
 from transformer.data.token_budget import longest_first
 from transformer.data.tokenizers.protocol import EOS_ID, Tokenizer
-from transformer.decoding.inference import freeze, without_gradients
+from transformer.decoding.inference import freeze, padded_rows, without_gradients
 from transformer.model.build import build_model
 from transformer.model.heads import masked_language_model, sentence_embedder, sequence_classifier
 
@@ -61,9 +60,9 @@ class Reader:
         device = next(self.model.parameters()).device
         budget = self.settings.decoding.one_pass_limit(device.type)
         for rows in longest_first([len(ids) for ids in sentences], budget):
-            tokens = right_padded([sentences[row] for row in rows])
+            tokens = padded_rows(self.model, [sentences[row] for row in rows])
             with torch.no_grad(), without_gradients(self.model):
-                outputs = self.model(tokens.to(device)).float().cpu()
+                outputs = self.model(tokens).float().cpu()
             yield rows, outputs
 
     def encode(self, lines: Sequence[str]) -> list[NDArray[np.int64]]:

@@ -6,10 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from transformer.data.padding import right_padded
 from transformer.data.token_budget import longest_first
 from transformer.data.tokenizers.protocol import EOS_ID
-from transformer.decoding.inference import without_gradients
+from transformer.decoding.inference import padded_rows, without_gradients
 
 
 class Score(NamedTuple):
@@ -27,7 +26,7 @@ def score_pairs(
     scores = [Score(0.0, [])] * len(sources)
     for rows in longest_first(pair_lengths(sources, targets), batch_tokens):
         ended = [[*targets[row], EOS_ID] for row in rows]
-        src_tokens, wanted = right_padded([sources[row] for row in rows]), right_padded(ended)
+        src_tokens, wanted = padded_rows(model, [sources[row] for row in rows]), padded_rows(model, ended)
         with without_gradients(model):
             log_probs = forced_log_probs(model, src_tokens, wanted).tolist()
         for row, target, values in zip(rows, ended, log_probs, strict=True):
@@ -38,8 +37,6 @@ def score_pairs(
 
 def forced_log_probs(model: nn.Module, src_tokens: Tensor, tgt_tokens: Tensor) -> Tensor:
     """(B, T): the log-probability of each target token, given the tokens before it, without BOS."""
-    device = next(model.parameters()).device
-    src_tokens, tgt_tokens = src_tokens.to(device), tgt_tokens.to(device)
     log_probs = model(src_tokens, with_bos(model, tgt_tokens)).float().log_softmax(dim=-1)
     return log_probs.gather(2, tgt_tokens[:, :, None])[:, :, 0]
 

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from transformer.checkpoint.pretrained import Build, load_run
 from transformer.config import DecodingConfig, InferencePrecision, ModelConfig
-from transformer.data.padding import right_padded
 from transformer.data.text import text_list
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.decoding.alignment import Alignment, align, pharaoh
 from transformer.decoding.beam import search_n_best
 from transformer.decoding.ensemble import Ensemble
-from transformer.decoding.inference import freeze, without_gradients
+from transformer.decoding.inference import freeze, padded_rows, without_gradients
 from transformer.decoding.lines import LineTranslator, SearchOptions
 from transformer.decoding.processors import AtPlaces, ForcedPrefix
 from transformer.decoding.sampling import Sampler
@@ -184,8 +183,7 @@ class Translator(LineTranslator):
         return score_pairs(self.model, ended, ids, batch_tokens=budget)
 
     def right_padded(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        tokens = right_padded(rows, self.config.pad_id)
-        return tokens.to(next(self.model.parameters()).device)
+        return padded_rows(self.model, rows, self.config.pad_id)
 
 
 def as_outputs(found: Hypotheses) -> list[list[Output]]:

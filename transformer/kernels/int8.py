@@ -9,6 +9,7 @@ not use `torch.ops.quantized`, because torch will remove that module together wi
 docs/performance.md compares the speed of these operators.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -34,7 +35,8 @@ ZERO = 128
 class Int8Weight(NamedTuple):
     """A quantized weight: row i of the original is `matrix[:, i] * scales[i] * LARGEST`."""
 
-    matrix: Int8[Tensor, "width outputs"]
+    matrix: Int8[Tensor, "width outputs"] | None
+    """None if all products use `packed`, to save memory."""
     scales: Float[Tensor, " outputs"]
     packed: Tensor | None
     """The same matrix in oneDNN's own layout; None if it has fewer than `LARGE` weights."""
@@ -47,7 +49,13 @@ def quantized_weight(weight: Float[Tensor, "outputs width"]) -> Int8Weight:
     divisor = scales.clamp(min=torch.finfo(scales.dtype).tiny)  # a row of zeros has the scale 0
     matrix = (weight / divisor[:, None]).round().to(torch.int8)
     packed = torch.ops.onednn.qlinear_prepack(matrix, None) if matrix.numel() >= LARGE else None
-    return Int8Weight(matrix.t(), scales / LARGEST, packed, torch.zeros_like(scales, dtype=torch.int64))
+    kept = None if packed is not None and HAS_AMX else transposed(matrix)
+    return Int8Weight(kept, scales / LARGEST, packed, torch.zeros_like(scales, dtype=torch.int64))
+
+
+def transposed(matrix: Int8[Tensor, "outputs width"]) -> Int8[Tensor, "width outputs"]:
+    """Transpose without copying, unless the width is 1, because `_int_mm` then misreads the view."""
+    return matrix.t().clone(memory_format=torch.contiguous_format) if matrix.shape[1] == 1 else matrix.t()
 
 
 def int8_linear(
@@ -72,7 +80,8 @@ def scaled_product(rows: Int8[Tensor, "rows width"], weight: Int8Weight) -> Floa
     faster for any number of rows, even one. This operator is fast only with unsigned rows, so signed rows are
     shifted by `ZERO`, and oneDNN shifts the result back. Both operators give the same numbers.
     """
-    if weight.packed is None or not (HAS_AMX or LEAST_ROWS <= rows.shape[0] <= FEW_ROWS):
+    is_few = LEAST_ROWS <= rows.shape[0] <= FEW_ROWS
+    if weight.matrix is not None and not (is_few and weight.packed is not None):
         return torch._int_mm(rows, weight.matrix).float().mul_(weight.scales)
     unsigned = rows.view(torch.uint8).bitwise_xor(ZERO)
     product = torch.ops.onednn.qlinear_pointwise.default
@@ -106,4 +115,24 @@ def has_int8_products() -> bool:
         and hasattr(torch.ops.onednn, "qlinear_pointwise")
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and (torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported())
+        and multiplies_exactly()
+    )
+
+
+@cache
+def multiplies_exactly() -> bool:
+    """Whether both operators add the largest products without overflow.
+
+    They may not although the CPU could, because `ONEDNN_MAX_CPU_ISA` can keep oneDNN from using VNNI.
+    """
+    matrix = torch.full((32, 256), LARGEST, dtype=torch.int8)
+    packed = torch.ops.onednn.qlinear_prepack(matrix, None)
+    scales, zeros = torch.ones(32), torch.zeros(32, dtype=torch.int64)
+    rows = torch.full((2, 256), LARGEST, dtype=torch.int8)
+    return all(
+        bool((scaled_product(rows, weight) == 256 * LARGEST**2).all())
+        for weight in (
+            Int8Weight(matrix.t(), scales, None, zeros),
+            Int8Weight(None, scales, packed, zeros),
+        )
     )

@@ -7,7 +7,7 @@ these types, copies in bfloat16 are faster still, and copies in 8-bit integers a
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch.autograd import forward_ad
 
 from transformer.kernels.attention import is_recorded
 from transformer.kernels.derived import Derived
-from transformer.kernels.int8 import HAS_AMX, int8_linear, quantized_weight
+from transformer.kernels.int8 import HAS_AMX, has_int8_products, int8_linear, quantized_weight
 
 SMALLEST = 2**16
 """A matrix with fewer weights than this is not packed, because packing would save too little time."""
@@ -120,15 +120,32 @@ def is_faster_packed(rows: int, weight: Tensor, dtype: torch.dtype) -> bool:
     return rows >= FEW_ROWS or weight.numel() >= SMALL
 
 
+@cache
+def has_packed_products(dtype: torch.dtype) -> bool:
+    """Whether torch can multiply by a packed copy of this `dtype` on this CPU.
+
+    torch can be built without oneDNN, and oneDNN has no bfloat16 for CPUs without AVX-512 or the like.
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if dtype == torch.int8:
+        return has_int8_products()
+    try:
+        packed_linear(torch.zeros(1, 16), packed_copy(torch.zeros(16, 16), dtype=dtype), None, dtype)
+    except RuntimeError:
+        return False
+    return True
+
+
 def pack_linear_layers(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
     """Turn the linear layers of `model` into `PackedLinear`s, except small layers and subclasses.
 
-    Each layer remains the same object, with its parameters, hooks and other attributes.
+    Each layer remains the same object, with its parameters, hooks and other attributes. Layers that are
+    packed already are packed again in `dtype`.
     """
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return
     for module in model.modules():
-        if type(module) is nn.Linear and module.weight.numel() >= SMALLEST:
+        is_large = isinstance(module, nn.Linear) and module.weight.numel() >= SMALLEST
+        if is_large and (type(module) is nn.Linear or type(module) is PackedLinear):
             pack(module, dtype)
 
 

@@ -63,8 +63,9 @@ def fuse_feed_forward(model: nn.Module) -> None:
     integers, whose inner values can be rounded only when all the values of a row are known.
     """
     for module in model.modules():
-        if type(module) is FeedForward and is_packed(module.w_1) and is_packed(module.w_2):
-            module.__class__ = FusedFeedForward
+        if type(module) is FeedForward or type(module) is FusedFeedForward:
+            is_fused = is_packed(module.w_1) and is_packed(module.w_2)
+            module.__class__ = FusedFeedForward if is_fused else FeedForward
 
 
 def is_packed(linear: nn.Module) -> bool:

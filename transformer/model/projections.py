@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from transformer.kernels.derived import Derived
-from transformer.kernels.linear import SMALL, PackedLinear, can_pack, packed_copy, packed_linear
+from transformer.kernels.linear import SMALL, SMALLEST, PackedLinear, can_pack, packed_copy, packed_linear
 from transformer.model.attention import KeyValue, MultiHeadAttention
 
 
@@ -102,22 +102,27 @@ def joined_copy(
     return weight if dtype is None else packed_copy(weight, dtype=dtype), bias
 
 
-def join_projections(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+def join_projections(model: nn.Module, dtype: torch.dtype | None = torch.float32) -> None:
     """Turn the self-attention of each block of `model` into a `JoinedAttention`, in place.
 
-    Subclasses of `MultiHeadAttention` are not changed, because they may compute Q, K and V in another way.
-    Attention whose keys and values have different widths is not changed either.
+    The joined matrices are packed in `dtype`, or not packed if `dtype` is None. Subclasses of
+    `MultiHeadAttention` are not changed, because they may compute Q, K and V in another way. Attention whose
+    keys and values have different widths is not changed either.
     """
     for block in model.modules():
         attention = getattr(block, "self_attention", None)
-        if type(attention) is MultiHeadAttention and attention.d_k == attention.d_v:
+        if not (type(attention) is MultiHeadAttention or type(attention) is JoinedAttention):
+            continue
+        if attention.d_k == attention.d_v:
             join(attention, dtype)
 
 
-def join(attention: MultiHeadAttention, dtype: torch.dtype = torch.float32) -> None:
+def join(attention: MultiHeadAttention, dtype: torch.dtype | None = torch.float32) -> None:
     """Turn this module into a `JoinedAttention` in place."""
     attention.__class__ = JoinedAttention
     assert isinstance(attention, JoinedAttention)
-    is_packed = attention.w_q.weight.numel() * 3 >= SMALL
+    size = attention.w_q.weight.numel()
+    # in int8, only matrices that would be rounded alone, because a hook switches to the three products
+    is_packed = size >= SMALLEST if dtype == torch.int8 else size * 3 >= SMALL
     attention.joined_dtype = dtype if is_packed else None
     attention.joined = Derived(partial(joined_copy, dtype=attention.joined_dtype))
