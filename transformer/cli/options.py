@@ -27,7 +27,7 @@ def add_precision_option(parser: CommandParser) -> None:
         choices=INFERENCE_PRECISIONS,
         default="float32",
         help="precision of the matrix products. auto: bfloat16 or float16 where the hardware is fast with "
-        "them; int8, for CPUs only, is the fastest, but rounds the weights",
+        "them; int8, for CPUs only, is usually the fastest, but rounds the weights",
     )
 
 
