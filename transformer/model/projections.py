@@ -4,6 +4,7 @@ Readers of the paper can skip this file. `MultiHeadAttention` in `attention.py` 
 three products; `tests/test_projections.py` checks that the two agree.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -66,10 +67,10 @@ class JoinedAttention(MultiHeadAttention):
         finally:
             self.queries = None
 
-    def _apply(self, *arguments: Any) -> "JoinedAttention":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "JoinedAttention":
         """Free the copy of the old weights at once; `to`, `half` and similar methods call this method."""
         self.joined.latest = None
-        return super()._apply(*arguments)  # type: ignore[no-untyped-call]
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"queries": None}
