@@ -46,8 +46,8 @@ class JoinedAttention(MultiHeadAttention):
             y = F.linear(x, copy, bias)
         else:
             y = packed_linear(x, copy, bias, self.joined_dtype)
-        y = y.view(*x.shape[:2], 3 * self.num_heads, -1).transpose(1, 2)  # (B, 3H, T, d_k)
-        q, keys, values = y.chunk(3, dim=1)
+        y = y.unflatten(-1, (3 * self.num_heads, -1))  # type: ignore[no-untyped-call]
+        q, keys, values = y.transpose(1, 2).chunk(3, dim=1)  # (B, 3H, T, d_k) -> 3 x (B, H, T, d_k)
         self.queries = x, q
         return KeyValue(keys, values)
 
