@@ -9,7 +9,13 @@ import pytest
 
 from transformer.cli import main
 from transformer.config import Settings
-from transformer.kernels.allocator import KEPT_SHAPES, SHAPE_CACHES, keep_few_shapes, keep_freed_memory
+from transformer.kernels.allocator import (
+    KEPT_SHAPES,
+    OLDER_NAMES,
+    SHAPE_CACHES,
+    keep_few_shapes,
+    keep_freed_memory,
+)
 from transformer.recipe import train
 
 FAULTS = """
@@ -33,7 +39,9 @@ print(faults() - before)
 
 def new_pages(environment):
     """Page faults of a program that allocates and frees 45 MB five times, after a first time not counted."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))
+    }
     command = [sys.executable, "-c", FAULTS]
     done = subprocess.run(command, env=inherited | environment, capture_output=True, text=True, check=True)
     return int(done.stdout)
@@ -44,7 +52,12 @@ def new_pages(environment):
 )
 def test_memory_that_was_freed_is_not_asked_for_again():
     assert new_pages({}) < 500
-    assert new_pages({"MALLOC_TRIM_THRESHOLD_": "131072"}) > 20_000  # the user's setting is respected
+    # the user's setting is respected
+    assert new_pages({"MALLOC_TRIM_THRESHOLD_": "131072"}) > 20_000
+    for tunable in ("trim_threshold", "mmap_threshold"):
+        other = "glibc.malloc.check=0:" if tunable == "mmap_threshold" else ""
+        assert new_pages({"GLIBC_TUNABLES": f"{other}glibc.malloc.{tunable}=131072"}) > 20_000
+    assert new_pages({"GLIBC_TUNABLES": "glibc.rtld.optional_static_tls=1024"}) < 500  # not about memory
 
 
 def test_every_command_and_every_training_keeps_freed_memory(monkeypatch, tmp_path):
@@ -66,11 +79,17 @@ def test_another_c_library_is_left_alone(monkeypatch):
 
 def test_few_shapes_are_kept_unless_the_user_has_said_how_many(monkeypatch):
     first, second = SHAPE_CACHES
+    older = OLDER_NAMES[second]
+    for name in (second, older):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     monkeypatch.setenv(first, "7")
-    monkeypatch.setenv(second, "")
-    monkeypatch.delenv(second)
     keep_few_shapes()
     assert (os.environ[first], os.environ[second]) == ("7", str(KEPT_SHAPES))
+    monkeypatch.delenv(second)
+    monkeypatch.setenv(older, "7")
+    keep_few_shapes()
+    assert second not in os.environ
 
 
 @pytest.mark.parametrize("command", ["serve", "train"])

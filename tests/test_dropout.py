@@ -50,3 +50,29 @@ def test_the_seed_repeats() -> None:
     first = Dropout(0.4)(x)
     torch.manual_seed(3)
     assert torch.equal(Dropout(0.4)(x), first)
+
+
+def test_rows_of_vmap_are_dropped_independently_or_alike() -> None:
+    x = torch.ones(2, 1000)
+    alone, alike = (torch.vmap(Dropout(0.5), randomness=each)(x) for each in ("different", "same"))
+    assert not torch.equal(alone[0], alone[1])
+    assert torch.equal(alike[0], alike[1])
+    unbatched = torch.vmap(lambda row: row + Dropout(0.5)(torch.ones(1000)), randomness="different")(x)
+    assert not torch.equal(unbatched[0], unbatched[1])
+
+
+def test_gradients_of_vmap_are_the_masks() -> None:
+    def loss(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = Dropout(0.4)(x)
+        return y.sum(), y
+
+    x = torch.randn(4, 33)
+    gradients, y = torch.vmap(torch.func.grad(loss, has_aux=True), randomness="different")(x)
+    torch.testing.assert_close(gradients * x, y)
+
+
+def test_in_place_the_input_is_the_output() -> None:
+    x = torch.ones(1000)
+    y = Dropout(0.4, inplace=True)(x)
+    assert y is x
+    assert 0 < int((x == 0).sum()) < 1000

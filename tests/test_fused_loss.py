@@ -170,6 +170,21 @@ def test_it_overwrites_what_a_linear_layer_made_and_only_for_a_gradient(layer, h
     assert_close(logits, slope, **EXACT)
 
 
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
+def test_a_loss_computed_without_gradients_leaves_logits_that_have_them_alone(
+    layer, hidden, without_gradients
+):
+    logits = layer(hidden)
+    before = logits.detach().clone()
+    with without_gradients():
+        figure = overwriting(logits)
+    assert torch.equal(logits, before)
+    assert not figure.requires_grad
+    loss = overwriting(logits)
+    assert_close(loss, figure, **EXACT)
+    assert_close(gradients(loss, hidden), gradients(plain(layer(hidden)), hidden), **EXACT)
+
+
 class Operators(TorchDispatchMode):
     """Collects the names of all operators."""
 

@@ -20,6 +20,10 @@ from helpers import (
 )
 from torch import Tensor, nn
 
+from transformer.decoding.inference import freeze
+from transformer.model.attention import MultiHeadAttention
+from transformer.model.recording import without_head
+
 KINDS = ["encoder_decoder", "decoder_only", "encoder_only"]
 variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 
@@ -115,6 +119,36 @@ def test_forward_gives_the_promised_shape(kind):
     output = call(tiny_model(kind=kind), right_padded(random_rows(6, 2)), right_padded(random_rows(3, 5)))
     assert output.shape == (2, 5, width)
     assert output.dtype == torch.float32
+
+
+@variants
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_without_rows_gives_outputs_without_rows(kind, variant):
+    width = 16 if kind == "encoder_only" else 13
+    model, tokens = tiny_model(kind=kind, **variant), torch.empty(0, 5, dtype=torch.long)
+    for is_training in (True, False):
+        output = call(model.train(is_training), tokens[:, :3], tokens)
+        assert output.shape == (0, 5, width)
+        for gradient in torch.autograd.grad(output.sum(), list(model.parameters())):
+            assert not gradient.any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_frozen_model_takes_a_batch_without_rows(kind, precision, monkeypatch):
+    monkeypatch.setattr("transformer.kernels.linear.SMALLEST", 1)  # packs even tiny matrices
+    monkeypatch.setattr("transformer.model.projections.SMALL", 1)
+    model, tokens = tiny_model(kind=kind), torch.empty(0, 5, dtype=torch.long)
+    expected = call(model, tokens[:, :3], tokens)
+    freeze(model, precision)
+    assert_close(call(model, tokens[:, :3], tokens), expected)
+
+
+def test_a_head_of_a_batch_without_rows_can_be_switched_off():
+    attention, x = MultiHeadAttention(16, 2), torch.empty(0, 5, 16)
+    with without_head(attention, 1):
+        assert attention(x, attention.project_kv(x)).shape == x.shape
 
 
 @pytest.mark.parametrize("kind", KINDS)

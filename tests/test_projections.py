@@ -138,3 +138,17 @@ def test_joined_projections_can_be_copied(tmp_path):
     for again in (copy.deepcopy(joined), torch.load(tmp_path / "attention", weights_only=False)):
         assert again.queries is None
         assert_close(attend(again, x), expected)
+
+
+@torch.no_grad()
+def test_joined_projections_can_be_moved_to_empty_memory():
+    plain, x = MultiHeadAttention(16, 2), torch.randn(3, 5, 16)
+    joined = joined_copy_of(plain)
+    attend(joined, x)
+    with torch.device("meta"):
+        empty = joined_copy_of(MultiHeadAttention(16, 2))
+    for moved in (joined, empty):
+        moved.to_empty(device="cpu", recurse=True)
+        assert moved.joined.latest is None
+        moved.load_state_dict(plain.state_dict())
+        assert_close(attend(moved, x), attend(plain, x))

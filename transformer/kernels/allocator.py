@@ -11,6 +11,8 @@ SHAPE_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 
 The caches keep the code and data that oneDNN has prepared for each shape of a matrix product.
 """
+OLDER_NAMES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "DNNL_PRIMITIVE_CACHE_CAPACITY"}
+"""The names that oneDNN reads if the newer ones are not set."""
 KEPT_SHAPES = 64
 
 
@@ -19,9 +21,10 @@ def keep_freed_memory() -> None:
 
     By default, glibc returns large blocks to the system at once, so every training update asks for the same
     pages again, and the system zeroes the pages each time. This function is a no-op with another C library,
-    or if the environment sets a `MALLOC_…` variable.
+    or if the environment configures malloc, with a `MALLOC_…` variable or with `glibc.malloc.…` in
+    `GLIBC_TUNABLES`.
     """
-    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+    if sys.platform != "linux" or is_malloc_configured():
         return
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -32,12 +35,18 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
+def is_malloc_configured() -> bool:
+    has_variable = any(name.startswith("MALLOC_") for name in os.environ)
+    return has_variable or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "")
+
+
 def keep_few_shapes() -> None:
     """Limit the caches of `SHAPE_CACHES` to `KEPT_SHAPES` shapes; call this before torch is imported.
 
     Almost every batch of a server or a training has a new shape. By default, each cache keeps the last 1,024
     shapes, so memory grows over thousands of requests (docs/serving.md) and over hundreds of updates
-    (docs/training.md). Variables that are already set are not changed.
+    (docs/training.md). A limit that is already set, even by its older name, is not changed.
     """
     for name in SHAPE_CACHES:
-        os.environ.setdefault(name, str(KEPT_SHAPES))
+        if OLDER_NAMES.get(name, name) not in os.environ:
+            os.environ.setdefault(name, str(KEPT_SHAPES))

@@ -80,7 +80,7 @@ def overwriting_cross_entropy(
     No second tensor of the size of the logits is allocated. Nothing else may read `logits` after this
     call, and a second backward pass raises a `RuntimeError`. If `logits` are the output of an operation other
     than a product or a sum, such as log_softmax, they are copied first, because the backward pass of that
-    operation may need its output.
+    operation may need its output. Under `torch.no_grad()`, the logits are left unchanged.
 
     Under `torch.compile`, this function calls torch's own loss. If the model is in the same graph, inductor
     fuses the loss into two kernels. The first reads the logits and computes the loss. The second computes the
@@ -91,6 +91,8 @@ def overwriting_cross_entropy(
         return F.cross_entropy(
             scores, labels.flatten(), ignore_index=pad_id, label_smoothing=label_smoothing, reduction="sum"
         )
+    if not torch.is_grad_enabled():
+        logits = logits.detach()
     if logits.requires_grad and not is_linear(logits):
         logits = logits.clone()
     return OverwritingCrossEntropy.apply(logits.flatten(0, 1), labels.flatten(), label_smoothing, pad_id)  # type: ignore[no-untyped-call]

@@ -89,7 +89,7 @@ class MultiHeadAttention(nn.Module):
         self.w_o = nn.Linear(num_heads * self.d_v, d_model, bias=bias)
 
     def split_heads(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch heads length _"]:
-        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # type: ignore[no-untyped-call]
 
     def merge_heads(self, x: Float[Tensor, "batch heads length d_v"]) -> Float[Tensor, "batch length _"]:
         return x.transpose(1, 2).flatten(-2)

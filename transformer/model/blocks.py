@@ -78,5 +78,8 @@ class DecoderBlock(TransformerBlock):
         output for each hypothesis, `x` of shape (S × W, T, D), for S sentences, is viewed as (S, W × T, D).
         """
         assert context.memory is not None, "cross-attention needs a memory, the output of an encoder"
-        queries = x.reshape(context.memory.keys.shape[0], -1, x.shape[2])
+        sentences = context.memory.keys.shape[0]
+        # In an empty batch, reshape cannot infer a size. Arithmetic, because `max` would not be traced.
+        hypotheses = x.shape[0] // (sentences + (sentences == 0))
+        queries = x.reshape(sentences, hypotheses * x.shape[1], x.shape[2])
         return self.cross_attention(queries, context.memory, mask=context.memory_mask).reshape(x.shape)

@@ -4,6 +4,7 @@ Readers of the paper can skip this file. `MultiHeadAttention` in `attention.py` 
 three products; `tests/test_projections.py` checks that the two agree.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -45,8 +46,8 @@ class JoinedAttention(MultiHeadAttention):
             y = F.linear(x, copy, bias)
         else:
             y = packed_linear(x, copy, bias, self.joined_dtype)
-        y = y.view(*x.shape[:2], 3 * self.num_heads, -1).transpose(1, 2)  # (B, 3H, T, d_k)
-        q, keys, values = y.chunk(3, dim=1)
+        y = y.unflatten(-1, (3 * self.num_heads, -1))  # type: ignore[no-untyped-call]
+        q, keys, values = y.transpose(1, 2).chunk(3, dim=1)  # (B, 3H, T, d_k) -> 3 x (B, H, T, d_k)
         self.queries = x, q
         return KeyValue(keys, values)
 
@@ -66,10 +67,10 @@ class JoinedAttention(MultiHeadAttention):
         finally:
             self.queries = None
 
-    def _apply(self, *arguments: Any) -> "JoinedAttention":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "JoinedAttention":
         """Free the copy of the old weights at once; `to`, `half` and similar methods call this method."""
         self.joined.latest = None
-        return super()._apply(*arguments)  # type: ignore[no-untyped-call]
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"queries": None}

@@ -160,7 +160,7 @@ def without_head(attention: MultiHeadAttention, head: int) -> Iterator[None]:
         raise ValueError(f"head is {head}; it must be between 0 and {attention.num_heads - 1}")
 
     def silence(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
-        heads = arguments[0].clone().view(*arguments[0].shape[:-1], attention.num_heads, -1)
+        heads = arguments[0].clone().unflatten(-1, (attention.num_heads, -1))  # type: ignore[no-untyped-call]
         heads[..., head, :] = 0
         return (heads.flatten(-2),)
 
