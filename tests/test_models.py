@@ -161,6 +161,24 @@ def test_dropout_acts_in_training_only(where, kind):
     assert not torch.equal(call(model, source, target), call(model, source, target))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_torch_func_computes_the_gradients_of_each_row(kind):
+    # untied, because torch's functional_call does not restore a module that is used twice
+    model = tiny_model(kind=kind, tie_embeddings=False)
+    parameters = {name: each.detach() for name, each in model.named_parameters()}
+    tokens = right_padded(random_rows(6, 4, 6))
+
+    def loss(parameters, row):
+        rows = (row[None],) * (2 if kind == "encoder_decoder" else 1)
+        return torch.func.functional_call(model, parameters, rows).square().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, tokens)
+    for row in range(len(tokens)):
+        alone = torch.func.grad(loss)(parameters, tokens[row])
+        for name, gradient in alone.items():
+            assert_close(found[name][row], gradient, rtol=1e-4, atol=1e-4)
+
+
 def test_encode_gives_the_memory_and_its_mask():
     model = tiny_model()
     source, target = right_padded(random_rows(6, 4)), right_padded(random_rows(5, 3))

@@ -30,11 +30,13 @@ def check_first_tokens(tokens: Int[Tensor, "batch length"], pad_id: int) -> None
 
     Positions are counted from the left, so padding on the left would shift the sentence. In a row that holds
     only padding, attention would have no key to attend to. The check runs only on a CPU, where reading values
-    costs almost nothing, and not while the forward pass is being compiled, traced or vmapped.
+    costs almost nothing, and not while the forward pass is being compiled, traced or transformed by
+    `torch.func`, as in `vmap`.
     """
     is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore
-    is_plain = tokens.is_cpu and type(tokens) is Tensor and not torch._C._functorch.is_batchedtensor(tokens)
-    if is_plain and not is_traced and bool((tokens[:, :1] == pad_id).any()):
+    is_transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    is_plain = tokens.is_cpu and type(tokens) is Tensor
+    if is_plain and not is_traced and not is_transformed and bool((tokens[:, :1] == pad_id).any()):
         raise ValueError(first_token_missing(tokens == pad_id, pad_id))
 
 
