@@ -21,10 +21,18 @@ def main(server: str, arguments: list[str]) -> None:
         del arguments[0]
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-m", "-c")):
         os.execv(sys.executable, [sys.executable, *arguments])
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # a signal must not get into the request
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     connection.connect(server)
+
+    def forward(number, _):
+        try:  # noqa: SIM105  (importing `suppress` would take longer)
+            connection.send(bytes([number]))
+        except OSError:  # the program has just ended
+            pass
+
     for number in FORWARDED:
-        signal.signal(number, lambda number, _: connection.send(bytes([number])))
+        signal.signal(number, forward)
     request = {"arguments": arguments, "folder": os.getcwd(), "environment": environment}  # noqa: PTH109
     text = json.dumps(request).encode()
     streams = array.array("i", [0, 1, 2])
@@ -33,6 +41,7 @@ def main(server: str, arguments: list[str]) -> None:
     )
     while text:
         text = text[connection.send(text) :]
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     code = int(connection.recv(16))
     if code < 0:
         if -code in FORWARDED:

@@ -112,22 +112,27 @@ def serve(listener: socket.socket) -> Any:
         if listener in ready:
             client, _ = listener.accept()
             request, streams = receive(client)
-            child = os.fork()
+            child = os.fork() if request else None
             if child == 0:
                 signal.set_wakeup_fd(-1)
                 for number, stream in enumerate(streams):
                     os.dup2(stream, number)
                 os.closerange(3, 1 + max(woken, wake, client.fileno(), *streams))
                 return request
-            children[child] = client
+            if child is None:
+                client.close()
+            else:
+                children[child] = client
             for stream in streams:
                 os.close(stream)
 
 
 def receive(client: socket.socket) -> tuple[Any, list[int]]:
-    length, streams, _, _ = socket.recv_fds(client, 4, 3)
-    text = client.recv(int.from_bytes(length, "big"), socket.MSG_WAITALL)
-    return json.loads(text), streams
+    """A client's request and its streams; the request is None if the client was killed before it was sent."""
+    head, streams, _, _ = socket.recv_fds(client, 4, 3)
+    length = int.from_bytes(head, "big")
+    text = client.recv(length, socket.MSG_WAITALL) if length else b""
+    return json.loads(text) if text and len(text) == length else None, list(streams)
 
 
 def report_the_dead(children: dict[int, socket.socket]) -> None:
@@ -203,8 +208,9 @@ def main(path: str) -> None:
     gc.collect()
     gc.freeze()  # a collection in a child need not copy the pages of these objects
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
+        listener.bind(f"{path}.new")
         listener.listen(64)
+        Path(f"{path}.new").rename(path)  # where `python()` waits for it: from now on, clients can connect
         request = serve(listener)
         listener.detach()  # the child has closed it
     become(request)

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import re
 import signal
-import socket
 import threading
 import time
 from dataclasses import replace
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures_run import tiny_settings
-from test_forked_group import settings_of, shared, together
+from test_forked_group import meeting_place, settings_of, shared, together
 
 from transformer.checkpoint.run import Run
 from transformer.cli import main
@@ -176,9 +175,6 @@ def test_all_processes_refuse_a_folder_that_holds_a_run(tmp_path):
 
 def translate_together(capfd, *commands: list[str]) -> tuple[list[int], list[str]]:
     """Run one command in each process of a group; returns their exit codes and the errors they print."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
 
     def member(rank: int) -> None:
         os.environ.update(place, RANK=str(rank), WORLD_SIZE=str(len(commands)))
@@ -186,10 +182,11 @@ def translate_together(capfd, *commands: list[str]) -> tuple[list[int], list[str
 
     context = multiprocessing.get_context("fork")
     members = [context.Process(target=member, args=(rank,)) for rank in range(len(commands))]
-    for process in members:
-        process.start()
-    for process in members:
-        process.join()
+    with meeting_place() as place:
+        for process in members:
+            process.start()
+        for process in members:
+            process.join()
     return [process.exitcode for process in members], capfd.readouterr().err.splitlines()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -56,3 +57,11 @@ def test_a_signal_ends_it(number):
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
     assert subprocess.run([python(), "-c", ""]).returncode == 0  # the server is still there
+
+
+def test_a_client_that_is_killed_before_it_asks_for_anything_is_forgotten():
+    for sent in (b"", (1000).to_bytes(4, "big"), (1000).to_bytes(4, "big") + b'{"arguments": '):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(Path(python()).with_name("socket")))
+            client.sendall(sent)
+    assert subprocess.run([python(), "-c", ""]).returncode == 0

@@ -8,7 +8,8 @@ import multiprocessing
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,23 +44,34 @@ TASKS = {
 }
 
 
+@contextmanager
+def meeting_place() -> Iterator[dict[str, str]]:
+    """Environment variables with the address where the processes of a group meet.
+
+    The port is bound until the end of the block, so that no other program on this machine gets it; the first
+    process can nevertheless listen there, because no one else does.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(held.getsockname()[1])}
+
+
 def together(work: Callable[[int], object]) -> None:
     """Fork the processes of a group, and call `work` with the rank in each of them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
 
     def member(rank: int) -> None:
         os.environ.update(place, RANK=str(rank), WORLD_SIZE=str(PROCESSES))
         work(rank)
 
     context = multiprocessing.get_context("fork")
-    members = [context.Process(target=member, args=(rank,)) for rank in range(PROCESSES)]
-    for process in members:
-        process.start()
-    for process in members:
-        process.join(timeout=120)
-        process.kill()  # if it still waits for another process
+    with meeting_place() as place:
+        members = [context.Process(target=member, args=(rank,)) for rank in range(PROCESSES)]
+        for process in members:
+            process.start()
+        for process in members:
+            process.join(timeout=300)
+            process.kill()  # if it still waits for another process
     assert [process.exitcode for process in members] == [0] * PROCESSES
 
 

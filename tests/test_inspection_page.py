@@ -27,6 +27,8 @@ SENTENCE, TRANSLATION = (
     "Sie macht den Koffer zu, weil er sauber ist.",
 )
 HOSTILE = "</script><script>document.title='hit'</script><img src=x onerror=document.title='hit'>"
+PATIENCE = 180_000.0
+"""Milliseconds after which the browser counts as broken; on a busy machine a page may take 10 seconds."""
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -39,7 +41,9 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE
+        )
         yield browser
         browser.close()
 
@@ -77,6 +81,7 @@ def show(browser, tmp_path):
         path = tmp_path / "page.html"
         path.write_text(page(inspection), encoding="utf-8")
         context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         tab = context.new_page()
         tab.asked, tab.complaints = [], []
@@ -85,7 +90,7 @@ def show(browser, tmp_path):
         tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
         tab.goto(f"{path.as_uri()}{fragment}")
         if options.get("java_script_enabled", True):
-            tab.wait_for_selector("html[data-ready]", state="attached", timeout=10_000)
+            tab.wait_for_selector("html[data-ready]", state="attached")
         return tab
 
     yield opened
@@ -318,11 +323,10 @@ def test_no_character_of_a_text_reaches_the_page_raw(inspection):
 
 def test_only_the_pages_own_script_may_run(show, inspection):
     tab = show(inspection)
-    tab.evaluate(
-        "document.body.append(Object.assign(document.createElement('script'), {text: 'document.title = 1'}))"
-    )
+    script = "Object.assign(document.createElement('script'), {text: 'document.title = 1'})"
+    with tab.expect_console_message(lambda message: "Content Security Policy" in message.text):
+        tab.evaluate(f"document.body.append({script})")
     assert tab.title() != "1"
-    assert any("Content Security Policy" in each for each in tab.complaints)
 
 
 def test_in_a_notebook_the_page_is_cut_off_from_it(inspection, browser, tmp_path):
@@ -331,9 +335,10 @@ def test_in_a_notebook_the_page_is_cut_off_from_it(inspection, browser, tmp_path
     assert html.startswith('<iframe sandbox="allow-scripts allow-downloads"')
     (tmp_path / "notebook.html").write_text(f"<!doctype html>{html}", encoding="utf-8")
     tab = browser.new_page()
+    tab.set_default_timeout(PATIENCE)
     tab.goto((tmp_path / "notebook.html").as_uri())
     inner = tab.frame_locator("iframe")
-    inner.locator("html[data-ready]").wait_for(state="attached", timeout=10_000)
+    inner.locator("html[data-ready]").wait_for(state="attached")
     assert inner.locator("#says").inner_text().startswith("predicting")
     tab.close()
 

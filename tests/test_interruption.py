@@ -144,8 +144,18 @@ def test_a_second_ctrl_c_does_not_wait_for_an_import(command, tmp_path, monkeypa
     text = "import signal\nsignal.raise_signal(2)\nsignal.raise_signal(2)\nraise AssertionError\n"
     (tmp_path / "slow_to_import.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    command(lambda *_: importlib.import_module("slow_to_import"))
+    cleaned_up = []
+
+    def run(*_):
+        try:
+            importlib.import_module("slow_to_import")
+        finally:
+            time.sleep(0.1)  # the first one, which waited for the import, does not come now
+            cleaned_up.append(True)
+
+    command(run)
     assert main(["train"]) == 130
+    assert cleaned_up
 
 
 def test_a_clean_up_that_fails_after_a_signal_changes_nothing(command, capsys):

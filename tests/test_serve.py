@@ -30,7 +30,7 @@ from transformer.toyland import obviously_outside
 ROOT = Path(__file__).parents[1]
 OTHER_RUN = ROOT / "tests/data/run_v1"
 LINES = ["The old man gives the child a red apple.", "", "The dog sleeps.", "The woman."]
-SMALL = "--max-lines 2 --max-characters 20 --max-beam-size 3 --max-bytes 400 --timeout 3 --max-waiting 2"
+SMALL = "--max-lines 2 --max-characters 20 --max-beam-size 3 --max-bytes 400 --timeout 50 --max-waiting 2"
 
 
 class Reply(NamedTuple):
@@ -253,7 +253,7 @@ def test_each_limit_can_be_set_and_says_what_it_is(small):
         assert small.translate(**request)[:2] == (413, {"error": message})
     documented = small.ask("GET", "/openapi.json").body["info"]["description"]
     assert "up to 2 lines of 20 characters" in documented
-    assert "a body of 400 bytes, and a beam of 3; after 3 seconds" in documented
+    assert "a body of 400 bytes, and a beam of 3; after 50 seconds" in documented
 
 
 def test_a_runs_own_beam_size_is_allowed_even_above_the_limit(tiny_run):
@@ -263,18 +263,19 @@ def test_a_runs_own_beam_size_is_allowed_even_above_the_limit(tiny_run):
         assert server.translate(["a"], beam_size=3)[:2] == (413, error)
 
 
-def test_a_body_that_does_not_arrive_is_not_waited_for(small):
-    with socket.create_connection(("127.0.0.1", small.port), timeout=60) as connection:
-        connection.sendall(
-            b"POST /translate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 99\r\n\r\n{"
-        )
-        answer = b""
-        while part := connection.recv(4096):
-            answer += part
-    assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b'{"error":"no answer within 3 seconds; send fewer lines, or try again later"}' in answer
-    assert small.translate(["a"]).status == 200
+def test_a_body_that_does_not_arrive_is_not_waited_for(tiny_run):
+    with serving("--run", str(tiny_run), "--timeout", "1") as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
+            connection.sendall(
+                b"POST /translate HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                b"Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+            )
+            answer = b""
+            while part := connection.recv(4096):
+                answer += part
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b'{"error":"no answer within 1 seconds; send fewer lines, or try again later"}' in answer
+        assert 200 in (server.translate(["a"]).status for _ in range(60))  # a slow machine needs a few tries
 
 
 def test_too_many_waiting_lines_are_refused_at_once(small):
@@ -297,9 +298,9 @@ def test_too_many_waiting_lines_are_refused_at_once(small):
 def test_sigterm_lets_requests_finish_and_ends_with_0(tiny_run):
     with serving("--run", str(tiny_run)) as server, ThreadPoolExecutor(4) as clients:
         asked = [clients.submit(server.translate, ["the dog sleeps"] * 100, beam_size=16) for _ in range(4)]
-        while server.health()["waiting_lines"] == 0:  # one is being translated, others wait
+        while (now := server.health())["waiting_lines"] + now["translated_lines"] < 300:
             assert not all(each.done() for each in asked)
-            time.sleep(0.001)
+            time.sleep(0.001)  # until all have arrived: one is being translated, and the others wait
         code, written = server.stop(signal.SIGTERM)
         assert [each.result(60).status for each in asked] == [200] * 4
     assert (code, written) == (0, "")

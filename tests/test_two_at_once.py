@@ -3,7 +3,8 @@
 import multiprocessing
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from transformer.checkpoint.reading import read_manifest
 from transformer.checkpoint.run import Run
 from transformer.cli import main
 from transformer.config.files import save_settings
-from transformer.files import UNFINISHED
+from transformer.files import UNFINISHED, whole_folder
 from transformer.recipe import dry_run, train
 from transformer.training.update_rule import UpdateRule
 
@@ -136,8 +137,18 @@ def test_a_training_may_delete_a_checkpoint_while_it_is_averaged(tiny_run, tmp_p
 
 
 @pytest.mark.parametrize("target", ["marian", "ctranslate2"])
-def test_of_two_conversions_into_one_folder_one_wins(tmp_path, target, capfd):
+def test_of_two_conversions_into_one_folder_one_wins(tmp_path, target, monkeypatch, capfd):
     pytest.importorskip("transformers" if target == "marian" else "ctranslate2")
+    both_have_begun = FORK.Barrier(2)
+
+    @contextmanager
+    def begun_together(path: Path) -> Iterator[Path]:
+        with whole_folder(path) as folder:
+            if path == tmp_path / "new":
+                both_have_begun.wait(300)
+            yield folder
+
+    monkeypatch.setattr("transformer.files.whole_folder", begun_together)
     settings = tiny_settings(tmp_path / "run", max_steps=1)
     train(replace(settings, model=replace(settings.model, norm_epsilon=1e-5)))
     command = ["convert", "--run", settings.output, "--to", target, "--output", str(tmp_path / "new")]

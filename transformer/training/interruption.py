@@ -77,8 +77,8 @@ class StopRequest:
 
     def repeat(self) -> None:
         time.sleep(0.02)
-        if not self.is_over:
-            self.is_raised, self.is_repeated = False, True
+        if not self.is_over and not self.is_raised:  # a second Ctrl-C may have been raised meanwhile
+            self.is_repeated = True
             _thread.interrupt_main(signal.Signals[str(self.name)])
 
 
@@ -143,6 +143,7 @@ def interrupting(numbers: tuple[signal.Signals, ...]) -> Iterator[StopRequest]:
 
     def raise_again(unraisable: "sys.UnraisableHookArgs") -> None:
         if isinstance(unraisable.exc_value, KeyboardInterrupt) and request:
+            request.is_raised = False
             request.repeat_soon()
         else:
             print_unraisable(unraisable)
