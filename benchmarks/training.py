@@ -157,7 +157,8 @@ def in_a_process(
     variant: Variant, config: transformer.ModelConfig, batches: list[Pair], warm_up: int, threads: int
 ) -> Round:
     """Run one round in a fresh process, with the default allocator settings."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    of_malloc = ("MALLOC_", "GLIBC_TUNABLES")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(of_malloc)}
     environment["OMP_NUM_THREADS"] = str(threads)
     with (
         patch.dict(os.environ, environment, clear=True),
