@@ -65,6 +65,8 @@ class Metric:
 
     values: dict[str, list[float]]
     """Only of variants of which no run has failed."""
+    others: dict[str, list[float]]
+    """Of the other variants, without the runs that diverged."""
     deviation: float
     freedom: int
 
@@ -77,9 +79,14 @@ class Metric:
             for variant, by_seed in runs.items()
             if not any(failed(run, default) for run in by_seed.values())
         }
+        others = {
+            variant: [change(run[name]) for run in by_seed.values() if "diverged" not in run]
+            for variant, by_seed in runs.items()
+            if variant not in values
+        }
         freedom = sum(len(each) - 1 for each in values.values())
         squares = sum(float(np.var(each)) * len(each) for each in values.values())
-        return cls(values, math.sqrt(squares / freedom) if freedom else math.nan, freedom)
+        return cls(values, others, math.sqrt(squares / freedom) if freedom else math.nan, freedom)
 
     def half(self, *counts: int) -> float:
         """Half of the 95 % interval of a mean of so many runs, or of the difference of two such means."""
@@ -97,10 +104,15 @@ class Metric:
         ours, default = self.values[name], self.values["default"]
         return float(np.mean(ours) - np.mean(default)), self.half(len(ours), len(default))
 
+    def failures(self, name: str, change: Any = float) -> str:
+        """The value of each run of a variant that has failed, instead of a mean."""
+        found = ", ".join(f"{change(value):.3g}" for value in self.others[name])
+        return f"failed: {found}" if found else "failed"
+
     def cells(self, name: str) -> list[str]:
         """Mean and difference, each with its interval."""
         if name not in self.values:
-            return ["failed", ""]
+            return [self.failures(name), ""]
         ours, lead = self.values[name], self.difference(name)
         mean = f"{np.mean(ours):.2f} ± {self.half(len(ours)):.2f}"
         return [mean, f"{lead[0]:+.2f} ± {lead[1]:.2f}" if lead else ""]
@@ -108,7 +120,7 @@ class Metric:
     def in_per_cent(self, name: str) -> list[str]:
         """The same for values that are logarithms: the geometric mean, and the difference in per cent."""
         if name not in self.values:
-            return ["failed", ""]
+            return [self.failures(name, math.exp), ""]
         ours, lead = self.values[name], self.difference(name)
         mean = f"{math.exp(np.mean(ours)):.2f} ± {100 * self.half(len(ours)):.1f} %"
         return [mean, f"{100 * math.expm1(lead[0]):+.1f} ± {100 * lead[1]:.1f} %" if lead else ""]

@@ -167,7 +167,7 @@ def test_intervals_are_students_t_with_the_variance_of_all_variants(tmp_path):
     assert list(rows) == ["| `default`", "| `untied`", "| `no_warmup`"]  # the program's order
     assert f"| 31.00 ± {half:.2f} |" in rows["| `default`"]
     assert f"| 34.00 ± {half:.2f} | +3.00 ± {2**0.5 * half:.2f} | 1.000, 1.000, 1.000 |" in rows["| `untied`"]
-    assert "| failed |  | failed |  | 1.000, -, 1.000 |" in rows["| `no_warmup`"]
+    assert "| failed: 10, 10 |  | failed: 31, 2 |  | 1.000, -, 1.000 |" in rows["| `no_warmup`"]
     assert "31.00, diverged, 2.00" in rows["| `no_warmup`"]
     assert "A run of no_warmup diverged" in table
 
