@@ -21,7 +21,7 @@ from transformer.config import (
 from transformer.config.command_line import read_settings
 from transformer.config.errors import UsageError
 from transformer.config.files import load_settings, save_settings
-from transformer.config.model import SPECIAL_IDS
+from transformer.config.model import FIXED_BY_TOKENIZER
 from transformer.config.parser import command_parser
 
 SHARES = st.floats(0, 1, exclude_max=True)
@@ -245,7 +245,7 @@ def test_help_shows_every_setting_with_type_and_default(capsys):
     assert exit_.value.code == 0
     lines = [" ".join(line.split()) for line in text.splitlines()]
     for name in setting_names():
-        assert sum(line.startswith(f"--{name} ") for line in lines) == (name not in SPECIAL_IDS)
+        assert sum(line.startswith(f"--{name} ") for line in lines) == (name not in FIXED_BY_TOKENIZER)
     assert all(line.endswith("]") or "[" in line for line in lines if re.match(r"--\w+\.", line))
     assert "--training.adam_epsilon X Adam's ε [1e-09]" in lines
     assert "--model.norm NAME Place of LayerNorm: [post], pre" in lines
