@@ -59,7 +59,7 @@ def batch_of(task: str, device: torch.device) -> Any:
         case "language_model":
             return TextBatch(rows, 18)
         case "masked_language_model":
-            return MaskedBatch(rows, rows, 21)
+            return MaskedBatch(rows, torch.arange(21, device=device), rows.flatten()[:21])
         case "classification":
             return LabelledBatch(rows, torch.arange(3, device=device), 3)
     raise AssertionError(task)

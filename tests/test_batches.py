@@ -238,7 +238,7 @@ TOKENS = torch.ones(2, 3, dtype=torch.int64)
     ("batch", "tensors"),
     [
         (Batch(TOKENS, TOKENS, np.arange(2), 4), 2),
-        (MaskedBatch(TOKENS, TOKENS, 1), 2),
+        (MaskedBatch(TOKENS, TOKENS[0], TOKENS[0]), 3),
         (TextBatch(TOKENS, 4), 1),
         (LabelledBatch(TOKENS, TOKENS[:, 0], 2), 2),
     ],

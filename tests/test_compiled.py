@@ -57,11 +57,12 @@ for step in range(20):
     tokens = rows(*torch.randint(2, 4 + step, (count,)).tolist(), first=1)
     source = rows(*torch.randint(1, 15, (count,)).tolist())
     real = int((tokens[:, 1:] != 0).sum())
+    places = source.flatten().nonzero()[:, 0]
     batch = {
         "translation": lambda: Batch(source, tokens, np.arange(count), real),
         "sentence_embedding": lambda: Batch(source, tokens, np.arange(count), real),
         "language_model": lambda: TextBatch(tokens, real),
-        "masked_language_model": lambda: MaskedBatch(source, source, real),
+        "masked_language_model": lambda: MaskedBatch(source, places, source.flatten()[places]),
         "classification": lambda: LabelledBatch(source, torch.arange(count) % 2, count),
     }[task]()
     found, expected = (gradients(objective, step, batch) for objective in reversed(both))

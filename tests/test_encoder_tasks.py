@@ -17,7 +17,7 @@ from transformer.data.batches import Batch
 from transformer.data.masking import MASK, MASK_ID, MaskedBatch, MaskedBatches, encode_with_masks, has_mask
 from transformer.data.sentences import LabelledBatch, LabelledBatches, encode_sentences, read_sentences
 from transformer.data.text import CorpusError
-from transformer.data.tokenizers.protocol import EOS_ID, PAD_ID
+from transformer.data.tokenizers.protocol import EOS_ID
 from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.model.build import build_model
 from transformer.model.heads import (
@@ -59,11 +59,13 @@ def test_the_shares_of_masking() -> None:
     for plan in batches.epoch(0):
         batch = batches.fetch(plan)
         originals = right_padded([rows[row].tolist() for row in plan[:, 0]])
-        chosen = batch.labels != PAD_ID
+        chosen = torch.zeros(originals.numel(), dtype=torch.bool)
+        chosen[batch.places] = True
+        chosen = chosen.view_as(originals)
         assert batch.target_tokens == int(chosen.sum())
         assert chosen.any(dim=1).all()
         assert torch.equal(batch.tokens[~chosen], originals[~chosen])
-        assert torch.equal(batch.labels[chosen], originals[chosen])
+        assert torch.equal(batch.labels, originals[chosen])
         assert not (batch.labels == EOS_ID).any()
         fates["tokens"] += int((originals >= 5).sum())
         fates["masked"] += int((batch.tokens[chosen] == MASK_ID).sum())
@@ -198,6 +200,12 @@ def test_a_batch_equals_its_rows_and_pads_change_nothing(name: str) -> None:
         assert_close(output[: len(row)] if name == "masked" else output, alone)
 
 
+def test_logits_of_some_places_are_those_of_all_places() -> None:
+    model, tokens = head("masked"), right_padded(random_rows(3, 7, 1, 5), 9)
+    places = torch.tensor([0, 6, 9, 18, 22])
+    assert_close(model(tokens, places), model(tokens).flatten(0, 1)[places])
+
+
 def test_pooling_is_the_mean_of_real_tokens() -> None:
     rows = random_rows(3, 7)
     embedder = head("embedder")
@@ -242,8 +250,8 @@ def test_heads_by_task_and_their_initial_values() -> None:
 def test_masked_loss_is_the_cross_entropy_of_what_was_hidden(smoothing: float) -> None:
     model = head("masked")
     tokens = right_padded([[5, 4, 7, 2], [4, 2]])
-    labels = torch.tensor([[0, 9, 0, 0], [6, 0, 0, 0]])
-    loss = MaskedLoss(smoothing)(model, MaskedBatch(tokens, labels, 2))
+    places, labels = torch.tensor([1, 4]), torch.tensor([9, 6])
+    loss = MaskedLoss(smoothing)(model, MaskedBatch(tokens, places, labels))
     log_probs = model(tokens).detach().double().log_softmax(dim=-1)
     rows = [(log_probs[0, 1], 9), (log_probs[1, 0], 6)]
     expected = -sum((1 - smoothing) * row[gold] + smoothing * row.mean() for row, gold in rows)

@@ -51,12 +51,18 @@ def encode_with_masks(lines: Sequence[str], tokenizer: Tokenizer) -> list[list[i
 
 @dataclass(frozen=True)
 class MaskedBatch(TensorBatch):
-    """Sentences with hidden tokens; `labels` has the original tokens at these positions, PAD elsewhere."""
+    """Sentences with hidden tokens."""
 
     tokens: Int[Tensor, "batch length"]
-    labels: Int[Tensor, "batch length"]
-    target_tokens: int
-    """Number of tokens to predict."""
+    places: Int[Tensor, " hidden"]
+    """The positions to predict, as indices of `tokens.flatten()`."""
+    labels: Int[Tensor, " hidden"]
+    """The original tokens at these positions."""
+
+    @property
+    def target_tokens(self) -> int:
+        """Number of tokens to predict."""
+        return len(self.labels)
 
 
 def hide(
@@ -64,7 +70,8 @@ def hide(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Hide about 15 % of a sentence's tokens, at least one, and return the new tokens and the labels.
 
-    EOS is never chosen, nor is a `<mask>` that the sentence already contains.
+    A label is the original token where one is hidden, and PAD elsewhere. EOS is never chosen, nor is a
+    `<mask>` that the sentence already contains.
     """
     places = np.flatnonzero((ids != EOS_ID) & (ids != MASK_ID))
     wanted = int(CHOSEN_SHARE * len(places) + generator.random())  # 15 % on average at any length
@@ -88,9 +95,9 @@ class MaskedBatches(SentenceBatches[MaskedBatch]):
 
     def fetch(self, rows: NDArray[np.int64]) -> MaskedBatch:
         tokens, labels = zip(*self.hidden(rows), strict=True)
-        return MaskedBatch(
-            right_padded(tokens), right_padded(labels), sum(int((row != PAD_ID).sum()) for row in labels)
-        )
+        originals = right_padded(labels).flatten()
+        [places] = originals.nonzero(as_tuple=True)
+        return MaskedBatch(right_padded(tokens), places, originals[places])
 
     def hidden(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         for row, epoch in rows.tolist():

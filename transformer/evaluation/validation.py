@@ -43,5 +43,6 @@ def perplexity(loss: float) -> float:
 
 @torch.no_grad()
 @without_cudnn_attention()
-def outputs(model: nn.Module, tokens: Tensor) -> Tensor:
-    return model(tokens.to(next(model.parameters()).device)).float().cpu()
+def outputs(model: nn.Module, *inputs: Tensor) -> Tensor:
+    device = next(model.parameters()).device
+    return model(*(tensor.to(device) for tensor in inputs)).float().cpu()

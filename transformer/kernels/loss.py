@@ -69,8 +69,8 @@ def scaling_gradients(scale: GradientScale) -> Iterator[None]:
 
 
 def overwriting_cross_entropy(
-    logits: Float[Tensor, "batch length vocabulary"],
-    labels: Int[Tensor, "batch length"],
+    logits: Float[Tensor, "*positions vocabulary"],
+    labels: Int[Tensor, "*positions"],
     *,
     label_smoothing: float,
     pad_id: int,
@@ -87,7 +87,7 @@ def overwriting_cross_entropy(
     gradient, scales it and overwrites the logits with it.
     """
     if torch.compiler.is_compiling():
-        scores = logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, 1)
+        scores = logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, -2)
         return F.cross_entropy(
             scores, labels.flatten(), ignore_index=pad_id, label_smoothing=label_smoothing, reduction="sum"
         )
@@ -95,7 +95,7 @@ def overwriting_cross_entropy(
         logits = logits.detach()
     if logits.requires_grad and not is_linear(logits):
         logits = logits.clone()
-    return OverwritingCrossEntropy.apply(logits.flatten(0, 1), labels.flatten(), label_smoothing, pad_id)  # type: ignore[no-untyped-call]
+    return OverwritingCrossEntropy.apply(logits.flatten(0, -2), labels.flatten(), label_smoothing, pad_id)  # type: ignore[no-untyped-call]
 
 
 def is_linear(logits: Tensor) -> bool:

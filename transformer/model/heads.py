@@ -13,15 +13,24 @@ from transformer.model.encoder import Encoder
 
 
 class MaskedLanguageModel(nn.Module):
-    """Logits of the token at each position, predicted from the tokens before and after it, as in BERT."""
+    """Logits of the token at each position, predicted from the tokens before and after it, as in BERT.
+
+    Training needs the logits of the hidden tokens only, a seventh of all; `places` names them, as indices of
+    `tokens.flatten()`.
+    """
 
     def __init__(self, encoder: nn.Module, output: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
         self.output = output
 
-    def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length vocabulary"]:
-        return self.output(self.encoder(tokens))
+    def forward(
+        self, tokens: Int[Tensor, "batch length"], places: Int[Tensor, " hidden"] | None = None
+    ) -> Float[Tensor, "*positions vocabulary"]:
+        hidden_states = self.encoder(tokens)
+        if places is not None:
+            hidden_states = hidden_states.flatten(0, 1).index_select(0, places)
+        return self.output(hidden_states)
 
 
 class SequenceClassifier(nn.Module):

@@ -11,7 +11,7 @@ from transformer.config import Settings
 from transformer.config.checks import require
 from transformer.data.masking import MASK, MaskedBatch, MaskedBatches, has_mask
 from transformer.data.sentences import encode_sentences, read_sentences
-from transformer.data.tokenizers.protocol import PAD_ID, Tokenizer
+from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.data.tokenizers.sentence_piece import train_tokenizer
 from transformer.evaluation.validation import mean_loss, outputs, perplexity
 from transformer.kernels.loss import overwriting_cross_entropy
@@ -27,7 +27,7 @@ class MaskedLoss(TokenLoss):
     """The loss of predicting each hidden token from all visible tokens."""
 
     def __call__(self, model: nn.Module, batch: MaskedBatch) -> Loss:
-        return Loss(self.total(model(batch.tokens), batch.labels), batch.target_tokens)
+        return Loss(self.total(model(batch.tokens, batch.places), batch.labels), batch.target_tokens)
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class MaskedValidation:
         right = 0
         with gathered(model):
             for batch in self.batches.one_pass(group.rank, group.size):
-                found = outputs(model, batch.tokens).argmax(dim=-1)
-                right += int(((found == batch.labels) & (batch.labels != PAD_ID)).sum())
+                found = outputs(model, batch.tokens, batch.places).argmax(dim=-1)
+                right += int((found == batch.labels).sum())
         [right] = group.sum(right)
         return {"loss": loss, "perplexity": perplexity(loss), "accuracy": 100 * right / tokens}
 

@@ -24,8 +24,8 @@ class Loss(NamedTuple):
 
 
 def smoothed_cross_entropy(
-    logits: Float[Tensor, "batch length vocabulary"],
-    labels: Int[Tensor, "batch length"],
+    logits: Float[Tensor, "*positions vocabulary"],
+    labels: Int[Tensor, "*positions"],
     *,
     label_smoothing: float,
     pad_id: int,
@@ -35,7 +35,7 @@ def smoothed_cross_entropy(
     The target distribution has 1 - ε on the label, plus ε/V on every token of the vocabulary. Training uses
     `overwriting_cross_entropy` (`kernels/loss.py`), which computes the same value in less time and memory.
     """
-    logits = at_least_float32(logits).flatten(0, 1)
+    logits = at_least_float32(logits).flatten(0, -2)
     return F.cross_entropy(
         logits, labels.flatten(), ignore_index=pad_id, label_smoothing=label_smoothing, reduction="sum"
     )
@@ -116,6 +116,6 @@ class TokenLoss:
     cross_entropy: CrossEntropy = smoothed_cross_entropy
 
     def total(
-        self, logits: Float[Tensor, "batch length vocabulary"], labels: Int[Tensor, "batch length"]
+        self, logits: Float[Tensor, "*positions vocabulary"], labels: Int[Tensor, "*positions"]
     ) -> Float[Tensor, ""]:
         return self.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, pad_id=self.pad_id)
