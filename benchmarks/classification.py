@@ -1,11 +1,15 @@
 """The accuracy of small classifiers on TREC and SST-2, from scratch and from a masked language model.
 
 TRANSFORMER_DATA=data python benchmarks/classification.py [--set trec] [--seeds 3] [--output FOLDER]
+                                                          [--start runs/english_masked] [--part valid]
 
 Trains configs/trec.yaml or configs/sst2.yaml twice with each seed: from scratch, and from a masked language
-model that is trained first on the same sentences. Prints the test accuracies, their mean and its 95 %
-interval (Student's t) over the seeds. There are two baselines: the most frequent class, and logistic
-regression on the counts of words and word pairs. Needs the extra `benchmarks`. Existing runs are reused.
+model that is trained first on the same sentences. `--start` trains only from the masked language model of
+that run, such as that of configs/english_masked.yaml, with its size and vocabulary. Prints the test
+accuracies, their mean and its 95 % interval (Student's t) over the seeds. `--part valid` prints those of the
+validation sentences, on which the settings were chosen. There are two baselines: the most frequent class, and
+logistic regression on the counts of words and word pairs. Needs the extra `benchmarks`. Existing runs are
+reused.
 """
 
 import argparse
@@ -30,6 +34,8 @@ from transformer.data.sentences import Sentence, read_sentences
 from transformer.decoding.predictors import Classifier
 
 ROOT = Path(__file__).parents[1]
+FINE_TUNING = {"max_steps": 500, "warmup_steps": 50, "learning_rate": 0.0003, "weight_decay": 0.01}
+"""Settings `training.*` with `--start`, chosen on the validation sentences."""
 
 
 def recipe(name: str, data: Path, output: Path, seed: int) -> Settings:
@@ -80,23 +86,50 @@ def print_baselines(train: list[Sentence], test: list[Sentence]) -> None:
     print(f"{'logistic regression':<34}{accuracy(list(found), test):.1f} %", flush=True)
 
 
-def measure(name: str, data: Path, output: Path, seeds: int) -> None:
+def started_from(settings: Settings, run: Path) -> Settings:
+    """The recipe for a classifier that starts from another run's encoder, and has its size and vocabulary."""
+    before = transformer.load_settings(run / "config.yaml")
+    vocabulary = {"vocab_size": before.data.vocab_size, "normalization": before.data.normalization}
+    return replace(
+        settings,
+        output=f"{settings.output}_from_{run.name}",
+        model=before.model,
+        data=replace(settings.data, **vocabulary),
+        training=replace(settings.training, start_from=str(run), **FINE_TUNING),
+    )
+
+
+def measure(name: str, data: Path, output: Path, options: argparse.Namespace) -> None:
     settings = recipe(name, data, output, 1)
-    label_format, train_name = settings.data.label_format, settings.data.train.partition("[")[0]
-    train = read_sentences(train_name, label_format)  # the baselines need no validation part
-    test = read_sentences(str(settings.data.test), label_format)
+    train_name, label_format = settings.data.train, settings.data.label_format
+    if options.part == "test":
+        train_name = train_name.partition("[")[0]  # the baselines need no validation part
+    train = read_sentences(train_name, label_format)
+    test = read_sentences(str(getattr(settings.data, options.part)), label_format)
     print(f"{name}: {len(train):,} sentences to train on, {len(test):,} to test on")
     print_baselines(train, test)
+    recipes = [recipe(name, data, output, seed) for seed in range(1, options.seeds + 1)]
+    if options.start:
+        started = [started_from(anew, options.start) for anew in recipes]
+        print_transformer(f"from {options.start.name}", started, test)
+        return
     start = train_once(recipe(f"{name}_masked", data, output, 1))
-    scratch, started = [], []
-    for seed in range(1, seeds + 1):
-        anew = recipe(name, data, output, seed)
-        scratch.append(accuracy_of_run(train_once(anew), test))
-        training = replace(anew.training, start_from=str(start))
-        pretrained = replace(anew, output=f"{anew.output}_started", training=training)
-        started.append(accuracy_of_run(train_once(pretrained), test))
-    print(f"{'Transformer from scratch':<34}{with_interval(scratch)}")
-    print(f"{'Transformer from a masked LM':<34}{with_interval(started)}", flush=True)
+    started = [
+        replace(
+            anew,
+            output=f"{anew.output}_started",
+            training=replace(anew.training, start_from=str(start)),
+        )
+        for anew in recipes
+    ]
+    print_transformer("from scratch", recipes, test)
+    print_transformer("from a masked LM", started, test)
+
+
+def print_transformer(how: str, recipes: list[Settings], test: list[Sentence]) -> None:
+    """Train each of the recipes, which differ in their seeds, and print their accuracies."""
+    found = [accuracy_of_run(train_once(settings), test) for settings in recipes]
+    print(f"{'Transformer ' + how:<34}{with_interval(found)}", flush=True)
 
 
 def main() -> None:
@@ -105,6 +138,8 @@ def main() -> None:
     )
     parser.add_argument("--set", choices=("trec", "sst2"), action="append", help="default: both")
     parser.add_argument("--seeds", type=int, default=3, help="training runs of each kind")
+    parser.add_argument("--start", type=Path, help="run of a masked language model to start from")
+    parser.add_argument("--part", choices=("valid", "test"), default="test", help="sentences to classify")
     parser.add_argument("--output", default="runs/classification", help="folder of the runs")
     options = parser.parse_args()
     data = Path(os.environ.get("TRANSFORMER_DATA", "data"))
@@ -113,7 +148,7 @@ def main() -> None:
         f"scikit-learn {sklearn.__version__}"
     )
     for name in options.set or ("trec", "sst2"):
-        measure(name, data, Path(options.output), options.seeds)
+        measure(name, data, Path(options.output), options)
 
 
 if __name__ == "__main__":

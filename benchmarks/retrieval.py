@@ -9,8 +9,9 @@ the 1,000 captions of the test, then with 5,000 captions of the training text as
 29,000. Prints P@1, the share of captions that are found. Then, for both directions together, prints means and
 95 % intervals (Student's t over the seeds), the number of queries that only one of the two models gets right,
 and the p-value of a paired permutation test. `--part valid` measures on the validation text, on which the
-settings were chosen; `--part test_2017` measures on test_2017_flickr. Existing runs are reused. Needs the
-extra `benchmarks`.
+settings were chosen; `--part test_2017` measures on test_2017_flickr. `--start RUN` adds an encoder that
+starts from a masked language model, such as that of configs/english_masked.yaml, and compares this one with
+the others. Existing runs are reused. Needs the extra `benchmarks`.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 import transformer
-from transformer.config import ModelConfig
+from transformer.config import ModelConfig, Settings
 from transformer.data.text import read_lines
 from transformer.decoding.predictors import Embedder
 from transformer.tasks.sentence_embedding import is_nearest
@@ -68,7 +69,10 @@ MODELS = {
     "words": Entry(BagOfWords, {"rate_scale": 12.0}, {"vocab_size": 40_000}),
     "pieces": Entry(BagOfWords),
     "pieces_tuned": Entry(BagOfWords, {"label_smoothing": 0.0, "temperature": 0.1}),
+    "started": Entry(transformer.build_model),
 }
+FINE_TUNING = {"learning_rate": 0.0005}
+"""Settings `training.*` with `--start`, chosen on the validation text."""
 
 
 def answered(embedder: Embedder, data: Path, part: str, source: str, target: str) -> NDArray[np.bool_]:
@@ -85,8 +89,17 @@ def answered(embedder: Embedder, data: Path, part: str, source: str, target: str
     return torch.stack(found).numpy()
 
 
-def measure(name: str, data: Path, part: str, output: Path, seed: int) -> NDArray[np.bool_]:
+def started_from(settings: Settings, run: Path) -> Settings:
+    """The settings of an encoder that starts from another run's, and has its size and vocabulary."""
+    before = transformer.load_settings(run / "config.yaml")
+    vocabulary = {"vocab_size": before.data.vocab_size, "normalization": before.data.normalization}
+    training = replace(settings.training, start_from=str(run), **FINE_TUNING)
+    return replace(settings, model=before.model, data=replace(settings.data, **vocabulary), training=training)
+
+
+def measure(name: str, options: argparse.Namespace, data: Path, seed: int) -> NDArray[np.bool_]:
     """The answers of one model (directions, distractors, queries); trains it if its run does not exist."""
+    part, output = options.part, Path(options.output)
     build, training, changes = MODELS[name]
     settings = transformer.load_settings(ROOT / "configs" / "multi30k_embeddings.yaml")
     files = {"train": f"{data}/multi30k/train", "valid": f"{data}/multi30k/val"}
@@ -97,6 +110,8 @@ def measure(name: str, data: Path, part: str, output: Path, seed: int) -> NDArra
         data=replace(settings.data, **files, **changes),
         training=replace(settings.training, **training),
     )
+    if name == "started":
+        settings = started_from(settings, options.start)
     started = time.perf_counter()
     run = transformer.train(settings, build=build, resume=True)
     seconds = time.perf_counter() - started
@@ -135,6 +150,7 @@ def main() -> None:
     )
     parser.add_argument("--part", choices=PARTS, default="test", help="captions to retrieve")
     parser.add_argument("--seeds", type=int, default=3, help="training runs of each model")
+    parser.add_argument("--start", type=Path, help="run of a masked language model to start from")
     parser.add_argument("--output", default="runs/retrieval", help="folder of the runs")
     options = parser.parse_args()
     data = Path(os.environ.get("TRANSFORMER_DATA", "data"))
@@ -142,10 +158,13 @@ def main() -> None:
     print(f"{'distractors':<53}{'en -> de':>30}{'de -> en':>30}")
     columns = "".join(f"{count:>10,}" for count in DISTRACTORS) * 2
     print(f"{'model':<26}{'seed':>5}{'parameters':>13}{'seconds':>9}{columns}")
-    results: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in MODELS}
+    names = [name for name in MODELS if name != "started"]
+    if options.start:
+        names = ["started", *names]
+    results: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in names}
     for seed in range(1, options.seeds + 1):
         for name, seeds in results.items():
-            seeds.append(measure(name, data, options.part, Path(options.output), seed))
+            seeds.append(measure(name, options, data, seed))
     ours, *others = ((name, np.stack(seeds)) for name, seeds in results.items())
     for name, theirs in others:
         report(name, ours[1], theirs)
