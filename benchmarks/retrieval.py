@@ -123,9 +123,9 @@ def measure(name: str, options: argparse.Namespace, data: Path, seed: int) -> ND
     return both
 
 
-def report(name: str, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> None:
-    """Compare the Transformer's answers (seeds, directions, distractors, queries) with those of `name`."""
-    print(f"\nboth directions: the Transformer, {name}, difference, queries that only one answers")
+def report(first: str, name: str, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> None:
+    """Compare the answers (seeds, directions, distractors, queries) of `first` with those of `name`."""
+    print(f"\nboth directions: {first}, {name}, difference, queries that only one answers")
     for number, count in enumerate(DISTRACTORS):
         mine, other = ours[:, :, number], theirs[:, :, number]
         values = [100 * side.mean(axis=(1, 2)) for side in (mine, other)]
@@ -167,7 +167,7 @@ def main() -> None:
             seeds.append(measure(name, options, data, seed))
     ours, *others = ((name, np.stack(seeds)) for name, seeds in results.items())
     for name, theirs in others:
-        report(name, ours[1], theirs)
+        report(ours[0], name, ours[1], theirs)
 
 
 if __name__ == "__main__":
