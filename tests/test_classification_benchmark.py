@@ -63,9 +63,8 @@ def test_a_classifier_starts_from_the_encoder_and_its_vocabulary(
 ) -> None:
     pytest.importorskip("sklearn")
     program = import_module("classification")
-    monkeypatch.setattr(
-        program, "FINE_TUNING", {"max_steps": 1, "warmup_steps": 1, "learning_rate": 1e-9, "save_every": 1}
-    )
+    monkeypatch.setattr(program, "FINE_TUNING", {"max_steps": 1, "warmup_steps": 1, "save_every": 1})
+    monkeypatch.setattr(program, "RATES", {"trec": 1e-9})
     options = SimpleNamespace(part="test", seeds=1, start=masked)
     program.measure("trec", tmp_path / "data", tmp_path / "runs", options)
     assert "Transformer from masked" in capsys.readouterr().out
