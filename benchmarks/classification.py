@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 FINE_TUNING = {"max_steps": 400, "warmup_steps": 50, "weight_decay": 0.01}
 """Settings `training.*` with `--start`."""
 RATES = {"trec": 0.0005, "sst2": 0.001}
-"""`training.learning_rate` with `--start`: the best of 0.0002, 0.0005 and 0.001 on the validation sentences."""
+"""`training.learning_rate` with `--start`: of 0.0002, 0.0005 and 0.001, the best on validation sentences."""
 
 
 def recipe(name: str, data: Path, output: Path, seed: int) -> Settings:

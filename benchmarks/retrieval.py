@@ -71,7 +71,13 @@ MODELS = {
     "pieces_tuned": Entry(BagOfWords, {"label_smoothing": 0.0, "temperature": 0.1}),
     "started": Entry(transformer.build_model),
 }
-FINE_TUNING = {"learning_rate": 0.0005}
+FINE_TUNING = {
+    "max_steps": 400,
+    "warmup_steps": 50,
+    "learning_rate": 0.0005,
+    "valid_every": 400,
+    "save_every": 400,
+}
 """Settings `training.*` with `--start`, chosen on the validation text."""
 
 
