@@ -11,7 +11,7 @@ the 1,000 captions of the test, then with 5,000 captions of the training text as
 and the p-value of a paired permutation test. `--part valid` measures on the validation text, on which the
 settings were chosen; `--part test_2017` measures on test_2017_flickr. `--start RUN` adds an encoder that
 starts from a masked language model, such as that of configs/english_masked.yaml, and compares this one with
-the others. Existing runs are reused. Needs the extra `benchmarks`.
+the others, or with those of `--models`. Existing runs are reused. Needs the extra `benchmarks`.
 """
 
 import argparse
@@ -156,6 +156,7 @@ def main() -> None:
     )
     parser.add_argument("--part", choices=PARTS, default="test", help="captions to retrieve")
     parser.add_argument("--seeds", type=int, default=3, help="training runs of each model")
+    parser.add_argument("--models", nargs="+", choices=[name for name in MODELS if name != "started"])
     parser.add_argument("--start", type=Path, help="run of a masked language model to start from")
     parser.add_argument("--output", default="runs/retrieval", help="folder of the runs")
     options = parser.parse_args()
@@ -164,7 +165,7 @@ def main() -> None:
     print(f"{'distractors':<53}{'en -> de':>30}{'de -> en':>30}")
     columns = "".join(f"{count:>10,}" for count in DISTRACTORS) * 2
     print(f"{'model':<26}{'seed':>5}{'parameters':>13}{'seconds':>9}{columns}")
-    names = [name for name in MODELS if name != "started"]
+    names = options.models or [name for name in MODELS if name != "started"]
     if options.start:
         names = ["started", *names]
     results: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in names}
