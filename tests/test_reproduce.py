@@ -15,8 +15,9 @@ from transformer.cli import main
 
 ROOT = Path(__file__).parents[1]
 NAMES = (
-    *("toyland", "multi30k", "multi30k_tiny", "tatoeba", "tatoeba_french"),
-    *("tinyshakespeare", "trec", "trec_from_scratch", "sst2", "retrieval", "parsing"),
+    *("toyland", "multi30k", "multi30k_from_german", "multi30k_french", "multi30k_tiny"),
+    *("tatoeba", "tatoeba_french", "tinyshakespeare", "trec", "trec_english", "sst2_english"),
+    *("trec_from_scratch", "sst2", "retrieval", "parsing"),
 )
 SHORT = """--model.d_model 16 --model.d_ff 24 --model.num_heads 2 --model.num_layers 1 --data.vocab_size 300
     --training.max_steps 10 --training.warmup_steps 2 --training.tokens_per_batch 300
@@ -29,6 +30,9 @@ CAPTION = "a man and two dogs are walking in the snow next to an old red house"
 LINE_OF_RETRIEVAL = """model     seed  parameters  seconds       0   5,000  29,000       0   5,000  29,000
 transformer  1   2,573,824       63  99.1 %  97.9 %  95.9 %  98.9 %  97.7 %  95.7 %
 words        1  10,240,000       40  99.0 %  95.9 %  92.9 %  99.0 %  96.8 %  93.5 %
+"""
+LINE_OF_CLASSIFICATION = """logistic regression               89.2 %
+Transformer from english_masked   50.5 ± 1.4 %  (50.0, 50.4, 51.1)
 """
 
 
@@ -92,7 +96,7 @@ def test_the_tolerance_is_that_of_one_more_run(reproduce):
 def test_every_tolerance_is_positive_and_has_a_reason(reproduce):
     for figure in reproduce.FIGURES.values():
         assert 0 < figure.tolerance < 10
-        assert (figure.why == reproduce.ONE_RUN) == (len(set(figure.written)) == 3)
+        assert (figure.why == reproduce.ONE_RUN) == (len(set(figure.written)) > 1)
 
 
 def test_without_a_name_all_names_are_listed(reproduce, capsys):
@@ -113,7 +117,8 @@ def texts(tmp_path, monkeypatch):
     lines = [" ".join(words[start : start + length]) for start in range(10) for length in range(2, 6)]
     for part in ("train", "val", "test_2016_flickr"):
         write(folder / f"multi30k/{part}.en", lines)
-        write(folder / f"multi30k/{part}.de", [line.title() for line in lines])
+        for language in ("de", "fr"):
+            write(folder / f"multi30k/{part}.{language}", [line.title() for line in lines])
     for part in ("train", "valid", "test"):
         write(folder / f"tatoeba_en_de/{part}.en", lines)
         write(folder / f"tatoeba_en_de/{part}.de", [line.title() for line in lines])
@@ -127,6 +132,7 @@ def texts(tmp_path, monkeypatch):
             [f"{('HUM', 'LOC')[number % 2]}:x {line}" for number, line in enumerate(lines)],
         )
     write(folder / "tinyshakespeare/input.txt", lines * 20)
+    write(folder / "english.txt", lines * 3)
     return tmp_path
 
 
@@ -140,7 +146,7 @@ def cut_short(command: str) -> str:
     program, *arguments = shlex.split(command)
     if program == "python":
         assert (ROOT / arguments[0]).is_file()
-        return LINE_OF_RETRIEVAL
+        return LINE_OF_RETRIEVAL if "retrieval.py" in command else LINE_OF_CLASSIFICATION
     assert program == "transformer"
     if arguments[0] == "train":
         arguments += shlex.split(SHORT) + shlex.split(SHORT_TOYLAND if "toyland" in command else "")
