@@ -1,5 +1,6 @@
 """benchmarks/classification.py and retrieval.py: encoders that start from a masked language model."""
 
+import lzma
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -94,3 +95,23 @@ def test_retrieval_starts_from_the_encoder_too(
     assert both[:, 0].all(), "each caption is its own translation"
     after = transformer.load_pretrained(tmp_path / "runs/started_1")
     assert after.settings.model == transformer.load_settings(masked / "config.yaml").model
+
+
+def test_the_text_has_each_sentence_once_without_labels_in_the_same_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.setenv("TRANSFORMER_DATA", str(tmp_path))
+    program = import_module("english_text")
+    texts = {name: f"only in {number}\n\nin all\n" for number, name in enumerate(program.SOURCES)}
+    texts |= {"trec/train.txt": "HUM:x who is it ?\n", "sst2/train.tsv": "a film\t1\nin all\t0\n"}
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        content = text.encode()
+        (tmp_path / name).write_bytes(lzma.compress(content) if name.endswith(".xz") else content)
+    program.main()
+    printed = capsys.readouterr().out
+    expected = {f"only in {number}" for number in range(len(program.SOURCES))}
+    assert sorted(printed.splitlines()) == sorted(expected | {"in all", "who is it ?", "a film"})
+    program.main()
+    assert capsys.readouterr().out == printed
