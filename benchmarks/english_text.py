@@ -1,12 +1,13 @@
 """All English sentences at hand, and some German ones, in one file for masked language models.
 
-TRANSFORMER_DATA=data python benchmarks/english_text.py > data/english.txt
+TRANSFORMER_DATA=data python benchmarks/english_text.py data/english.txt
 
 Writes the training texts of `SOURCES` and the training sentences of TREC and SST-2, without their labels: one
 sentence per line, no line twice, in an order that is random but always the same. German is there so that the
 vocabulary also suits the retrieval of translations. No test text is read.
 """
 
+import argparse
 import os
 import random
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from transformer.data.sentences import read_sentences
 from transformer.data.text import read_lines
+from transformer.files import write_whole
 
 SOURCES = (
     "tatoeba_en_de/train.en.xz",
@@ -37,11 +39,16 @@ def sentences(folder: Path) -> Iterator[str]:
         yield from (sentence.text for sentence in read_sentences(str(folder / name), label_format))
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("output", type=Path, help="file that is written")
+    output = parser.parse_args(arguments).output
     different = dict.fromkeys(sentences(Path(os.environ.get("TRANSFORMER_DATA", "data"))))
     lines = [sentence for sentence in different if sentence.strip()]
     random.Random(1).shuffle(lines)
-    print("\n".join(lines))
+    write_whole(output, "".join(f"{line}\n" for line in lines))
 
 
 if __name__ == "__main__":
