@@ -2,13 +2,14 @@
 
 python benchmarks/multi30k.py [--methods r_drop bpe_dropout] [--updates 4000] [--seeds 1] [--part val]
                               [--teachers RUN ...] [--output runs/multi30k] [--figures docs/figures/multi30k]
-python benchmarks/multi30k.py --compare tiny r_drop [--part test_2016_flickr] [--figures ...]
+python benchmarks/multi30k.py --compare tiny.mean.8000 r_drop.mean.8000 [--part test_2016_flickr]
 
 Trains configs/multi30k_tiny.yaml with these methods (none by default), with one thread, and translates the
 validation text or another part with beam 5. Each training is scored twice: with the mean of its last 10
 checkpoints, and with an exponential moving average of the weights. Figures are BLEU of lower-cased Moses
 tokens. With fewer updates than the recipe's 8,000, the learning rate is the same at each share of the
-training. Runs continue after an interruption; finished ones are not repeated.
+training. Runs continue after an interruption; finished ones are not repeated. These methods have not been
+measured yet.
 
 Methods are chosen on the validation text with half the updates and one seed. `--compare` prints, for the
 figures of two systems, both means over the seeds and a paired bootstrap test of their difference, in which
@@ -179,15 +180,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    methods = "; ".join(f"{name}: {text}" for name, text in METHODS.items())
+    methods = " ".join(f"{name}: {text}" for name, text in METHODS.items())
     made.add_argument(
         "--methods", nargs="+", choices=METHODS, default=[], metavar="METHOD", help=methods.replace("%", "%%")
     )
     made.add_argument("--teachers", nargs="+", default=[], metavar="RUN", help="runs to learn from")
     made.add_argument("--updates", type=int, default=4000, help="updates of each training")
-    made.add_argument("--seeds", nargs="+", type=int, default=[1])
+    made.add_argument("--seeds", nargs="+", type=int, default=[1], help="a training for each seed")
     made.add_argument("--part", default="val", help="text that is translated, in the folder multi30k")
-    made.add_argument("--compare", nargs=2, metavar="SYSTEM", help="such as tiny.mean.8000 r_drop.mean.8000")
+    made.add_argument("--compare", nargs=2, metavar="SYSTEM", help="METHODS.WEIGHTS.UPDATES of each")
     data = Path(os.environ.get("TRANSFORMER_DATA", "data"))
     made.add_argument("--data", type=Path, default=data, help="folder that contains multi30k")
     made.add_argument("--output", type=Path, default=Path("runs/multi30k"), help="folder of the runs")

@@ -156,7 +156,13 @@ def main() -> None:
     )
     parser.add_argument("--part", choices=PARTS, default="test", help="captions to retrieve")
     parser.add_argument("--seeds", type=int, default=3, help="training runs of each model")
-    parser.add_argument("--models", nargs="+", choices=[name for name in MODELS if name != "started"])
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=[name for name in MODELS if name != "started"],
+        metavar="MODEL",
+        help="default: transformer words pieces pieces_tuned",
+    )
     parser.add_argument("--start", type=Path, help="run of a masked language model to start from")
     parser.add_argument("--output", default="runs/retrieval", help="folder of the runs")
     options = parser.parse_args()
