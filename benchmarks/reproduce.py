@@ -99,6 +99,12 @@ def trained(recipe: str, *options: str, last: int = 0, name: str | None = None) 
     )
 
 
+def classifier_from_other_text(name: str) -> tuple[str, ...]:
+    """The commands that train a masked language model, and a classifier that starts from it."""
+    score = f"python benchmarks/classification.py --set {name} --seeds 1 --start {{runs}}/english_masked"
+    return trained("english_masked")[0], f"{score} --output {{runs}}/classification"
+
+
 MULTI30K, MULTI30K_FRENCH = (
     tuple(
         f"multi30k/{part}.{language}"
@@ -165,21 +171,13 @@ FIGURES = {
     ),
     "trec_english": Figure(
         "[TREC, from other text]", "% accuracy",
-        (
-            trained("english_masked")[0],
-            "python benchmarks/classification.py --set trec --seeds 1 --start {runs}/english_masked "
-            "--output {runs}/classification",
-        ),
-        accuracy_of_classifier, (92.2, 91.2, 92.2), "91.9 %", 57, (*TREC, "english.txt"),
+        classifier_from_other_text("trec"), accuracy_of_classifier,
+        (92.2, 91.2, 92.2), "91.9 %", 57, (*TREC, "english.txt"),
     ),
     "sst2_english": Figure(
         "[SST-2, from other text]", "% accuracy",
-        (
-            trained("english_masked")[0],
-            "python benchmarks/classification.py --set sst2 --seeds 1 --start {runs}/english_masked "
-            "--output {runs}/classification",
-        ),
-        accuracy_of_classifier, (79.6, 80.3, 78.4), "79.4 %", 57, (*SST2, "english.txt"),
+        classifier_from_other_text("sst2"), accuracy_of_classifier,
+        (79.6, 80.3, 78.4), "79.4 %", 57, (*SST2, "english.txt"),
     ),
     "trec_from_scratch": Figure(
         "[TREC]", "% accuracy, from scratch", trained("trec"), from_json("accuracy"), (81.6, 81.6, 81.6),
