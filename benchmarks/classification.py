@@ -5,11 +5,12 @@ TRANSFORMER_DATA=data python benchmarks/classification.py [--set trec] [--seeds 
 
 Trains configs/trec.yaml or configs/sst2.yaml twice with each seed: from scratch, and from a masked language
 model that is trained first on the same sentences. `--start` trains only from the masked language model of
-that run, such as that of configs/english_masked.yaml, with its size and vocabulary. Prints the test
-accuracies, their mean and its 95 % interval (Student's t) over the seeds. `--part valid` prints those of the
-validation sentences, on which the settings were chosen. There are two baselines: the most frequent class, and
-logistic regression on the counts of words and word pairs. Needs the extra `benchmarks`. Existing runs are
-reused.
+that run, such as that of configs/english_masked.yaml, with its size and vocabulary.
+
+Prints the test accuracies, their mean and its 95 % interval (Student's t) over the seeds. `--part valid`
+prints those of the validation sentences, on which the settings were chosen. There are two baselines: the most
+frequent class, and logistic regression on the counts of words and word pairs. McNemar's exact test compares
+each seed with the latter. Needs the extra `benchmarks`. Existing runs are reused.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import sklearn
 import torch
+from numpy.typing import NDArray
 from scipy import stats
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -60,14 +62,19 @@ def train_once(settings: Settings) -> Path:
     return run
 
 
-def accuracy(labels: list[str | None], sentences: list[Sentence]) -> float:
-    pairs = zip(labels, sentences, strict=True)
-    return 100 * float(np.mean([label == sentence.label for label, sentence in pairs]))
+def is_right(labels: list[str | None], sentences: list[Sentence]) -> NDArray[np.bool_]:
+    return np.array([label == each.label for label, each in zip(labels, sentences, strict=True)])
 
 
-def accuracy_of_run(run: Path, test: list[Sentence]) -> float:
+def answers_of_run(run: Path, test: list[Sentence]) -> NDArray[np.bool_]:
     labels = Classifier.from_pretrained(run).classify([sentence.text for sentence in test])
-    return accuracy([label.name if label else None for label in labels], test)
+    return is_right([label.name if label else None for label in labels], test)
+
+
+def mcnemar(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
+    """p of McNemar's exact test, from the sentences that only one of two classifiers gets right."""
+    mine, other = int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
+    return float(stats.binomtest(mine, mine + other).pvalue) if mine + other else 1.0
 
 
 def with_interval(values: list[float]) -> str:
@@ -77,15 +84,18 @@ def with_interval(values: list[float]) -> str:
     return f"{np.mean(values):.1f} ± {half:.1f} %  ({', '.join(f'{value:.1f}' for value in values)})"
 
 
-def print_baselines(train: list[Sentence], test: list[Sentence]) -> None:
+def print_baselines(train: list[Sentence], test: list[Sentence]) -> NDArray[np.bool_]:
+    """Print the baselines' accuracies; returns which sentences logistic regression gets right."""
     most_frequent = Counter(sentence.label for sentence in train).most_common(1)[0][0]
-    print(f"{'always ' + str(most_frequent):<34}{accuracy([most_frequent] * len(test), test):.1f} %")
+    share = is_right([most_frequent] * len(test), test).mean()
+    print(f"{'always ' + str(most_frequent):<34}{100 * share:.1f} %")
     # Every token counts, "?" and "'s" too; scikit-learn's own pattern drops tokens of one letter.
     words = CountVectorizer(ngram_range=(1, 2), token_pattern=r"\S+")
     model = make_pipeline(words, LogisticRegression(max_iter=1000))
     model.fit([sentence.text for sentence in train], [sentence.label for sentence in train])
-    found = model.predict([sentence.text for sentence in test])
-    print(f"{'logistic regression':<34}{accuracy(list(found), test):.1f} %", flush=True)
+    answers = is_right(list(model.predict([sentence.text for sentence in test])), test)
+    print(f"{'logistic regression':<34}{100 * answers.mean():.1f} %", flush=True)
+    return answers
 
 
 def started_from(settings: Settings, run: Path, rate: float) -> Settings:
@@ -109,11 +119,11 @@ def measure(name: str, data: Path, output: Path, options: argparse.Namespace) ->
     train = read_sentences(train_name, label_format)
     test = read_sentences(str(getattr(settings.data, options.part)), label_format)
     print(f"{name}: {len(train):,} sentences to train on, {len(test):,} to test on")
-    print_baselines(train, test)
+    baseline = print_baselines(train, test)
     recipes = [recipe(name, data, output, seed) for seed in range(1, options.seeds + 1)]
     if options.start:
         started = [started_from(anew, options.start, RATES[name]) for anew in recipes]
-        print_transformer(f"from {options.start.name}", started, test)
+        print_transformer(f"from {options.start.name}", started, test, baseline)
         return
     start = train_once(recipe(f"{name}_masked", data, output, 1))
     started = [
@@ -124,14 +134,19 @@ def measure(name: str, data: Path, output: Path, options: argparse.Namespace) ->
         )
         for anew in recipes
     ]
-    print_transformer("from scratch", recipes, test)
-    print_transformer("from a masked LM", started, test)
+    print_transformer("from scratch", recipes, test, baseline)
+    print_transformer("from a masked LM", started, test, baseline)
 
 
-def print_transformer(how: str, recipes: list[Settings], test: list[Sentence]) -> None:
+def print_transformer(
+    how: str, recipes: list[Settings], test: list[Sentence], baseline: NDArray[np.bool_]
+) -> None:
     """Train each of the recipes, which differ in their seeds, and print their accuracies."""
-    found = [accuracy_of_run(train_once(settings), test) for settings in recipes]
-    print(f"{'Transformer ' + how:<34}{with_interval(found)}", flush=True)
+    answers = [answers_of_run(train_once(settings), test) for settings in recipes]
+    found = [100 * float(each.mean()) for each in answers]
+    print(f"{'Transformer ' + how:<34}{with_interval(found)}")
+    p = ", ".join(f"{mcnemar(each, baseline):.2g}" for each in answers)
+    print(f"{'  against logistic regression':<34}p = {p} (McNemar's exact test)", flush=True)
 
 
 def main() -> None:
