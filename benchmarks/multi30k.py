@@ -36,7 +36,7 @@ import torch  # noqa: E402
 from measuring import machine  # noqa: E402
 from multi30k_methods import METHODS, averaging_adam, task_with, write_average  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
-from silence_table import bleu_of, read_counts  # noqa: E402
+from silence_table import mean_bleu, paired_bootstrap, read_counts  # noqa: E402
 from silences import commit, counts, shortened  # noqa: E402
 
 import transformer  # noqa: E402
@@ -50,7 +50,6 @@ from transformer.training.schedule import learning_rate  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "configs" / "multi30k_tiny.yaml"
-SAMPLES = 1000
 
 
 def settings_of(options: argparse.Namespace, seed: int) -> Settings:
@@ -136,7 +135,7 @@ def compare(folder: Path, part: str, names: Sequence[str]) -> str:
     A name is a system with its weights and updates, such as `tiny.mean.8000`.
     """
     counted = [seeds_of(folder, f"{name}.{part}") for name in names]
-    means = [mean_bleu(rows.sum(axis=1)) for rows in counted]
+    means = [mean_bleu(rows) for rows in counted]
     p = paired_bootstrap(*counted)
     lines = [f"{name}: {mean:.2f} BLEU, mean of {len(rows)} seeds"
              for name, mean, rows in zip(names, means, counted, strict=True)]  # fmt: skip
@@ -149,23 +148,6 @@ def seeds_of(folder: Path, name: str) -> NDArray[np.int64]:
     if not files:
         raise ValueError(f"{folder} has no figures of {name}")
     return np.stack([read_counts(file) for file in files])
-
-
-def mean_bleu(sums: NDArray[np.int64]) -> float:
-    return float(np.mean([bleu_of(each) for each in sums]))
-
-
-def paired_bootstrap(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
-    """p of the difference of two means over seeds, by sacreBLEU's paired test on the same sentences."""
-    observed = abs(mean_bleu(one.sum(axis=1)) - mean_bleu(other.sum(axis=1)))
-    if observed == 0:
-        return 1.0
-    count = one.shape[1]
-    samples = np.random.default_rng(12345).choice(count, size=(SAMPLES, count), replace=True)
-    differences = np.array(
-        [abs(mean_bleu(one[:, rows].sum(axis=1)) - mean_bleu(other[:, rows].sum(axis=1))) for rows in samples]
-    )
-    return (int((differences - differences.mean() > observed).sum()) + 1) / (SAMPLES + 1)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -157,14 +157,25 @@ def bleu_of(counts: Sequence[int] | NDArray[np.int64]) -> float:
     return float(score.score)
 
 
+def mean_bleu(counts: NDArray[np.int64]) -> float:
+    """BLEU of all sentences; with several seeds, the mean of theirs."""
+    sums = counts.sum(axis=-2)
+    return float(np.mean([bleu_of(each) for each in sums.reshape(-1, sums.shape[-1])]))
+
+
 def paired_bootstrap(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
-    """p by sacreBLEU's paired bootstrap test, from the counts of the same sentences by two systems."""
-    observed = abs(bleu_of(one.sum(axis=0)) - bleu_of(other.sum(axis=0)))
+    """p by sacreBLEU's paired bootstrap test, from the counts of the same sentences by two systems.
+
+    The counts may also be those of several seeds, (seeds, sentences, numbers); then means over the seeds are
+    compared, and each sample has the same sentences of all seeds.
+    """
+    observed = abs(mean_bleu(one) - mean_bleu(other))
     if observed == 0:
         return 1.0
-    rows = np.random.default_rng(BOOTSTRAP_SEED).choice(len(one), size=(SAMPLES, len(one)), replace=True)
+    count = one.shape[-2]
+    rows = np.random.default_rng(BOOTSTRAP_SEED).choice(count, size=(SAMPLES, count), replace=True)
     differences = np.array(
-        [abs(bleu_of(one[sample].sum(axis=0)) - bleu_of(other[sample].sum(axis=0))) for sample in rows]
+        [abs(mean_bleu(one[..., sample, :]) - mean_bleu(other[..., sample, :])) for sample in rows]
     )
     larger = int((differences - differences.mean() > observed).sum())
     return (larger + 1) / (SAMPLES + 1)
